@@ -1,0 +1,1 @@
+"""Character and byte-level BPE tokenizers in plain Python and NumPy."""
