@@ -41,5 +41,5 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     if norm > max_norm:
         scale = max_norm / norm
         for g in gradients:
-            g *= scale
+            np.multiply(g, scale, out=g)
     return norm
