@@ -119,7 +119,7 @@ class End:
 
 
 class Callback(Protocol):
-    """Hears every event of a training. A subclass overrides what it cares for.
+    """Hears every event of a training. A subclass overrides what it cares for; the rest does nothing.
 
     Examples
     --------
@@ -133,15 +133,20 @@ class Callback(Protocol):
 
     def on_start(self, event: Start) -> None:
         """Training is about to begin."""
+        return
 
     def on_step(self, event: Step) -> None:
         """A step was made."""
+        return
 
     def on_evaluation(self, event: Evaluation) -> None:
         """The held-out text was evaluated."""
+        return
 
     def on_checkpoint(self, event: Saved) -> None:
         """A checkpoint was written."""
+        return
 
     def on_end(self, event: End) -> None:
         """Training has ended."""
+        return

@@ -64,9 +64,7 @@ def read_text(path: str | PathLike[str]) -> str:
 
 def _visible_files(folder: Path) -> list[Path]:
     found = (file for file in folder.rglob("*") if file.is_file())
-    return sorted(
-        file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    )
+    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
 
 
 def _text_or_none(file: Path) -> str | None:

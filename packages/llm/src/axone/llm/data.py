@@ -51,9 +51,7 @@ class TokenDataset:
         self.start = start
 
     @classmethod
-    def from_text(
-        cls, text: str, tokenizer: Tokenizer, path: str | PathLike[str] | None = None
-    ) -> TokenDataset:
+    def from_text(cls, text: str, tokenizer: Tokenizer, path: str | PathLike[str] | None = None) -> TokenDataset:
         """Encode a text.
 
         Parameters
@@ -122,9 +120,7 @@ class TokenDataset:
 
     def part(self, start: int, stop: int) -> TokenDataset:
         """Return the tokens from `start` to `stop`."""
-        return TokenDataset(
-            self.tokens[start:stop], self.tokenizer, path=self.path, start=self.start + start
-        )
+        return TokenDataset(self.tokens[start:stop], self.tokenizer, path=self.path, start=self.start + start)
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -28,9 +28,7 @@ class CachedModel(Protocol):
     def config(self) -> LanguageModelConfig:
         """Its configuration."""
 
-    def next_logits(
-        self, ids: NDArray[np.integer[Any]], *, caches: Sequence[KVCache]
-    ) -> NDArray[np.floating[Any]]:
+    def next_logits(self, ids: NDArray[np.integer[Any]], *, caches: Sequence[KVCache]) -> NDArray[np.floating[Any]]:
         """Return the logits after the last of `ids`."""
 
     def make_caches(self, batch: int) -> list[KVCache]:
@@ -89,7 +87,9 @@ def generate(
     if not ids:
         raise ValueError("generation goes on from a prompt of at least one token, and this one is empty")
     if min(ids) < 0 or max(ids) >= vocab_size:
-        raise ValueError(f"a prompt's ids must be from 0 to {vocab_size - 1}, and these go from {min(ids)} to {max(ids)}")
+        raise ValueError(
+            f"a prompt's ids must be from 0 to {vocab_size - 1}, and these go from {min(ids)} to {max(ids)}"
+        )
     caches = model.make_caches(1)
     unread = ids[-length:]
     for _ in range(max_new_tokens):

@@ -11,6 +11,7 @@ The workers know neither the model nor the loss: they are given a function from 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -207,7 +208,7 @@ class Workers(Generic[M]):
         if self.count == 1 or len(every) <= 1:
             return [function(item) for item in every]
         cuts = [len(every) * i // self.count for i in range(self.count + 1)]
-        runs = [every[start:stop] for start, stop in zip(cuts, cuts[1:]) if start < stop]
+        runs = [every[start:stop] for start, stop in itertools.pairwise(cuts) if start < stop]
         futures: list[Future[list[R]]] = [self._pool.submit(lambda run: [function(i) for i in run], r) for r in runs]
         return [result for future in futures for result in future.result()]
 

@@ -96,7 +96,7 @@ class Progress(Callback):
             f"step {event.step}: validation loss {event.loss:.4f} nats a token, {event.bits_per_byte:.3f} bits a byte"
         )
 
-    def on_end(self, event: End) -> None:  # noqa: ARG002 - the event's form is the protocol's
+    def on_end(self, event: End) -> None:  # noqa: ARG002
         """Close the bar."""
         self.close()
 
@@ -111,7 +111,7 @@ class Progress(Callback):
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         else:
-            print(text, file=self._stream, flush=True)  # noqa: T201 - what this callback is for
+            print(text, file=self._stream, flush=True)
 
 
 class Samples(Callback):
@@ -140,7 +140,7 @@ class Samples(Callback):
         self._tokens = tokens
         self._seed = seed
 
-    def on_evaluation(self, event: Evaluation) -> None:  # noqa: ARG002 - the event's form is the protocol's
+    def on_evaluation(self, event: Evaluation) -> None:  # noqa: ARG002
         """Generate and write a sample, indented."""
         rng = np.random.default_rng(self._seed)
         pieces = self._generator.stream(self._prompt, max_new_tokens=self._tokens, temperature=0.8, rng=rng)
@@ -178,7 +178,7 @@ class MetricsFile(Callback):
         if self._file is not None:
             self._file.flush()
 
-    def on_checkpoint(self, event: Saved) -> None:  # noqa: ARG002 - the event's form is the protocol's
+    def on_checkpoint(self, event: Saved) -> None:  # noqa: ARG002
         """See that the file holds all lines up to the checkpoint."""
         if self._file is not None:
             self._file.flush()
@@ -225,7 +225,7 @@ class LossPlot(Callback):
         self._metrics = Path(metrics)
         self._path = Path(path)
 
-    def on_end(self, event: End) -> None:  # noqa: ARG002 - the event's form is the protocol's
+    def on_end(self, event: End) -> None:  # noqa: ARG002
         """Draw."""
         from matplotlib.figure import Figure
 

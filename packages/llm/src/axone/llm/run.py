@@ -96,21 +96,33 @@ class Run:
         self.path = Path(path)
         self.checkpoints_path = self.path / "checkpoints"
 
-    def create(self, *, overwrite: bool = False) -> None:
-        """Make the folder.
+    def check_new(self, *, overwrite: bool = False) -> None:
+        """Check that the folder may be made.
 
         Raises
         ------
         RunExistsError
-            If it is there already and not to be overwritten.
+            If it is there already and not to be overwritten, or is no run.
         """
+        if not self.path.exists():
+            return
+        if not overwrite:
+            raise RunExistsError(
+                f"the run's folder must be new, and {self.path} exists: resume it, overwrite it, or name another"
+            )
+        if not self.path.is_dir() or (any(self.path.iterdir()) and not (self.path / "run.json").exists()):
+            raise RunExistsError(f"only a run can be overwritten, and {self.path} is none: name another folder")
+
+    def create(self, *, overwrite: bool = False) -> None:
+        """Make the folder, removing one that is there if it may be overwritten.
+
+        Raises
+        ------
+        RunExistsError
+            As `check_new`.
+        """
+        self.check_new(overwrite=overwrite)
         if self.path.exists():
-            if not overwrite:
-                raise RunExistsError(
-                    f"the run's folder must be new, and {self.path} exists: resume it, overwrite it, or name another"
-                )
-            if not (self.path / "run.json").exists() and any(self.path.iterdir()):
-                raise RunExistsError(f"only a run can be overwritten, and {self.path} is none: name another folder")
             shutil.rmtree(self.path)
         self.checkpoints_path.mkdir(parents=True)
 

@@ -75,7 +75,7 @@ class Sampling:
         -------
         ndarray, shape (V,)
         """
-        scores = logits.astype(np.float64)
+        scores: Logits = logits.astype(np.float64)
         if self.repetition_penalty != 1.0:
             scores = repetition_penalty(scores, seen, self.repetition_penalty)
         if self.temperature == 0:

@@ -11,13 +11,13 @@ References
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from axone.autograd import Tensor
@@ -190,14 +190,13 @@ class Trainer:
         tokenizer = checkpoint_tokenizer(checkpoint)
         try:
             config = TrainerConfig(**{**options["trainer"], "betas": tuple(options["trainer"]["betas"])})
-            parts = [options["data"][name] for name in ("train", "validation")]
-            data = [
+            train, validation = (
                 TokenDataset.open(place.path / part["path"], tokenizer).part(part["start"], part["stop"])
-                for part in parts
-            ]
+                for part in (options["data"]["train"], options["data"]["validation"])
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(place.path / "run.json", f"is not a run's ({error})") from error
-        trainer = cls(LanguageModel.from_pretrained(checkpoint.path), *data, config, callbacks, run=run)
+        trainer = cls(LanguageModel.from_pretrained(checkpoint.path), train, validation, config, callbacks, run=run)
         trainer._resumed = checkpoint
         return trainer
 
@@ -234,6 +233,17 @@ class Trainer:
         memory = platform.peak_memory()
         moments = 2 * sum(parameter.data.nbytes for parameter in self.model.parameters())
         return Estimate(seconds, None if memory is None else memory + moments)
+
+    def check_run(self) -> None:
+        """Check that the run's folder may be made, before time is spent on an estimate.
+
+        Raises
+        ------
+        RunExistsError
+            If it exists and is neither to be resumed nor to be overwritten.
+        """
+        if self.run is not None and self._resumed is None:
+            self.run.check_new(overwrite=self._overwrite)
 
     def fit(self) -> End:
         """Train, or go on training.
@@ -318,8 +328,8 @@ class Trainer:
             self.train_data.batch((config.seed, step, i), size, config.context_length)
             for i in range(config.accumulation)
         ]
-        shares = [[(x[a:b], y[a:b]) for x, y in batches] for a, b in zip(cuts, cuts[1:])]
-        weights = [(b - a) / (size * config.accumulation) for a, b in zip(cuts, cuts[1:])]
+        shares = [[(x[a:b], y[a:b]) for x, y in batches] for a, b in itertools.pairwise(cuts)]
+        weights = [(b - a) / (size * config.accumulation) for a, b in itertools.pairwise(cuts)]
 
         def prepare(replica: LanguageModel, worker: int, turn: int) -> None:
             replica.train()

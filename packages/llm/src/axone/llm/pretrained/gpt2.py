@@ -100,9 +100,7 @@ def to_files(config: LanguageModelConfig, state: dict[str, NDArray[Any]]) -> dic
     return files
 
 
-def from_files(
-    path: Path, config: LanguageModelConfig, files: dict[str, NDArray[Any]]
-) -> dict[str, NDArray[Any]]:
+def from_files(path: Path, config: LanguageModelConfig, files: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Return the weights under our names and in our shapes.
 
     Raises
@@ -122,7 +120,7 @@ def from_files(
     faults += [
         f"{name} is not expected"
         for name in named
-        if not name.endswith((".attn.bias", ".attn.masked_bias")) and not (name == "lm_head.weight")
+        if not name.endswith((".attn.bias", ".attn.masked_bias")) and name != "lm_head.weight"
     ]
     if faults:
         raise CheckpointError(path, "; ".join(faults))
