@@ -1,0 +1,52 @@
+"""The affine map ``x W^T + b``.
+
+With the rows of x and the gradient g flattened to matrices::
+
+    dx = g W        dW = g^T x        db = sum of the rows of g
+"""
+
+import numpy as np
+
+from axone.autograd import Tensor
+from axone.autograd.extend import Array, needs_grad, record
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return ``x @ weight.T + bias``.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., in_features)
+    weight : Tensor, shape (out_features, in_features)
+    bias : Tensor, shape (out_features,), optional
+
+    Returns
+    -------
+    Tensor, shape (..., out_features)
+
+    Raises
+    ------
+    ValueError
+        If the last axis of `x` is not `in_features` long.
+    """
+    w = weight.data
+    if x.ndim == 0 or x.shape[-1] != w.shape[1]:
+        raise ValueError(f"linear needs an input of shape (..., {w.shape[1]}), and it has {x.shape}")
+    rows = x.data.reshape(-1, w.shape[1])  # (N, in)
+    y = rows @ w.T  # (N, out)
+    if bias is not None:
+        y += bias.data
+    shape = x.shape
+    needs_x, needs_w = needs_grad(x), needs_grad(weight)
+    needs_b = needs_grad(bias)
+
+    def vjp(g: Array) -> tuple[Array | None, Array | None, Array | None]:
+        g = g.reshape(-1, w.shape[0])  # (N, out)
+        return (
+            (g @ w).reshape(shape) if needs_x else None,
+            g.T @ rows if needs_w else None,
+            np.ones(len(g), g.dtype) @ g if needs_b else None,
+        )
+
+    inputs = (x, weight) if bias is None else (x, weight, bias)
+    return record("linear", y.reshape(*shape[:-1], w.shape[0]), inputs, vjp)
