@@ -40,7 +40,7 @@ def to_config_json(config: LanguageModelConfig) -> dict[str, Any]:
         "n_embd": config.embed_dim,
         "n_layer": config.num_layers,
         "n_head": config.num_heads,
-        "n_inner": config.mlp_dim,
+        "n_inner": config.hidden_dim,
         "activation_function": "gelu_new",
         "resid_pdrop": config.dropout,
         "embd_pdrop": config.dropout,
