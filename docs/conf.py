@@ -7,6 +7,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import doors  # noqa: E402 - lies beside this file
+from numpydoc.xref import DEFAULT_LINKS  # noqa: E402
 
 project = "Axone"
 author = "The Axone authors"
@@ -35,13 +36,23 @@ autosummary_context = {"rooms": {door: doors.rooms(door) for door in doors.DOORS
 autosummary_ignore_module_all = False
 autosummary_imported_members = True
 autodoc_member_order = "groupwise"
-autodoc_typehints = "signature"
+autodoc_typehints = "none"  # types and shapes stand in the sections on parameters, as in NumPy's own reference
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
+suppress_warnings = ["ref.citation"]  # sources are listed under References whether or not the text points to them
 coverage_modules = doors.DOORS
 coverage_show_missing_items = True
+numpydoc_xref_param_type = True
+numpydoc_xref_ignore = "all"  # but these: a shape is no name, and everyone knows what an int is
+numpydoc_xref_aliases = (
+    {name: name for name in DEFAULT_LINKS}
+    | {"array_like": ":class:`array_like <numpy.typing.ArrayLike>`", "dtype": ":class:`dtype <numpy.dtype>`"}
+    | {"ndarray": "numpy.ndarray", "numpy.random.Generator": ":class:`numpy.random.Generator`"}
+    | {"Path": "pathlib.Path", "path-like": ":class:`path-like <os.PathLike>`"}
+    | doors.classes()
+)
 numpydoc_show_class_members = False  # the class template shows them, on one page
-numpydoc_validation_checks = {"GL01", "GL08", "PR01", "PR02", "PR10", "RT03", "SS03"}
+numpydoc_validation_checks = {"GL08", "PR02", "PR10"}
 
 # Links to NumPy and Python without a network: lists, kept by hand, of the names that the signatures use.
 intersphinx_mapping = {
