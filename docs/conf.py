@@ -11,7 +11,7 @@ from numpydoc.xref import DEFAULT_LINKS  # noqa: E402
 
 project = "Axone"
 author = "The Axone authors"
-copyright = author  # noqa: A001 - Sphinx names it so
+copyright = author
 exclude_patterns = ["_build", "story", "gallery/**/*.py", "gallery/**/*.ipynb"]
 templates_path = ["_templates"]
 extensions = [
