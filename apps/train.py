@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 import console
-import shakespeare
 from axone.llm import (
     PRESETS,
     End,
@@ -31,8 +30,9 @@ from axone.llm import (
 )
 from axone.llm.report import LossPlot, MetricsFile, Progress, Samples, duration
 from axone.llm.run import Run
-from axone.tokenizer import CharTokenizer
+from axone.tokenizer import CharTokenizer, Tokenizer
 from console import UserError
+from shakespeare import download
 
 SAMPLE_TOKENS = 600
 BIGRAM_VOCABULARY = 4096  # the table of counts is its square
@@ -100,7 +100,8 @@ def main(arguments: list[str] | None = None) -> int:
     show_result(trainer, end)
     show_sample(generator, prompt)
     print(f"\nThe run lies in {out}, its loss plot in {out / 'loss.png'}. To sample more:")
-    print(f"    uv run apps/sample.py {shlex.quote(str(out))} --prompt {shlex.quote(prompt)}")
+    asked = "" if prompt == "\n" else f" --prompt {shlex.quote(prompt)}"  # a new line is the default
+    print(f"    uv run apps/sample.py {shlex.quote(str(out))}{asked}")
     return console.SUCCESS
 
 
@@ -110,16 +111,19 @@ def prepared(options: argparse.Namespace) -> tuple[Trainer, str, Path]:
     try:
         plan = preset(options.preset or "default")
         text = corpus(data)
-        seed = options.seed or 0
-        rng = np.random.default_rng(seed)
-        if options.init is not None:
-            model, tokenizer = load(options.init)
-        else:
-            tokenizer = CharTokenizer.train(text)
-            model = LanguageModel(plan.model_config(tokenizer.vocab_size), rng=rng)
+        initial = None if options.init is None else load(options.init)
         config = plan.trainer_config(
-            model.config.context_length, steps=options.steps, workers=options.workers, seed=options.seed
+            plan.model["context_length"] if initial is None else initial[0].config.context_length,
+            steps=options.steps,
+            workers=options.workers,
+            seed=options.seed,
         )
+        if initial is None:
+            tokenizer: Tokenizer = CharTokenizer.train(text)
+            rng = np.random.default_rng(config.seed)
+            model = LanguageModel(plan.model_config(tokenizer.vocab_size), rng=rng)
+        else:
+            model, tokenizer = initial
         dataset = TokenDataset.from_text(text, tokenizer)
         name = data if data in {"python", "shakespeare"} else Path(data).resolve().stem
         out = options.out or unused_run(f"{name}-{options.preset or 'default'}")
@@ -141,7 +145,7 @@ def corpus(data: str) -> str:
     """Return the text that `--data` names."""
     if data == "python":
         return python_source()
-    return read_text(shakespeare.download() if data == "shakespeare" else data)
+    return read_text(download() if data == "shakespeare" else data)
 
 
 def first_prompt(data: str, text: str) -> str:

@@ -8,6 +8,7 @@ References
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -40,8 +41,9 @@ Ids = NDArray[np.integer[Any]]
 class LanguageModel(Module):
     """A decoder-only Transformer over tokens.
 
-    Weights start as in GPT-2: normal with deviation 0.02, the last product of each residual branch scaled down by
-    ``sqrt(2 num_layers)``, biases zero.
+    Weights start as in GPT-2, but for its width: normal with deviation ``0.02 sqrt(768 / C)``, which is GPT-2's 0.02 at
+    its own 768 channels and keeps the variance through narrower products too; the last product of each residual branch
+    scaled down by ``sqrt(2 num_layers)``, biases zero.
 
     Parameters
     ----------
@@ -72,11 +74,12 @@ class LanguageModel(Module):
         self.head = None
         if not config.tie_embeddings:
             self.head = Linear(config.embed_dim, config.vocab_size, bias=False, rng=rng)
+        std = 0.02 * math.sqrt(768 / config.embed_dim)
         for name, parameter in self.named_parameters():
             if name.endswith(("out_proj.weight", "down_proj.weight")):
-                init.scaled_residual(parameter, num_layers=config.num_layers, rng=rng)
+                init.scaled_residual(parameter, num_layers=config.num_layers, std=std, rng=rng)
             elif parameter.ndim == 2:
-                init.normal(parameter, rng=rng)
+                init.normal(parameter, std=std, rng=rng)
             elif name.endswith("_proj.bias"):
                 parameter.data.fill(0)
 

@@ -52,7 +52,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
     if bias is not None:
         y += bias.data
 
-    def vjp(g: Array) -> tuple[Array, Array, Array]:
+    def vjp(g: Array) -> tuple[Array, ...]:
         g = g.reshape(-1, channels)  # (N, C)
         dbias = np.ones(len(g), g.dtype) @ g
         dx = g * xhat
@@ -65,7 +65,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
         dx -= xhat
         dx -= shift
         dx *= rstd
-        return dx.reshape(shape), dweight, dbias
+        return (dx.reshape(shape), dweight, dbias)[: len(inputs)]
 
     inputs = (x, weight) if bias is None else (x, weight, bias)
     return record("layer_norm", y.reshape(shape), inputs, vjp)
