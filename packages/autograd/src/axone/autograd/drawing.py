@@ -125,20 +125,19 @@ def _tensor_lines(place: Node | Leaf) -> list[str]:
 class _Box:
     """A node of the picture."""
 
-    lines: list[str]
+    lines: list[str]  # none for the bend of an edge
     inputs: list[_Box]
     users: list[_Box] = field(default_factory=list)
     column: int = 0
     x: float = 0.0
     y: float = 0.0  # of the middle
+    width: float = 0.0
+    height: float = 0.0
 
-    @property
-    def width(self) -> float:
-        return max(len(line) for line in self.lines) * _CHARACTER + 2 * _PADDING
-
-    @property
-    def height(self) -> float:
-        return len(self.lines) * _LINE + _PADDING
+    def __post_init__(self) -> None:
+        if self.lines:
+            self.width = max(map(len, self.lines)) * _CHARACTER + 2 * _PADDING
+            self.height = len(self.lines) * _LINE + _PADDING
 
 
 def _boxes(output: T, inputs_of: Callable[[T], Sequence[T]], lines_of: Callable[[T], list[str]]) -> list[_Box]:
@@ -158,10 +157,26 @@ def _boxes(output: T, inputs_of: Callable[[T], Sequence[T]], lines_of: Callable[
             box.column = 1 + max((source.column for source in sources), default=-1)
             for source in sources:
                 source.users.append(box)
-    for box in reversed(list(boxes.values())):  # an input stands right before its first use, not at the far left
-        if box.users and not box.inputs:
+    for box in reversed(list(boxes.values())):  # right before its first use, not at the far left
+        if box.users:
             box.column = min(user.column for user in box.users) - 1
     return list(boxes.values())
+
+
+def _with_bends(boxes: Sequence[_Box]) -> list[_Box]:
+    """Return the boxes and a bend in every column that an edge passes, so that it takes its own way there."""
+    bends: list[_Box] = []
+    for box in boxes:
+        for user in list(box.users):
+            previous = box
+            for column in range(box.column + 1, user.column):
+                bend = _Box([], [previous], column=column)
+                previous.users = [bend if near is user else near for near in previous.users]
+                bend.users.append(user)
+                user.inputs = [bend if near is previous else near for near in user.inputs]
+                bends.append(bend)
+                previous = bend
+    return [*bends, *boxes]
 
 
 def _place(boxes: Sequence[_Box]) -> None:
@@ -174,6 +189,7 @@ def _place(boxes: Sequence[_Box]) -> None:
         width = max(box.width for box in column)
         _stack(column, [0.0] * len(column))
         for box in column:
+            box.width = box.width or width  # a bend passes the whole column
             box.x = x + (width - box.width) / 2
         x += width + _COLUMN_GAP
     for sweep in range(_SWEEPS):
@@ -217,11 +233,12 @@ def _extent(block: Sequence[_Box]) -> float:
 
 def _svg(boxes: Sequence[_Box]) -> str:
     """Return the document."""
+    boxes = _with_bends(boxes)
     _place(boxes)
     width = max(box.x + box.width for box in boxes) + _MARGIN
     height = max(box.y + box.height / 2 for box in boxes) + _MARGIN
     edges = [_edge(source, box) for box in boxes for source in box.inputs]
-    nodes = [_node(box, output=box is boxes[-1]) for box in boxes]
+    nodes = [_node(box, output=box is boxes[-1]) for box in boxes if box.lines]
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     opening = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>'
     return "\n".join([opening, f"<style>{_STYLE}</style>", _HEAD, *edges, *nodes, "</svg>"])
@@ -230,10 +247,10 @@ def _svg(boxes: Sequence[_Box]) -> str:
 def _edge(source: _Box, target: _Box) -> str:
     x1, y1, x2, y2 = source.x + source.width, source.y, target.x, target.y
     bend = max((x2 - x1) / 2, _COLUMN_GAP / 2)
-    return (
-        f'<path d="M{x1:.1f} {y1:.1f}C{x1 + bend:.1f} {y1:.1f} {x2 - bend:.1f} {y2:.1f} {x2:.1f} {y2:.1f}" '
-        'marker-end="url(#head)"/>'
-    )
+    curve = f"M{x1:.1f} {y1:.1f}C{x1 + bend:.1f} {y1:.1f} {x2 - bend:.1f} {y2:.1f} {x2:.1f} {y2:.1f}"
+    if target.lines:
+        return f'<path d="{curve}" marker-end="url(#head)"/>'
+    return f'<path d="{curve}h{target.width:.1f}"/>'
 
 
 def _node(box: _Box, *, output: bool) -> str:
