@@ -13,8 +13,6 @@ References
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import TypeVar
 
@@ -121,23 +119,18 @@ def _tensor_lines(place: Node | Leaf) -> list[str]:
     return [place.name, str(place.shape)]
 
 
-@dataclass(eq=False)
 class _Box:
     """A node of the picture."""
 
-    lines: list[str]  # none for the bend of an edge
-    inputs: list[_Box]
-    users: list[_Box] = field(default_factory=list)
-    column: int = 0
-    x: float = 0.0
-    y: float = 0.0  # of the middle
-    width: float = 0.0
-    height: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.lines:
-            self.width = max(map(len, self.lines)) * _CHARACTER + 2 * _PADDING
-            self.height = len(self.lines) * _LINE + _PADDING
+    def __init__(self, lines: list[str], inputs: list[_Box], column: int) -> None:
+        self.lines = lines  # none for the bend of an edge
+        self.inputs = inputs
+        self.users: list[_Box] = []
+        self.column = column
+        self.x = 0.0
+        self.y = 0.0  # of the middle
+        self.width = max(map(len, lines)) * _CHARACTER + 2 * _PADDING if lines else 0.0
+        self.height = len(lines) * _LINE + _PADDING if lines else 0.0
 
 
 def _boxes(output: T, inputs_of: Callable[[T], Sequence[T]], lines_of: Callable[[T], list[str]]) -> list[_Box]:
@@ -153,8 +146,8 @@ def _boxes(output: T, inputs_of: Callable[[T], Sequence[T]], lines_of: Callable[
         stack.pop()
         if node not in boxes:
             sources = [boxes[source] for source in dict.fromkeys(inputs_of(node))]
-            boxes[node] = box = _Box(lines_of(node), sources)
-            box.column = 1 + max((source.column for source in sources), default=-1)
+            column = 1 + max((source.column for source in sources), default=-1)
+            boxes[node] = box = _Box(lines_of(node), sources, column)
             for source in sources:
                 source.users.append(box)
     for box in reversed(list(boxes.values())):  # right before its first use, not at the far left
@@ -170,7 +163,7 @@ def _with_bends(boxes: Sequence[_Box]) -> list[_Box]:
         for user in list(box.users):
             previous = box
             for column in range(box.column + 1, user.column):
-                bend = _Box([], [previous], column=column)
+                bend = _Box([], [previous], column)
                 previous.users = [bend if near is user else near for near in previous.users]
                 bend.users.append(user)
                 user.inputs = [bend if near is previous else near for near in user.inputs]
@@ -258,8 +251,13 @@ def _node(box: _Box, *, output: bool) -> str:
     top = box.y - box.height / 2
     middle, classes = box.x + box.width / 2, ["name"] + ["number"] * len(box.lines)
     texts = "".join(
-        f'<text class="{name}" x="{middle:.1f}" y="{top + _LINE * (i + 1) - 2:.1f}">{escape(line)}</text>'
+        f'<text class="{name}" x="{middle:.1f}" y="{top + _LINE * (i + 1) - 2:.1f}">{_escaped(line)}</text>'
         for i, (name, line) in enumerate(zip(classes, box.lines))
     )
     rect = f'<rect x="{box.x:.1f}" y="{top:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" rx="5"/>'
     return f'<g class="{kind}">{rect}{texts}</g>'
+
+
+def _escaped(text: str) -> str:
+    """Return a text as XML writes it."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
