@@ -309,12 +309,19 @@ def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tenso
     out._grad = out._node = out._leaf = None
     out._grad_is_zero = out.requires_grad = False
     if mode.recording:
+        places: list[Node | Leaf | None] = []
         for source in inputs:
-            if isinstance(source, Tensor) and source.requires_grad:
-                places = [s._node or _leaf(s) if isinstance(s, Tensor) else None for s in inputs]
-                out._node = Node(name, out.data.shape, tuple(places), vjp)
+            if not isinstance(source, Tensor):
+                places.append(None)
+            elif source._node is not None:
+                places.append(source._node)
                 out.requires_grad = True
-                break
+            else:
+                places.append((source._leaf and source._leaf()) or _leaf(source))
+                if source.requires_grad:
+                    out.requires_grad = True
+        if out.requires_grad:
+            out._node = Node(name, out.data.shape, tuple(places), vjp)
     if mode.watcher is not None:
         mode.watcher.computed(name, out.data, inputs, out._node)
     return out
@@ -381,8 +388,10 @@ def _seed(tensor: Tensor, gradient: ArrayLike | None) -> Array:
                 f"backward without a gradient needs a single number, and this Tensor has shape {tensor.shape}: "
                 "reduce it first, for instance with sum(), or give backward(gradient)"
             )
-        return np.ones(tensor.shape, tensor.dtype)
-    seed = np.asarray(raw(gradient), dtype=tensor.dtype)
-    if seed.shape != tensor.shape:
+        one = np.empty(tensor.data.shape, tensor.data.dtype)
+        one.fill(1)
+        return one
+    seed: Array = np.asarray(raw(gradient), tensor.data.dtype)
+    if seed.shape != tensor.data.shape:
         raise ValueError(f"the gradient must have the Tensor's shape {tensor.shape}, and it has {seed.shape}")
     return seed

@@ -15,7 +15,7 @@ def numpy_axis(axis: Axis) -> int | tuple[int, ...] | None:
 
 def reduced(ufunc: np.ufunc, data: Array, axis: Axis, keepdims: bool = False) -> Any:
     """Return a reduction by a binary ufunc: what `numpy.sum` is to `numpy.add`, but without its overhead."""
-    return ufunc.reduce(data, numpy_axis(axis), keepdims=keepdims)
+    return ufunc.reduce(data, numpy_axis(axis), None, None, keepdims)
 
 
 def count_of(shape: Shape, axis: Axis) -> int:

@@ -27,7 +27,7 @@ def sum(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     shape = data.shape
 
     def vjp(g: Array) -> tuple[Array]:
-        return (stretch(g.reshape(kept_shape(shape, axis)), shape),)
+        return (stretch(g if axis is None else g.reshape(kept_shape(shape, axis)), shape),)
 
     return record("sum", reduced(np.add, data, axis, keepdims), (x,), vjp)
 
@@ -51,7 +51,8 @@ def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     shape, count = data.shape, count_of(data.shape, axis)
 
     def vjp(g: Array) -> tuple[Array]:
-        return (stretch((g / count).reshape(kept_shape(shape, axis)), shape),)
+        g = np.asarray(g / count)
+        return (stretch(g if axis is None else g.reshape(kept_shape(shape, axis)), shape),)
 
     return record("mean", reduced(np.add, data, axis, keepdims) / count, (x,), vjp)
 

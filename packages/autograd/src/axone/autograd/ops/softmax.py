@@ -7,19 +7,25 @@ nothing but minus infinity, as a mask may leave it, has no largest score: its pr
 import numpy as np
 
 from axone.autograd.arrays import Array, Axis
-from axone.autograd.ops.axes import dropped, reduced
+from axone.autograd.ops.axes import dropped, numpy_axis, reduced
 from axone.autograd.ops.operands import values
 from axone.autograd.tensor import Operand, Tensor, record
 
 
 def _exponentials(data: Array, axis: Axis) -> tuple[Array, Array, Array]:
     """Return exp(x - m) with the largest score m, their sums, and m itself; axes kept."""
-    top = np.maximum(
-        reduced(np.maximum, data, axis, keepdims=True), np.finfo(data.dtype).min
-    )  # minus infinity less itself would be NaN
-    e = np.asarray(data - top)
-    np.exp(e, out=e)
+    lowest = np.finfo(data.dtype).min  # at least this: minus infinity less itself would be NaN
+    top = np.maximum.reduce(data, numpy_axis(axis), keepdims=True, initial=lowest)
+    e: Array = data - top
+    np.exp(e, e)
     return e, reduced(np.add, e, axis, keepdims=True), top
+
+
+def _row_sums(a: Array, b: Array, axis: Axis) -> Array:
+    """Return the sums of a b over some axes, kept; along the last one by BLAS."""
+    if axis == -1:
+        return np.vecdot(a, b)[..., None]
+    return np.asarray(reduced(np.add, a * b, axis, keepdims=True))
 
 
 def logsumexp(x: Operand, axis: Axis = -1, *, keepdims: bool = False) -> Tensor:
@@ -65,8 +71,8 @@ def softmax(x: Operand, axis: Axis = -1) -> Tensor:
     p /= np.maximum(total, 1)  # the largest score alone gives 1, so only an empty row is below
 
     def vjp(g: Array) -> tuple[Array]:
-        dx = g * p  # p (g - sum(g p))
-        dx -= p * reduced(np.add, dx, axis, keepdims=True)
+        dx = g - _row_sums(g, p, axis)
+        dx *= p
         return (dx,)
 
     return record("softmax", p, (x,), vjp)
