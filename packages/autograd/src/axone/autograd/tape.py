@@ -134,11 +134,9 @@ def backward(root: Node | Leaf, gradient: Array, wanted: Collection[Node | Leaf]
         elif root in wanted:
             collected[root] = gradient
         return collected
-    order = _reachable(root)
     totals: dict[Node | Leaf, Array] = {root: gradient}
     ours: set[Node | Leaf] = set()  # whose total was allocated here
-    while order:
-        node = order.pop()
+    for node in _reachable(root):
         vjp, inputs = node.vjp, node.inputs
         node.vjp, node.inputs = None, ()  # memory falls as the walk goes on
         arrived = totals.pop(node, None)
@@ -201,7 +199,7 @@ def _add(
 
 
 def _reachable(root: Node) -> list[Node]:
-    """Return every node that a gradient from `root` can reach, oldest first."""
+    """Return every node that a gradient from `root` can reach, youngest first: each before its inputs."""
     seen = {root}
     order = [root]
     for node in order:  # which grows
@@ -215,5 +213,5 @@ def _reachable(root: Node) -> list[Node]:
                 seen.add(source)
                 order.append(source)
     if len(order) > 1:
-        order.sort(key=_by_age)
+        order.sort(key=_by_age, reverse=True)
     return order

@@ -284,6 +284,11 @@ def needs_grad(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.requires_grad
 
 
+def is_leaf(value: object) -> bool:
+    """Return whether a Tensor was made by the user, as a weight is: worth a recipe, see `Deferred`."""
+    return isinstance(value, Tensor) and value._node is None
+
+
 def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tensor:
     """Make the Tensor that an operation returns, and record the operation if a gradient may be wanted.
 
@@ -317,7 +322,10 @@ def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tenso
                 places.append(source._node)
                 out.requires_grad = True
             else:
-                places.append((source._leaf and source._leaf()) or _leaf(source))
+                leaf = None if source._leaf is None else source._leaf()
+                if leaf is None:
+                    leaf = _new_leaf(source)
+                places.append(leaf)
                 if source.requires_grad:
                     out.requires_grad = True
         if out.requires_grad:
@@ -363,10 +371,13 @@ def grad(output: Tensor, inputs: Sequence[Tensor], gradient: ArrayLike | None = 
 
 def _leaf(tensor: Tensor) -> Leaf:
     """Return the Leaf that stands for a Tensor in the graph, made when first needed."""
-    leaf = tensor._leaf() if tensor._leaf is not None else None
-    if leaf is None:
-        leaf = Leaf(tensor if tensor.requires_grad else None, tensor.data.shape)
-        tensor._leaf = weakref.ref(leaf)
+    leaf = None if tensor._leaf is None else tensor._leaf()
+    return _new_leaf(tensor) if leaf is None else leaf
+
+
+def _new_leaf(tensor: Tensor) -> Leaf:
+    leaf = Leaf(tensor if tensor.requires_grad else None, tensor.data.shape)
+    tensor._leaf = weakref.ref(leaf)
     return leaf
 
 
