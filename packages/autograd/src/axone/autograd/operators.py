@@ -31,6 +31,20 @@ def _clip(self: Tensor, min: ArrayLike | None = None, max: ArrayLike | None = No
     return ops.clip(self, min, max)
 
 
+def _reshape(self: Tensor, *shape: int | Sequence[int]) -> Tensor:
+    """Return the elements in another shape, given as one sequence or as separate lengths."""
+    return ops.reshape(self, _one_sequence(shape))
+
+
+def _transpose(self: Tensor, *axes: int | Sequence[int] | None) -> Tensor:
+    """Return the axes in another order, given as one sequence or separately; reversed by default."""
+    return ops.transpose(self, None if not axes or axes[0] is None else _one_sequence(axes))
+
+
+def _one_sequence(given: tuple[Any, ...]) -> Any:
+    return given[0] if len(given) == 1 else given
+
+
 METHODS: dict[str, Any] = {
     "__add__": ops.add,
     "__radd__": _reflected(ops.add),
@@ -54,13 +68,13 @@ METHODS: dict[str, Any] = {
     "max": ops.max,
     "mean": ops.mean,
     "min": ops.min,
-    "reshape": ops.reshape,
+    "reshape": _reshape,
     "squeeze": ops.squeeze,
     "std": ops.std,
     "sum": ops.sum,
     "swapaxes": ops.swapaxes,
     "take": ops.take,
-    "transpose": ops.transpose,
+    "transpose": _transpose,
     "var": ops.var,
 }
 

@@ -1,5 +1,7 @@
 """Matrix products."""
 
+import math
+
 import numpy as np
 
 from axone.autograd.arrays import Array
@@ -33,11 +35,12 @@ def matmul(a: Operand, b: Operand) -> Tensor:
         raise _misfit(x, y)
     needs_a, needs_b = needs_grad(a), needs_grad(b)
     if y.ndim == 2 and x.ndim >= 2:  # one product for all rows, as in every linear layer
-        rows = x.reshape(-1, x.shape[-1])  # (N, k)
+        count = math.prod(x.shape[:-1])
+        rows = x.reshape(count, x.shape[-1])  # (N, k)
         data = rows @ y if x.ndim == 2 else (rows @ y).reshape(*x.shape[:-1], y.shape[1])
 
         def vjp_of_rows(g: Array) -> tuple[Gradient, Gradient]:
-            g = g.reshape(-1, y.shape[1])  # (N, m)
+            g = g.reshape(count, y.shape[1])  # (N, m)
             dx: Gradient = None
             if needs_a:
                 dx = Product(g, y.T) if x.ndim == 2 else (g @ y.T).reshape(x.shape)

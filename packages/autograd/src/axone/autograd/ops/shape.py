@@ -14,18 +14,18 @@ from axone.autograd.ops.operands import values
 from axone.autograd.tensor import Operand, Tensor, record
 
 
-def reshape(x: Operand, *shape: int | Sequence[int]) -> Tensor:
+def reshape(x: Operand, shape: int | Sequence[int]) -> Tensor:
     """Return the elements in another shape.
 
     Parameters
     ----------
     x : Tensor or array_like
-    *shape : int, or one sequence of int
+    shape : int or sequence of int
         The new lengths; one may be -1 and follows from the others.
 
     Returns
     -------
-    Tensor
+    Tensor, shape `shape`
 
     Raises
     ------
@@ -34,34 +34,40 @@ def reshape(x: Operand, *shape: int | Sequence[int]) -> Tensor:
     """
     data = values(x)
     before = data.shape
-    after = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
     try:
-        moved = data.reshape(after)  # type: ignore[arg-type]  # NumPy checks it
+        moved = data.reshape(shape)
     except ValueError:
-        raise ValueError(f"reshape needs a shape of {data.size} elements for shape {before}, and got {after}") from None
+        raise ValueError(f"reshape needs a shape of {data.size} elements for shape {before}, and got {shape}") from None
     return record("reshape", moved, (x,), lambda g: (g.reshape(before),))
 
 
-def transpose(x: Operand, *axes: int | Sequence[int] | None) -> Tensor:
+def transpose(x: Operand, axes: Sequence[int] | None = None) -> Tensor:
     """Return the axes in another order.
 
     Parameters
     ----------
     x : Tensor or array_like
-    *axes : int, or one sequence of int, optional
+    axes : sequence of int, optional
         Which axis of `x` comes first, second, ...; reversed by default.
 
     Returns
     -------
     Tensor
+
+    Raises
+    ------
+    ValueError
+        If `axes` does not name each axis once.
     """
     data = values(x)
-    given = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else (axes or None)
-    if given is None:
+    if axes is None:
         return record("transpose", data.T, (x,), lambda g: (g.T,))
-    order = [int(axis) % max(data.ndim, 1) for axis in given]  # type: ignore[arg-type]  # ints by now
-    moved = data.transpose(order)
-    return record("transpose", moved, (x,), lambda g: (g.transpose(np.argsort(order)),))
+    try:
+        moved = data.transpose(axes)
+    except ValueError:
+        raise ValueError(f"transpose needs each axis of shape {data.shape} once, and got {tuple(axes)}") from None
+    back = np.argsort([axis % data.ndim for axis in axes])
+    return record("transpose", moved, (x,), lambda g: (g.transpose(back),))
 
 
 def swapaxes(x: Operand, axis1: int, axis2: int) -> Tensor:
