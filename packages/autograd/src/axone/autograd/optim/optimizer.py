@@ -102,8 +102,7 @@ class Optimizer(ABC):
     def zero_grad(self) -> None:
         """Set every gradient to zero, in place: the arrays stay, and with them any buffer they are views of."""
         for p in self.parameters():
-            if p.grad is not None:
-                p.grad.fill(0)
+            p.zero_grad()
 
     @abstractmethod
     def step(self, *, parallel: ParallelMap = sequential) -> None:
