@@ -13,6 +13,7 @@ number; then the same network as a few products of arrays.
 # No straight line parts these.
 
 import time
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -38,7 +39,7 @@ wanted = np.repeat([1.0, -1.0], 50)[:, None]  # (100, 1)
 # sixteen neurons, sixteen more, and one that answers.
 
 sizes = [2, 16, 16, 1]
-weights = [rng.normal(0, 1 / np.sqrt(n), (n, m)) for n, m in zip(sizes[:-1], sizes[1:])]  # (inputs, neurons) each
+weights = [rng.normal(0, 1 / np.sqrt(n), (n, m)) for n, m in pairwise(sizes)]  # (inputs, neurons) each
 biases = [np.zeros(m) for m in sizes[1:]]
 
 value_weights = [[[Value(w) for w in row] for row in matrix.T.tolist()] for matrix in weights]

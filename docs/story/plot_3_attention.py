@@ -85,8 +85,7 @@ optimizer = AdamW(parameters, lr=0.01, weight_decay=0.0)
 losses = []
 for _ in range(400):
     *question, right_answers = books(B)
-    logits, _ = head(*question)
-    loss = -log_softmax(logits)[np.arange(B), right_answers].mean()
+    loss = -log_softmax(head(*question)[0])[np.arange(B), right_answers].mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -18,8 +18,17 @@ import re
 import matplotlib.pyplot as plt
 import numpy as np
 
-from axone.llm import Callback, Evaluation, LanguageModel, LanguageModelConfig, Step, TextGenerator, TokenDataset
-from axone.llm import Trainer, TrainerConfig
+from axone.llm import (
+    Callback,
+    Evaluation,
+    LanguageModel,
+    LanguageModelConfig,
+    Step,
+    TextGenerator,
+    TokenDataset,
+    Trainer,
+    TrainerConfig,
+)
 from axone.tokenizer import CharTokenizer
 
 ANIMALS = ["fox", "owl", "hare", "mole", "otter", "wolf"]
