@@ -60,6 +60,9 @@ intersphinx_mapping = {
     for name, url in {"numpy": "https://numpy.org/doc/stable/", "python": "https://docs.python.org/3/"}.items()
 }
 
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
 sphinx_gallery_conf = {
     "examples_dirs": "story",
     "gallery_dirs": "gallery",

@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass, field
 from importlib import import_module
 from inspect import cleandoc, getsource, isclass, isroutine
+from pathlib import Path
 from types import ModuleType
 
 from sphinx.application import Sphinx
@@ -110,7 +111,17 @@ def _bring_home(_app: Sphinx, builder: Builder) -> None:
                     value.__module__ = door
 
 
+def _forget(app: Sphinx) -> None:
+    """Remove the pages of names that are gone, which autosummary leaves behind."""
+    names = {f"{door}.{name}" for door in DOORS for name in offered(door)}
+    pages = {file_names().get(name, name) for name in names} | set(DOORS)
+    for page in Path(app.srcdir, "api/generated").glob("*.rst"):
+        if page.stem not in pages:
+            page.unlink()
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to Sphinx."""
+    app.connect("builder-inited", _forget)
     app.connect("write-started", _bring_home)
     return {"parallel_read_safe": True}
