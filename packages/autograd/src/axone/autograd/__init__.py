@@ -19,11 +19,13 @@ from axone.autograd.ops import (
     transpose,
 )
 from axone.autograd.tensor import Tensor, grad
+from axone.autograd.value import Value
 
 operators.complete()
 
 __all__ = [
     "Tensor",
+    "Value",
     "add",
     "divide",
     "exp",
