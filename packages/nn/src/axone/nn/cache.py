@@ -37,7 +37,7 @@ class KVCache:
     @property
     def max_length(self) -> int:
         """How many positions there is room for."""
-        return self._keys.shape[2]
+        return int(self._keys.shape[2])
 
     def append(self, keys: Array, values: Array) -> tuple[Array, Array]:
         """Add positions and return all that are held: views, not copies.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +72,7 @@ class AdamW(Optimizer):
     def step(self, *, parallel: ParallelMap = sequential) -> None:
         """Update every parameter that has a gradient."""
         self.steps += 1
-        jobs = []
+        jobs: list[_Job] = []
         moments = iter(self._moments)
         for group in self.groups:
             factors = _Factors.of(group, self.steps)
@@ -80,8 +80,8 @@ class AdamW(Optimizer):
                 m, v = next(moments)
                 if p.grad is None:
                     continue
-                flat = flat_view(p.data, "a parameter"), p.grad.reshape(-1), m.reshape(-1), v.reshape(-1)
-                jobs += [(factors, *(array[part] for array in flat)) for part in blocks(p.data)]
+                data, g, m, v = flat_view(p.data, "a parameter"), p.grad.reshape(-1), m.reshape(-1), v.reshape(-1)
+                jobs += [(factors, data[part], g[part], m[part], v[part]) for part in blocks(data)]
         parallel(_update, jobs)
 
     def state_dict(self) -> State:
@@ -132,7 +132,10 @@ class _Factors:
         )
 
 
-def _update(job: tuple[_Factors, Array, Array, Array, Array]) -> None:
+_Job: TypeAlias = tuple[_Factors, Array, Array, Array, Array]
+
+
+def _update(job: _Job) -> None:
     """Update one block, in place and with two temporaries."""
     factors, p, g, m, v = job
     m *= factors.b1

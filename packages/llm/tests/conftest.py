@@ -1,0 +1,26 @@
+"""A text, its tokenizer and a tiny model: what most tests start from."""
+
+import numpy as np
+import pytest
+
+from axone.llm import LanguageModel, LanguageModelConfig, TokenDataset
+from axone.tokenizer import CharTokenizer
+
+TEXT = "the quick brown fox jumps over the lazy dog. pack my box with five dozen liquor jugs.\n" * 30
+
+
+@pytest.fixture
+def dataset() -> TokenDataset:
+    return TokenDataset.from_text(TEXT, CharTokenizer.train(TEXT))
+
+
+@pytest.fixture
+def config(dataset: TokenDataset) -> LanguageModelConfig:
+    return LanguageModelConfig(
+        vocab_size=dataset.tokenizer.vocab_size, context_length=16, num_layers=2, num_heads=2, embed_dim=16
+    )
+
+
+@pytest.fixture
+def model(config: LanguageModelConfig) -> LanguageModel:
+    return LanguageModel(config, rng=np.random.default_rng(0))
