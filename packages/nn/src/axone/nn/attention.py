@@ -7,7 +7,8 @@ from axone.nn import init
 from axone.nn.cache import KVCache
 from axone.nn.dropout import Dropout
 from axone.nn.functional import packed_attention
-from axone.nn.functional.attention import Mask, attention_forward, causal_mask, grouped_mask, split_heads
+from axone.nn.functional.attention import Mask, group_heads, mask_bias, split_heads
+from axone.nn.functional.attention_kernel import attention_forward
 from axone.nn.linear import Linear
 from axone.nn.module import Module
 
@@ -90,12 +91,14 @@ class MultiHeadAttention(Module):
     def _cached(self, qkv: Tensor, mask: Mask | None, cache: KVCache) -> Tensor:
         """Attend to the cached positions and these."""
         B, T, _ = qkv.shape
-        H, K, D = self.num_heads, self.num_kv_heads, self.head_dim
-        q, k, v = split_heads(qkv.data.reshape(B, T, H + 2 * K, D), H, K)
+        H, K = self.num_heads, self.num_kv_heads
+        q, k, v = split_heads(qkv.data, H, K)
         keys, values = cache.append(k[:, :, 0], v[:, :, 0])  # (B, K, S, D)
-        causal = causal_mask(T, cache.length) if self.causal and T > 1 else None
-        out, _ = attention_forward(q, keys[:, :, None], values[:, :, None], grouped_mask(mask, causal, H, K))
-        return Tensor(out.reshape(B, T, H * D))
+        keys, values = keys[:, :, None], values[:, :, None]
+        bias = mask_bias(mask, (B, H, T, cache.length), K, qkv.dtype)
+        out = np.empty((B, T, H * self.head_dim), qkv.dtype)
+        attention_forward(q, keys, values, bias=bias, causal=self.causal, out=group_heads(out, H, K), keep=False)
+        return Tensor(out)
 
     def describe(self) -> str:
         """Return the layer with its heads."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, needs_grad, record
+from axone.nn.functional.checks import last_axis, one_dtype
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -28,17 +29,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     ------
     ValueError
         If the last axis of `x` is not `in_features` long.
+    TypeError
+        If the dtypes differ.
     """
-    w = weight.data
-    if x.ndim == 0 or x.shape[-1] != w.shape[1]:
-        raise ValueError(f"linear needs an input of shape (..., {w.shape[1]}), and it has {x.shape}")
+    one_dtype("linear", x, weight, bias)
+    last_axis("linear", x, weight.shape[1])
+    w, shape = weight.data, x.shape
     rows = x.data.reshape(-1, w.shape[1])  # (N, in)
     y = rows @ w.T  # (N, out)
     if bias is not None:
         y += bias.data
-    shape = x.shape
-    needs_x, needs_w = needs_grad(x), needs_grad(weight)
-    needs_b = needs_grad(bias)
+    needs_x, needs_w, needs_b = needs_grad(x), needs_grad(weight), needs_grad(bias)
 
     def vjp(g: Array) -> tuple[Array | None, Array | None, Array | None]:
         g = g.reshape(-1, w.shape[0])  # (N, out)
