@@ -32,6 +32,7 @@ nitpicky = True
 
 # The API reference: autosummary writes a page for each name in the `__all__` of each door.
 autosummary_context = {"rooms": {door: doors.rooms(door) for door in doors.DOORS}}
+autosummary_filename_map = doors.file_names()
 autosummary_ignore_module_all = False
 autosummary_imported_members = True
 autodoc_member_order = "groupwise"
@@ -77,8 +78,11 @@ html_theme = "pydata_sphinx_theme"
 html_title = "Axone"
 html_static_path = ["_static"]
 html_css_files = ["axone.css"]
+html_favicon = "_static/axone.svg"
 html_show_sourcelink = False
 html_theme_options = {
+    "logo": {"text": "Axone", "image_light": "_static/axone.svg", "image_dark": "_static/axone.svg"},
+    "header_links_before_dropdown": 6,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],

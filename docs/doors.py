@@ -65,6 +65,13 @@ def classes() -> dict[str, str]:
     }
 
 
+def file_names() -> dict[str, str]:
+    """Return another file name for the page of a function whose class differs only in case: some disks see one name."""
+    both = classes().values()
+    functions = {f"{door}.{name}" for door in DOORS for name in import_module(door).__all__} - set(both)
+    return {name: f"{name}-function" for name in functions if name.lower() in {taken.lower() for taken in both}}
+
+
 def _definition(door: str, name: str) -> tuple[str, str, str]:
     """Return where a constant or type alias is defined, what a type alias stands for, and the docstring below it."""
     layer = ".".join(door.split(".")[:2])

@@ -3,6 +3,7 @@
 The floor of the package: it knows NumPy and nothing of Axone.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -50,11 +51,43 @@ def unbroadcast(gradient: Array, shape: Shape) -> Array:
     Returns
     -------
     ndarray, shape `shape`
+        The gradient itself if there is nothing to sum, otherwise a new array.
+
+    Raises
+    ------
+    ValueError
+        If an array of that shape does not broadcast to the gradient's.
     """
+    if gradient.shape == shape:
+        return gradient
     added = gradient.ndim - len(shape)
-    if added:
-        gradient = np.asarray(gradient.sum(axis=tuple(range(added))))
-    stretched = tuple(i for i, size in enumerate(shape) if size == 1 and gradient.shape[i] != 1)
-    if stretched:
-        gradient = np.asarray(gradient.sum(axis=stretched, keepdims=True))
-    return gradient
+    axes = tuple(range(added)) + tuple(
+        i + added for i, size in enumerate(shape) if size == 1 and added >= 0 and gradient.shape[i + added] != 1
+    )
+    reduced = np.asarray(np.add.reduce(gradient, axes[0] if len(axes) == 1 else axes))
+    if added < 0 or reduced.size != math.prod(shape):
+        raise ValueError(f"a gradient of shape {gradient.shape} for an input of shape {shape}")
+    return reduced.reshape(shape)
+
+
+_SMALL = 4096  # elements: up to here a copy takes less time than NumPy's broadcast view
+
+
+def stretch(array: Array, shape: Shape) -> Array:
+    """Return an array broadcast to a shape: the reverse of a sum. Not to be written to.
+
+    Parameters
+    ----------
+    array : ndarray
+        Of a shape that broadcasts to `shape`.
+    shape : tuple of int
+
+    Returns
+    -------
+    ndarray, shape `shape`
+    """
+    if math.prod(shape) > _SMALL:
+        return np.broadcast_to(array, shape)
+    out = np.empty(shape, array.dtype)
+    out[...] = array
+    return out

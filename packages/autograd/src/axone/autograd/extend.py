@@ -1,7 +1,8 @@
 """What a third party needs to write an operation exactly as this package does: `record` and its types."""
 
 from axone.autograd.arrays import Array, unbroadcast
-from axone.autograd.tape import VJP
+from axone.autograd.deferred import Deferred, Part, Product
+from axone.autograd.tape import VJP, Gradient
 from axone.autograd.tensor import Operand, needs_grad, record
 
-__all__ = ["VJP", "Array", "Operand", "needs_grad", "record", "unbroadcast"]
+__all__ = ["VJP", "Array", "Deferred", "Gradient", "Operand", "Part", "Product", "needs_grad", "record", "unbroadcast"]

@@ -23,8 +23,12 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from axone.autograd.arrays import Array, Shape, unbroadcast
+from axone.autograd.deferred import Deferred
 
-VJP: TypeAlias = Callable[[Array], Sequence[Array | None]]
+Gradient: TypeAlias = Array | Deferred | None
+"""What a `vjp` returns for one input: an array, a recipe for one, or None where no gradient flows."""
+
+VJP: TypeAlias = Callable[[Array], Sequence[Gradient]]
 
 # An operation is younger than its inputs, so the order of creation is a topological order of every graph.
 _next_index = itertools.count().__next__
@@ -35,7 +39,8 @@ class Owner(Protocol):
     """What a leaf delivers its gradient to."""
 
     data: Array
-    grad: Array | None
+    _grad: Array | None
+    _grad_is_zero: bool  # known to be zero throughout: the next gradient may overwrite it instead of being added
 
 
 class Leaf:
@@ -45,24 +50,36 @@ class Leaf:
     still needs the Tensor. `owner` is None where no gradient is wanted.
     """
 
-    __slots__ = ("__weakref__", "index", "owner", "shape")
+    __slots__ = ("__weakref__", "owner", "shape")
 
     def __init__(self, owner: Owner | None, shape: Shape) -> None:
-        self.index = -1  # older than every operation, so all gradients have arrived when a walk reaches it
         self.owner = owner
         self.shape = shape
 
-    def accumulate(self, gradient: Array, *, fresh: bool) -> None:
-        """Add a gradient to the owner's; the engine owns `gradient` if it is `fresh`, and else copies it."""
+    def accumulate(self, part: Array | Deferred) -> None:
+        """Add a gradient to the owner's: a recipe is carried out in place, an array that is not ours is copied."""
         owner = self.owner
         if owner is None:
             return
-        if owner.grad is not None:
-            owner.grad += gradient
-        elif fresh and gradient.dtype == owner.data.dtype:
-            owner.grad = gradient
+        total = owner._grad
+        if isinstance(part, Deferred):
+            if total is None:
+                owner._grad = total = np.empty(self.shape, owner.data.dtype)
+                part.write(total)
+            elif owner._grad_is_zero:
+                part.write(total)
+            else:
+                part.add(total)
         else:
-            owner.grad = np.array(gradient, dtype=owner.data.dtype)
+            reduced = part if part.shape == self.shape else unbroadcast(part, self.shape)
+            if total is None:
+                ours = reduced is not part and reduced.dtype == owner.data.dtype
+                owner._grad = reduced if ours else np.array(reduced, owner.data.dtype, order="C")
+            elif owner._grad_is_zero:
+                total[...] = reduced
+            else:
+                total += reduced
+        owner._grad_is_zero = False
 
 
 class Node:
@@ -75,20 +92,44 @@ class Node:
         self.name = name
         self.shape = shape
         self.inputs = inputs
-        self.vjp: VJP | None = vjp
+        self.vjp: VJP | None = vjp  # None once a backward has been through
 
     @property
     def consumed(self) -> bool:
         """Whether a backward has been through it."""
         return self.vjp is None
 
-    def consume(self) -> tuple[VJP, tuple[Node | Leaf | None, ...]]:
-        """Hand out the product and the inputs, once: memory falls as the walk goes on."""
-        vjp, inputs = self.vjp, self.inputs
-        if vjp is None:
-            raise _consumed(self)
-        self.vjp, self.inputs = None, ()
-        return vjp, inputs
+
+class _Sums:
+    """The gradients that have arrived so far, added up by place; it knows which arrays it allocated itself."""
+
+    __slots__ = ("_ours", "totals")
+
+    def __init__(self) -> None:
+        self.totals: dict[Node | Leaf, Array] = {}
+        self._ours: set[Node | Leaf] = set()
+
+    def add(self, place: Node | Leaf, part: Array | Deferred, dtype: np.dtype[np.floating]) -> None:
+        """Add a gradient to what has arrived at a place."""
+        total = self.totals.get(place)
+        if isinstance(part, Deferred):
+            if total is None:
+                total = np.empty(place.shape, dtype)
+                part.write(total)
+            else:
+                total = total if place in self._ours else total.copy()
+                part.add(total)
+            self._ours.add(place)
+        else:
+            reduced = part if part.shape == place.shape else unbroadcast(part, place.shape)
+            if total is None:
+                total = reduced
+            elif place in self._ours:
+                total += reduced
+            else:  # the first is not ours: `add` returns the same array for both of its inputs
+                total = total + reduced
+                self._ours.add(place)
+        self.totals[place] = total
 
 
 def backward(root: Node | Leaf, gradient: Array, wanted: Collection[Node | Leaf] = ()) -> dict[Node | Leaf, Array]:
@@ -112,59 +153,65 @@ def backward(root: Node | Leaf, gradient: Array, wanted: Collection[Node | Leaf]
     ------
     RuntimeError
         If a backward has already been through part of the graph. Nothing has been changed then.
+    ValueError
+        If a `vjp` returns what does not fit its inputs.
     """
+    if isinstance(root, Leaf):
+        if wanted:
+            return {root: gradient.copy()} if root in wanted else {}
+        root.accumulate(gradient)
+        return {}
     order = _reachable(root)
-    collected: dict[Node | Leaf, Array] = {}
-    gradients: dict[Node | Leaf, Array] = {root: gradient}
-    fresh: set[Node | Leaf] = set()  # whose gradient was allocated here, by adding two
+    sums, collected = _Sums(), _Sums()
+    totals = sums.totals
+    totals[root] = gradient
     while order:
         node = order.pop()
-        arrived = gradients.pop(node, None)
-        if arrived is None:  # every path to it was cut by a None
-            if isinstance(node, Node):
-                node.consume()
+        vjp, inputs = node.vjp, node.inputs
+        node.vjp, node.inputs = None, ()  # memory falls as the walk goes on
+        arrived = totals.pop(node, None)
+        if arrived is None or vjp is None:  # every path to it was cut by a None
             continue
         if wanted and node in wanted:
-            collected[node] = arrived if node in fresh else arrived.copy()
-        if isinstance(node, Leaf):
-            if not wanted:
-                node.accumulate(arrived, fresh=node in fresh)
-            continue
-        vjp, inputs = node.consume()
-        for source, part in zip(inputs, vjp(arrived)):
-            if source is None or part is None:
+            collected.totals[node] = arrived.copy()
+        parts = vjp(arrived)
+        if len(parts) != len(inputs):
+            raise ValueError(
+                f"the vjp of {node.name!r} must return a gradient or None for each of its {len(inputs)} inputs, "
+                f"and returned {len(parts)}"
+            )
+        for source, part in zip(inputs, parts):
+            if part is None or source is None:
                 continue
-            reduced = part if part.shape == source.shape else unbroadcast(part, source.shape)
-            previous = gradients.get(source)
-            if previous is None:
-                gradients[source] = reduced
-            elif source in fresh:
-                previous += reduced
-            else:  # the first is not ours: `add` returns the same array for both of its inputs
-                gradients[source] = previous + reduced
-                fresh.add(source)
-    return collected
+            try:
+                if not isinstance(source, Leaf):
+                    if source not in totals and not isinstance(part, Deferred) and part.shape == source.shape:
+                        totals[source] = part
+                    else:
+                        sums.add(source, part, arrived.dtype)
+                elif not wanted:
+                    source.accumulate(part)
+                elif source in wanted:
+                    collected.add(source, part, arrived.dtype)
+            except ValueError as error:
+                raise ValueError(f"the vjp of {node.name!r} returned {error}") from error
+        del vjp, parts, arrived  # and what they hold, before the next product allocates
+    return {place: np.array(total) for place, total in collected.totals.items()}
 
 
-def _reachable(root: Node | Leaf) -> list[Node | Leaf]:
+def _reachable(root: Node) -> list[Node]:
     """Return every node that a gradient from `root` can reach, oldest first."""
-    seen: set[Node | Leaf] = {root}
-    stack: list[Node | Leaf] = [root]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, Leaf):
-            continue
+    seen = {root}
+    order = [root]
+    for node in order:  # which grows
         if node.vjp is None:
-            raise _consumed(node)
+            raise RuntimeError(
+                f"backward goes through a graph once, and {node.name!r} of shape {node.shape} has already been "
+                "passed: compute the output again, or add up the losses and call backward on their sum"
+            )
         for source in node.inputs:
-            if source is not None and source not in seen:
+            if source is not None and source not in seen and not isinstance(source, Leaf):
                 seen.add(source)
-                stack.append(source)
-    return sorted(seen, key=_by_age)
-
-
-def _consumed(node: Node) -> RuntimeError:
-    return RuntimeError(
-        f"backward goes through a graph once, and {node.name!r} of shape {node.shape} has already been passed: "
-        "compute the output again, or add up the losses and call backward on their sum"
-    )
+                order.append(source)
+    order.sort(key=_by_age)
+    return order

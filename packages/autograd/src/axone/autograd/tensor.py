@@ -55,10 +55,9 @@ class Tensor:
     array([2., 4.], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_leaf", "_node", "data", "grad", "requires_grad")
+    __slots__ = ("__weakref__", "_grad", "_grad_is_zero", "_leaf", "_node", "data", "requires_grad")
 
     data: Array
-    grad: Array | None
     requires_grad: bool
 
     def __init__(self, data: ArrayLike, *, requires_grad: bool = False, dtype: DTypeLike | None = None) -> None:
@@ -68,10 +67,31 @@ class Tensor:
                 f"only a Tensor of floating-point numbers can require gradients, and this one is {self.data.dtype}: "
                 "convert it first, for instance with dtype=np.float32"
             )
-        self.grad = None
         self.requires_grad = requires_grad
+        self._grad: Array | None = None
+        self._grad_is_zero = False
         self._node: Node | None = None
         self._leaf: weakref.ref[Leaf] | None = None
+
+    @property
+    def grad(self) -> Array | None:
+        """The sum of the gradients of all backwards since `zero_grad`; None before the first."""
+        self._grad_is_zero = False  # whoever holds the array may write to it
+        return self._grad
+
+    @grad.setter
+    def grad(self, gradient: Array | None) -> None:
+        self._grad = gradient
+        self._grad_is_zero = False
+
+    def zero_grad(self) -> None:
+        """Set the gradient to zero, in place: the array stays, and with it any buffer that it is a view of.
+
+        The next backward then overwrites it instead of adding to it, unless `grad` has been looked at in between.
+        """
+        if self._grad is not None and not self._grad_is_zero:
+            self._grad.fill(0)
+            self._grad_is_zero = True
 
     @property
     def shape(self) -> Shape:
@@ -129,6 +149,15 @@ class Tensor:
             If `gradient` is missing for more than one element, or has another shape.
         """
         tape.backward(_place(self), _seed(self, gradient))
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """Return the data for ``np.asarray(t)``, unless gradients would be lost that way without a word."""
+        if self.requires_grad:
+            raise TypeError(
+                f"NumPy would make a plain array of this Tensor of shape {self.shape}, which requires gradients: "
+                "give it .data if that is meant, and use the operations of axone.autograd if it is not"
+            )
+        return np.array(self.data, dtype, copy=copy)
 
     def __iter__(self) -> Iterator[Tensor]:
         if self.ndim == 0:
@@ -196,6 +225,11 @@ class Tensor:
                 f"an in-place write is not recorded, and this Tensor of shape {self.shape} requires gradients: "
                 "write inside no_grad(), or use where()"
             )
+        if mode.recording and needs_grad(value):
+            raise RuntimeError(
+                f"an in-place write is not recorded, and the values of shape {value.shape} require gradients: "
+                "write their .data, or use where() or concatenate()"
+            )
         self.data[index] = raw(value)
 
     if TYPE_CHECKING:  # hung on the class by operators.py
@@ -213,13 +247,24 @@ class Tensor:
         def __matmul__(self, other: Operand) -> Tensor: ...
         def __rmatmul__(self, other: Operand) -> Tensor: ...
         def __neg__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
         def __getitem__(self, index: Any) -> Tensor: ...
         @property
         def T(self) -> Tensor: ...  # noqa: N802 - NumPy's name
-        def sum(self, axis: Axis = None, *, keepdims: bool = False) -> Tensor: ...
+        def astype(self, dtype: DTypeLike) -> Tensor: ...
+        def clip(self, min: ArrayLike | None = None, max: ArrayLike | None = None) -> Tensor: ...
+        def cumsum(self, axis: int | None = None) -> Tensor: ...
+        def max(self, axis: Axis = None, *, keepdims: bool = False) -> Tensor: ...
         def mean(self, axis: Axis = None, *, keepdims: bool = False) -> Tensor: ...
+        def min(self, axis: Axis = None, *, keepdims: bool = False) -> Tensor: ...
         def reshape(self, *shape: int | Sequence[int]) -> Tensor: ...
+        def squeeze(self, axis: Axis = None) -> Tensor: ...
+        def std(self, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False) -> Tensor: ...
+        def sum(self, axis: Axis = None, *, keepdims: bool = False) -> Tensor: ...
+        def swapaxes(self, axis1: int, axis2: int) -> Tensor: ...
+        def take(self, indices: ArrayLike, axis: int | None = None) -> Tensor: ...
         def transpose(self, *axes: int | Sequence[int] | None) -> Tensor: ...
+        def var(self, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False) -> Tensor: ...
 
 
 Operand: TypeAlias = Tensor | ArrayLike
@@ -229,6 +274,9 @@ Operand: TypeAlias = Tensor | ArrayLike
 def raw(value: object) -> Any:
     """Return the array of a Tensor, and anything else as it is."""
     return value.data if isinstance(value, Tensor) else value
+
+
+_new = object.__new__
 
 
 def needs_grad(value: object) -> TypeGuard[Tensor]:
@@ -256,25 +304,19 @@ def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tenso
     -------
     Tensor
     """
-    out = Tensor.__new__(Tensor)
+    out = _new(Tensor)
     out.data = data if type(data) is np.ndarray else np.asarray(data)
-    out.grad = None
-    out._leaf = None
-    out._node = node = None
+    out._grad = out._node = out._leaf = None
+    out._grad_is_zero = out.requires_grad = False
     if mode.recording:
-        nodes: list[Node | Leaf | None] = []
-        wanted = False
         for source in inputs:
-            if not isinstance(source, Tensor):
-                nodes.append(None)
-                continue
-            wanted = wanted or source.requires_grad
-            nodes.append(source._node or _leaf(source))
-        if wanted:
-            out._node = node = Node(name, out.data.shape, tuple(nodes), vjp)
-    out.requires_grad = node is not None
+            if isinstance(source, Tensor) and source.requires_grad:
+                places = [s._node or _leaf(s) if isinstance(s, Tensor) else None for s in inputs]
+                out._node = Node(name, out.data.shape, tuple(places), vjp)
+                out.requires_grad = True
+                break
     if mode.watcher is not None:
-        mode.watcher.computed(name, out.data, inputs, node)
+        mode.watcher.computed(name, out.data, inputs, out._node)
     return out
 
 

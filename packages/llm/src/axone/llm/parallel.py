@@ -151,7 +151,7 @@ class Workers(Generic[M]):
 
         def work(worker: int) -> float:
             replica, weight = self.replicas[worker], weights[worker]
-            self._gradients[worker].fill(0)
+            replica.zero_grad()
             total = 0.0
             for turn, batch in enumerate(shares[worker]):
                 prepare(replica, worker, turn)

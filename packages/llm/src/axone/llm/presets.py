@@ -48,7 +48,7 @@ PRESETS = {
     "default": Preset(
         "two minutes on two cores",
         {"context_length": 128, "num_layers": 4, "num_heads": 4, "embed_dim": 128, "bias": False},
-        {"steps": 1600, "batch_size": 16, "learning_rate": 2e-3, "min_learning_rate": 2e-4, "warmup_steps": 100,
+        {"steps": 1300, "batch_size": 16, "learning_rate": 2e-3, "min_learning_rate": 2e-4, "warmup_steps": 100,
          "eval_every": 200, "eval_windows": 200},
     ),
     "nanogpt-cpu": Preset(

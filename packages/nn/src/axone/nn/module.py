@@ -126,8 +126,7 @@ class Module:
     def zero_grad(self) -> None:
         """Set all gradients to zero, in place."""
         for parameter in self.parameters():
-            if parameter.grad is not None:
-                parameter.grad.fill(0)
+            parameter.zero_grad()
 
     def replica(self) -> Self:
         """Return a module with the same parameter arrays, and gradients and random generators of its own.

@@ -1,41 +1,194 @@
-"""Operations that reduce axes: sums, means, extremes."""
+"""Operations that reduce axes: sums, means, variances, extremes; and running sums."""
 
 import numpy as np
 
-from axone.autograd.arrays import Array, Axis, Shape
-from axone.autograd.tensor import Tensor, record
+from axone.autograd.arrays import Array, Axis, stretch
+from axone.autograd.ops.axes import count_of, dropped, kept_shape, reduced
+from axone.autograd.ops.operands import values
+from axone.autograd.tensor import Operand, Tensor, record
 
 
-def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
-    """Return the reduced axes, counted from the front."""
-    if axis is None:
-        return tuple(range(ndim))
-    return np.lib.array_utils.normalize_axis_tuple(axis, ndim)
+def sum(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+    """Return the sum over some axes.
 
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int or tuple of int, optional
+        The axes to sum over; all by default.
+    keepdims : bool, default False
+        Whether the summed axes stay, with length one.
 
-def _kept(shape: Shape, axes: tuple[int, ...]) -> Shape:
-    """Return the shape with every reduced axis kept at length one."""
-    return tuple(1 if i in axes else size for i, size in enumerate(shape))
-
-
-def sum(x: Tensor, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
-    """Return the sum over `axis`, or over all axes."""
-    shape, axes = x.shape, _axes(axis, x.ndim)
-    kept = _kept(shape, axes)
-
-    def vjp(g: Array) -> tuple[Array]:
-        return (np.broadcast_to(g.reshape(kept), shape),)
-
-    return record("sum", np.asarray(x.data.sum(axis=axes, keepdims=keepdims)), (x,), vjp)
-
-
-def mean(x: Tensor, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
-    """Return the mean over `axis`, or over all axes."""
-    shape, axes = x.shape, _axes(axis, x.ndim)
-    kept = _kept(shape, axes)
-    count = np.asarray(np.prod([shape[i] for i in axes]), dtype=x.dtype)
+    Returns
+    -------
+    Tensor
+    """
+    data = values(x)
+    shape = data.shape
 
     def vjp(g: Array) -> tuple[Array]:
-        return (np.broadcast_to(g.reshape(kept) / count, shape),)
+        return (stretch(g.reshape(kept_shape(shape, axis)), shape),)
 
-    return record("mean", np.asarray(x.data.mean(axis=axes, keepdims=keepdims)), (x,), vjp)
+    return record("sum", reduced(np.add, data, axis, keepdims), (x,), vjp)
+
+
+def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+    """Return the mean over some axes.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int or tuple of int, optional
+        The axes to average over; all by default.
+    keepdims : bool, default False
+        Whether these axes stay, with length one.
+
+    Returns
+    -------
+    Tensor
+    """
+    data = values(x)
+    shape, count = data.shape, count_of(data.shape, axis)
+
+    def vjp(g: Array) -> tuple[Array]:
+        return (stretch((g / count).reshape(kept_shape(shape, axis)), shape),)
+
+    return record("mean", reduced(np.add, data, axis, keepdims) / count, (x,), vjp)
+
+
+def var(x: Operand, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False) -> Tensor:
+    """Return the variance over some axes: the mean squared distance from the mean.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int or tuple of int, optional
+        All axes by default.
+    ddof : int, default 0
+        The sum of squares is divided by the number of elements less this.
+    keepdims : bool, default False
+        Whether these axes stay, with length one.
+
+    Returns
+    -------
+    Tensor
+    """
+    centred, count, variance = _variance(values(x), axis, ddof)
+    kept = variance.shape
+
+    def vjp(g: Array) -> tuple[Array]:
+        return (centred * (g.reshape(kept) * 2 / count),)
+
+    return record("var", variance if keepdims else dropped(variance, axis), (x,), vjp)
+
+
+def std(x: Operand, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False) -> Tensor:
+    """Return the standard deviation over some axes: the root of the variance.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int or tuple of int, optional
+        All axes by default.
+    ddof : int, default 0
+        The sum of squares is divided by the number of elements less this.
+    keepdims : bool, default False
+        Whether these axes stay, with length one.
+
+    Returns
+    -------
+    Tensor
+
+    Notes
+    -----
+    Where all elements are equal, the gradient is taken as zero.
+    """
+    centred, count, variance = _variance(values(x), axis, ddof)
+    deviation = np.sqrt(variance)
+
+    def vjp(g: Array) -> tuple[Array]:
+        spread = np.where(deviation == 0, 1, deviation)
+        return (centred * (g.reshape(deviation.shape) / spread / count),)
+
+    return record("std", deviation if keepdims else dropped(deviation, axis), (x,), vjp)
+
+
+def _variance(data: Array, axis: Axis, ddof: int) -> tuple[Array, int, Array]:
+    """Return the distances from the mean, the divisor and the variance, its axes kept."""
+    count = count_of(data.shape, axis)
+    centred: Array = data - reduced(np.add, data, axis, keepdims=True) / count
+    divisor = count - ddof if count > ddof else 0
+    return centred, divisor, np.asarray(reduced(np.add, centred * centred, axis, keepdims=True) / divisor)
+
+
+def max(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+    """Return the largest element over some axes; several of them share the gradient equally.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int or tuple of int, optional
+        All axes by default.
+    keepdims : bool, default False
+        Whether these axes stay, with length one.
+
+    Returns
+    -------
+    Tensor
+    """
+    return _extreme("max", np.maximum, x, axis, keepdims)
+
+
+def min(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+    """Return the smallest element over some axes; several of them share the gradient equally.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int or tuple of int, optional
+        All axes by default.
+    keepdims : bool, default False
+        Whether these axes stay, with length one.
+
+    Returns
+    -------
+    Tensor
+    """
+    return _extreme("min", np.minimum, x, axis, keepdims)
+
+
+def _extreme(name: str, ufunc: np.ufunc, x: Operand, axis: Axis, keepdims: bool) -> Tensor:
+    data = values(x)
+    if count_of(data.shape, axis) == 0:
+        raise ValueError(f"{name} needs at least one element, and there is none in shape {data.shape} over axis {axis}")
+    extreme: Array = reduced(ufunc, data, axis, keepdims=True)
+
+    def vjp(g: Array) -> tuple[Array]:
+        share = (data == extreme).astype(g.dtype)
+        share *= g.reshape(extreme.shape) / reduced(np.add, share, axis, keepdims=True)
+        return (share,)
+
+    return record(name, extreme if keepdims else dropped(extreme, axis), (x,), vjp)
+
+
+def cumsum(x: Operand, axis: int | None = None) -> Tensor:
+    """Return the running sum along an axis.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int, optional
+        By default over all elements, flattened.
+
+    Returns
+    -------
+    Tensor, shape of `x`, or (size,) without an axis
+    """
+    data = values(x)
+    shape, along = data.shape, 0 if axis is None else axis
+
+    def vjp(g: Array) -> tuple[Array]:
+        later = np.flip(np.cumsum(np.flip(g, along), along), along)  # what each element went into
+        return (later.reshape(shape),)
+
+    return record("cumsum", np.cumsum(data, axis), (x,), vjp)

@@ -22,7 +22,7 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     params : iterable of Tensor
         Those whose gradients count; one without a gradient counts as zero.
     max_norm : float
-        The largest Euclidean norm that remains; infinity measures and scales nothing.
+        The largest Euclidean norm that remains; infinity only measures. A norm that is not finite scales nothing either.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
         raise ValueError(f"max_norm must be positive, and is {max_norm}")
     gradients = [p.grad for p in params if p.grad is not None]
     norm = math.sqrt(math.fsum(float(np.vdot(g, g)) for g in gradients))
-    if norm > max_norm:
+    if norm > max_norm and math.isfinite(norm):
         scale = max_norm / norm
         for g in gradients:
             np.multiply(g, scale, out=g)

@@ -41,13 +41,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         y += bias.data
     needs_x, needs_w, needs_b = needs_grad(x), needs_grad(weight), needs_grad(bias)
 
-    def vjp(g: Array) -> tuple[Array | None, Array | None, Array | None]:
+    def vjp(g: Array) -> tuple[Array | None, ...]:
         g = g.reshape(-1, w.shape[0])  # (N, out)
-        return (
-            (g @ w).reshape(shape) if needs_x else None,
-            g.T @ rows if needs_w else None,
-            np.ones(len(g), g.dtype) @ g if needs_b else None,
-        )
+        dx = (g @ w).reshape(shape) if needs_x else None
+        dw = g.T @ rows if needs_w else None
+        if bias is None:
+            return dx, dw
+        return dx, dw, np.ones(len(g), g.dtype) @ g if needs_b else None
 
     inputs = (x, weight) if bias is None else (x, weight, bias)
     return record("linear", y.reshape(*shape[:-1], w.shape[0]), inputs, vjp)
