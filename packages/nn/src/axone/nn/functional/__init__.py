@@ -10,7 +10,7 @@ from axone.nn.functional.dropout import dropout
 from axone.nn.functional.embedding import embedding
 from axone.nn.functional.linear import linear
 from axone.nn.functional.loss import cross_entropy
-from axone.nn.functional.normalization import layer_norm, rms_norm
+from axone.nn.functional.normalization import layer_norm, packed_rms_norm, rms_norm
 from axone.nn.functional.rotary import apply_rotary, packed_rotary
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "layer_norm",
     "linear",
     "packed_attention",
+    "packed_rms_norm",
     "packed_rotary",
     "plain",
     "relu2",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, needs_grad, record
-from axone.nn.functional.attention_kernel import attention_backward, attention_forward
+from axone.nn.functional.attention_kernel import attention_backward, attention_forward, attention_probabilities
 from axone.nn.functional.checks import misfit, one_dtype
 
 Mask: TypeAlias = NDArray[np.bool_]
@@ -123,6 +123,48 @@ def packed_attention(
         return (grads,)
 
     return record("attention", merged, (qkv,), vjp)
+
+
+def attend(q: Array, k: Array, v: Array, *, mask: Mask | None, causal: bool) -> Array:
+    """Attend without recording, as with keys and values from a cache.
+
+    Parameters
+    ----------
+    q : ndarray, shape (B, K, H / K, T, D)
+    k, v : ndarray, shape (B, K, 1, S, D)
+    mask, causal
+        As in `scaled_dot_product_attention`.
+
+    Returns
+    -------
+    ndarray, shape (B, T, H D)
+    """
+    B, K, G, T, D = q.shape
+    bias = mask_bias(mask, (B, K * G, T, k.shape[3]), K, q.dtype)
+    merged = np.empty((B, T, K * G * D), q.dtype)
+    attention_forward(q, k, v, bias=bias, causal=causal, out=group_heads(merged, K * G, K), keep=False)
+    return merged
+
+
+def attention_weights(q: Array, k: Array, *, mask: Mask | None, causal: bool) -> Array:
+    """Return how much each query takes from each key.
+
+    Parameters
+    ----------
+    q : ndarray, shape (B, K, H / K, T, D)
+    k : ndarray, shape (B, K, 1, S, D)
+    mask, causal
+        As in `scaled_dot_product_attention`.
+
+    Returns
+    -------
+    ndarray, shape (B, H, T, S)
+        A row adds up to one, or to zero where nothing may be seen.
+    """
+    B, K, G, T, _ = q.shape
+    S = k.shape[3]
+    p = attention_probabilities(q, k, bias=mask_bias(mask, (B, K * G, T, S), K, q.dtype), causal=causal)
+    return p.reshape(B, K * G, T, S)
 
 
 def group_heads(x: Array, num_heads: int, num_kv_heads: int) -> Array:

@@ -79,15 +79,20 @@ def attention_forward(
     q, kt = _scaled(q, k)
     for tile in _tiles(q, k, causal=causal):
         b, h, rows, seen = tile.batch, tile.heads, slice(tile.start, tile.stop), slice(tile.keys)
-        p, total, shift = exp_rows(_tile_scores(q, kt, bias, tile, causal=causal))
-        total[total == 0] = 1  # a row that may see nothing gives zeros
+        p, total, shift = _softmax(_tile_scores(q, kt, bias, tile, causal=causal))
         if lse is not None:
             np.add(np.log(total), shift, out=lse[b, h, :, rows])
-        p /= total[..., None]
         _matmul(p, v[b, h, :, seen], out=out[b, h, :, rows])
         if keep and lse is None:
             kept.append(p)
     return kept if lse is None else lse
+
+
+def attention_probabilities(q: Array, k: Array, *, bias: Array | None, causal: bool) -> Array:
+    """Return P whole, of shape (B, K, G, T, S); the rest as in `attention_forward`."""
+    everything = Tile(slice(None), slice(None), 0, q.shape[3], k.shape[3])
+    p, _, _ = _softmax(_tile_scores(*_scaled(q, k), bias, everything, causal=causal))
+    return p
 
 
 def attention_backward(
@@ -163,6 +168,14 @@ def _scaled(q: Array, k: Array) -> tuple[Array, Array]:
     return q, np.multiply(k.swapaxes(-1, -2), scale, order="C")
 
 
+def _softmax(scores: Array) -> tuple[Array, Array, Array | float]:
+    """Return the probabilities of each row, and the sum of exponentials and the shift that they were made with."""
+    p, total, shift = exp_rows(scores)
+    total[total == 0] = 1  # a row that may see nothing gives zeros
+    p /= total[..., None]
+    return p, total, shift
+
+
 def _tile_scores(q: Array, kt: Array, bias: Array | None, tile: Tile, *, causal: bool) -> Array:
     """Return S of a tile: (B, K, G, rows, keys)."""
     b, h, rows = tile.batch, tile.heads, slice(tile.start, tile.stop)
@@ -202,7 +215,7 @@ def _matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     M, K = a.shape[-2:]
     N = b.shape[-1]
     pieces = 1
-    while M * K * N > pieces * _BLAS_SMALL and M % (2 * pieces) == 0:
+    while pieces * _BLAS_SMALL < M * K * N and M % (2 * pieces) == 0:
         pieces *= 2
     if out is None:
         out = np.empty((*a.shape[:-1], N), a.dtype)

@@ -32,7 +32,7 @@ def exp_rows(scores: Array) -> tuple[Array, Array, Array | float]:
     with np.errstate(over="ignore"):
         p = np.exp(scores)
     total = p @ ones
-    if total.size == 0 or (_SMALLEST < total.min() and total.max() < _LARGEST):
+    if total.size == 0 or (total.min() > _SMALLEST and total.max() < _LARGEST):
         return p, total, 0.0
     shift = scores.max(axis=-1, initial=-np.inf)
     shift[~np.isfinite(shift)] = 0

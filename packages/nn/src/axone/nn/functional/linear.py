@@ -8,7 +8,7 @@ With the rows of x and the gradient g flattened to matrices::
 import numpy as np
 
 from axone.autograd import Tensor
-from axone.autograd.extend import Array, needs_grad, record
+from axone.autograd.extend import Array, Gradient, Product, needs_grad, record
 from axone.nn.functional.checks import last_axis, one_dtype
 
 
@@ -41,13 +41,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         y += bias.data
     needs_x, needs_w, needs_b = needs_grad(x), needs_grad(weight), needs_grad(bias)
 
-    def vjp(g: Array) -> tuple[Array | None, ...]:
+    def vjp(g: Array) -> tuple[Gradient, ...]:
         g = g.reshape(-1, w.shape[0])  # (N, out)
-        dx = (g @ w).reshape(shape) if needs_x else None
-        dw = g.T @ rows if needs_w else None
-        if bias is None:
-            return dx, dw
-        return dx, dw, np.ones(len(g), g.dtype) @ g if needs_b else None
+        return (
+            (g @ w).reshape(shape) if needs_x else None,
+            Product(g.T, rows) if needs_w else None,
+            Product(np.ones(len(g), g.dtype), g) if needs_b else None,
+        )
 
     inputs = (x, weight) if bias is None else (x, weight, bias)
     return record("linear", y.reshape(*shape[:-1], w.shape[0]), inputs, vjp)

@@ -169,3 +169,59 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-6) -> Tensor:
         return dx.reshape(shape), dgamma
 
     return record("rms_norm", y.reshape(shape), (x, weight), vjp)
+
+
+def packed_rms_norm(
+    qkv: Tensor, q_weight: Tensor, k_weight: Tensor, num_heads: int, num_kv_heads: int, *, eps: float = 1e-6
+) -> Tensor:
+    """Return queries, keys and values that lie in one array, each head of the first two normalized as by `rms_norm`.
+
+    Parameters
+    ----------
+    qkv : Tensor, shape (B, T, (H + 2 K) D)
+        As `packed_attention` takes it.
+    q_weight, k_weight : Tensor, shape (D,)
+    num_heads, num_kv_heads : int
+        H and K.
+    eps : float, default 1e-6
+        Added to the mean square.
+
+    Returns
+    -------
+    Tensor, shape (B, T, (H + 2 K) D)
+
+    Raises
+    ------
+    ValueError
+        If the last axis of `qkv` is not ``(H + 2 K) D`` long.
+    TypeError
+        If the dtypes differ.
+    """
+    one_dtype("packed_rms_norm", qkv, q_weight, k_weight)
+    H, K, D = num_heads, num_kv_heads, q_weight.shape[0]
+    last_axis("packed_rms_norm", qkv, (H + 2 * K) * D)
+    split = qkv.data.reshape(-1, H + 2 * K, D)  # (N, H + 2K, D)
+    rows = split[:, : H + K]
+    gamma = np.repeat(np.stack((q_weight.data, k_weight.data)), (H, K), axis=0)  # (H + K, D)
+    r = np.vecdot(rows, rows)[..., None]  # (N, H + K, 1)
+    r /= D
+    r += eps
+    np.sqrt(r, out=r)
+    np.reciprocal(r, out=r)
+    y = split.copy()
+    y[:, : H + K] *= r
+    y[:, : H + K] *= gamma
+    shape = qkv.shape
+
+    def vjp(g: Array) -> tuple[Array, Array, Array]:
+        dx = g.reshape(split.shape).copy()
+        part = dx[:, : H + K]
+        xhat = rows * r
+        dgamma = np.einsum("nhd,nhd->hd", part, xhat)
+        part *= gamma
+        xhat *= np.vecdot(part, xhat)[..., None] / D
+        part -= xhat
+        part *= r
+        return dx.reshape(shape), dgamma[:H].sum(axis=0), dgamma[H:].sum(axis=0)
+
+    return record("packed_rms_norm", y.reshape(shape), (qkv, q_weight, k_weight), vjp)

@@ -71,8 +71,8 @@ def cross_entropy(
 def scaled_dot_product_attention(
     q: Tensor, k: Tensor, v: Tensor, *, mask: Mask | None = None, causal: bool = False
 ) -> Tensor:
-    """As `axone.nn.functional.scaled_dot_product_attention`, for rows that may see something."""
-    B, H, T, D = q.shape
+    """As `axone.nn.functional.scaled_dot_product_attention`."""
+    _, H, T, D = q.shape
     K, S = k.shape[1:3]
     shared = np.repeat(np.arange(K), H // K)  # the key head that serves each query head
     scores = q @ k[:, shared].swapaxes(-1, -2) / math.sqrt(D)  # (B, H, T, S)
@@ -109,3 +109,15 @@ def packed_rotary(qkv: Tensor, cos: Array, sin: Array, num_heads: int, num_kv_he
     heads = qkv.reshape(B, T, turned + num_kv_heads, -1)  # (B, T, H + 2K, D)
     qk = apply_rotary(heads[:, :, :turned], cos[..., None, :], sin[..., None, :])
     return concatenate([qk, heads[:, :, turned:]], axis=2).reshape(B, T, width)
+
+
+def packed_rms_norm(
+    qkv: Tensor, q_weight: Tensor, k_weight: Tensor, num_heads: int, num_kv_heads: int, *, eps: float = 1e-6
+) -> Tensor:
+    """As `axone.nn.functional.packed_rms_norm`."""
+    B, T, width = qkv.shape
+    H, K = num_heads, num_kv_heads
+    heads = qkv.reshape(B, T, H + 2 * K, -1)  # (B, T, H + 2K, D)
+    q, k, v = heads[:, :, :H], heads[:, :, H : H + K], heads[:, :, H + K :]
+    normalized = [rms_norm(q, q_weight, eps=eps), rms_norm(k, k_weight, eps=eps), v]
+    return concatenate(normalized, axis=2).reshape(B, T, width)
