@@ -7,12 +7,12 @@ References
 .. [3] A. Henry et al., "Query-Key Normalization for Transformers", https://arxiv.org/abs/2010.04245
 """
 
-from typing import Literal, overload
+from typing import Literal, NoReturn, overload
 
 import numpy as np
 
 from axone.autograd import Tensor
-from axone.autograd.extend import Array
+from axone.autograd.extend import Array, record
 from axone.nn import init
 from axone.nn.cache import KVCache
 from axone.nn.dropout import Dropout
@@ -164,8 +164,6 @@ class MultiHeadAttention(Module):
         ------
         ValueError
             If a shape does not fit, or the cache has no room.
-        RuntimeError
-            If there is a cache while gradients are recorded.
         """
         C = self.out_proj.weight.shape[0]
         if x.ndim != 3 or x.shape[2] != C:
@@ -175,12 +173,10 @@ class MultiHeadAttention(Module):
         q, k, v = split_heads(qkv.data, H, K)  # for the cache and for the weights
         if cache is None:
             out = packed_attention(qkv, H, K, mask=mask, causal=self.causal)  # (B, T, H D)
-        elif qkv.requires_grad:
-            raise RuntimeError("a KVCache is for inference and holds no gradients: use it inside no_grad()")
         else:
             keys, values = cache.append(k[:, :, 0], v[:, :, 0])  # (B, K, S, D)
             k, v = keys[:, :, None], values[:, :, None]
-            out = Tensor(attend(q, k, v, mask=mask, causal=self.causal))
+            out = record("cached_attention", attend(q, k, v, mask=mask, causal=self.causal), (qkv,), _no_way_back)
         out = self.dropout(self.out_proj(out))
         return (out, attention_weights(q, k, mask=mask, causal=self.causal)) if return_weights else out
 
@@ -199,3 +195,8 @@ class MultiHeadAttention(Module):
         """Return the layer with its heads."""
         shared = "" if self.num_kv_heads == self.num_heads else f", num_kv_heads={self.num_kv_heads}"
         return f"MultiHeadAttention({self.out_proj.weight.shape[0]}, num_heads={self.num_heads}{shared})"
+
+
+def _no_way_back(_: Array) -> NoReturn:
+    """Refuse a backward through a cache, which does not know where its keys and values came from."""
+    raise RuntimeError("a KVCache is for inference and holds no gradients: train without one")

@@ -39,15 +39,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     y = rows @ w.T  # (N, out)
     if bias is not None:
         y += bias.data
-    needs_x, needs_w, needs_b = needs_grad(x), needs_grad(weight), needs_grad(bias)
+    needs_x, needs_w, has_bias = needs_grad(x), needs_grad(weight), bias is not None
 
     def vjp(g: Array) -> tuple[Gradient, ...]:
         g = g.reshape(-1, w.shape[0])  # (N, out)
-        return (
-            (g @ w).reshape(shape) if needs_x else None,
-            Product(g.T, rows) if needs_w else None,
-            Product(np.ones(len(g), g.dtype), g) if needs_b else None,
-        )
+        dx = (g @ w).reshape(shape) if needs_x else None
+        dw = Product(g.T, rows) if needs_w else None
+        return (dx, dw, Product(np.ones(len(g), g.dtype), g)) if has_bias else (dx, dw)
 
     inputs = (x, weight) if bias is None else (x, weight, bias)
     return record("linear", y.reshape(*shape[:-1], w.shape[0]), inputs, vjp)

@@ -46,14 +46,14 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
     one_dtype("layer_norm", x, weight, bias)
     last_axis("layer_norm", x, weight.shape[0])
     C, shape, gamma = weight.shape[0], x.shape, weight.data
-    beta = None if bias is None else bias.data
+    has_bias = bias is not None
     rows = x.data.reshape(-1, C)  # (N, C)
     rows, m, r = _center_and_scale(rows, eps)
     y = _rank_one(r, gamma)  # (N, C)
     y *= rows
-    y += _rank_one(-m * r, gamma, plus=beta)
+    y += _rank_one(-m * r, gamma, plus=None if bias is None else bias.data)
 
-    def vjp(g: Array) -> tuple[Array, Array, Array | None]:
+    def vjp(g: Array) -> tuple[Array, ...]:
         g = g.reshape(-1, C)  # (N, C)
         gx = g * rows
         share = gamma / C
@@ -69,7 +69,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
         dx *= g
         dx -= np.multiply(rows, tilt[:, None], out=gx)
         dx += (tilt * m - r * shift)[:, None]
-        return dx.reshape(shape), dgamma, None if beta is None else dbeta
+        return (dx.reshape(shape), dgamma, dbeta) if has_bias else (dx.reshape(shape), dgamma)
 
     inputs = (x, weight) if bias is None else (x, weight, bias)
     return record("layer_norm", y.reshape(shape), inputs, vjp)
