@@ -72,13 +72,13 @@ class Progress(Callback):
                 file=self._stream,
                 unit="step",
                 dynamic_ncols=True,
-                bar_format="{desc}step {n_fmt}/{total_fmt} |{bar}| {postfix} {remaining} left",
+                bar_format=self._format(""),
             )
 
     def on_step(self, event: Step) -> None:
         """Move the bar, or write a line now and then."""
         if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {event.loss:.3f}, {event.tokens_per_second:,.0f} tokens/s,", refresh=False)
+            self._bar.bar_format = self._format(f"loss {event.loss:.3f}, {event.tokens_per_second:,.0f} tokens/s, ")
             self._bar.update()
             return
         now = time.monotonic()
@@ -89,6 +89,11 @@ class Progress(Callback):
                 f"step {event.step}/{self._total}, loss {event.loss:.3f}, {event.tokens_per_second:,.0f} tokens/s, "
                 f"{duration(left)} left"
             )
+
+    @staticmethod
+    def _format(figures: str) -> str:
+        """Return tqdm's format of a line with the figures of a step."""
+        return f"step {{n_fmt}}/{{total_fmt}} |{{bar}}| {figures}{{remaining}} left"
 
     def on_evaluation(self, event: Evaluation) -> None:
         """Write the loss on held-out text."""

@@ -110,7 +110,7 @@ class Estimate:
     Attributes
     ----------
     seconds : float
-        For all steps and evaluations.
+        For all steps and evaluations that are left.
     memory : int or None
         The most that the process holds, in bytes; None where the platform does not tell.
     """
@@ -207,7 +207,7 @@ class Trainer:
         return wanted if wanted <= self.config.batch_size else 1
 
     def estimate(self, steps: int = 8) -> Estimate:
-        """Make some steps without applying them, and say what all of them will take.
+        """Make some steps without applying them, and say what those that are left will take.
 
         Parameters
         ----------
@@ -215,7 +215,8 @@ class Trainer:
             How many, after three that warm up.
         """
         config = self.config
-        evaluations = math.ceil(config.steps / config.eval_every)
+        left = config.steps - (self._resumed.step if self._resumed else 0)
+        evaluations = math.ceil(left / config.eval_every)
         with Workers(self.model, self.workers) as workers:
             times = []
             for step in range(steps + 3):
@@ -229,7 +230,7 @@ class Trainer:
             window = (time.perf_counter() - before) / sum(len(inputs) for inputs, _ in batches)
         every = (len(self.validation_data) - 1) // config.context_length
         windows = evaluations * min(config.eval_windows or every, every) + every
-        seconds = config.steps * statistics.median(times[3:]) + windows * window
+        seconds = left * statistics.median(times[3:]) + windows * window
         memory = platform.peak_memory()
         moments = 2 * sum(parameter.data.nbytes for parameter in self.model.parameters())
         return Estimate(seconds, None if memory is None else memory + moments)

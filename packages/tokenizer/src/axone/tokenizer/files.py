@@ -38,6 +38,9 @@ class Section:
         self._fields: dict[str, object] = dict(value)
         self.where = where
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._fields
+
     def take(self, key: str, default: object = None) -> object:
         """Return the value of a key, or the default where the file has none."""
         return self._fields.pop(key, default)
@@ -67,6 +70,13 @@ class Section:
         """Return a value that must be an object."""
         return Section(self.take(key), f"{self.where}.{key}")
 
+    def take_mapping(self, key: str) -> dict[str, object]:
+        """Return a value that must be an object whose keys are not known beforehand."""
+        value = self.take(key)
+        if not isinstance(value, dict):
+            self._refuse(key, "a JSON object", value)
+        return value
+
     def take_list(self, key: str) -> list[object]:
         """Return a value that must be a list; null and a missing key count as empty."""
         value = self.take(key)
@@ -78,9 +88,8 @@ class Section:
 
     def take_vocabulary(self, key: str) -> dict[str, int]:
         """Return a value that must map strings to token ids, no id twice."""
-        value = self.take(key)
-        if not isinstance(value, dict):
-            self._refuse(key, "a JSON object", value)
+        value = self.take_mapping(key)
+        vocabulary: dict[str, int] = {}
         owners: dict[int, str] = {}
         for token, id in value.items():
             if not (is_text(token) and is_id(id)):
@@ -92,7 +101,8 @@ class Section:
                     f"{self.where}.{key} gives id {id} to both {brief(owners[id])} and {brief(token)}; ids must differ."
                 )
             owners[id] = token
-        return dict(value)
+            vocabulary[token] = id
+        return vocabulary
 
     def expect(self, key: str, *allowed: object) -> None:
         """Refuse the value of a key that is none of the allowed ones. A missing key counts as the first."""

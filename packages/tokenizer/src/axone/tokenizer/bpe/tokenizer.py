@@ -1,0 +1,428 @@
+"""The byte-level BPE tokenizer: text to ids and back.
+
+Text is cut at special tokens, then into pieces by a pattern; the bytes of each piece are merged into tokens. Most pieces of a text are
+words that came before, so what a piece became is remembered: encoding takes as long as finding the pieces and looking them up.
+
+Here the parts are put together. How text is cut is known by `patterns`, how bytes are merged by `encode`, how merges are learned by
+`train`, what files look like by `huggingface` and `tiktoken`.
+
+Sources: R. Sennrich, B. Haddow, A. Birch, *Neural Machine Translation of Rare Words with Subword Units*,
+https://arxiv.org/abs/1508.07909; A. Radford et al., *Language Models are Unsupervised Multitask Learners*, section 2.2, for bytes and
+pieces; tiktoken, https://github.com/openai/tiktoken, for what `allowed_special` means.
+"""
+
+import functools
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axone.tokenizer.bpe import huggingface, tiktoken
+from axone.tokenizer.bpe.count import count_pieces
+from axone.tokenizer.bpe.encode import PairMerger
+from axone.tokenizer.bpe.flat import GONE, IntArray
+from axone.tokenizer.bpe.model import BPEModel
+from axone.tokenizer.bpe.patterns import pre_tokenizer
+from axone.tokenizer.bpe.stream import BPEStreamDecoder
+from axone.tokenizer.bpe.train import NUM_BYTES, learn_merges
+from axone.tokenizer.files import read_json, write_json
+from axone.tokenizer.protocol import TokenizerError, text_to_bytes
+
+_REMEMBERED = 1 << 18  # pieces
+_NONE: frozenset[str] = frozenset()
+
+
+class BPETokenizer:
+    """Byte-level BPE. Made by `train`, `load` or `from_tiktoken`.
+
+    Every text can be encoded, and `decode` gives it back exactly. Encoding is safe to call from several threads at once.
+
+    Parameters
+    ----------
+    model : BPEModel
+        What was learned or read.
+
+    Examples
+    --------
+    >>> tokenizer = BPETokenizer.train("low lower lowest", vocab_size=260, special_tokens=["<|end|>"])
+    >>> ids = tokenizer.encode("low lower")
+    >>> ids
+    [257, 258, 101, 114]
+    >>> [tokenizer.decode_bytes([id]) for id in ids]
+    [b'low', b' low', b'e', b'r']
+    >>> tokenizer.decode(tokenizer.encode("slow 🐌"))
+    'slow 🐌'
+    >>> tokenizer.encode("low<|end|>", allowed_special={"<|end|>"})
+    [257, 259]
+    >>> tokenizer.encode("low<|end|>")
+    Traceback (most recent call last):
+        ...
+    axone.tokenizer.protocol.TokenizerError: The text spells the special token '<|end|>' at position 3; ...
+    """
+
+    def __init__(self, model: BPEModel) -> None:
+        self._model = model
+        self._splitter = pre_tokenizer(model.pattern)
+        self._merger = PairMerger(model.byte_ids, model.merges, model.products)
+        self._tokens = model.tokens
+        self._no_token = bytes(byte for byte in range(NUM_BYTES) if model.byte_ids[byte] == GONE)
+        self._known: dict[str, bytes] = {}
+
+    @classmethod
+    def train(
+        cls,
+        texts: str | Iterable[str],
+        vocab_size: int,
+        *,
+        pattern: str | None = "gpt2",
+        special_tokens: Sequence[str] = (),
+        progress: Callable[[int, int], object] | None = None,
+        workers: int | None = None,
+    ) -> Self:
+        """Learn a vocabulary from texts.
+
+        Parameters
+        ----------
+        texts : str or Iterable[str]
+            One text, or texts one after another: a generator can bring a corpus larger than memory. Tokens do not cross from one text to
+            the next, nor over special tokens.
+        vocab_size : int
+            Number of ids: 256 bytes, merges in the order learned, then special tokens. It comes out smaller when the corpus is so
+            small that nothing is left to merge.
+        pattern : str or None
+            How text is cut into pieces, which tokens do not cross: ``"gpt2"``, ``"gpt4"``, a regular expression in the syntax of
+            the `regex` package, or None for not at all.
+        special_tokens : Sequence[str]
+            Tokens with a meaning of their own, such as ``"<|endoftext|>"``.
+        progress : Callable[[int, int], object], optional
+            Called now and then with the number of merges learned and to learn; while texts are still read, the first is 0.
+        workers : int or None
+            Processes that help to read a corpus of more than a few megabytes; None for one on each further core. The result does not depend
+            on it.
+
+        Returns
+        -------
+        BPETokenizer
+            The same for the same texts, however they are ordered: of equally frequent pairs the smallest pair of ids is
+            merged first.
+
+        Raises
+        ------
+        TokenizerError
+            If `vocab_size` has no room for the bytes and the special tokens, a special token is empty or named twice, the pattern
+            is no regular expression or too slow, or a text holds a lone surrogate.
+        """
+        num_merges = vocab_size - NUM_BYTES - len(special_tokens)
+        if isinstance(special_tokens, str) or not all(special_tokens) or len(set(special_tokens)) < len(special_tokens):
+            raise TokenizerError(
+                f"Special tokens must be a list of different, non-empty strings, not {special_tokens!r}."
+            )
+        if num_merges < 0:
+            raise TokenizerError(
+                f"vocab_size must be at least {NUM_BYTES + len(special_tokens)}, for {NUM_BYTES} bytes and "
+                f"{len(special_tokens)} special tokens, not {vocab_size}."
+            )
+        splitter = pre_tokenizer(pattern)
+        counts = count_pieces(
+            [texts] if isinstance(texts, str) else texts,
+            splitter,
+            separators=special_tokens,
+            workers=workers,
+            on_progress=progress and functools.partial(progress, 0, num_merges),
+        )
+        merges = learn_merges(counts, num_merges, progress)
+        tokens = [bytes((byte,)) for byte in range(NUM_BYTES)]
+        for left, right in merges:
+            tokens.append(tokens[left] + tokens[right])
+        return cls(
+            BPEModel(
+                vocabulary={token: id for id, token in enumerate(tokens)},
+                merges=merges,
+                pattern=splitter.pattern,
+                special_tokens={text: id for id, text in enumerate(special_tokens, len(tokens))},
+            )
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a `tokenizer.json`, written by `save` or by Hugging Face; `path` is the file or the folder that holds it.
+
+        Raises
+        ------
+        TokenizerError
+            If it is damaged, or asks for a part that is not supported: the message names it.
+        """
+        return cls.from_document(read_json(path))
+
+    @classmethod
+    def from_document(cls, document: object) -> Self:
+        """Return the tokenizer that the JSON of a `tokenizer.json` describes."""
+        return cls(huggingface.from_document(document))
+
+    @classmethod
+    def from_tiktoken(
+        cls, ranks: Mapping[bytes, int], pattern: str | None, special_tokens: Mapping[str, int] | None = None
+    ) -> Self:
+        """Return the tokenizer that gives the same ids as ``tiktoken.Encoding``.
+
+        Parameters
+        ----------
+        ranks : Mapping[bytes, int]
+            tiktoken's ``mergeable_ranks``.
+        pattern : str or None
+            Its ``pat_str``, or what `train` takes.
+        special_tokens : Mapping[str, int], optional
+            The ids of special tokens.
+        """
+        return cls(tiktoken.from_ranks(ranks, pre_tokenizer(pattern).pattern, special_tokens or {}))
+
+    def to_document(self) -> dict[str, object]:
+        """Return the JSON of this tokenizer's `tokenizer.json`."""
+        return huggingface.to_document(self._model)
+
+    def to_tiktoken(self) -> dict[bytes, int]:
+        """Return the ``mergeable_ranks`` of a ``tiktoken.Encoding`` that gives the same ids.
+
+        It also takes `pattern` as ``pat_str`` and `special_tokens`.
+
+        Raises
+        ------
+        TokenizerError
+            If the ids, which are those of a loaded file, are not in the order of its merges.
+        """
+        return tiktoken.to_ranks(self._model)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a `tokenizer.json`, whole or not at all; `path` is the file, or an existing folder to put it in."""
+        write_json(path, self.to_document())
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids: one more than the largest."""
+        return max(self._tokens) + 1
+
+    @property
+    def pattern(self) -> str | None:
+        """The regular expression that cuts text into pieces; None for none."""
+        return self._model.pattern
+
+    @property
+    def merges(self) -> list[tuple[int, int]]:
+        """The pairs of ids that are joined, best first."""
+        return list(self._model.merges)
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The ids of the special tokens."""
+        return dict(self._model.special_tokens)
+
+    def encode(self, text: str, *, allowed_special: Collection[str] | Literal["all"] = _NONE) -> list[int]:
+        """Return the ids of a text.
+
+        Parameters
+        ----------
+        text : str
+            Any text.
+        allowed_special : Collection[str] or "all"
+            The special tokens that the text may spell, and which then become their ids. For text from outside keep the default:
+            nobody can slip in the end of a text by writing it.
+
+        Raises
+        ------
+        TokenizerError
+            If the text spells a special token that is not allowed, or holds a lone surrogate.
+        """
+        ids: list[int] = self.encode_to_array(text, allowed_special=allowed_special).tolist()
+        return ids
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        """Return the ids of a text, in which special tokens are spelled out like any other words.
+
+        Raises
+        ------
+        TokenizerError
+            If the text holds a lone surrogate.
+        """
+        (ids,) = self._encode([text], _NONE)
+        listed: list[int] = ids.tolist()
+        return listed
+
+    def encode_batch(
+        self, texts: Iterable[str], *, allowed_special: Collection[str] | Literal["all"] = _NONE
+    ) -> list[list[int]]:
+        """Return the ids of each of several texts; see `encode`. New words are merged for all texts at once."""
+        texts = list(texts)
+        allowed = self._check_special(texts, allowed_special)
+        return [ids.tolist() for ids in self._encode(texts, allowed)]
+
+    def encode_to_array(
+        self, text: str, *, allowed_special: Collection[str] | Literal["all"] = _NONE
+    ) -> NDArray[np.int32]:
+        """Return the ids of a text as an array: for a large corpus, a fourth of a list's memory or less.
+
+        Parameters
+        ----------
+        text, allowed_special
+            As for `encode`.
+
+        Returns
+        -------
+        NDArray[np.int32], shape (T,)
+            The ids.
+
+        Raises
+        ------
+        TokenizerError
+            As for `encode`.
+        """
+        (ids,) = self._encode([text], self._check_special([text], allowed_special))
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of ids. Bytes that are no UTF-8, as half a character, become U+FFFD; `decode_bytes` keeps them.
+
+        Raises
+        ------
+        TokenizerError
+            If an id is not in the vocabulary.
+        """
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """Return the bytes of ids.
+
+        Raises
+        ------
+        TokenizerError
+            If an id is not in the vocabulary.
+        """
+        try:
+            return b"".join(map(self._tokens.__getitem__, ids))
+        except KeyError as error:
+            raise TokenizerError(
+                f"Token ids must be in the vocabulary, 0 to {self.vocab_size - 1}, but {error} came."
+            ) from None
+
+    def stream_decoder(self) -> BPEStreamDecoder:
+        """Return a decoder for ids that arrive one by one, which never shows half a character."""
+        return BPEStreamDecoder(self.decode_bytes)
+
+    def __repr__(self) -> str:
+        return f"BPETokenizer({self.vocab_size} tokens, {len(self._model.special_tokens)} of them special)"
+
+    def _check_special(self, texts: Sequence[str], allowed_special: Collection[str] | Literal["all"]) -> frozenset[str]:
+        """Return the special tokens that are allowed, having found no others in the texts."""
+        special = frozenset(self._model.special_tokens)
+        if isinstance(allowed_special, str) and allowed_special != "all":
+            raise TokenizerError(f'allowed_special must be a set of special tokens or "all", not {allowed_special!r}.')
+        allowed = special if allowed_special == "all" else special.intersection(allowed_special)
+        forbidden = _matcher(special - allowed)
+        for text in texts:
+            if forbidden is not None and (found := forbidden.search(text)):
+                raise TokenizerError(
+                    f"The text spells the special token {found.group()!r} at position {found.start()}; pass it in "
+                    "allowed_special to encode it as such, or use encode_ordinary to spell it out."
+                )
+        return allowed
+
+    def _encode(self, texts: Sequence[str], allowed: frozenset[str]) -> list[NDArray[np.int32]]:
+        """Return the ids of each text.
+
+        First each text becomes the numbers of its pieces, in the order in which pieces are met; then the pieces become ids, those
+        never seen before all at once; then numbers are replaced by ids.
+        """
+        numbers = _Numbers()
+        numbered = [
+            [
+                np.fromiter(map(numbers.__getitem__, pieces), np.int32, len(pieces))
+                for pieces in self._pieces(text, allowed)
+            ]
+            for text in texts
+        ]
+        encoded = self._look_up(list(numbers))
+        ids = np.frombuffer(b"".join(encoded), dtype=np.int32)
+        sizes = np.fromiter(map(len, encoded), np.int64, len(encoded)) // ids.itemsize
+        starts = sizes.cumsum() - sizes
+        return [
+            np.concatenate([ids[:0], *(_expand(block, ids, starts, sizes) for block in blocks)]) for blocks in numbered
+        ]
+
+    def _pieces(self, text: str, allowed: frozenset[str]) -> Iterator[Sequence[str | int]]:
+        """Yield the pieces of a text, a block at a time, and the ids of special and added tokens between them."""
+        if not text.isascii():
+            text_to_bytes(text, "utf-8")
+        for part in self._parts(text, allowed):
+            if isinstance(part, int):
+                yield (part,)
+            else:
+                for block in self._splitter.blocks(part):
+                    yield self._splitter.split(block)
+
+    def _parts(self, text: str, allowed: frozenset[str]) -> Iterator[str | int]:
+        """Cut text at allowed special and at added tokens: ids, and the text between them."""
+        model = self._model
+        matcher = _matcher(frozenset(allowed | model.added_tokens.keys()))
+        start = 0
+        for found in matcher.finditer(text) if matcher is not None else ():
+            yield self._normalize(text[start : found.start()])
+            token = found.group()
+            yield model.special_tokens[token] if token in allowed else model.added_tokens[token]
+            start = found.end()
+        yield self._normalize(text[start:] if start else text)
+
+    def _normalize(self, text: str) -> str:
+        return unicodedata.normalize("NFC", text) if self._model.normalization else text
+
+    def _look_up(self, pieces: list[str | int]) -> list[bytes]:
+        """Return what pieces of text are as ids, and ids as themselves, as the bytes of int32 arrays."""
+        # Another thread may add to this dictionary meanwhile, but nobody removes from it: a full one is replaced.
+        known = self._known = self._known if len(self._known) < _REMEMBERED else {}
+        new = sorted((piece for piece in pieces if isinstance(piece, str) and piece not in known), key=len)
+        known.update(zip(new, self._merge([piece.encode() for piece in new])))
+        return [known[piece] if isinstance(piece, str) else np.int32(piece).tobytes() for piece in pieces]
+
+    def _merge(self, pieces: list[bytes]) -> list[bytes]:
+        if self._no_token:
+            self._refuse_unknown_bytes(pieces)
+        if not self._model.whole_words:
+            return self._merger.encode(pieces)
+        vocabulary = self._model.vocabulary
+        merged = iter(self._merger.encode([piece for piece in pieces if piece not in vocabulary]))
+        return [np.int32(vocabulary[piece]).tobytes() if piece in vocabulary else next(merged) for piece in pieces]
+
+    def _refuse_unknown_bytes(self, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            if len(piece.translate(None, self._no_token)) < len(piece):
+                raise TokenizerError(
+                    f"Text must be made of bytes that the vocabulary holds, but {piece[:40]!r} has another; "
+                    f"the file that was loaded lacks {len(self._no_token)} of the 256."
+                )
+
+
+class _Numbers(dict[str | int, int]):
+    """Gives each new key the next number."""
+
+    def __missing__(self, key: str | int) -> int:
+        self[key] = number = len(self)
+        return number
+
+
+def _expand(numbers: NDArray[np.int32], ids: NDArray[np.int32], starts: IntArray, sizes: IntArray) -> NDArray[np.int32]:
+    """Put in place of each number the ids that begin at its start, as many as its size."""
+    counts = sizes[numbers]  # (N,)
+    stops = counts.cumsum()
+    jumps = starts[numbers] - (stops - counts)  # from a place in what is returned to its place in `ids`
+    expanded: NDArray[np.int32] = ids[np.repeat(jumps, counts) + np.arange(counts.sum())]  # (T,)
+    return expanded
+
+
+@functools.lru_cache(maxsize=256)
+def _matcher(tokens: frozenset[str]) -> re.Pattern[str] | None:
+    """Return a pattern that finds any of the tokens, the longest where several begin."""
+    if not tokens:
+        return None
+    return re.compile("|".join(map(re.escape, sorted(tokens, key=lambda token: (-len(token), token)))))

@@ -1,0 +1,34 @@
+"""Reading a `tokenizer.json` of either kind."""
+
+import os
+
+from axone.tokenizer.bpe import BPETokenizer
+from axone.tokenizer.char import CharTokenizer
+from axone.tokenizer.files import read_json
+from axone.tokenizer.protocol import Tokenizer
+
+
+def load(path: str | os.PathLike[str]) -> Tokenizer:
+    """Read a `tokenizer.json` and return the tokenizer that it describes.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, or the folder that holds it.
+
+    Returns
+    -------
+    Tokenizer
+        A `CharTokenizer` or a `BPETokenizer`, with the ids of the file.
+
+    Raises
+    ------
+    TokenizerError
+        If the file is damaged, or asks for a part that is not supported: the message names it.
+    OSError
+        If it cannot be read.
+    """
+    document = read_json(path)
+    decoder = document.get("decoder") if isinstance(document, dict) else None
+    characters = isinstance(decoder, dict) and decoder.get("type") == "Fuse"
+    return (CharTokenizer if characters else BPETokenizer).from_document(document)
