@@ -10,7 +10,6 @@ import pytest
 from axone.llm import RunExistsError, unused_run
 from axone.llm.run import Run
 
-
 HOLD = "import sys; from axone.llm.run import Run\nwith Run(sys.argv[1]).lock(): print(flush=True); input()"
 
 

@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -104,15 +106,20 @@ class Checkpoint:
         Raises
         ------
         OSError
-            If it cannot be written; nothing is left behind.
+            If it cannot be written, with the bytes that it takes; nothing is left behind.
         """
-        with new_folder(path) as folder:
-            model.save_pretrained(folder)
-            tokenizer.save(folder / TOKENIZER)
-            write_arrays(folder / MOMENTS, moments)
-            write_json(folder / TRAINER, asdict(progress))
-            names = sorted(file.name for file in folder.iterdir())
-            write_json(folder / MANIFEST, {"sha256": {name: sha256(folder / name) for name in names}})
+        try:
+            with new_folder(path) as folder:
+                model.save_pretrained(folder)
+                tokenizer.save(folder / TOKENIZER)
+                write_arrays(folder / MOMENTS, moments)
+                write_json(folder / TRAINER, asdict(progress))
+                names = sorted(file.name for file in folder.iterdir())
+                write_json(folder / MANIFEST, {"sha256": {name: sha256(folder / name) for name in names}})
+        except OSError as error:
+            needed = sum(array.nbytes for array in (*model.state_dict().values(), *moments.values()))
+            reason = f"{os.strerror(error.errno or errno.EIO)}, and a checkpoint takes about {needed:,} bytes"
+            raise OSError(error.errno, reason, str(path)) from error
         return cls(path)
 
     def verify(self) -> None:

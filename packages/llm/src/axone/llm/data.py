@@ -138,7 +138,7 @@ class TokenDataset:
         path = Path(path)
         starts = [0, *self._ends[:-1].tolist()]
         documents = (self.tokens[start:stop] for start, stop in zip(starts, self._ends.tolist()))
-        token_file.write_tokens(path, documents, self.tokenizer, "")
+        token_file.write_tokens(path, documents, self.tokenizer, "", tokens=len(self))
         return self.open(path, self.tokenizer)
 
     def split(

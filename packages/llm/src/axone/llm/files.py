@@ -10,6 +10,7 @@ References
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -103,34 +104,33 @@ def new_folder(path: Path) -> Iterator[Path]:
         sync_folder(beside)
         beside.rename(path)
         sync_folder(path.parent)
+    except OSError as error:
+        _discard(beside)
+        if error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
+            raise FileExistsError(error.errno, "is there already", str(path)) from error
+        raise
     except BaseException:
         _discard(beside)
         raise
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder, durably; it must not be there.
-
-    Raises
-    ------
-    FileExistsError
-        If it is.
-    """
-    path.mkdir(parents=True)
-    sync_folder(path.parent)
-
-
 def remove_folder(path: Path) -> None:
     """Remove a folder under a name that tells it is going, so that nobody takes the half of it for the whole."""
-    doomed = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    doomed = path.with_name(f".{path.name}.{os.getpid()}.gone{TEMPORARY}")
     path.rename(doomed)
     sync_folder(path.parent)
     shutil.rmtree(doomed, ignore_errors=True)  # what stays is a leftover
 
 
-def leftovers(folder: Path) -> list[Path]:
-    """Return what processes that died left in a folder while they wrote or removed something."""
-    return [path for path in folder.iterdir() if path.name.startswith(".") and path.name.endswith(TEMPORARY)]
+def leftovers(folder: Path, name: str = "") -> list[Path]:
+    """Return what processes that died left in a folder while they wrote or removed something, maybe of one name only."""
+    return [path for path in folder.iterdir() if path.name.startswith(f".{name}") and path.name.endswith(TEMPORARY)]
+
+
+def clean(folder: Path, name: str = "") -> None:
+    """Remove the leftovers of a folder; whoever writes there must have stopped others from doing so."""
+    for path in leftovers(folder, name):
+        _discard(path)
 
 
 def _discard(path: Path) -> None:
@@ -140,12 +140,6 @@ def _discard(path: Path) -> None:
     else:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
-
-
-def clean(folder: Path) -> None:
-    """Remove the leftovers of a folder; whoever writes there must have stopped others from doing so."""
-    for path in leftovers(folder):
-        _discard(path)
 
 
 def sync_folder(path: Path) -> None:

@@ -28,12 +28,14 @@ def locked(path: Path) -> Iterator[None]:
         os.write(descriptor, str(os.getpid()).encode())
         yield
     finally:
+        try:
+            if os.name != "nt":
+                path.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
         if os.name == "nt":  # Windows removes no open files
-            os.close(descriptor)
-            path.unlink(missing_ok=True)
-        else:
-            path.unlink(missing_ok=True)
-            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def _acquire(path: Path) -> int:

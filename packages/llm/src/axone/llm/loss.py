@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from axone.autograd import Tensor
-from axone.llm.token_file import Ids
 from axone.llm.model import LanguageModel
+from axone.llm.token_file import Ids
 from axone.nn.functional import cross_entropy
 
 __all__ = ["bigram_loss", "bits_per_byte", "cross_entropy", "next_token_loss"]

@@ -18,13 +18,13 @@ import contextlib
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from axone.llm.checkpoint import STEP, Checkpoint, Progress
 from axone.llm.errors import CheckpointError, RunExistsError
-from axone.llm.files import clean, make_folder, read_json, remove_folder, sync_folder, write_json
+from axone.llm.files import clean, new_folder, read_json, remove_folder, sync_folder
 from axone.llm.lock import locked
 from axone.llm.model import LanguageModel
 from axone.llm.weights import State
@@ -64,25 +64,31 @@ class Run:
         if not self.path.is_dir() or (any(self.path.iterdir()) and not (self.path / OPTIONS).exists()):
             raise RunExistsError(f"only a run can be overwritten, and {self.path} is none: name another folder")
 
-    def create(self, *, overwrite: bool = False) -> None:
-        """Make the folder, removing one that is there if it may be overwritten.
+    @contextlib.contextmanager
+    def created(self, *, overwrite: bool = False) -> Iterator[Path]:
+        """Give out a temporary folder for the run's options and data, and put it in place when the block ends well.
 
         Raises
         ------
         RunExistsError
             As `check_new`, or if the run that is there is being trained.
+        OSError
+            If it cannot be written; nothing is left behind.
         """
         self.check_new(overwrite=overwrite)
         if self.path.exists():
             with self.lock():
                 pass  # nobody trains it
-            remove_folder(self.path)
+        if self.path.parent.is_dir():
+            clean(self.path.parent, self.path.name)
         try:
-            make_folder(self.path)
+            with new_folder(self.path) as folder:
+                (folder / self.checkpoints_path.name).mkdir()
+                yield folder
+                if overwrite and self.path.exists():
+                    remove_folder(self.path)
         except FileExistsError:
             raise RunExistsError(f"{self.path} has just been made by another process: name another folder") from None
-        self.checkpoints_path.mkdir()
-        sync_folder(self.path)
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Return the run's lock, to be held while it is written to.
@@ -105,10 +111,6 @@ class Run:
             else:
                 replaced.path.rename(self._place(replaced.step))
                 sync_folder(self.checkpoints_path)
-
-    def write_options(self, options: Mapping[str, Any]) -> None:
-        """Write ``run.json``."""
-        write_json(self.path / OPTIONS, dict(options))
 
     def options(self) -> dict[str, Any]:
         """Read ``run.json``.

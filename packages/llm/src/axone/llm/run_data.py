@@ -31,6 +31,11 @@ class DataPart:
     start: int
     stop: int
 
+    def __post_init__(self) -> None:
+        os.fsencode(self.path)  # a lone surrogate is a ValueError
+        if not Path(self.path).name or "\0" in self.path:
+            raise ValueError(f"path must name a file, and is {self.path!r}")
+
     def open(self, run: Path, tokenizer: Tokenizer) -> TokenDataset:
         """Return the tokens.
 

@@ -82,7 +82,9 @@ def encoded(texts: Iterable[str], tokenizer: Tokenizer, separator: Sequence[int]
         yield before
 
 
-def write_tokens(path: Path, documents: Iterable[Ids], tokenizer: Tokenizer, text: str) -> None:
+def write_tokens(
+    path: Path, documents: Iterable[Ids], tokenizer: Tokenizer, text: str, *, tokens: int | None = None
+) -> None:
     """Write a token file, document by document.
 
     Parameters
@@ -95,6 +97,8 @@ def write_tokens(path: Path, documents: Iterable[Ids], tokenizer: Tokenizer, tex
         The one that made them.
     text : str
         The text's sum.
+    tokens : int, optional
+        How many there are, if that is known before.
 
     Raises
     ------
@@ -113,7 +117,7 @@ def write_tokens(path: Path, documents: Iterable[Ids], tokenizer: Tokenizer, tex
             yield part
 
     describe(path).unlink(missing_ok=True)  # what it says holds no longer
-    write_parts(path, parts(), size=None)
+    write_parts(path, parts(), None if tokens is None else tokens * dtype.itemsize)
     if len(ends) > 1:
         write_parts(ends_path(path), [np.asarray(ends, "<i8").view(np.uint8).data], size=8 * len(ends))
     content = TokenFile(

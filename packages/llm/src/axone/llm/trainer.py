@@ -28,6 +28,7 @@ from axone.llm.checkpoint import Checkpoint, Progress
 from axone.llm.data import TokenDataset
 from axone.llm.errors import CheckpointError, RunExistsError, TrainingDivergedError
 from axone.llm.estimate import Estimate, estimate
+from axone.llm.files import write_json
 from axone.llm.interrupt import Interrupt, deferred_interrupts
 from axone.llm.loss import bits_per_byte
 from axone.llm.model import LanguageModel
@@ -182,11 +183,10 @@ class Trainer:
         if self.run is None:
             return self._fit(None)
         if self._resumed is None:
-            self.run.create(overwrite=self._overwrite)
+            with self.run.created(overwrite=self._overwrite) as folder:
+                self._write_options(folder)
         with self.run.lock():
-            if self._resumed is None:
-                self._write_options(self.run)
-            elif [checkpoint.path for checkpoint in self.run.checkpoints()] != self._seen:
+            if self._resumed is not None and [checkpoint.path for checkpoint in self.run.checkpoints()] != self._seen:
                 raise RunExistsError(f"{self.run.path} has been trained on since it was opened: resume it again")
             self.run.clean()
             return self._fit(self.run)
@@ -279,12 +279,12 @@ class Trainer:
         for callback in self.callbacks:
             getattr(callback, event)(content)
 
-    def _write_options(self, run: Run) -> None:
+    def _write_options(self, folder: Path) -> None:
         data = {
-            name: asdict(keep(run.path, dataset, name))
+            name: asdict(keep(folder, dataset, name))
             for name, dataset in (("train", self.train_data), ("validation", self.validation_data))
         }
-        run.write_options({"trainer": asdict(self.config), "data": data, **self._notes})
+        write_json(folder / OPTIONS, {"trainer": asdict(self.config), "data": data, **self._notes})
 
     def _save(self, run: Run | None, progress: Progress, step: TrainingStep) -> None:
         if run is None:

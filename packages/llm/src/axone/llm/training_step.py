@@ -12,11 +12,11 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.llm.data import Batch, TokenDataset
-from axone.llm.token_file import Ids
 from axone.llm.loss import next_token_loss
 from axone.llm.model import LanguageModel
 from axone.llm.optimization import Optimizers, learning_rate
 from axone.llm.parallel import Workers
+from axone.llm.token_file import Ids
 from axone.llm.trainer_config import TrainerConfig
 from axone.nn import reseed_dropout
 
