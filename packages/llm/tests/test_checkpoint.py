@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +146,11 @@ def test_a_pickle_under_a_known_name_is_refused_unread(
     for vouched in (True, False):
         if not vouched:
             (checkpoint / MANIFEST).unlink()
+        read = (
+            Checkpoint(checkpoint).moments if name.startswith("trainer") and not vouched else partial(load, checkpoint)
+        )
         with pytest.raises(CheckpointError, match=re.escape(name)):
-            load(checkpoint)
-            Checkpoint(checkpoint).moments()
+            read()
     assert pickles == []
     assert not Path("exploded").exists()
 
@@ -222,7 +225,7 @@ def test_the_state_of_another_optimizer_is_refused(run: Path) -> None:
     options = json.loads((run / "run.json").read_text(encoding="utf-8"))
     options["trainer"]["optimizer"] = "sgd"
     (run / "run.json").write_text(json.dumps(options), encoding="utf-8")
-    with pytest.raises(CheckpointError, match="does not fit its run .*adamw"):
+    with pytest.raises(CheckpointError, match=r"does not fit its run .*adamw"):
         Trainer.resume(run).fit()
 
 
@@ -248,7 +251,7 @@ def test_an_absurd_configuration_costs_no_memory(tmp_path: Path, model: Language
     content = json.loads(path.read_text(encoding="utf-8"))
     for change in ({"vocab_size": 10**15}, {"n_layer": 10**12}, {"n_embd": 2**40, "n_head": 1}):
         path.write_text(json.dumps({**content, **change}), encoding="utf-8")
-        with pytest.raises(CheckpointError, match="must have shape|is missing"):
+        with pytest.raises(CheckpointError, match=r"must have shape|is missing"):
             LanguageModel.from_pretrained(tmp_path)
 
 
