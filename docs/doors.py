@@ -6,6 +6,7 @@ which each room introduces itself.
 """
 
 import ast
+import re
 import sys
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -13,6 +14,7 @@ from inspect import cleandoc, getsource, isclass, isroutine
 from pathlib import Path
 from types import ModuleType
 
+from numpydoc.docscrape import NumpyDocString
 from sphinx.application import Sphinx
 from sphinx.builders import Builder
 from sphinx.util import logging
@@ -25,6 +27,7 @@ DOORS = [
     "axone.nn",
     "axone.nn.functional",
     "axone.nn.init",
+    "axone.nn.scalar",
     "axone.tokenizer",
     "axone.llm",
     "axone.llm.report",
@@ -111,6 +114,21 @@ def _bring_home(_app: Sphinx, builder: Builder) -> None:
                     value.__module__ = door
 
 
+def _read(_app: Sphinx, _what: str, _name: str, obj: object, _options: object, lines: list[str]) -> None:
+    """Bring a module's references to the docstrings in it that point to them, and keep reST from seeing lists."""
+    cited = re.findall(r"\[(\d+)\]_", "\n".join(lines))
+    if cited and "References" not in lines:
+        listed = "\n".join(NumpyDocString(cleandoc(sys.modules[obj.__module__].__doc__ or ""))["References"])
+        entries = re.findall(r"^\.\. \[(\d+)\]((?:.*\n?)(?:[ ]+.*\n?)*)", listed, re.MULTILINE)
+        lines[0] = re.sub(r"\s*\[\d+\]_", "", lines[0])  # shown in tables too, where there is nothing to point to
+        lines += ["", "References", "----------"]
+        for number, text in entries:
+            if number in cited:
+                lines += f".. [{number}]{text}".splitlines()
+    # An author's initial or a dimension at the start of a line begins no list.
+    lines[:] = [re.sub(r"^(\s*(?:\.\. \[\d+\] )?)([A-Z]\.)(?= |$)", r"\1\\\2", line) for line in lines]
+
+
 def _forget(app: Sphinx) -> None:
     """Remove the pages of names that are gone, which autosummary leaves behind."""
     names = {f"{door}.{name}" for door in DOORS for name in offered(door)}
@@ -122,6 +140,8 @@ def _forget(app: Sphinx) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to Sphinx."""
+    app.setup_extension("sphinx.ext.autodoc")
     app.connect("builder-inited", _forget)
+    app.connect("autodoc-process-docstring", _read, priority=100)  # before numpydoc reads it
     app.connect("write-started", _bring_home)
     return {"parallel_read_safe": True}
