@@ -26,7 +26,7 @@ from axone.nn.position import Positions, RotaryEmbedding
 
 
 class MultiHeadAttention(Module):
-    """Several attention heads side by side [1]_, with one product for all their queries, keys and values.
+    """Several attention heads side by side, with one product for all their queries, keys and values.
 
     Queries, keys and values stay in the one array that this product makes: what changes queries and keys on the way
     goes from packed to packed.
@@ -38,7 +38,7 @@ class MultiHeadAttention(Module):
     num_heads : int
         H.
     num_kv_heads : int, optional
-        K, by default H: each key and value head serves ``H / K`` query heads [2]_.
+        K, by default H: each key and value head serves ``H / K`` query heads.
     head_dim : int, optional
         D, by default ``C / H``.
     bias : bool, default True
@@ -50,7 +50,7 @@ class MultiHeadAttention(Module):
     rotary : RotaryEmbedding, optional
         Turns queries and keys by their positions.
     qk_norm : bool, default False
-        Whether queries and keys are normalized, head by head, before they are turned [3]_.
+        Whether queries and keys are normalized, head by head, before they are turned.
     rng : numpy.random.Generator, optional
         Where the first values and the masks come from; None draws a fresh one.
 

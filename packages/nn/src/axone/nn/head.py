@@ -17,7 +17,7 @@ from axone.nn.module import Module
 
 
 class Head(Module):
-    """One head of causal self-attention: each position gathers from itself and those before [1]_.
+    """One head of causal self-attention: each position gathers from itself and those before.
 
     Each position asks with a query, and every position answers with a key: where the two agree, much of that position's
     value is taken.

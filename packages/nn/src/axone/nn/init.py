@@ -79,7 +79,7 @@ def uniform(parameter: Tensor, *, bound: float, rng: np.random.Generator) -> Non
 
 
 def xavier(parameter: Tensor, *, gain: float = 1.0, rng: np.random.Generator) -> None:
-    """Draw uniformly within ``gain sqrt(6 / (fan_in + fan_out))``, which suits tanh and sigmoid [1]_.
+    """Draw uniformly within ``gain sqrt(6 / (fan_in + fan_out))``, which suits tanh and sigmoid.
 
     The variance is ``2 gain^2 / (fan_in + fan_out)``.
 
@@ -100,7 +100,7 @@ def xavier(parameter: Tensor, *, gain: float = 1.0, rng: np.random.Generator) ->
 
 
 def kaiming(parameter: Tensor, *, gain: float = math.sqrt(2), rng: np.random.Generator) -> None:
-    """Draw uniformly within ``gain sqrt(3 / fan_in)``, which suits ReLU and its kin [2]_.
+    """Draw uniformly within ``gain sqrt(3 / fan_in)``, which suits ReLU and its kin.
 
     The variance is ``gain^2 / fan_in``.
 
@@ -122,7 +122,7 @@ def kaiming(parameter: Tensor, *, gain: float = math.sqrt(2), rng: np.random.Gen
 
 
 def scaled_residual(parameter: Tensor, *, num_layers: int, std: float = 0.02, rng: np.random.Generator) -> None:
-    """Draw as GPT-2 does for the last product of each residual branch [3]_: `normal` with ``std / sqrt(2 num_layers)``.
+    """Draw as GPT-2 does for the last product of each residual branch: `normal` with ``std / sqrt(2 num_layers)``.
 
     The ``2 num_layers`` branches that add up in the residual stream then keep its variance.
 

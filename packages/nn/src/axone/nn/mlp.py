@@ -24,7 +24,7 @@ _ACTIVATIONS: dict[Activation, Layer] = {"gelu": gelu, "silu": silu, "relu": rel
 
 
 class MLP(Module):
-    """Two linear layers with a non-linearity between: ``down(activation(up(x)))`` [1]_.
+    """Two linear layers with a non-linearity between: ``down(activation(up(x)))``.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class MLP(Module):
 
 
 class SwiGLU(Module):
-    """A gated feed-forward layer: ``down(silu(gate(x)) * up(x))`` [2]_.
+    """A gated feed-forward layer: ``down(silu(gate(x)) * up(x))``.
 
     Parameters
     ----------

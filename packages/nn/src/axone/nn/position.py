@@ -28,7 +28,7 @@ Scaling = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Llama3Scaling:
-    """Slow down the slow rotations, so that a model trained on short texts reads longer ones [2]_.
+    """Slow down the slow rotations, so that a model trained on short texts reads longer ones.
 
     Channels that turn at least `high_freq_factor` times within the original context are left alone, those that turn at
     most `low_freq_factor` times are slowed down by `factor`, and the speed goes smoothly from one to the other between.
@@ -75,7 +75,7 @@ class Llama3Scaling:
 
 
 class RotaryEmbedding(Module):
-    """Turn the channels of queries and keys by angles that grow with the position [1]_.
+    """Turn the channels of queries and keys by angles that grow with the position.
 
     Channel i of D, paired with channel ``i + D / 2``, turns by ``theta ** (-2 i / D)`` radians from one position to the
     next. It has no parameters.

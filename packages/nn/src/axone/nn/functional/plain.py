@@ -58,6 +58,12 @@ def embedding(ids: NDArray[np.integer[Any]], weight: Tensor) -> Tensor:
     return weight[ids]
 
 
+def dropout(x: Tensor, p: float, *, rng: np.random.Generator) -> Tensor:
+    """As `axone.nn.functional.dropout`."""
+    keep = rng.random(x.shape, dtype=np.float32) >= p
+    return where(keep, x, 0.0) / (1 - p)
+
+
 def cross_entropy(
     logits: Tensor, targets: NDArray[np.integer[Any]], *, ignore_index: int = -100, label_smoothing: float = 0.0
 ) -> Tensor:
@@ -87,12 +93,13 @@ def packed_attention(
     qkv: Tensor, num_heads: int, num_kv_heads: int, *, mask: Mask | None = None, causal: bool = True
 ) -> Tensor:
     """As `axone.nn.functional.packed_attention`."""
-    B, T, _ = qkv.shape
+    B, T, width = qkv.shape
     H, K = num_heads, num_kv_heads
-    heads = qkv.reshape(B, T, H + 2 * K, -1).swapaxes(1, 2)  # (B, H + 2K, T, D)
+    D = width // (H + 2 * K)
+    heads = qkv.reshape(B, T, H + 2 * K, D).swapaxes(1, 2)  # (B, H + 2K, T, D)
     q, k, v = heads[:, :H], heads[:, H : H + K], heads[:, H + K :]
     out = scaled_dot_product_attention(q, k, v, mask=mask, causal=causal)
-    return out.swapaxes(1, 2).reshape(B, T, -1)
+    return out.swapaxes(1, 2).reshape(B, T, H * D)
 
 
 def apply_rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:

@@ -65,9 +65,18 @@ def packed_rotary(qkv: Tensor, cos: Array, sin: Array, num_heads: int, num_kv_he
     Returns
     -------
     Tensor, shape (B, T, (H + 2 K) D)
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
     """
-    B, T, width = qkv.shape
+    one_dtype("packed_rotary", qkv)
     heads, turned = num_heads + 2 * num_kv_heads, num_heads + num_kv_heads
+    if qkv.ndim != 3 or qkv.shape[1:] != (cos.shape[-2], heads * 2 * cos.shape[-1]):
+        raise misfit("packed_rotary", f"(B, {cos.shape[-2]}, {heads * 2 * cos.shape[-1]})", qkv.shape)
+    B, T, width = qkv.shape
+    cos, sin = cos.astype(qkv.dtype, copy=False), sin.astype(qkv.dtype, copy=False)
     cos, sin = cos[..., None, :], sin[..., None, :]  # (..., T, 1, D / 2)
 
     def turn(packed: Array, sin: Array) -> Array:
