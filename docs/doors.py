@@ -114,19 +114,14 @@ def _bring_home(_app: Sphinx, builder: Builder) -> None:
                     value.__module__ = door
 
 
-def _read(_app: Sphinx, _what: str, _name: str, obj: object, _options: object, lines: list[str]) -> None:
-    """Bring a module's references to the docstrings in it that point to them, and keep reST from seeing lists."""
-    cited = re.findall(r"\[(\d+)\]_", "\n".join(lines))
-    if cited and "References" not in lines:
-        listed = "\n".join(NumpyDocString(cleandoc(sys.modules[obj.__module__].__doc__ or ""))["References"])
-        entries = re.findall(r"^\.\. \[(\d+)\]((?:.*\n?)(?:[ ]+.*\n?)*)", listed, re.MULTILINE)
-        lines[0] = re.sub(r"\s*\[\d+\]_", "", lines[0])  # shown in tables too, where there is nothing to point to
-        lines += ["", "References", "----------"]
-        for number, text in entries:
-            if number in cited:
-                lines += f".. [{number}]{text}".splitlines()
-    # An author's initial or a dimension at the start of a line begins no list.
-    lines[:] = [re.sub(r"^(\s*(?:\.\. \[\d+\] )?)([A-Z]\.)(?= |$)", r"\1\\\2", line) for line in lines]
+def _read(_app: Sphinx, what: str, _name: str, obj: object, _options: object, lines: list[str]) -> None:
+    """Show the sources of its module with each name that lists none, and keep reST from misreading what is no markup."""
+    if what in {"class", "exception", "function"} and "References" not in lines:
+        sources = NumpyDocString(cleandoc(sys.modules[obj.__module__].__doc__ or ""))["References"]
+        lines += ["", "References", "----------", *sources] if sources else []
+    # An author's initial or a dimension at the start of a line begins no list, and the dot of a product ends no sentence.
+    initial = re.compile(r"^(\s*(?:\.\. \[\d+\] )?)([A-Z]\.)(?= |$)")
+    lines[:] = [initial.sub(r"\1\\\2", line).replace(" . ", " · ") for line in lines]
 
 
 def _forget(app: Sphinx) -> None:
