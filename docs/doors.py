@@ -8,6 +8,7 @@ which each room introduces itself.
 import ast
 import re
 import sys
+from base64 import b64encode
 from dataclasses import dataclass, field
 from importlib import import_module
 from inspect import cleandoc, getsource, isclass, isroutine
@@ -18,6 +19,8 @@ from numpydoc.docscrape import NumpyDocString
 from sphinx.application import Sphinx
 from sphinx.builders import Builder
 from sphinx.util import logging
+
+from axone.autograd import Drawing, Value, draw
 
 DOORS = [
     "axone.autograd",
@@ -133,10 +136,27 @@ def _forget(app: Sphinx) -> None:
             page.unlink()
 
 
+def _neuron(app: Sphinx) -> None:
+    """Draw the neuron of the start page."""
+    w1, x1, w2, x2, b = map(Value, (0.5, 2.0, -1.0, 0.5, 0.25))
+    answer = (w1 * x1 + w2 * x2 + b).tanh()
+    answer.backward()
+    Path(app.srcdir, "gallery").mkdir(exist_ok=True)
+    draw(answer).save(Path(app.srcdir, "gallery/neuron.svg"))
+
+
+def _as_html(drawing: Drawing) -> str:
+    """Return a picture as an image, whose style keeps to itself: sphinx-gallery shows what HTML represents, not SVG."""
+    data = b64encode(drawing.svg.encode()).decode()
+    return f'<img class="axone-drawing" alt="a graph" src="data:image/svg+xml;base64,{data}">'
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to Sphinx."""
+    Drawing._repr_html_ = _as_html
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("builder-inited", _forget)
+    app.connect("builder-inited", _neuron)
     app.connect("autodoc-process-docstring", _read, priority=100)  # before numpydoc reads it
     app.connect("write-started", _bring_home)
     return {"parallel_read_safe": True}
