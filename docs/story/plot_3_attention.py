@@ -128,5 +128,6 @@ plt.show()
 
 # %%
 # The head has found out on its own that a query should match the key of the same name. A Transformer has many such
-# heads side by side, in layers: :class:`axone.nn.MultiHeadAttention` computes them with one product for all queries, keys
-# and values. In a language model each position is at once book and question, and sees only what came before it.
+# heads side by side, in layers. In a language model each position is at once book and question, and sees only what came
+# before it: :class:`axone.nn.Head` is that head, and :class:`axone.nn.MultiHeadAttention` computes many of them with one
+# product for all queries, keys and values.
