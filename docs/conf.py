@@ -60,6 +60,9 @@ intersphinx_mapping = {
     for name, url in {"numpy": "https://numpy.org/doc/stable/", "python": "https://docs.python.org/3/"}.items()
 }
 
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
 sphinx_gallery_conf = {
     "examples_dirs": "story",
     "gallery_dirs": "gallery",
@@ -82,6 +85,7 @@ html_show_sourcelink = False
 html_theme_options = {
     "logo": {"text": "Axone", "image_light": "_static/axone.svg", "image_dark": "_static/axone.svg"},
     "header_links_before_dropdown": 6,
+    "shorten_urls": False,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],

@@ -4,7 +4,6 @@ The floor of the package: it knows NumPy and nothing of Axone.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,7 +13,7 @@ Array: TypeAlias = NDArray[np.floating[Any]]
 """An array of floating-point numbers of any width, as `Tensor.data` and every gradient are."""
 
 Shape: TypeAlias = tuple[int, ...]
-Axis: TypeAlias = int | Sequence[int] | None
+Axis: TypeAlias = int | tuple[int, ...] | None
 
 DEFAULT_DTYPE = np.dtype(np.float32)
 
@@ -61,6 +60,8 @@ def unbroadcast(gradient: Array, shape: Shape) -> Array:
     if gradient.shape == shape:
         return gradient
     added = gradient.ndim - len(shape)
+    if added > 0 and gradient.shape[added:] == shape:  # a bias
+        return np.asarray(np.add.reduce(gradient, 0 if added == 1 else tuple(range(added))))
     axes = tuple(range(added)) + tuple(
         i + added for i, size in enumerate(shape) if size == 1 and added >= 0 and gradient.shape[i + added] != 1
     )

@@ -6,7 +6,6 @@ product of activations and gradients then goes straight into the weight's own gr
 flat buffer. And a recipe for few elements of a large array adds just these.
 """
 
-from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,11 @@ from numpy.typing import NDArray
 from axone.autograd.arrays import Array
 
 
-class Deferred(ABC):
+class Deferred:
     """A gradient that knows how to write itself. It has the shape of the input it belongs to, not a broadcast one.
+
+    A class derives from it and defines `write`. (It is no `abc.ABC`, whose `isinstance` costs more than a small
+    gradient does.)
 
     Carried out once, in the order of the walk, before the next `vjp` runs: it may hold the arrays that the `vjp` was
     given or allocated.
@@ -24,9 +26,9 @@ class Deferred(ABC):
 
     __slots__ = ()
 
-    @abstractmethod
     def write(self, out: Array) -> None:
         """Overwrite `out`, whatever it holds, with the gradient."""
+        raise NotImplementedError(f"{type(self).__name__} must define write(out)")
 
     def add(self, out: Array) -> None:
         """Add the gradient to `out`."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection, Sequence
 from operator import attrgetter
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -73,8 +73,11 @@ class Leaf:
         else:
             reduced = part if part.shape == self.shape else unbroadcast(part, self.shape)
             if total is None:
-                ours = reduced is not part and reduced.dtype == owner.data.dtype
-                owner._grad = reduced if ours else np.array(reduced, owner.data.dtype, order="C")
+                dtype = owner.data.dtype
+                if reduced.dtype != dtype or type(reduced) is not np.ndarray:
+                    owner._grad = np.array(reduced, dtype)
+                else:
+                    owner._grad = reduced.copy() if reduced is part else reduced
             elif owner._grad_is_zero:
                 total[...] = reduced
             else:
@@ -100,38 +103,6 @@ class Node:
         return self.vjp is None
 
 
-class _Sums:
-    """The gradients that have arrived so far, added up by place; it knows which arrays it allocated itself."""
-
-    __slots__ = ("_ours", "totals")
-
-    def __init__(self) -> None:
-        self.totals: dict[Node | Leaf, Array] = {}
-        self._ours: set[Node | Leaf] = set()
-
-    def add(self, place: Node | Leaf, part: Array | Deferred, dtype: np.dtype[np.floating]) -> None:
-        """Add a gradient to what has arrived at a place."""
-        total = self.totals.get(place)
-        if isinstance(part, Deferred):
-            if total is None:
-                total = np.empty(place.shape, dtype)
-                part.write(total)
-            else:
-                total = total if place in self._ours else total.copy()
-                part.add(total)
-            self._ours.add(place)
-        else:
-            reduced = part if part.shape == place.shape else unbroadcast(part, place.shape)
-            if total is None:
-                total = reduced
-            elif place in self._ours:
-                total += reduced
-            else:  # the first is not ours: `add` returns the same array for both of its inputs
-                total = total + reduced
-                self._ours.add(place)
-        self.totals[place] = total
-
-
 def backward(root: Node | Leaf, gradient: Array, wanted: Collection[Node | Leaf] = ()) -> dict[Node | Leaf, Array]:
     """Walk from `root` back to the leaves, consuming the graph.
 
@@ -147,7 +118,7 @@ def backward(root: Node | Leaf, gradient: Array, wanted: Collection[Node | Leaf]
     Returns
     -------
     dict
-        The gradients of `wanted` that were reached.
+        The gradients of `wanted` that were reached. They may share memory.
 
     Raises
     ------
@@ -156,51 +127,79 @@ def backward(root: Node | Leaf, gradient: Array, wanted: Collection[Node | Leaf]
     ValueError
         If a `vjp` returns what does not fit its inputs.
     """
+    collected: dict[Node | Leaf, Array] = {}
     if isinstance(root, Leaf):
-        if wanted:
-            return {root: gradient.copy()} if root in wanted else {}
-        root.accumulate(gradient)
-        return {}
-    order = _reachable(root)
-    sums, collected = _Sums(), _Sums()
-    totals = sums.totals
-    totals[root] = gradient
-    while order:
-        node = order.pop()
+        if not wanted:
+            root.accumulate(gradient)
+        elif root in wanted:
+            collected[root] = gradient
+        return collected
+    totals: dict[Node | Leaf, Array] = {root: gradient}
+    ours: set[Node | Leaf] = set()  # whose total was allocated here
+    for node in _reachable(root):
         vjp, inputs = node.vjp, node.inputs
         node.vjp, node.inputs = None, ()  # memory falls as the walk goes on
         arrived = totals.pop(node, None)
         if arrived is None or vjp is None:  # every path to it was cut by a None
             continue
         if wanted and node in wanted:
-            collected.totals[node] = arrived.copy()
+            collected[node] = arrived
         parts = vjp(arrived)
         if len(parts) != len(inputs):
             raise ValueError(
                 f"the vjp of {node.name!r} must return a gradient or None for each of its {len(inputs)} inputs, "
                 f"and returned {len(parts)}"
             )
-        for source, part in zip(inputs, parts):
-            if part is None or source is None:
-                continue
-            try:
-                if not isinstance(source, Leaf):
+        try:
+            for source, part in zip(inputs, parts):
+                if part is None or source is None:
+                    continue
+                if isinstance(source, Node):
                     if source not in totals and not isinstance(part, Deferred) and part.shape == source.shape:
-                        totals[source] = part
+                        totals[source] = part  # the usual case
                     else:
-                        sums.add(source, part, arrived.dtype)
+                        _add(source, part, totals, ours, arrived.dtype)
                 elif not wanted:
                     source.accumulate(part)
                 elif source in wanted:
-                    collected.add(source, part, arrived.dtype)
-            except ValueError as error:
-                raise ValueError(f"the vjp of {node.name!r} returned {error}") from error
+                    _add(source, part, collected, ours, arrived.dtype)
+        except ValueError as error:
+            raise ValueError(f"the vjp of {node.name!r} returned {error}") from error
         del vjp, parts, arrived  # and what they hold, before the next product allocates
-    return {place: np.array(total) for place, total in collected.totals.items()}
+    return collected
+
+
+def _add(
+    place: Node | Leaf,
+    part: Array | Deferred,
+    totals: dict[Node | Leaf, Array],
+    ours: set[Node | Leaf],
+    dtype: np.dtype[Any],
+) -> None:
+    """Add a gradient to what has arrived at a place; in place only if the total there was allocated here."""
+    total = totals.get(place)
+    if isinstance(part, Deferred):
+        if total is None:
+            total = np.empty(place.shape, dtype)
+            part.write(total)
+        else:
+            total = total if place in ours else total.copy()
+            part.add(total)
+        ours.add(place)
+    else:
+        reduced = part if part.shape == place.shape else unbroadcast(part, place.shape)
+        if total is None:
+            total = reduced
+        elif place in ours:
+            total += reduced
+        else:  # the first is not ours: `add` returns the same array for both of its inputs
+            total = total + reduced
+            ours.add(place)
+    totals[place] = total
 
 
 def _reachable(root: Node) -> list[Node]:
-    """Return every node that a gradient from `root` can reach, oldest first."""
+    """Return every node that a gradient from `root` can reach, youngest first: each before its inputs."""
     seen = {root}
     order = [root]
     for node in order:  # which grows
@@ -210,8 +209,9 @@ def _reachable(root: Node) -> list[Node]:
                 "passed: compute the output again, or add up the losses and call backward on their sum"
             )
         for source in node.inputs:
-            if source is not None and source not in seen and not isinstance(source, Leaf):
+            if isinstance(source, Node) and source not in seen:
                 seen.add(source)
                 order.append(source)
-    order.sort(key=_by_age)
+    if len(order) > 1:
+        order.sort(key=_by_age, reverse=True)
     return order

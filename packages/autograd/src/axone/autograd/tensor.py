@@ -284,6 +284,11 @@ def needs_grad(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.requires_grad
 
 
+def is_leaf(value: object) -> bool:
+    """Return whether a Tensor was made by the user, as a weight is: worth a recipe, see `Deferred`."""
+    return isinstance(value, Tensor) and value._node is None
+
+
 def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tensor:
     """Make the Tensor that an operation returns, and record the operation if a gradient may be wanted.
 
@@ -309,12 +314,22 @@ def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tenso
     out._grad = out._node = out._leaf = None
     out._grad_is_zero = out.requires_grad = False
     if mode.recording:
+        places: list[Node | Leaf | None] = []
         for source in inputs:
-            if isinstance(source, Tensor) and source.requires_grad:
-                places = [s._node or _leaf(s) if isinstance(s, Tensor) else None for s in inputs]
-                out._node = Node(name, out.data.shape, tuple(places), vjp)
+            if not isinstance(source, Tensor):
+                places.append(None)
+            elif source._node is not None:
+                places.append(source._node)
                 out.requires_grad = True
-                break
+            else:
+                leaf = None if source._leaf is None else source._leaf()
+                if leaf is None:
+                    leaf = _new_leaf(source)
+                places.append(leaf)
+                if source.requires_grad:
+                    out.requires_grad = True
+        if out.requires_grad:
+            out._node = Node(name, out.data.shape, tuple(places), vjp)
     if mode.watcher is not None:
         mode.watcher.computed(name, out.data, inputs, out._node)
     return out
@@ -351,15 +366,18 @@ def grad(output: Tensor, inputs: Sequence[Tensor], gradient: ArrayLike | None = 
     """
     places = [source._node or _leaf(source) for source in inputs]
     found = tape.backward(_place(output), _seed(output, gradient), wanted=set(places))
-    return [found[place] if place in found else np.zeros_like(t.data) for place, t in zip(places, inputs)]
+    return [found[place].copy() if place in found else np.zeros_like(t.data) for place, t in zip(places, inputs)]
 
 
 def _leaf(tensor: Tensor) -> Leaf:
     """Return the Leaf that stands for a Tensor in the graph, made when first needed."""
-    leaf = tensor._leaf() if tensor._leaf is not None else None
-    if leaf is None:
-        leaf = Leaf(tensor if tensor.requires_grad else None, tensor.data.shape)
-        tensor._leaf = weakref.ref(leaf)
+    leaf = None if tensor._leaf is None else tensor._leaf()
+    return _new_leaf(tensor) if leaf is None else leaf
+
+
+def _new_leaf(tensor: Tensor) -> Leaf:
+    leaf = Leaf(tensor if tensor.requires_grad else None, tensor.data.shape)
+    tensor._leaf = weakref.ref(leaf)
     return leaf
 
 
@@ -381,8 +399,10 @@ def _seed(tensor: Tensor, gradient: ArrayLike | None) -> Array:
                 f"backward without a gradient needs a single number, and this Tensor has shape {tensor.shape}: "
                 "reduce it first, for instance with sum(), or give backward(gradient)"
             )
-        return np.ones(tensor.shape, tensor.dtype)
-    seed = np.asarray(raw(gradient), dtype=tensor.dtype)
-    if seed.shape != tensor.shape:
+        one = np.empty(tensor.data.shape, tensor.data.dtype)
+        one.fill(1)
+        return one
+    seed: Array = np.asarray(raw(gradient), tensor.data.dtype)
+    if seed.shape != tensor.data.shape:
         raise ValueError(f"the gradient must have the Tensor's shape {tensor.shape}, and it has {seed.shape}")
     return seed

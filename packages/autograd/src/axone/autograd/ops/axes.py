@@ -7,15 +7,10 @@ import numpy as np
 
 from axone.autograd.arrays import Array, Axis, Shape
 
-
-def numpy_axis(axis: Axis) -> int | tuple[int, ...] | None:
-    """Return an axis as NumPy's reductions take it: a sequence as a tuple."""
-    return axis if axis is None or isinstance(axis, int) else tuple(axis)
-
-
-def reduced(ufunc: np.ufunc, data: Array, axis: Axis, keepdims: bool = False) -> Any:
-    """Return a reduction by a binary ufunc: what `numpy.sum` is to `numpy.add`, but without its overhead."""
-    return ufunc.reduce(data, numpy_axis(axis), keepdims=keepdims)
+# What `numpy.sum` and its kin call, without their overhead. Typed Any, for NumPy's stubs want to know `keepdims`.
+add_reduce: Any = np.add.reduce
+maximum_reduce: Any = np.maximum.reduce
+minimum_reduce: Any = np.minimum.reduce
 
 
 def count_of(shape: Shape, axis: Axis) -> int:
@@ -35,4 +30,4 @@ def kept_shape(shape: Shape, axis: Axis) -> Shape:
 
 def dropped(kept: Array, axis: Axis) -> Array:
     """Return an array without the axes that were kept at length one."""
-    return kept.reshape(()) if axis is None else kept.squeeze(numpy_axis(axis))
+    return kept.reshape(()) if axis is None else kept.squeeze(axis)

@@ -7,8 +7,8 @@ import numpy as np
 from axone.autograd.arrays import Array
 from axone.autograd.deferred import Product
 from axone.autograd.ops.operands import operands
-from axone.autograd.tape import Gradient
-from axone.autograd.tensor import Operand, Tensor, needs_grad, record
+from axone.autograd.tape import VJP, Gradient
+from axone.autograd.tensor import Operand, Tensor, is_leaf, needs_grad, record
 
 
 def matmul(a: Operand, b: Operand) -> Tensor:
@@ -31,22 +31,51 @@ def matmul(a: Operand, b: Operand) -> Tensor:
         If the shapes do not fit.
     """
     x, y = operands("matmul", a, b)
-    if x.ndim == 0 or y.ndim == 0 or x.shape[-1] != y.shape[-2 if y.ndim > 1 else 0]:
-        raise _misfit(x, y)
+    try:
+        if y.ndim == 2 and x.ndim > 2:  # one product for all rows
+            return _rows_times_matrix(a, b, x, y)
+        data = np.matmul(x, y)
+    except ValueError:
+        raise ValueError(
+            f"matmul needs shapes (..., n, k) and (..., k, m), and these are {x.shape} and {y.shape}"
+        ) from None
+    if x.ndim == 2 and y.ndim == 2:
+        return record("matmul", data, (a, b), _vjp_of_matrices(a, b, x, y))
+    return record("matmul", data, (a, b), _vjp_of_stacks(a, b, x, y))
+
+
+def _vjp_of_matrices(a: Operand, b: Operand, x: Array, y: Array) -> VJP:
+    """Return the product for two matrices; the gradient of a weight goes straight where it belongs."""
+    needs_a, needs_b, weight_a, weight_b = needs_grad(a), needs_grad(b), is_leaf(a), is_leaf(b)
+
+    def vjp(g: Array) -> tuple[Gradient, Gradient]:
+        dx: Gradient = None
+        dy: Gradient = None
+        if needs_a:
+            dx = Product(g, y.T) if weight_a else g @ y.T
+        if needs_b:
+            dy = Product(x.T, g) if weight_b else x.T @ g
+        return dx, dy
+
+    return vjp
+
+
+def _rows_times_matrix(a: Operand, b: Operand, x: Array, y: Array) -> Tensor:
+    """Return the product of a matrix with the rows of a stack, as in every linear layer."""
+    count, height = math.prod(x.shape[:-1]), y.shape[1]
+    rows = x.reshape(count, x.shape[-1])  # (N, k)
     needs_a, needs_b = needs_grad(a), needs_grad(b)
-    if y.ndim == 2 and x.ndim >= 2:  # one product for all rows, as in every linear layer
-        count = math.prod(x.shape[:-1])
-        rows = x.reshape(count, x.shape[-1])  # (N, k)
-        data = rows @ y if x.ndim == 2 else (rows @ y).reshape(*x.shape[:-1], y.shape[1])
 
-        def vjp_of_rows(g: Array) -> tuple[Gradient, Gradient]:
-            g = g.reshape(count, y.shape[1])  # (N, m)
-            dx: Gradient = None
-            if needs_a:
-                dx = Product(g, y.T) if x.ndim == 2 else (g @ y.T).reshape(x.shape)
-            return dx, Product(rows.T, g) if needs_b else None
+    def vjp(g: Array) -> tuple[Gradient, Gradient]:
+        g = g.reshape(count, height)  # (N, m)
+        return (g @ y.T).reshape(x.shape) if needs_a else None, Product(rows.T, g) if needs_b else None
 
-        return record("matmul", data, (a, b), vjp_of_rows)
+    return record("matmul", (rows @ y).reshape(*x.shape[:-1], height), (a, b), vjp)
+
+
+def _vjp_of_stacks(a: Operand, b: Operand, x: Array, y: Array) -> VJP:
+    """Return the product in general: vectors, and stacks of matrices that broadcast."""
+    needs_a, needs_b = needs_grad(a), needs_grad(b)
 
     def vjp(g: Array) -> tuple[Gradient, Gradient]:
         left = x[None, :] if x.ndim == 1 else x  # (..., n, k)
@@ -62,12 +91,4 @@ def matmul(a: Operand, b: Operand) -> Tensor:
             dy = dy[..., 0] if y.ndim == 1 else dy
         return dx, dy
 
-    try:
-        data = np.matmul(x, y)
-    except ValueError:
-        raise _misfit(x, y) from None
-    return record("matmul", data, (a, b), vjp)
-
-
-def _misfit(x: Array, y: Array) -> ValueError:
-    return ValueError(f"matmul needs shapes (..., n, k) and (..., k, m), and these are {x.shape} and {y.shape}")
+    return vjp

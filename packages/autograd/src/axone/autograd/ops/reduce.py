@@ -1,9 +1,11 @@
 """Operations that reduce axes: sums, means, variances, extremes; and running sums."""
 
+from typing import Any
+
 import numpy as np
 
 from axone.autograd.arrays import Array, Axis, stretch
-from axone.autograd.ops.axes import count_of, dropped, kept_shape, reduced
+from axone.autograd.ops.axes import add_reduce, count_of, dropped, kept_shape, maximum_reduce, minimum_reduce
 from axone.autograd.ops.operands import values
 from axone.autograd.tensor import Operand, Tensor, record
 
@@ -27,9 +29,9 @@ def sum(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     shape = data.shape
 
     def vjp(g: Array) -> tuple[Array]:
-        return (stretch(g.reshape(kept_shape(shape, axis)), shape),)
+        return (stretch(g if axis is None else g.reshape(kept_shape(shape, axis)), shape),)
 
-    return record("sum", reduced(np.add, data, axis, keepdims), (x,), vjp)
+    return record("sum", add_reduce(data, axis, None, None, keepdims), (x,), vjp)
 
 
 def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
@@ -51,9 +53,10 @@ def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     shape, count = data.shape, count_of(data.shape, axis)
 
     def vjp(g: Array) -> tuple[Array]:
-        return (stretch((g / count).reshape(kept_shape(shape, axis)), shape),)
+        g = np.asarray(g / count)
+        return (stretch(g if axis is None else g.reshape(kept_shape(shape, axis)), shape),)
 
-    return record("mean", reduced(np.add, data, axis, keepdims) / count, (x,), vjp)
+    return record("mean", add_reduce(data, axis, None, None, keepdims) / count, (x,), vjp)
 
 
 def var(x: Operand, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False) -> Tensor:
@@ -116,9 +119,9 @@ def std(x: Operand, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False)
 def _variance(data: Array, axis: Axis, ddof: int) -> tuple[Array, int, Array]:
     """Return the distances from the mean, the divisor and the variance, its axes kept."""
     count = count_of(data.shape, axis)
-    centred: Array = data - reduced(np.add, data, axis, keepdims=True) / count
+    centred: Array = data - add_reduce(data, axis, keepdims=True) / count
     divisor = count - ddof if count > ddof else 0
-    return centred, divisor, np.asarray(reduced(np.add, centred * centred, axis, keepdims=True) / divisor)
+    return centred, divisor, np.asarray(add_reduce(centred * centred, axis, keepdims=True) / divisor)
 
 
 def max(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
@@ -136,7 +139,7 @@ def max(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     -------
     Tensor
     """
-    return _extreme("max", np.maximum, x, axis, keepdims)
+    return _extreme("max", maximum_reduce, x, axis, keepdims)
 
 
 def min(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
@@ -154,18 +157,18 @@ def min(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     -------
     Tensor
     """
-    return _extreme("min", np.minimum, x, axis, keepdims)
+    return _extreme("min", minimum_reduce, x, axis, keepdims)
 
 
-def _extreme(name: str, ufunc: np.ufunc, x: Operand, axis: Axis, keepdims: bool) -> Tensor:
+def _extreme(name: str, reduce: Any, x: Operand, axis: Axis, keepdims: bool) -> Tensor:
     data = values(x)
     if count_of(data.shape, axis) == 0:
         raise ValueError(f"{name} needs at least one element, and there is none in shape {data.shape} over axis {axis}")
-    extreme: Array = reduced(ufunc, data, axis, keepdims=True)
+    extreme: Array = reduce(data, axis, keepdims=True)
 
     def vjp(g: Array) -> tuple[Array]:
         share = (data == extreme).astype(g.dtype)
-        share *= g.reshape(extreme.shape) / reduced(np.add, share, axis, keepdims=True)
+        share *= g.reshape(extreme.shape) / add_reduce(share, axis, keepdims=True)
         return (share,)
 
     return record(name, extreme if keepdims else dropped(extreme, axis), (x,), vjp)

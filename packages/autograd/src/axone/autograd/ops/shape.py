@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from axone.autograd.arrays import Axis
-from axone.autograd.ops.axes import numpy_axis
 from axone.autograd.ops.operands import values
 from axone.autograd.tensor import Operand, Tensor, record
 
@@ -122,7 +121,7 @@ def squeeze(x: Operand, axis: Axis = None) -> Tensor:
     """
     data = values(x)
     try:
-        squeezed = data.squeeze(numpy_axis(axis))
+        squeezed = data.squeeze(axis)
     except ValueError:
         raise ValueError(f"squeeze removes axes of length one, and got axis {axis} for shape {data.shape}") from None
     return record("squeeze", squeezed, (x,), lambda g: (g.reshape(data.shape),))
@@ -168,8 +167,7 @@ def flip(x: Operand, axis: Axis = None) -> Tensor:
     -------
     Tensor, shape of `x`
     """
-    along = numpy_axis(axis)
-    return record("flip", np.flip(values(x), along), (x,), lambda g: (np.flip(g, along),))
+    return record("flip", np.flip(values(x), axis), (x,), lambda g: (np.flip(g, axis),))
 
 
 def roll(x: Operand, shift: int | tuple[int, ...], axis: Axis = None) -> Tensor:
@@ -187,9 +185,8 @@ def roll(x: Operand, shift: int | tuple[int, ...], axis: Axis = None) -> Tensor:
     -------
     Tensor, shape of `x`
     """
-    along = numpy_axis(axis)
     back = -shift if isinstance(shift, int) else tuple(-s for s in shift)
-    return record("roll", np.roll(values(x), shift, along), (x,), lambda g: (np.roll(g, back, along),))
+    return record("roll", np.roll(values(x), shift, axis), (x,), lambda g: (np.roll(g, back, axis),))
 
 
 def astype(x: Operand, dtype: DTypeLike) -> Tensor:

@@ -4,22 +4,47 @@ Subtracting the largest score from all of them changes no probability, and keeps
 nothing but minus infinity, as a mask may leave it, has no largest score: its probabilities are zero.
 """
 
+import functools
+from typing import Any
+
 import numpy as np
 
 from axone.autograd.arrays import Array, Axis
-from axone.autograd.ops.axes import dropped, reduced
+from axone.autograd.ops.axes import add_reduce, dropped, maximum_reduce
 from axone.autograd.ops.operands import values
 from axone.autograd.tensor import Operand, Tensor, record
 
 
-def _exponentials(data: Array, axis: Axis) -> tuple[Array, Array, Array]:
-    """Return exp(x - m) with the largest score m, their sums, and m itself; axes kept."""
-    top = np.maximum(
-        reduced(np.maximum, data, axis, keepdims=True), np.finfo(data.dtype).min
-    )  # minus infinity less itself would be NaN
-    e = np.asarray(data - top)
-    np.exp(e, out=e)
-    return e, reduced(np.add, e, axis, keepdims=True), top
+@functools.lru_cache
+def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Return the lowest number of a dtype, and a positive one that is nothing beside 1."""
+    limits = np.finfo(dtype)
+    return limits.min, limits.tiny
+
+
+def _exponentials(data: Array, axis: Axis, keepdims: bool) -> tuple[Array, Array]:
+    """Return exp(x - m) with the largest score m, and m itself."""
+    lowest, _ = _limits(data.dtype)  # m is at least this: minus infinity less itself would be NaN
+    top: Array = maximum_reduce(data, axis, None, None, keepdims, lowest)
+    e: Array = data - top
+    np.exp(e, e)
+    return e, top
+
+
+def _positive_sum(e: Array, axis: Axis, keepdims: bool) -> Array:
+    """Return the sum of the exponentials: at least 1, but for an empty row, where it is tiny and not zero."""
+    _, tiny = _limits(e.dtype)
+    total: Array = add_reduce(e, axis, None, None, keepdims, tiny)
+    return total
+
+
+def _row_sums(a: Array, b: Array, axis: Axis) -> Array:
+    """Return the sums of a b over some axes, so that they broadcast with a; along the last one by BLAS."""
+    if a.ndim == 1:
+        return np.asarray(a @ b)
+    if axis == -1:
+        return np.asarray(np.vecdot(a, b))[..., None]
+    return np.asarray(add_reduce(a * b, axis, keepdims=True))
 
 
 def logsumexp(x: Operand, axis: Axis = -1, *, keepdims: bool = False) -> Tensor:
@@ -37,7 +62,8 @@ def logsumexp(x: Operand, axis: Axis = -1, *, keepdims: bool = False) -> Tensor:
     -------
     Tensor
     """
-    e, total, top = _exponentials(_floating(x), axis)
+    e, top = _exponentials(_floating(x), axis, keepdims=True)
+    total = add_reduce(e, axis, keepdims=True)
     with np.errstate(divide="ignore"):  # the logarithm of an empty row is minus infinity
         result = np.log(total) + top
 
@@ -61,12 +87,14 @@ def softmax(x: Operand, axis: Axis = -1) -> Tensor:
     Tensor, shape of `x`
         Sums to one over `axis`, unless all scores there are minus infinity: then all are zero.
     """
-    p, total, _ = _exponentials(_floating(x), axis)
-    p /= np.maximum(total, 1)  # the largest score alone gives 1, so only an empty row is below
+    data = _floating(x)
+    keepdims = data.ndim > 1  # a single row broadcasts as well with a number, and faster
+    p, _ = _exponentials(data, axis, keepdims)
+    p /= _positive_sum(p, axis, keepdims)
 
     def vjp(g: Array) -> tuple[Array]:
-        dx = g * p  # p (g - sum(g p))
-        dx -= p * reduced(np.add, dx, axis, keepdims=True)
+        dx = g - _row_sums(g, p, axis)
+        dx *= p
         return (dx,)
 
     return record("softmax", p, (x,), vjp)
@@ -86,11 +114,11 @@ def log_softmax(x: Operand, axis: Axis = -1) -> Tensor:
     Tensor, shape of `x`
     """
     data = _floating(x)
-    p, total, top = _exponentials(data, axis)
-    total = np.maximum(total, 1)
+    p, top = _exponentials(data, axis, keepdims=True)
+    total = _positive_sum(p, axis, keepdims=True)
 
     def vjp(g: Array) -> tuple[Array]:
-        dx = p * (reduced(np.add, g, axis, keepdims=True) / -total)  # g - softmax sum(g)
+        dx = p * (add_reduce(g, axis, keepdims=True) / -total)  # g - softmax sum(g)
         dx += g
         return (dx,)
 

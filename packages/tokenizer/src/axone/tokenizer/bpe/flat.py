@@ -29,6 +29,10 @@ class FlatWords:
         The position of the separator before each word.
     sizes : IntArray, shape (N,)
         The number of positions of each word, its separator included.
+    bytes : NDArray[np.uint8], shape (P - N - 1,)
+        The words themselves.
+    inside : NDArray[np.bool_], shape (P,)
+        Where they lie: everywhere but at separators.
     """
 
     symbols: IntArray
@@ -36,6 +40,8 @@ class FlatWords:
     preceding: IntArray
     starts: IntArray
     sizes: IntArray
+    bytes: NDArray[np.uint8]
+    inside: NDArray[np.bool_]
 
 
 def lay_out(words: Sequence[bytes], byte_ids: IntArray) -> FlatWords:
@@ -48,8 +54,10 @@ def lay_out(words: Sequence[bytes], byte_ids: IntArray) -> FlatWords:
     inside[starts] = False
     inside[-1] = False
     symbols = np.full(positions, GONE, dtype=np.int64)  # (P,)
-    symbols[inside] = byte_ids[np.frombuffer(b"".join(words), dtype=np.uint8)]
-    return FlatWords(symbols, np.arange(1, positions + 1), np.arange(-1, positions - 1), starts, sizes)
+    joined = np.frombuffer(b"".join(words), dtype=np.uint8)
+    symbols[inside] = byte_ids[joined]
+    following, preceding = np.arange(1, positions + 1), np.arange(-1, positions - 1)  # (P,)
+    return FlatWords(symbols, following, preceding, starts, sizes, joined, inside)
 
 
 def pair_key(left: IntArray, right: IntArray) -> IntArray:

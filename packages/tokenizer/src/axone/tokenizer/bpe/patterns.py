@@ -3,7 +3,7 @@ r"""Pre-tokenization: cutting text into the pieces that byte pair merges never c
 A pattern is a regular expression whose matches, one after another, are the pieces; text between matches is a piece too, so
 that nothing is ever lost. The patterns of GPT-2, GPT-4, Llama-3, Qwen2 and SmolLM are known here by what they say, and run
 in Python's own `re`, more than twice as fast as in `regex`: their classes ``\p{L}``, ``\p{N}`` and ``\s`` are written out
-as ranges, which are asked of `regex` once. Any other pattern is run by `regex` under a time limit, because one that came
+as ranges. (Letters and numbers beyond the Basic Multilingual Plane go to `regex`: `re` is slow with ranges there.) Any other pattern is run by `regex` under a time limit, because one that came
 with a file may backtrack for years.
 
 Nothing here knows of tokens or merges.
@@ -15,9 +15,10 @@ tiktoken writes them, https://github.com/openai/tiktoken; `regex`, https://githu
 
 import functools
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from axone.tokenizer.protocol import TokenizerError
@@ -52,7 +53,7 @@ _SPELLINGS = {
     r"|\s+(?!\S)|\s+": LLAMA3,
 } | {known: known for known in (GPT2, GPT4, LLAMA3, QWEN2, SMOLLM)}
 
-_BLOCK = 1 << 20  # characters
+_BLOCK = 1 << 16  # characters: the pieces of a block stay in the processor's cache
 _MAX_PATTERN = 10_000  # characters
 _SECONDS, _SECONDS_PER_CHARACTER = 2.0, 1e-5
 
@@ -177,26 +178,28 @@ _CUT = re.compile(r"(?<=\S) ")  # what `re` takes for white space includes all t
 
 def _only_basic_words(text: str) -> bool:
     """Tell whether all letters and numbers of a text are in the Basic Multilingual Plane, as `_compile_basic` assumes."""
-    beyond = set(_BEYOND.findall(text))
-    return not (beyond and _compile_regex(r"[\p{L}\p{N}\s]").search("".join(beyond)))
+    return not any(unicodedata.category(character)[0] in "LN" for character in set(_BEYOND.findall(text)))
 
 
 _BEYOND = re.compile("[\U00010000-\U0010ffff]")
+_ASCII = {"L": "A-Za-z", "N": "0-9", "s": r"\t-\r "}
+_WHITE = "\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # of all Unicode, with the six of ASCII
 
 
 @functools.cache
 def _compile_ascii(pattern: str) -> re.Pattern[str]:
-    return _compile_re(pattern, {"L": "A-Za-z", "N": "0-9", "s": r"\t-\r "})
+    return _compile_re(pattern, _ASCII)
 
 
 @functools.cache
 def _compile_basic(pattern: str) -> re.Pattern[str]:
     """Compile a known pattern for `re` with its classes written out over the Basic Multilingual Plane."""
-    plane = "".join(map(chr, (*range(0x80, 0xD800), *range(0xE000, 0x10000))))
-    ranges = {"L": "A-Za-z", "N": "0-9", "s": r"\t-\r "}
-    for name, escape in (("L", r"\p{L}"), ("N", r"\p{N}"), ("s", r"\s")):
-        runs = _compile_regex(escape + "+").findall(plane)
-        ranges[name] += "".join(f"{run[0]}-{run[-1]}" for run in runs)
+    ranges = _ASCII | {"s": _ASCII["s"] + _WHITE}
+    points = range(0x80, 0x10000)
+    for kind, run in groupby(points, key=lambda point: unicodedata.category(chr(point))[0]):
+        if kind in "LN":
+            members = list(run)
+            ranges[kind] += f"{chr(members[0])}-{chr(members[-1])}"
     return _compile_re(pattern, ranges)
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from axone.tokenizer.bpe import huggingface, tiktoken
 from axone.tokenizer.bpe.count import count_pieces
 from axone.tokenizer.bpe.encode import PairMerger
-from axone.tokenizer.bpe.flat import GONE
+from axone.tokenizer.bpe.flat import GONE, IntArray
 from axone.tokenizer.bpe.model import BPEModel
 from axone.tokenizer.bpe.patterns import pre_tokenizer
 from axone.tokenizer.bpe.stream import BPEStreamDecoder
@@ -247,14 +247,17 @@ class BPETokenizer:
         TokenizerError
             If the text holds a lone surrogate.
         """
-        ids: list[int] = self._encode(text, _NONE).tolist()
-        return ids
+        (ids,) = self._encode([text], _NONE)
+        listed: list[int] = ids.tolist()
+        return listed
 
     def encode_batch(
         self, texts: Iterable[str], *, allowed_special: Collection[str] | Literal["all"] = _NONE
     ) -> list[list[int]]:
-        """Return the ids of each of several texts; see `encode`."""
-        return [self.encode(text, allowed_special=allowed_special) for text in texts]
+        """Return the ids of each of several texts; see `encode`. New words are merged for all texts at once."""
+        texts = list(texts)
+        allowed = self._check_special(texts, allowed_special)
+        return [ids.tolist() for ids in self._encode(texts, allowed)]
 
     def encode_to_array(
         self, text: str, *, allowed_special: Collection[str] | Literal["all"] = _NONE
@@ -276,17 +279,8 @@ class BPETokenizer:
         TokenizerError
             As for `encode`.
         """
-        special = self._model.special_tokens.keys()
-        if isinstance(allowed_special, str) and allowed_special != "all":
-            raise TokenizerError(f'allowed_special must be a set of special tokens or "all", not {allowed_special!r}.')
-        allowed = frozenset(special) if allowed_special == "all" else frozenset(special & set(allowed_special))
-        forbidden = _matcher(frozenset(special - allowed))
-        if forbidden is not None and (found := forbidden.search(text)):
-            raise TokenizerError(
-                f"The text spells the special token {found.group()!r} at position {found.start()}; pass it in allowed_special "
-                "to encode it as such, or use encode_ordinary to spell it out."
-            )
-        return self._encode(text, allowed)
+        (ids,) = self._encode([text], self._check_special([text], allowed_special))
+        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids. Bytes that are no UTF-8, as half a character, become U+FFFD; `decode_bytes` keeps them.
@@ -320,17 +314,53 @@ class BPETokenizer:
     def __repr__(self) -> str:
         return f"BPETokenizer({self.vocab_size} tokens, {len(self._model.special_tokens)} of them special)"
 
-    def _encode(self, text: str, allowed: frozenset[str]) -> NDArray[np.int32]:
+    def _check_special(self, texts: Sequence[str], allowed_special: Collection[str] | Literal["all"]) -> frozenset[str]:
+        """Return the special tokens that are allowed, having found no others in the texts."""
+        special = frozenset(self._model.special_tokens)
+        if isinstance(allowed_special, str) and allowed_special != "all":
+            raise TokenizerError(f'allowed_special must be a set of special tokens or "all", not {allowed_special!r}.')
+        allowed = special if allowed_special == "all" else special.intersection(allowed_special)
+        forbidden = _matcher(special - allowed)
+        for text in texts:
+            if forbidden is not None and (found := forbidden.search(text)):
+                raise TokenizerError(
+                    f"The text spells the special token {found.group()!r} at position {found.start()}; pass it in "
+                    "allowed_special to encode it as such, or use encode_ordinary to spell it out."
+                )
+        return allowed
+
+    def _encode(self, texts: Sequence[str], allowed: frozenset[str]) -> list[NDArray[np.int32]]:
+        """Return the ids of each text.
+
+        First each text becomes the numbers of its pieces, in the order in which pieces are met; then the pieces become ids, those
+        never seen before all at once; then numbers are replaced by ids.
+        """
+        numbers = _Numbers()
+        numbered = [
+            [
+                np.fromiter(map(numbers.__getitem__, pieces), np.int32, len(pieces))
+                for pieces in self._pieces(text, allowed)
+            ]
+            for text in texts
+        ]
+        encoded = self._look_up(list(numbers))
+        ids = np.frombuffer(b"".join(encoded), dtype=np.int32)
+        sizes = np.fromiter(map(len, encoded), np.int64, len(encoded)) // ids.itemsize
+        starts = sizes.cumsum() - sizes
+        return [
+            np.concatenate([ids[:0], *(_expand(block, ids, starts, sizes) for block in blocks)]) for blocks in numbered
+        ]
+
+    def _pieces(self, text: str, allowed: frozenset[str]) -> Iterator[Sequence[str | int]]:
+        """Yield the pieces of a text, a block at a time, and the ids of special and added tokens between them."""
         if not text.isascii():
             text_to_bytes(text, "utf-8")
-        ids = bytearray()
         for part in self._parts(text, allowed):
             if isinstance(part, int):
-                ids += np.int32(part).tobytes()
+                yield (part,)
             else:
                 for block in self._splitter.blocks(part):
-                    ids += self._encode_block(block)
-        return np.frombuffer(ids, dtype=np.int32)
+                    yield self._splitter.split(block)
 
     def _parts(self, text: str, allowed: frozenset[str]) -> Iterator[str | int]:
         """Cut text at allowed special and at added tokens: ids, and the text between them."""
@@ -347,17 +377,15 @@ class BPETokenizer:
     def _normalize(self, text: str) -> str:
         return unicodedata.normalize("NFC", text) if self._model.normalization else text
 
-    def _encode_block(self, text: str) -> bytes:
-        """Return the ids of ordinary text as the bytes of an int32 array."""
-        pieces = self._splitter.split(text)
+    def _look_up(self, pieces: list[str | int]) -> list[bytes]:
+        """Return what pieces of text are as ids, and ids as themselves, as the bytes of int32 arrays."""
         # Another thread may add to this dictionary meanwhile, but nobody removes from it: a full one is replaced.
         known = self._known = self._known if len(self._known) < _REMEMBERED else {}
-        new = [piece for piece in set(pieces) if piece not in known]
-        if new:
-            known.update(zip(new, self._encode_pieces([piece.encode() for piece in new])))
-        return b"".join(map(known.__getitem__, pieces))
+        new = sorted((piece for piece in pieces if isinstance(piece, str) and piece not in known), key=len)
+        known.update(zip(new, self._merge([piece.encode() for piece in new])))
+        return [known[piece] if isinstance(piece, str) else np.int32(piece).tobytes() for piece in pieces]
 
-    def _encode_pieces(self, pieces: list[bytes]) -> list[bytes]:
+    def _merge(self, pieces: list[bytes]) -> list[bytes]:
         if self._no_token:
             self._refuse_unknown_bytes(pieces)
         if not self._model.whole_words:
@@ -373,6 +401,23 @@ class BPETokenizer:
                     f"Text must be made of bytes that the vocabulary holds, but {piece[:40]!r} has another; "
                     f"the file that was loaded lacks {len(self._no_token)} of the 256."
                 )
+
+
+class _Numbers(dict[str | int, int]):
+    """Gives each new key the next number."""
+
+    def __missing__(self, key: str | int) -> int:
+        self[key] = number = len(self)
+        return number
+
+
+def _expand(numbers: NDArray[np.int32], ids: NDArray[np.int32], starts: IntArray, sizes: IntArray) -> NDArray[np.int32]:
+    """Put in place of each number the ids that begin at its start, as many as its size."""
+    counts = sizes[numbers]  # (N,)
+    stops = counts.cumsum()
+    jumps = starts[numbers] - (stops - counts)  # from a place in what is returned to its place in `ids`
+    expanded: NDArray[np.int32] = ids[np.repeat(jumps, counts) + np.arange(counts.sum())]  # (T,)
+    return expanded
 
 
 @functools.lru_cache(maxsize=256)
