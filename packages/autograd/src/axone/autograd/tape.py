@@ -74,8 +74,8 @@ class Leaf:
             reduced = part if part.shape == self.shape else unbroadcast(part, self.shape)
             if total is None:
                 dtype = owner.data.dtype
-                if reduced.dtype != dtype or type(reduced) is not np.ndarray:
-                    owner._grad = np.array(reduced, dtype)
+                if reduced.dtype is not dtype or type(reduced) is not np.ndarray:
+                    owner._grad = np.array(reduced, dtype, order="C")
                 else:
                     owner._grad = reduced.copy() if reduced is part else reduced
             elif owner._grad_is_zero:
@@ -90,7 +90,7 @@ class Node:
 
     __slots__ = ("__weakref__", "index", "inputs", "name", "shape", "vjp")
 
-    def __init__(self, name: str, shape: Shape, inputs: tuple[Node | Leaf | None, ...], vjp: VJP) -> None:
+    def __init__(self, name: str, shape: Shape, inputs: Sequence[Node | Leaf | None], vjp: VJP) -> None:
         self.index = _next_index()
         self.name = name
         self.shape = shape

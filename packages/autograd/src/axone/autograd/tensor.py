@@ -329,7 +329,7 @@ def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tenso
                 if source.requires_grad:
                     out.requires_grad = True
         if out.requires_grad:
-            out._node = Node(name, out.data.shape, tuple(places), vjp)
+            out._node = Node(name, out.data.shape, places, vjp)
     if mode.watcher is not None:
         mode.watcher.computed(name, out.data, inputs, out._node)
     return out
