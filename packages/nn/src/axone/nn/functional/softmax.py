@@ -87,11 +87,11 @@ def exp_rows(scores: Array) -> tuple[Array, Array, Array | float]:
     ones = np.ones(scores.shape[-1], scores.dtype)
     with np.errstate(over="ignore"):
         p = np.exp(scores)
-    total = p @ ones
+    total = np.asarray(p @ ones)
     if total.size == 0 or (total.min() > _SMALLEST and total.max() < _LARGEST):
         return p, total, 0.0
-    shift = scores.max(axis=-1, initial=-np.inf)
+    shift = np.asarray(scores.max(axis=-1, initial=-np.inf))
     shift[~np.isfinite(shift)] = 0
     np.subtract(scores, shift[..., None], out=p)
     np.exp(p, out=p)
-    return p, p @ ones, shift
+    return p, np.asarray(p @ ones), shift
