@@ -1,7 +1,8 @@
 """The doors of the four packages, and what stands behind each: what the API reference is made of.
 
-A door is a module that users import from. What it offers is its `__all__`; most of that is defined in modules behind it,
-and the reference groups the names by these rooms, under the sentences with which each room introduces itself.
+A door is a module that users import from. What it offers is its `__all__`, or what it defines itself where it has none.
+Most is defined in modules behind the door, and the reference groups the names by these rooms, under the sentences with
+which each room introduces itself.
 """
 
 import ast
@@ -18,14 +19,17 @@ from sphinx.util import logging
 DOORS = [
     "axone.autograd",
     "axone.autograd.optim",
+    "axone.autograd.extend",
+    "axone.autograd.testing",
     "axone.nn",
     "axone.nn.functional",
+    "axone.nn.init",
     "axone.tokenizer",
     "axone.llm",
     "axone.llm.report",
 ]
 FIRST = ["value", "tensor", "module", "linear", "protocol", "char", "config", "model", "data", "trainer"]
-AWAITED = {"PRESETS"}
+AWAITED = {"PRESETS", "VJP"}
 
 
 @dataclass
@@ -36,15 +40,21 @@ class Room:
     data: list[tuple[str, str, str]] = field(default_factory=list)  # name, definition where it is a type, docstring
 
 
+def offered(door: str) -> dict[str, object]:
+    """Return the names that a door offers, with what they stand for; no modules."""
+    module = import_module(door)
+    own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == door]
+    names = getattr(module, "__all__", [name for name in own if not name.startswith("_")])
+    return {name: getattr(module, name) for name in names if not isinstance(getattr(module, name), ModuleType)}
+
+
 def rooms(door: str) -> list[tuple[str, Room]]:
     """Return the rooms behind a door with their names: its own first, then what one reads first, then by name."""
     found: dict[str, Room] = {}
-    module = import_module(door)
-    for name in module.__all__:
-        value = getattr(module, name)
+    for name, value in offered(door).items():
         if isclass(value) or isroutine(value):
             found.setdefault(value.__module__, Room()).objects.append(name)
-        elif not isinstance(value, ModuleType):
+        else:
             room, definition, text = _definition(door, name)
             found.setdefault(room, Room()).data.append((name, definition, text))
 
@@ -58,17 +68,14 @@ def rooms(door: str) -> list[tuple[str, Room]]:
 def classes() -> dict[str, str]:
     """Return the full name of each class that a door offers, so that types in docstrings become links."""
     return {
-        name: f"{door}.{name}"
-        for door in reversed(DOORS)
-        for name in import_module(door).__all__
-        if isclass(getattr(import_module(door), name))
+        name: f"{door}.{name}" for door in reversed(DOORS) for name, value in offered(door).items() if isclass(value)
     }
 
 
 def file_names() -> dict[str, str]:
     """Return another file name for the page of a function whose class differs only in case: some disks see one name."""
     both = classes().values()
-    functions = {f"{door}.{name}" for door in DOORS for name in import_module(door).__all__} - set(both)
+    functions = {f"{door}.{name}" for door in DOORS for name in offered(door)} - set(both)
     return {name: f"{name}-function" for name in functions if name.lower() in {taken.lower() for taken in both}}
 
 
@@ -97,11 +104,10 @@ def _definition(door: str, name: str) -> tuple[str, str, str]:
 def _bring_home(_app: Sphinx, builder: Builder) -> None:
     """Let the coverage builder see what the doors offer: it counts only what is defined in a module itself."""
     if builder.name == "coverage":
-        for door in map(import_module, DOORS):
-            for name in door.__all__:
-                value = getattr(door, name)
+        for door in DOORS:
+            for value in offered(door).values():
                 if isclass(value) or isroutine(value):
-                    value.__module__ = door.__name__
+                    value.__module__ = door
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -13,8 +13,6 @@ GPT, learns in the way that this one does.
 # A :class:`~axone.autograd.Value` is a number that remembers what it was computed from. Here is a neuron with two inputs:
 # it multiplies each by a weight, adds a bias, and squashes the sum with tanh.
 
-import math
-
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -61,7 +59,9 @@ print(f"slope of w1, by hand: {(after - before) / nudge:.4f}")
 # Two clouds of points. The neuron shall answer 1 to one of them and -1 to the other.
 
 rng = np.random.default_rng(1)
-points = np.concatenate([rng.normal((1.0, 1.0), 0.6, (20, 2)), rng.normal((-1.0, -0.5), 0.6, (20, 2))])
+red = rng.normal((1.0, 1.0), 0.6, (20, 2))
+blue = rng.normal((-1.0, -0.5), 0.6, (20, 2))
+points = np.concatenate([red, blue])
 wanted = [1.0] * 20 + [-1.0] * 20
 
 
@@ -87,7 +87,7 @@ for _ in range(30):
         weight.data -= 0.3 * weight.grad
     losses.append(error.data)
 
-print(f"loss: {losses[0]:.3f} at first, {losses[-1]:.3f} after {len(losses)} steps")
+print(f"loss: {losses[0]:.3f} at first, {losses[-1]:.3f} in the end")
 
 # %%
 # The shade is the neuron's answer everywhere. It draws one straight line, where the weighted sum is zero.
@@ -97,11 +97,9 @@ left.plot(losses)
 left.set(xlabel="step", ylabel="loss")
 
 side = np.linspace(-3, 3, 80)
-shade = [[math.tanh(w1.data * x1 + w2.data * x2 + bias.data) for x1 in side] for x2 in side]
-right.contourf(side, side, shade, levels=np.linspace(-1, 1, 21).tolist(), cmap="RdBu_r", alpha=0.7)
+shade = [[neuron(x1, x2).data for x1 in side] for x2 in side]
+right.pcolormesh(side, side, shade, vmin=-1, vmax=1, cmap="RdBu_r", alpha=0.7)
 right.contour(side, side, shade, levels=[0.0], colors="black")
-right.scatter(points[:, 0], points[:, 1], c=wanted, cmap="RdBu_r", edgecolors="black")
+right.scatter(*points.T, c=wanted, cmap="RdBu_r", edgecolors="black")
 right.set(xlabel="first input", ylabel="second input")
 plt.show()
-
-# sphinx_gallery_thumbnail_number = 1

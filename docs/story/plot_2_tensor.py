@@ -39,18 +39,25 @@ wanted = np.repeat([1.0, -1.0], 50)[:, None]  # (100, 1)
 # sixteen neurons, sixteen more, and one that answers.
 
 sizes = [2, 16, 16, 1]
-weights = [rng.normal(0, 1 / np.sqrt(n), (n, m)) for n, m in pairwise(sizes)]  # (inputs, neurons) each
-biases = [np.zeros(m) for m in sizes[1:]]
+weights = [  # (inputs, neurons) each
+    rng.normal(0, 1 / np.sqrt(inputs), (inputs, neurons)) for inputs, neurons in pairwise(sizes)
+]
+biases = [np.zeros(neurons) for neurons in sizes[1:]]
 
-value_weights = [[[Value(w) for w in row] for row in matrix.T.tolist()] for matrix in weights]
-value_biases = [[Value(b) for b in vector.tolist()] for vector in biases]
+value_weights = [[[Value(w) for w in row] for row in matrix.T] for matrix in weights]
+value_biases = [[Value(b) for b in vector] for vector in biases]
+
+
+def value_neuron(row: list[Value], bias: Value, inputs: list[Value]) -> Value:
+    """Return the answer of one neuron."""
+    return sum((w * x for w, x in zip(row, inputs)), bias).tanh()
 
 
 def value_network(point: list[float]) -> Value:
     """Return the network's answer to one point."""
     numbers = [Value(x) for x in point]
-    for rows, offsets in zip(value_weights, value_biases):
-        numbers = [sum((w * x for w, x in zip(row, numbers)), bias).tanh() for row, bias in zip(rows, offsets)]
+    for layer in zip(value_weights, value_biases):
+        numbers = [value_neuron(row, bias, numbers) for row, bias in zip(*layer)]
     return numbers[0]
 
 
@@ -60,7 +67,7 @@ for point, target in zip(moons.tolist(), wanted[:, 0].tolist()):
     loss += (value_network(point) - target) ** 2
 loss = loss / len(moons)
 loss.backward()
-seconds_of_values = time.perf_counter() - start
+value_seconds = time.perf_counter() - start
 
 # %%
 # As Tensors
@@ -84,10 +91,10 @@ def network(points: Tensor) -> Tensor:
 start = time.perf_counter()
 tensor_loss = ((network(Tensor(moons)) - wanted) ** 2).mean()
 tensor_loss.backward()
-seconds_of_tensors = time.perf_counter() - start
+tensor_seconds = time.perf_counter() - start
 
-print(f"loss from Values   {loss.data:.12f} in {seconds_of_values * 1000:7.2f} ms")
-print(f"loss from Tensors  {tensor_loss.item():.12f} in {seconds_of_tensors * 1000:7.2f} ms")
+print(f"Values:   loss {loss.data:.12f} in {value_seconds * 1000:6.1f} ms")
+print(f"Tensors:  loss {tensor_loss.item():.12f} in {tensor_seconds * 1000:6.1f} ms")
 
 # %%
 # The same loss. And the same gradients, to the last digits:
@@ -111,7 +118,7 @@ for _ in range(300):
     optimizer.step()
     losses.append(tensor_loss.item())
 
-print(f"loss: {losses[0]:.3f} at first, {losses[-1]:.4f} after {len(losses)} steps")
+print(f"loss: {losses[0]:.3f} at first, {losses[-1]:.4f} in the end")
 
 # %%
 # The line bends. ``no_grad`` says that nobody will walk back through what is computed for the picture.
@@ -124,10 +131,8 @@ with no_grad():
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 left.semilogy(losses)
 left.set(xlabel="step", ylabel="loss")
-right.contourf(side, side, shade, levels=np.linspace(-1, 1, 21).tolist(), cmap="RdBu_r", alpha=0.7)
+right.pcolormesh(side, side, shade, vmin=-1, vmax=1, cmap="RdBu_r", alpha=0.7)
 right.contour(side, side, shade, levels=[0.0], colors="black")
-right.scatter(moons[:, 0], moons[:, 1], c=wanted[:, 0], cmap="RdBu_r", edgecolors="black")
+right.scatter(*moons.T, c=wanted[:, 0], cmap="RdBu_r", edgecolors="black")
 right.set(xlabel="first input", ylabel="second input")
 plt.show()
-
-# sphinx_gallery_thumbnail_number = 1

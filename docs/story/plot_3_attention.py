@@ -1,11 +1,13 @@
-r"""
+"""
 Attention by hand
 =================
 
 A network as before has one input for each number and cannot look anything up. Attention can: every position asks a
 question, and gathers what those positions hold whose keys answer it.
 
-.. math:: \mathrm{attention}(Q, K, V) = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt{D}}\right) V
+.. code-block:: text
+
+   attention(Q, K, V) = softmax(Q Kᵀ / √D) V
 """
 
 # %%
@@ -17,9 +19,11 @@ question, and gathers what those positions hold whose keys answer it.
 # way to answer is to look.
 
 import math
+from typing import TypeAlias
 
 import matplotlib.pyplot as plt
 import numpy as np
+from numpy.typing import NDArray
 
 from axone.autograd import Tensor, log_softmax, no_grad, softmax
 from axone.autograd.optim import AdamW
@@ -27,11 +31,13 @@ from axone.autograd.optim import AdamW
 NAMES, NUMBERS, PAIRS = 16, 10, 8
 B, C, D = 128, 32, 16  # examples side by side, channels, width of the head
 rng = np.random.default_rng(0)
+Ids: TypeAlias = NDArray[np.int64]
 
 
-def books(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return names (B, T) and numbers (B, T) of books, the name asked for (B,) and the number to answer (B,)."""
-    names = rng.permuted(np.tile(np.arange(NAMES), (count, 1)), axis=1)[:, :PAIRS]
+def books(count: int) -> tuple[Ids, Ids, Ids, Ids]:
+    """Return names (B, T), numbers (B, T), the names asked for (B,), the answers (B,)."""
+    every_name = np.tile(np.arange(NAMES), (count, 1))
+    names = rng.permuted(every_name, axis=1)[:, :PAIRS]
     numbers = rng.integers(0, NUMBERS, (count, PAIRS))
     asked = rng.integers(0, PAIRS, count)
     rows = np.arange(count)
@@ -48,19 +54,22 @@ def books(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 def parameter(*shape: int) -> Tensor:
     """Return a parameter with small random values."""
-    return Tensor(rng.normal(0, 1 / math.sqrt(shape[0]), shape).astype(np.float32), requires_grad=True)
+    values = rng.normal(0, 1 / math.sqrt(shape[0]), shape)
+    return Tensor(values, requires_grad=True, dtype=np.float32)
 
 
 name_vectors, number_vectors = parameter(NAMES, C), parameter(NUMBERS, C)
-to_query, to_key, to_value, to_answer = parameter(C, D), parameter(C, D), parameter(C, D), parameter(D, NUMBERS)
+to_query, to_key, to_value = parameter(C, D), parameter(C, D), parameter(C, D)
+to_answer = parameter(D, NUMBERS)
 
 
-def head(names: np.ndarray, numbers: np.ndarray, asked: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Return the logits of the answer, (B, NUMBERS), and where the head looked, (B, 1, T)."""
+def head(names: Ids, numbers: Ids, asked: Ids) -> tuple[Tensor, Tensor]:
+    """Return logits of the answer, (B, NUMBERS), and where the head looked, (B, 1, T)."""
     book = name_vectors[names] + number_vectors[numbers]  # (B, T, C)
     query = (name_vectors[asked] @ to_query).reshape(-1, 1, D)  # (B, 1, D)
     key, value = book @ to_key, book @ to_value  # (B, T, D)
-    weights = softmax(query @ key.swapaxes(1, 2) / math.sqrt(D))  # (B, 1, T), each row adds up to 1
+    scores = query @ key.swapaxes(1, 2) / math.sqrt(D)  # (B, 1, T)
+    weights = softmax(scores)  # (B, 1, T), each row adds up to 1
     gathered = (weights @ value).reshape(-1, D)  # (B, D)
     return gathered @ to_answer, weights
 
@@ -70,9 +79,17 @@ def head(names: np.ndarray, numbers: np.ndarray, asked: np.ndarray) -> tuple[Ten
 # where the softmax still has a slope. Before any learning the head looks everywhere and knows nothing.
 
 names, numbers, asked, answers = books(1000)
-with no_grad():
-    logits, untrained = head(names, numbers, asked)
-print(f"right before learning: {np.mean(logits.numpy().argmax(axis=1) == answers):.0%}")
+
+
+def examine() -> NDArray[np.float32]:
+    """Print how many answers are right, and return where the head looked, (B, T)."""
+    with no_grad():
+        logits, weights = head(names, numbers, asked)
+    print(f"{np.mean(logits.numpy().argmax(axis=1) == answers):.0%} of the answers are right")
+    return weights.numpy()[:, 0]
+
+
+untrained = examine()
 
 # %%
 # Learning to look
@@ -91,9 +108,7 @@ for _ in range(400):
     optimizer.step()
     losses.append(loss.item())
 
-with no_grad():
-    logits, trained = head(names, numbers, asked)
-print(f"right after learning: {np.mean(logits.numpy().argmax(axis=1) == answers):.0%}")
+trained = examine()
 
 # %%
 # Where does it look? Each row below is one example. The cross marks the position of the name that was asked for.
@@ -101,16 +116,16 @@ print(f"right after learning: {np.mean(logits.numpy().argmax(axis=1) == answers)
 fig, axes = plt.subplots(1, 3, figsize=(10, 4), layout="constrained")
 axes[0].plot(losses)
 axes[0].set(xlabel="step", ylabel="loss in nats")
-for axis, weights, title in ((axes[1], untrained, "before"), (axes[2], trained, "after learning")):
-    axis.imshow(weights.numpy()[:16, 0], vmin=0, vmax=1, cmap="Blues")
-    axis.scatter((names == asked[:, None]).argmax(axis=1)[:16], range(16), marker="x", color="tab:orange")
-    axis.set(title=title, xlabel="position in the book")
-axes[1].set_ylabel("example")
+place = (names == asked[:, None]).argmax(axis=1)
+for axis, weights in zip(axes[1:], (untrained, trained)):
+    axis.imshow(weights[:16], vmin=0, vmax=1, cmap="Blues")
+    axis.scatter(place[:16], range(16), marker="x", color="tab:orange")
+    axis.set(xlabel="position in the book", ylabel="example")
+axes[1].set_title("before")
+axes[2].set_title("after learning")
 plt.show()
 
 # %%
 # The head has found out on its own that a query should match the key of the same name. A Transformer has many such
 # heads side by side, in layers: :class:`axone.nn.MultiHeadAttention` computes them with one product for all queries, keys
 # and values. In a language model each position is at once book and question, and sees only what came before it.
-
-# sphinx_gallery_thumbnail_number = 1

@@ -56,23 +56,27 @@ print(text[:180])
 tokenizer = CharTokenizer.train(text)
 train, validation = TokenDataset.from_text(text, tokenizer).split(validation=0.1)
 config = LanguageModelConfig(
-    vocab_size=tokenizer.vocab_size, context_length=64, num_layers=2, num_heads=4, embed_dim=48
+    vocab_size=tokenizer.vocab_size,
+    context_length=64,
+    num_layers=2,
+    num_heads=4,
+    embed_dim=48,
 )
 model = LanguageModel(config, rng=np.random.default_rng(0))
-print(f"{model.num_parameters():,} parameters, {tokenizer.vocab_size} characters, {len(train):,} tokens to learn from")
+print(f"{model.num_parameters():,} parameters, {len(train):,} characters to learn from")
 
 # %%
 # How well does it know the language? Let it write, and count the lines that the grammar allows.
 
-GRAMMAR = re.compile(
-    rf"the ({'|'.join(ANIMALS)}) ({'|'.join(VERBS)}) the ({'|'.join(PLACES)}), then the \1 comes home\."
-)
+WHO, WHAT, WHERE = ("|".join(words) for words in (ANIMALS, VERBS, PLACES))
+GRAMMAR = re.compile(rf"the ({WHO}) ({WHAT}) the ({WHERE}), then the \1 comes home\.")
 generator = TextGenerator(model, tokenizer)
 
 
 def write() -> list[str]:
     """Return lines that the model writes after a line's end."""
-    pieces = generator.stream("\n", max_new_tokens=1200, temperature=0.7, rng=np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    pieces = generator.stream("\n", max_new_tokens=1200, temperature=0.7, rng=rng)
     return "".join(pieces).split("\n")[:-1]
 
 
@@ -105,7 +109,14 @@ class Curve(Callback):
 
 
 curve = Curve()
-plan = TrainerConfig(steps=600, batch_size=16, context_length=64, learning_rate=6e-3, warmup_steps=30, eval_every=100)
+plan = TrainerConfig(
+    steps=600,
+    batch_size=16,
+    context_length=64,
+    learning_rate=6e-3,
+    warmup_steps=30,
+    eval_every=100,
+)
 end = Trainer(model, train, validation, plan, [curve]).fit()
 print(f"validation loss {end.validation_loss:.3f} nats a character")
 
@@ -123,9 +134,10 @@ print(f"\nthe grammar allows {sum(allowed)} of {len(lines)} lines")
 # At its best a model cannot know which animal comes, which verb and which place; everything else follows. A sentence
 # holds log(6) + log(3) + log(4) nats of news. Divided by its length that is the least loss possible, the dashed line.
 
-least = (np.log(len(ANIMALS)) + np.log(len(VERBS)) + np.log(len(PLACES))) / np.mean(
-    [len(s) for s in text.splitlines(keepends=True)]
-)
+news = np.log(len(ANIMALS)) + np.log(len(VERBS)) + np.log(len(PLACES))
+length = len(text) / text.count("\n")
+least = news / length
+
 fig, axis = plt.subplots(figsize=(6.5, 4), layout="constrained")
 axis.semilogy(curve.losses, label="training", alpha=0.6)
 axis.semilogy(*zip(*curve.evaluations), "o-", label="held-out text")
@@ -140,5 +152,3 @@ plt.show()
 #
 # The same classes, a larger configuration and a real text are what ``apps/train.py`` wires together:
 # :doc:`../guide/train`.
-
-# sphinx_gallery_thumbnail_number = 1

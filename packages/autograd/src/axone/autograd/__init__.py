@@ -1,6 +1,8 @@
 """Automatic differentiation on NumPy: a scalar Value that explains it, a Tensor that uses it, and optimizers."""
 
 from axone.autograd import operators, optim
+from axone.autograd.anomaly import AnomalyError, detect_anomaly
+from axone.autograd.drawing import Drawing, draw
 from axone.autograd.mode import no_grad
 from axone.autograd.ops import (
     abs,
@@ -59,6 +61,8 @@ from axone.autograd.value import Value
 operators.complete()
 
 __all__ = [
+    "AnomalyError",
+    "Drawing",
     "Tensor",
     "Value",
     "abs",
@@ -69,7 +73,9 @@ __all__ = [
     "concatenate",
     "cos",
     "cumsum",
+    "detect_anomaly",
     "divide",
+    "draw",
     "einsum",
     "exp",
     "expand_dims",

@@ -147,7 +147,7 @@ def backward(root: Node | Leaf, gradient: Array, wanted: Collection[Node | Leaf]
     Returns
     -------
     dict
-        The gradients of `wanted` that were reached.
+        The gradients of `wanted` that were reached. They may share memory.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def backward(root: Node | Leaf, gradient: Array, wanted: Collection[Node | Leaf]
     """
     if isinstance(root, Leaf):
         if wanted:
-            return {root: gradient.copy()} if root in wanted else {}
+            return {root: gradient} if root in wanted else {}
         root.accumulate(gradient)
         return {}
     order = _reachable(root)
@@ -196,7 +196,7 @@ def backward(root: Node | Leaf, gradient: Array, wanted: Collection[Node | Leaf]
             except ValueError as error:
                 raise ValueError(f"the vjp of {node.name!r} returned {error}") from error
         del vjp, parts, arrived  # and what they hold, before the next product allocates
-    return {place: np.array(total) for place, total in collected.totals.items()}
+    return collected.totals
 
 
 def _reachable(root: Node) -> list[Node]:

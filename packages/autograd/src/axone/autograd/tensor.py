@@ -351,7 +351,7 @@ def grad(output: Tensor, inputs: Sequence[Tensor], gradient: ArrayLike | None = 
     """
     places = [source._node or _leaf(source) for source in inputs]
     found = tape.backward(_place(output), _seed(output, gradient), wanted=set(places))
-    return [found[place] if place in found else np.zeros_like(t.data) for place, t in zip(places, inputs)]
+    return [found[place].copy() if place in found else np.zeros_like(t.data) for place, t in zip(places, inputs)]
 
 
 def _leaf(tensor: Tensor) -> Leaf:

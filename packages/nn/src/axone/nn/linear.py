@@ -1,12 +1,11 @@
 """Linear: the affine layer."""
 
-import math
-
 import numpy as np
 
 from axone.autograd import Tensor
 from axone.nn import init
 from axone.nn.functional import linear
+from axone.nn.functional.checks import last_axis
 from axone.nn.module import Module, Parameter
 
 
@@ -28,6 +27,15 @@ class Linear(Module):
     ----------
     weight : Parameter, shape (out_features, in_features)
     bias : Parameter, shape (out_features,), or None
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from axone.autograd import Tensor
+    >>> from axone.nn import Linear
+    >>> layer = Linear(3, 2, rng=np.random.default_rng(0))
+    >>> layer(Tensor(np.zeros((5, 3), np.float32))).shape
+    (5, 2)
     """
 
     def __init__(
@@ -36,9 +44,8 @@ class Linear(Module):
         rng = init.generator(rng)
         self.weight = Parameter(np.empty((out_features, in_features), np.float32))
         self.bias = Parameter(np.empty(out_features, np.float32)) if bias else None
-        bound = 1 / math.sqrt(max(in_features, 1))
         for parameter in self.parameters():
-            init.uniform(parameter, bound=bound, rng=rng)
+            init.uniform(parameter, bound=max(in_features, 1) ** -0.5, rng=rng)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the layer's output.
@@ -50,7 +57,13 @@ class Linear(Module):
         Returns
         -------
         Tensor, shape (..., out_features)
+
+        Raises
+        ------
+        ValueError
+            If the last axis of `x` is not `in_features` long.
         """
+        last_axis(self.describe, x, self.weight.shape[1])
         return linear(x, self.weight, self.bias)
 
     def describe(self) -> str:

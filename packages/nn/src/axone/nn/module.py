@@ -7,13 +7,16 @@ order in which they were set: no attribute hooks, so a misspelt name is an error
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from axone.autograd import Tensor
+
+Layer: TypeAlias = Callable[[Tensor], Tensor]
+"""What `Sequential` chains and a `TransformerBlock` is made of: a module, or any function of a Tensor."""
 
 
 class Parameter(Tensor):
@@ -23,6 +26,8 @@ class Parameter(Tensor):
     ----------
     data : array_like
         The first values.
+    dtype : dtype, optional
+        Convert them to this first.
     """
 
     __slots__ = ()
@@ -54,19 +59,11 @@ class Module:
 
     def modules(self) -> Iterator[tuple[str, Module]]:
         """Yield this module and all below it, each once, with their paths: ``""``, ``"blocks.0"``, ..."""
-        seen: set[int] = set()
-        for path, item in _walk(self, ""):
-            if isinstance(item, Module) and id(item) not in seen:
-                seen.add(id(item))
-                yield path, item
+        return ((path, item) for path, item in _walk(self, "", set()) if isinstance(item, Module))
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Yield the parameters with their paths, a tied one only once, under its first name."""
-        seen: set[int] = set()
-        for path, item in _walk(self, ""):
-            if isinstance(item, Parameter) and id(item) not in seen:
-                seen.add(id(item))
-                yield path, item
+        return ((path, item) for path, item in _walk(self, "", set()) if isinstance(item, Parameter))
 
     def parameters(self) -> Iterator[Parameter]:
         """Yield the parameters, a tied one only once."""
@@ -93,15 +90,11 @@ class Module:
         Raises
         ------
         ValueError
-            With every missing, extra and misshapen name at once.
+            With every missing, extra and misshapen name at once, and every array that holds no real numbers.
         """
         own = dict(self.named_parameters())
         given = {name: np.asarray(value) for name, value in state.items()}
-        faults = [
-            f"{name} must have shape {parameter.shape} and has {given[name].shape}"
-            for name, parameter in own.items()
-            if name in given and given[name].shape != parameter.shape
-        ]
+        faults = [fault for name in own if name in given for fault in _faults(name, own[name], given[name])]
         if strict:
             faults += [f"{name} is missing" for name in own if name not in given]
             faults += [f"{name} is not expected" for name in given if name not in own]
@@ -110,6 +103,19 @@ class Module:
         for name, parameter in own.items():
             if name in given:
                 parameter.data[...] = given[name]
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Convert all parameters, here and below, and drop their gradients; return the module.
+
+        Parameters
+        ----------
+        dtype : dtype
+            Of floating-point numbers, such as ``numpy.float64``.
+        """
+        for parameter in self.parameters():
+            parameter.data = parameter.data.astype(dtype)
+            parameter.grad = None
+        return self
 
     def train(self) -> Self:
         """Switch to training, here and below; return the module."""
@@ -150,20 +156,34 @@ class Module:
         return "\n".join(lines)
 
 
-def _walk(item: Any, path: str) -> Iterator[tuple[str, Module | Parameter]]:
-    """Yield the modules and parameters at and below an attribute's value, in order."""
+def _walk(item: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Module | Parameter]]:
+    """Yield the modules and parameters at and below an attribute's value, in order, each once."""
     if isinstance(item, (Module, Parameter)):
+        if id(item) in seen:
+            return
+        seen.add(id(item))
         yield path, item
+    for key, child in _children(item):
+        yield from _walk(child, f"{path}.{key}" if path else str(key), seen)
+
+
+def _children(item: Any) -> Iterable[tuple[Any, Any]]:
+    """Return what hangs below an attribute's value: a module's attributes, the items of lists and dicts."""
     if isinstance(item, Module):
-        children: Any = vars(item).items()
-    elif isinstance(item, (list, tuple)):
-        children = enumerate(item)
-    elif isinstance(item, dict):
-        children = item.items()
-    else:
-        return
-    for key, child in children:
-        yield from _walk(child, f"{path}.{key}" if path else str(key))
+        return vars(item).items()
+    if isinstance(item, (list, tuple)):
+        return enumerate(item)
+    if isinstance(item, dict):
+        return item.items()
+    return ()
+
+
+def _faults(name: str, parameter: Parameter, given: NDArray[Any]) -> Iterator[str]:
+    """Yield what is wrong with an array that shall be copied into a parameter."""
+    if given.shape != parameter.shape:
+        yield f"{name} must have shape {parameter.shape} and has {given.shape}"
+    if given.dtype.kind not in "fiu":
+        yield f"{name} must hold real numbers and holds {given.dtype}"
 
 
 def _replicate(item: Any, made: dict[int, Any]) -> Any:
@@ -171,17 +191,19 @@ def _replicate(item: Any, made: dict[int, Any]) -> Any:
     if id(item) in made:
         return made[id(item)]
     if isinstance(item, Parameter):
-        made[id(item)] = Parameter(item.data)
-    elif isinstance(item, Module):
-        twin = made[id(item)] = copy.copy(item)
+        twin = made[id(item)] = Parameter(item.data)
+        twin.requires_grad = item.requires_grad
+        return twin
+    if isinstance(item, Module):
+        module = made[id(item)] = copy.copy(item)
         for key, child in vars(item).items():
-            setattr(twin, key, _replicate(child, made))
-    elif isinstance(item, (list, tuple)):
+            setattr(module, key, _replicate(child, made))
+        return module
+    if isinstance(item, (list, tuple)):
         return type(item)(_replicate(child, made) for child in item)
-    elif isinstance(item, dict):
+    if isinstance(item, dict):
         return {key: _replicate(child, made) for key, child in item.items()}
-    elif isinstance(item, np.random.Generator):
+    if isinstance(item, np.random.Generator):
         made[id(item)] = item.spawn(1)[0]
-    else:
-        return item
-    return made[id(item)]
+        return made[id(item)]
+    return item

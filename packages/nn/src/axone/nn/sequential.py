@@ -1,8 +1,7 @@
 """Sequential: layers one after the other."""
 
 from axone.autograd import Tensor
-from axone.nn.module import Module
-from axone.nn.transformer import Layer
+from axone.nn.module import Layer, Module
 
 
 class Sequential(Module):
@@ -12,6 +11,18 @@ class Sequential(Module):
     ----------
     *layers : callable
         Each from Tensor to Tensor.
+
+    Attributes
+    ----------
+    layers : list of callable
+
+    Examples
+    --------
+    >>> from axone.autograd import Tensor, relu
+    >>> from axone.nn import Linear, Sequential
+    >>> net = Sequential(Linear(2, 16), relu, Linear(16, 1))
+    >>> net(Tensor([[0.5, -1.0]])).shape
+    (1, 1)
     """
 
     def __init__(self, *layers: Layer) -> None:

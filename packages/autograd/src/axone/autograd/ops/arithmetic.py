@@ -101,7 +101,7 @@ def power(a: Operand, b: Operand) -> Tensor:
     The slope with respect to the exponent is ``a ** b * log(a)``: zero at ``a = 0``, NaN where `a` is negative.
     """
     if isinstance(b, (int, float)):
-        return _power_of_number(a, b)
+        return _power_of_number(a, float(b) if isinstance(b, float) else int(b))  # a NumPy float would widen
     x, y = operands("power", a, b)
     needs_a, needs_b = needs_grad(a), needs_grad(b)
     result = broadcast("power", np.power, x, y)

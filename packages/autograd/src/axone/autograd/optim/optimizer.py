@@ -26,7 +26,7 @@ from axone.autograd.arrays import Array
 from axone.autograd.tensor import Tensor
 from axone.autograd.value import Value
 
-Params: TypeAlias = Iterable[Tensor] | Iterable[Value] | Iterable[Mapping[str, Any]]
+Params: TypeAlias = Iterable[Tensor | Value | Mapping[str, Any]]
 """Parameters, or groups of them: dicts with ``params`` and the options that hold for them."""
 
 Group: TypeAlias = dict[str, Any]

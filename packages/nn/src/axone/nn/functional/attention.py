@@ -1,13 +1,8 @@
-"""Scaled dot-product attention, forward and backward in place.
+"""Scaled dot-product attention as operations: on queries, keys and values apart, or packed in one array.
 
-For each head, with D the head's width and M the causal mask::
-
-    S = q k^T / sqrt(D)        P = softmax(S + M)        out = P v
-
-    dv = P^T g        dP = g v^T        dS = P (dP - rowsum(P dP))        dq = dS k / sqrt(D)        dk = dS^T q / sqrt(D)
-
-Queries, keys and values are strided views of one array, and their gradients are written into views of another: NumPy
-hands such views to BLAS without a copy as long as the last axis is contiguous.
+The arithmetic is in `attention_kernel`. Packed is how one product computes them: queries, keys and values stay strided
+views of that one array, and their gradients are written into views of another, because NumPy hands such views to BLAS
+without a copy as long as the last axis is contiguous.
 
 References
 ----------
@@ -15,32 +10,70 @@ References
 .. [2] J. Ainslie et al., "GQA: Training Generalized Multi-Query Transformer Models", https://arxiv.org/abs/2305.13245
 """
 
-import math
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor
-from axone.autograd.extend import Array, record
+from axone.autograd.extend import Array, needs_grad, record
+from axone.nn.functional.attention_kernel import attention_backward, attention_forward, attention_probabilities
+from axone.nn.functional.checks import misfit, one_dtype
 
 Mask: TypeAlias = NDArray[np.bool_]
 
-_SAFE_RANGE = 60.0  # exp(-60) is far above the smallest float32, so no row of such scores can vanish
 
-
-def causal_mask(queries: int, keys: int) -> Mask:
-    """Return which keys each query may see: those up to its own position, the last query being at the last key.
+def scaled_dot_product_attention(
+    q: Tensor, k: Tensor, v: Tensor, *, mask: Mask | None = None, causal: bool = False
+) -> Tensor:
+    """Return, for each query, the values weighted by the softmax of its products with the keys over ``sqrt(D)``.
 
     Parameters
     ----------
-    queries, keys : int
+    q : Tensor, shape (B, H, T, D)
+    k : Tensor, shape (B, K, S, D)
+        Each of the K heads serves ``H / K`` consecutive heads of the queries.
+    v : Tensor, shape (B, K, S, E)
+    mask : ndarray of bool, broadcasts to (B, H, T, S), optional
+        True where a query may see a key. A query that may see none gives zeros.
+    causal : bool, default False
+        Whether a query sees keys up to its own position only, the last query being at the last key.
 
     Returns
     -------
-    ndarray of bool, shape (queries, keys)
+    Tensor, shape (B, H, T, E)
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    TypeError
+        If the dtypes differ, or the mask is not boolean.
     """
-    return np.tri(queries, keys, keys - queries, dtype=np.bool_)
+    one_dtype("scaled_dot_product_attention", q, k, v)
+    fits = q.ndim == k.ndim == v.ndim == 4 and k.shape[1] and q.shape[1] % k.shape[1] == 0
+    if not fits or q.shape[::3] != k.shape[::3] or k.shape[:3] != v.shape[:3]:
+        raise ValueError(
+            "scaled_dot_product_attention needs queries (B, H, T, D), keys (B, K, S, D) and values (B, K, S, E) with H a "
+            f"multiple of K, and got {q.shape}, {k.shape} and {v.shape}"
+        )
+    B, H, T, D = q.shape
+    K, S, E = v.shape[1:]
+    queries = q.data.reshape(B, K, H // K, T, D)
+    keys, values = k.data[:, :, None], v.data[:, :, None]  # (B, K, 1, S, D or E)
+    bias = mask_bias(mask, (B, H, T, S), K, q.dtype)
+    out = np.empty((B, K, H // K, T, E), q.dtype)
+    keep = needs_grad(q) or needs_grad(k) or needs_grad(v)
+    saved = attention_forward(queries, keys, values, bias=bias, causal=causal, out=out, keep=keep)
+
+    def vjp(g: Array) -> tuple[Array, Array, Array]:
+        into = np.empty(queries.shape, g.dtype), np.empty(keys.shape, g.dtype), np.empty(values.shape, g.dtype)
+        g = g.reshape(out.shape)
+        attention_backward(g, queries, keys, values, bias=bias, causal=causal, out=out, saved=saved, into=into)
+        dq, dk, dv = into
+        return dq.reshape(B, H, T, D), dk[:, :, 0], dv[:, :, 0]
+
+    return record("attention", out.reshape(B, H, T, E), (q, k, v), vjp)
 
 
 def packed_attention(
@@ -64,28 +97,88 @@ def packed_attention(
     Returns
     -------
     Tensor, shape (B, T, H D)
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    TypeError
+        If the mask is not boolean.
     """
-    B, T, width = qkv.shape
+    one_dtype("packed_attention", qkv)
     H, K = num_heads, num_kv_heads
-    D = width // (H + 2 * K)
-    q, k, v = split_heads(qkv.data.reshape(B, T, H + 2 * K, D), H, K)
-    allowed = grouped_mask(mask, causal_mask(T, T) if causal and T > 1 else None, H, K)
-    out, p = attention_forward(q, k, v, allowed)
+    if qkv.ndim != 3 or H % K or qkv.shape[2] % (H + 2 * K):
+        raise misfit(f"packed_attention with {H} heads and {K} key heads", f"(B, T, {H + 2 * K} D)", qkv.shape)
+    B, T, width = qkv.shape
+    q, k, v = split_heads(qkv.data, H, K)
+    bias = mask_bias(mask, (B, H, T, T), K, qkv.dtype)
+    merged = np.empty((B, T, H * q.shape[-1]), qkv.dtype)
+    out = group_heads(merged, H, K)
+    saved = attention_forward(q, k, v, bias=bias, causal=causal, out=out, keep=needs_grad(qkv))
 
     def vjp(g: Array) -> tuple[Array]:
-        grads = np.empty((B, T, H + 2 * K, D), g.dtype)
-        attention_backward(g.reshape(B, T, H, D), q, k, v, p, split_heads(grads, H, K))
-        return (grads.reshape(B, T, width),)
+        grads = np.empty((B, T, width), g.dtype)
+        g, into = group_heads(g, H, K), split_heads(grads, H, K)
+        attention_backward(g, q, k, v, bias=bias, causal=causal, out=out, saved=saved, into=into)
+        return (grads,)
 
-    return record("attention", out.reshape(B, T, H * D), (qkv,), vjp)
+    return record("attention", merged, (qkv,), vjp)
 
 
-def split_heads(qkv: Array, num_heads: int, num_kv_heads: int) -> tuple[Array, Array, Array]:
-    """Return views of the queries, keys and values, the query heads grouped by the key head that serves them.
+def attend(q: Array, k: Array, v: Array, *, mask: Mask | None, causal: bool) -> Array:
+    """Attend without recording, as with keys and values from a cache.
 
     Parameters
     ----------
-    qkv : ndarray, shape (B, T, H + 2 K, D)
+    q : ndarray, shape (B, K, H / K, T, D)
+    k, v : ndarray, shape (B, K, 1, S, D)
+    mask, causal
+        As in `scaled_dot_product_attention`.
+
+    Returns
+    -------
+    ndarray, shape (B, T, H D)
+    """
+    B, K, G, T, D = q.shape
+    bias = mask_bias(mask, (B, K * G, T, k.shape[3]), K, q.dtype)
+    merged = np.empty((B, T, K * G * D), q.dtype)
+    attention_forward(q, k, v, bias=bias, causal=causal, out=group_heads(merged, K * G, K), keep=False)
+    return merged
+
+
+def attention_weights(q: Array, k: Array, *, mask: Mask | None, causal: bool) -> Array:
+    """Return how much each query takes from each key.
+
+    Parameters
+    ----------
+    q : ndarray, shape (B, K, H / K, T, D)
+    k : ndarray, shape (B, K, 1, S, D)
+    mask, causal
+        As in `scaled_dot_product_attention`.
+
+    Returns
+    -------
+    ndarray, shape (B, H, T, S)
+        A row adds up to one, or to zero where nothing may be seen.
+    """
+    B, K, G, T, _ = q.shape
+    S = k.shape[3]
+    p = attention_probabilities(q, k, bias=mask_bias(mask, (B, K * G, T, S), K, q.dtype), causal=causal)
+    return p.reshape(B, K * G, T, S)
+
+
+def group_heads(x: Array, num_heads: int, num_kv_heads: int) -> Array:
+    """Return a view of shape (B, K, H / K, T, D) of heads that lie side by side in (B, T, H D)."""
+    B, T, width = x.shape
+    return x.reshape(B, T, num_kv_heads, num_heads // num_kv_heads, width // num_heads).transpose(0, 2, 3, 1, 4)
+
+
+def split_heads(qkv: Array, num_heads: int, num_kv_heads: int) -> tuple[Array, Array, Array]:
+    """Return views of the queries, keys and values in a packed array.
+
+    Parameters
+    ----------
+    qkv : ndarray, shape (B, T, (H + 2 K) D)
     num_heads, num_kv_heads : int
         H and K.
 
@@ -94,101 +187,46 @@ def split_heads(qkv: Array, num_heads: int, num_kv_heads: int) -> tuple[Array, A
     q : ndarray, shape (B, K, H / K, T, D)
     k, v : ndarray, shape (B, K, 1, T, D)
     """
-    B, T, _, D = qkv.shape
     H, K = num_heads, num_kv_heads
-    heads = qkv.transpose(0, 2, 1, 3)  # (B, H + 2K, T, D)
-    q = qkv[:, :, :H].reshape(B, T, K, H // K, D).transpose(0, 2, 3, 1, 4)  # (B, K, G, T, D), a view
-    return q, heads[:, H : H + K, None], heads[:, H + K :, None]
+    D = qkv.shape[2] // (H + 2 * K)
+    return (
+        group_heads(qkv[:, :, : H * D], H, K),
+        group_heads(qkv[:, :, H * D : (H + K) * D], K, K),
+        group_heads(qkv[:, :, (H + K) * D :], K, K),
+    )
 
 
-def attention_forward(q: Array, k: Array, v: Array, allowed: Mask | None) -> tuple[Array, Array]:
-    """Return the attended values and the probabilities that the backward needs.
+def mask_bias(mask: Mask | None, shape: tuple[int, ...], num_kv_heads: int, dtype: np.dtype[Any]) -> Array | None:
+    """Return what a mask adds to the scores: zero where it allows, minus infinity where not.
 
     Parameters
     ----------
-    q : ndarray, shape (B, K, G, T, D)
-    k, v : ndarray, shape (B, K, 1, S, D)
-    allowed : ndarray of bool, broadcasts to (B, K, G, T, S), or None
+    mask : ndarray of bool, broadcasts to `shape`, or None
+    shape : tuple of int
+        (B, H, T, S).
+    num_kv_heads : int
+        K.
+    dtype : dtype
 
     Returns
     -------
-    out : ndarray, shape (B, T, K, G, D)
-    p : ndarray, shape (B, K, G, T, S)
+    ndarray, shape (B, K, H / K, T, S), or None
+        Not larger in memory than the mask.
+
+    Raises
+    ------
+    TypeError
+        If the mask is not boolean.
+    ValueError
+        If it does not broadcast.
     """
-    B, K, G, T, D = q.shape
-    p = np.matmul(q, k.swapaxes(-1, -2))  # (B, K, G, T, S)
-    p *= 1 / math.sqrt(D)
-    masked_softmax(p, allowed)
-    out = np.empty((B, T, K, G, D), q.dtype)
-    np.matmul(p, v, out=out.transpose(0, 2, 3, 1, 4))
-    return out, p
-
-
-def masked_softmax(scores: Array, allowed: Mask | None) -> None:
-    """Replace scores by their softmax over the last axis, where `allowed`; a row without any gives zeros.
-
-    Softmax does not change when a row is shifted, so any shift that keeps ``exp`` in range will do. The largest score
-    of all costs a tenth of finding each row's own, and it serves unless scores are far apart.
-    """
-    if scores.size == 0:
-        return
-    top = scores.max()
-    if top - scores.min() < _SAFE_RANGE:
-        scores -= top
-    else:
-        if allowed is not None:
-            np.copyto(scores, -np.inf, where=~allowed)
-        peak = scores.max(axis=-1, keepdims=True)
-        peak[~np.isfinite(peak)] = 0
-        scores -= peak
-    np.exp(scores, out=scores)
-    if allowed is not None:
-        scores *= allowed
-    total = scores @ np.ones(scores.shape[-1], scores.dtype)
-    if allowed is not None:
-        total[total == 0] = 1
-    scores /= total[..., None]
-
-
-def attention_backward(g: Array, q: Array, k: Array, v: Array, p: Array, into: tuple[Array, Array, Array]) -> None:
-    """Write the gradients of queries, keys and values, overwriting the probabilities.
-
-    Parameters
-    ----------
-    g : ndarray, shape (B, T, H, D)
-        The gradient of the output.
-    q, k, v, p : ndarray
-        As in `attention_forward`.
-    into : tuple of ndarray
-        Where the three gradients go: of the shapes of `q`, `k` and `v`.
-    """
-    B, K, G, T, D = q.shape
-    dq, dk, dv = into
-    g = g.reshape(B, T, K, G, D).transpose(0, 2, 3, 1, 4)  # (B, K, G, T, D), a view
-    _sum_groups(p.swapaxes(-1, -2), g, dv)
-    dp = np.matmul(g, v.swapaxes(-1, -2))  # (B, K, G, T, S)
-    dp *= p
-    total = dp @ np.ones(dp.shape[-1], dp.dtype)
-    p *= total[..., None]
-    dp -= p
-    dp *= 1 / math.sqrt(D)
-    np.matmul(dp, k, out=dq)
-    _sum_groups(dp.swapaxes(-1, -2), q, dk)
-
-
-def _sum_groups(a: Array, b: Array, out: Array) -> None:
-    """Write the product ``a @ b``, summed over the query heads that share a key head."""
-    if a.shape[2] == 1:
-        np.matmul(a, b, out=out)
-    else:
-        out[...] = np.matmul(a, b).sum(axis=2, keepdims=True)
-
-
-def grouped_mask(mask: Mask | None, causal: Mask | None, num_heads: int, num_kv_heads: int) -> Mask | None:
-    """Return where both masks allow, of a shape that broadcasts to the scores ``(B, K, G, T, S)``."""
     if mask is None:
-        return causal
-    if mask.ndim == 4:  # (B, H or 1, T, S)
-        split = (1, 1) if mask.shape[1] == 1 else (num_kv_heads, num_heads // num_kv_heads)
-        mask = mask.reshape(mask.shape[0], *split, *mask.shape[2:])
-    return mask if causal is None else mask & causal
+        return None
+    B, H, T, S = shape
+    if mask.dtype != np.bool_:
+        raise TypeError(f"a mask is boolean, True where a query may see a key, and this one is {mask.dtype}")
+    try:
+        bias = np.broadcast_to(np.where(mask, 0, -np.inf).astype(dtype), shape)
+    except ValueError:
+        raise ValueError(f"a mask must broadcast to (B, H, T, S) = {shape}, and this one has {mask.shape}") from None
+    return bias.reshape(B, num_kv_heads, H // num_kv_heads, T, S)

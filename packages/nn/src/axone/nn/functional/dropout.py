@@ -10,6 +10,7 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.autograd.extend import record
+from axone.nn.functional.checks import one_dtype
 
 
 def dropout(x: Tensor, p: float, *, rng: np.random.Generator) -> Tensor:
@@ -32,6 +33,7 @@ def dropout(x: Tensor, p: float, *, rng: np.random.Generator) -> Tensor:
     ValueError
         If `p` is out of its range.
     """
+    one_dtype("dropout", x)
     if not 0 <= p < 1:
         raise ValueError(f"dropout needs p in [0, 1), and it is {p}")
     keep = (rng.random(x.shape, dtype=np.float32) >= p).astype(x.dtype)

@@ -8,7 +8,8 @@ With the rows of x and the gradient g flattened to matrices::
 import numpy as np
 
 from axone.autograd import Tensor
-from axone.autograd.extend import Array, needs_grad, record
+from axone.autograd.extend import Array, Gradient, Product, needs_grad, record
+from axone.nn.functional.checks import last_axis, one_dtype
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -28,25 +29,23 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     ------
     ValueError
         If the last axis of `x` is not `in_features` long.
+    TypeError
+        If the dtypes differ.
     """
-    w = weight.data
-    if x.ndim == 0 or x.shape[-1] != w.shape[1]:
-        raise ValueError(f"linear needs an input of shape (..., {w.shape[1]}), and it has {x.shape}")
+    one_dtype("linear", x, weight, bias)
+    last_axis("linear", x, weight.shape[1])
+    w, shape = weight.data, x.shape
     rows = x.data.reshape(-1, w.shape[1])  # (N, in)
     y = rows @ w.T  # (N, out)
     if bias is not None:
         y += bias.data
-    shape = x.shape
-    needs_x, needs_w = needs_grad(x), needs_grad(weight)
-    needs_b = needs_grad(bias)
+    needs_x, needs_w, has_bias = needs_grad(x), needs_grad(weight), bias is not None
 
-    def vjp(g: Array) -> tuple[Array | None, ...]:
+    def vjp(g: Array) -> tuple[Gradient, ...]:
         g = g.reshape(-1, w.shape[0])  # (N, out)
         dx = (g @ w).reshape(shape) if needs_x else None
-        dw = g.T @ rows if needs_w else None
-        if bias is None:
-            return dx, dw
-        return dx, dw, np.ones(len(g), g.dtype) @ g if needs_b else None
+        dw = Product(g.T, rows) if needs_w else None
+        return (dx, dw, Product(np.ones(len(g), g.dtype), g)) if has_bias else (dx, dw)
 
     inputs = (x, weight) if bias is None else (x, weight, bias)
     return record("linear", y.reshape(*shape[:-1], w.shape[0]), inputs, vjp)

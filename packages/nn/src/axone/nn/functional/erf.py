@@ -1,0 +1,78 @@
+"""The tail of the normal distribution on arrays, which NumPy lacks.
+
+With ``z = x / sqrt(2)`` and ``t = 2 / (2 + z)`` in (0, 1], the complementary error function is ``t exp(-z^2) h(t)``, and
+h is so smooth that a short Chebyshev series gives all its digits [1]_. The series is fitted, once, to the standard
+library's ``math.erfc``.
+
+References
+----------
+.. [1] M. M. Shepherd, J. G. Laframboise, "Chebyshev approximation of (1 + 2x) exp(x^2) erfc(x)", Mathematics of
+   Computation 36 (1981), https://doi.org/10.1090/S0025-5718-1981-0595058-X
+"""
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from numpy.polynomial.chebyshev import Chebyshev
+from numpy.typing import NDArray
+
+from axone.autograd.extend import Array
+
+_FAR = 14.0  # erfc(14) is 5e-87
+_NEAREST = 2 / (2 + _FAR)
+
+
+def normal_tail(x: Array) -> tuple[Array, Array]:
+    """Return the probability that a standard normal variable exceeds x, and its density at x.
+
+    Parameters
+    ----------
+    x : ndarray, shape (...)
+        Not negative.
+
+    Returns
+    -------
+    tail, density : ndarray, shape (...)
+        Of the dtype of `x`: to a relative error of 1e-7 in float32 and 1e-13 in float64.
+    """
+    z = np.minimum(x, _FAR * math.sqrt(2))
+    z *= math.sqrt(0.5)
+    t = 2 / (z + 2)
+    density = np.square(z)
+    np.negative(density, out=density)
+    np.exp(density, out=density)
+    tail = _clenshaw(_series(10 if x.dtype == np.float32 else 20), t)
+    tail *= t
+    tail *= density
+    tail *= 0.5
+    density *= 1 / math.sqrt(2 * math.pi)
+    return tail, density
+
+
+def _clenshaw(coefficients: tuple[float, ...], t: Array) -> Array:
+    """Return the sum of the Chebyshev series at t, by Clenshaw's recurrence: ``b_k = c_k + 2 s b_{k+1} - b_{k+2}``."""
+    s = (t - _NEAREST) * (2 / (1 - _NEAREST)) - 1  # where t lies in [-1, 1]
+    double = 2 * s
+    b, after = np.zeros_like(t), np.zeros_like(t)
+    for c in coefficients[:0:-1]:
+        np.subtract(double * b, after, out=after)
+        after += c
+        b, after = after, b
+    s *= b
+    s -= after
+    s += coefficients[0]
+    return s
+
+
+@functools.cache
+def _series(degree: int) -> tuple[float, ...]:
+    """Return the Chebyshev coefficients of h, lowest first."""
+
+    def h(t: NDArray[np.float64]) -> NDArray[np.float64]:
+        z = 2 / t - 2
+        scaled: NDArray[Any] = np.array([math.erfc(v) * math.exp(v * v) for v in z])
+        return scaled / t
+
+    return tuple(float(c) for c in Chebyshev.interpolate(h, degree, domain=[_NEAREST, 1]).coef)
