@@ -144,9 +144,11 @@ class LanguageModel(Module):
         CheckpointError
             If the folder holds no model, or one that this class does not compute exactly.
         """
-        config, state = model_folder.read(Path(folder))
+        config, weights = model_folder.read(Path(folder))
         model = cls(config, rng=np.random.default_rng(0))
-        model.load_state_dict(state)
+        parameters = dict(model.named_parameters())
+        for name, array in weights:  # one at a time: a second copy of all would double the memory
+            parameters[name].data[...] = array
         return model.eval()
 
     def _stream(self, ids: Ids, caches: Sequence[KVCache] | None) -> Tensor:

@@ -176,28 +176,44 @@ class Workers(Generic[M]):
             self.map(lambda part: np.multiply(gradient[part], scale, out=gradient[part]), blocks)
         return norm
 
-    def mean_loss(self, batches: Iterable[T], loss: Callable[[M, T], tuple[float, int]]) -> float:
-        """Return the mean loss over batches, without recording; each worker takes every `count`-th batch.
+    def sum_losses(
+        self,
+        batches: Iterable[T],
+        loss: Callable[[M, T], tuple[float, int]],
+        *,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> tuple[float, int] | None:
+        """Return the sum of losses over batches, without recording; each worker takes every `count`-th batch.
 
         Parameters
         ----------
         batches : iterable
         loss : callable
             From a replica and a batch to the summed loss and the number of terms.
+        stop : callable
+            Asked before each batch; when it says so, the rest is left.
 
         Returns
         -------
-        float
+        total : float
+        terms : int
+            Or None if it was stopped.
         """
         every = list(batches)
 
-        def work(worker: int) -> tuple[float, int]:
+        def work(worker: int) -> list[tuple[float, int]]:
+            parts = []
             with no_grad():
-                parts = [loss(self.replicas[worker], batch) for batch in every[worker :: self.count]]
-            return math.fsum(total for total, _ in parts), sum(terms for _, terms in parts)
+                for batch in every[worker :: self.count]:
+                    if stop():
+                        break
+                    parts.append(loss(self.replicas[worker], batch))
+            return parts
 
-        sums = self._run(work, range(min(self.count, len(every))))
-        return math.fsum(total for total, _ in sums) / max(sum(terms for _, terms in sums), 1)
+        parts = [part for share in self._run(work, range(min(self.count, len(every)))) for part in share]
+        if len(parts) < len(every):
+            return None
+        return math.fsum(total for total, _ in parts), sum(terms for _, terms in parts)
 
     def map(self, function: Callable[[T], object], items: Iterable[T]) -> None:
         """Call a function on each item, the items shared out in runs; return when all calls have ended."""
