@@ -2,6 +2,7 @@
 
 from axone.autograd.arrays import Array, unbroadcast
 from axone.autograd.deferred import Deferred, Part, Product, Rows, Scattered
+from axone.autograd.mode import watched_alike
 from axone.autograd.tape import VJP, Gradient
 from axone.autograd.tensor import Operand, needs_grad, record
 
@@ -18,4 +19,5 @@ __all__ = [
     "needs_grad",
     "record",
     "unbroadcast",
+    "watched_alike",
 ]
