@@ -59,7 +59,7 @@ class Share:
 
 def main() -> None:
     cuts = [O["batch"] * i // SHARES for i in range(SHARES + 1)]
-    shares = [Share(b - a, np.random.default_rng(a)) for a, b in zip(cuts, cuts[1:])]
+    shares = [Share(b - a, np.random.default_rng(a)) for a, b in itertools.pairwise(cuts)]
     baton = Baton()
     baton.versions(numpy=np.__version__)
     with ThreadPoolExecutor(SHARES) as pool:
