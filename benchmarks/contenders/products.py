@@ -4,6 +4,7 @@ Attention is counted in full, without leaving out what the causal mask hides. Tw
 a batch of one goes through BLAS's own two threads.
 """
 
+import itertools
 import os
 
 from baton import Baton, options
