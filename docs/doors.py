@@ -6,16 +6,21 @@ which each room introduces itself.
 """
 
 import ast
+import re
 import sys
+from base64 import b64encode
 from dataclasses import dataclass, field
 from importlib import import_module
 from inspect import cleandoc, getsource, isclass, isroutine
 from pathlib import Path
 from types import ModuleType
 
+from numpydoc.docscrape import NumpyDocString
 from sphinx.application import Sphinx
 from sphinx.builders import Builder
 from sphinx.util import logging
+
+from axone.autograd import Drawing, Value, draw
 
 DOORS = [
     "axone.autograd",
@@ -25,6 +30,7 @@ DOORS = [
     "axone.nn",
     "axone.nn.functional",
     "axone.nn.init",
+    "axone.nn.scalar",
     "axone.tokenizer",
     "axone.llm",
     "axone.llm.report",
@@ -111,6 +117,16 @@ def _bring_home(_app: Sphinx, builder: Builder) -> None:
                     value.__module__ = door
 
 
+def _read(_app: Sphinx, what: str, _name: str, obj: object, _options: object, lines: list[str]) -> None:
+    """Show the sources of its module with each name that lists none, and keep reST from misreading what is no markup."""
+    if what in {"class", "exception", "function"} and "References" not in lines:
+        sources = NumpyDocString(cleandoc(sys.modules[obj.__module__].__doc__ or ""))["References"]
+        lines += ["", "References", "----------", *sources] if sources else []
+    # An author's initial or a dimension at the start of a line begins no list, and the dot of a product ends no sentence.
+    initial = re.compile(r"^(\s*(?:\.\. \[\d+\] )?)([A-Z]\.)(?= |$)")
+    lines[:] = [initial.sub(r"\1\\\2", line).replace(" . ", " · ") for line in lines]
+
+
 def _forget(app: Sphinx) -> None:
     """Remove the pages of names that are gone, which autosummary leaves behind."""
     names = {f"{door}.{name}" for door in DOORS for name in offered(door)}
@@ -120,8 +136,27 @@ def _forget(app: Sphinx) -> None:
             page.unlink()
 
 
+def _neuron(app: Sphinx) -> None:
+    """Draw the neuron of the start page."""
+    w1, x1, w2, x2, b = map(Value, (0.5, 2.0, -1.0, 0.5, 0.25))
+    answer = (w1 * x1 + w2 * x2 + b).tanh()
+    answer.backward()
+    Path(app.srcdir, "gallery").mkdir(exist_ok=True)
+    draw(answer).save(Path(app.srcdir, "gallery/neuron.svg"))
+
+
+def _as_html(drawing: Drawing) -> str:
+    """Return a picture as an image, whose style keeps to itself: sphinx-gallery shows what HTML represents, not SVG."""
+    data = b64encode(drawing.svg.encode()).decode()
+    return f'<img class="axone-drawing" alt="a graph" src="data:image/svg+xml;base64,{data}">'
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to Sphinx."""
+    Drawing._repr_html_ = _as_html
+    app.setup_extension("sphinx.ext.autodoc")
     app.connect("builder-inited", _forget)
+    app.connect("builder-inited", _neuron)
+    app.connect("autodoc-process-docstring", _read, priority=100)  # before numpydoc reads it
     app.connect("write-started", _bring_home)
     return {"parallel_read_safe": True}

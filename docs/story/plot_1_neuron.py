@@ -16,7 +16,7 @@ GPT, learns in the way that this one does.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from axone.autograd import Value
+from axone.autograd import Value, draw
 
 w1, w2, bias = Value(0.5), Value(-1.0), Value(0.25)
 
@@ -38,6 +38,11 @@ answer
 
 answer.backward()
 print(f"slopes: w1 {w1.grad:.4f}, w2 {w2.grad:.4f}, bias {bias.grad:.4f}")
+
+# %%
+# :func:`~axone.autograd.draw` shows the whole walk: data from left to right, gradients from right to left.
+
+draw(answer)
 
 # %%
 # Is it true? Make the first weight a little larger, by hand:

@@ -35,7 +35,7 @@ Ids: TypeAlias = NDArray[np.int64]
 
 
 def books(count: int) -> tuple[Ids, Ids, Ids, Ids]:
-    """Return names (B, T), numbers (B, T), the names asked for (B,), the answers (B,)."""
+    """Return names and numbers (B, T), the names asked for and the answers (B,)."""
     every_name = np.tile(np.arange(NAMES), (count, 1))
     names = rng.permuted(every_name, axis=1)[:, :PAIRS]
     numbers = rng.integers(0, NUMBERS, (count, PAIRS))
@@ -64,7 +64,7 @@ to_answer = parameter(D, NUMBERS)
 
 
 def head(names: Ids, numbers: Ids, asked: Ids) -> tuple[Tensor, Tensor]:
-    """Return logits of the answer, (B, NUMBERS), and where the head looked, (B, 1, T)."""
+    """Return logits of the answer (B, V) and where the head looked (B, 1, T)."""
     book = name_vectors[names] + number_vectors[numbers]  # (B, T, C)
     query = (name_vectors[asked] @ to_query).reshape(-1, 1, D)  # (B, 1, D)
     key, value = book @ to_key, book @ to_value  # (B, T, D)
@@ -85,7 +85,8 @@ def examine() -> NDArray[np.float32]:
     """Print how many answers are right, and return where the head looked, (B, T)."""
     with no_grad():
         logits, weights = head(names, numbers, asked)
-    print(f"{np.mean(logits.numpy().argmax(axis=1) == answers):.0%} of the answers are right")
+    right = logits.numpy().argmax(axis=1) == answers
+    print(f"{right.mean():.0%} of the answers are right")
     return weights.numpy()[:, 0]
 
 
@@ -127,5 +128,6 @@ plt.show()
 
 # %%
 # The head has found out on its own that a query should match the key of the same name. A Transformer has many such
-# heads side by side, in layers: :class:`axone.nn.MultiHeadAttention` computes them with one product for all queries, keys
-# and values. In a language model each position is at once book and question, and sees only what came before it.
+# heads side by side, in layers. In a language model each position is at once book and question, and sees only what came
+# before it: :class:`axone.nn.Head` is that head, and :class:`axone.nn.MultiHeadAttention` computes many of them with one
+# product for all queries, keys and values.

@@ -39,7 +39,7 @@ rng = np.random.default_rng(0)
 
 def sentence() -> str:
     """Return a sentence of the language."""
-    who, what, where = rng.choice(ANIMALS), rng.choice(VERBS), rng.choice(PLACES)
+    who, what, where = (rng.choice(words) for words in (ANIMALS, VERBS, PLACES))
     return f"the {who} {what} the {where}, then the {who} comes home.\n"
 
 
@@ -63,13 +63,13 @@ config = LanguageModelConfig(
     embed_dim=48,
 )
 model = LanguageModel(config, rng=np.random.default_rng(0))
-print(f"{model.num_parameters():,} parameters, {len(train):,} characters to learn from")
+print(f"{model.num_parameters():,} parameters learn from {len(train):,} characters")
 
 # %%
 # How well does it know the language? Let it write, and count the lines that the grammar allows.
 
 WHO, WHAT, WHERE = ("|".join(words) for words in (ANIMALS, VERBS, PLACES))
-GRAMMAR = re.compile(rf"the ({WHO}) ({WHAT}) the ({WHERE}), then the \1 comes home\.")
+GRAMMAR = rf"the ({WHO}) ({WHAT}) the ({WHERE}), then the \1 comes home\."
 generator = TextGenerator(model, tokenizer)
 
 
@@ -125,7 +125,7 @@ print(f"validation loss {end.validation_loss:.3f} nats a character")
 # -------------------
 
 lines = write()
-allowed = [bool(GRAMMAR.fullmatch(line)) for line in lines]
+allowed = [bool(re.fullmatch(GRAMMAR, line)) for line in lines]
 for line in lines[:5]:
     print(line)
 print(f"\nthe grammar allows {sum(allowed)} of {len(lines)} lines")

@@ -1,5 +1,7 @@
 """A text, its tokenizer and a tiny model: what most tests start from."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,12 @@ from axone.llm import LanguageModel, LanguageModelConfig, TokenDataset
 from axone.tokenizer import CharTokenizer
 
 TEXT = "the quick brown fox jumps over the lazy dog. pack my box with five dozen liquor jugs.\n" * 30
+
+
+@pytest.fixture(autouse=True)
+def impatient_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing wait for the disk: what is synced when is looked at, and no test cuts the power."""
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
 
 
 @pytest.fixture

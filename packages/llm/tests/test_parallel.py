@@ -28,14 +28,14 @@ def flat_gradient(model: LanguageModel, batch: Batch, count: int) -> np.ndarray:
 
 
 def test_shares_add_up_to_the_batch(model: LanguageModel, dataset: TokenDataset) -> None:
-    batch = dataset.batch((0,), 7, 16)
+    batch = dataset.batch(0, 0, 7, 16)
     one, three = flat_gradient(model, batch, 1), flat_gradient(model, batch, 3)
     np.testing.assert_allclose(three, one, atol=1e-6)
     assert np.abs(one).max() > 1e-3
 
 
 def test_the_flat_gradient_is_that_of_the_parameters(model: LanguageModel, dataset: TokenDataset) -> None:
-    batch = dataset.batch((0,), 4, 16)
+    batch = dataset.batch(0, 0, 4, 16)
     output = loss(model, batch)
     output.backward()
     own = np.concatenate(
@@ -63,7 +63,7 @@ def test_an_error_in_a_worker_reaches_the_caller(model: LanguageModel) -> None:
 
 
 def test_clipping_scales_to_the_norm(model: LanguageModel, dataset: TokenDataset) -> None:
-    batch = dataset.batch((0,), 4, 16)
+    batch = dataset.batch(0, 0, 4, 16)
     with Workers(model, 2) as workers:
         workers.gradients([[batch]], lambda _replica, _worker, _turn: None, loss, [1.0])
         norm = workers.clip(0.25)

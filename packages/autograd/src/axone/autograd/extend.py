@@ -31,6 +31,7 @@ derives from `Deferred` and defines ``write``, and ``add`` where that can be don
 
 from axone.autograd.arrays import Array, unbroadcast
 from axone.autograd.deferred import Deferred, Part, Product, Rows, Scattered
+from axone.autograd.mode import watched_alike
 from axone.autograd.tape import VJP, Gradient
 from axone.autograd.tensor import Operand, needs_grad, record
 
@@ -47,4 +48,5 @@ __all__ = [
     "needs_grad",
     "record",
     "unbroadcast",
+    "watched_alike",
 ]

@@ -40,7 +40,8 @@ class Owner(Protocol):
 
     data: Array
     _grad: Array | None
-    _grad_is_zero: bool  # known to be zero throughout: the next gradient may overwrite it instead of being added
+    _grad_is_zero: bool  # zero throughout: the next gradient may overwrite it instead of being added
+    _grad_is_void: bool  # zero, but not yet written as such
 
 
 class Leaf:
@@ -82,7 +83,7 @@ class Leaf:
                 total[...] = reduced
             else:
                 total += reduced
-        owner._grad_is_zero = False
+        owner._grad_is_zero = owner._grad_is_void = False
 
 
 class Node:

@@ -4,14 +4,16 @@ from axone.llm.callbacks import Callback, End, Evaluation, Saved, Start, Step
 from axone.llm.config import LanguageModelConfig
 from axone.llm.corpus import python_source, read_text
 from axone.llm.data import TokenDataset
-from axone.llm.errors import CheckpointError, RunExistsError, TrainingDivergedError
+from axone.llm.errors import CheckpointError, NotEnoughMemoryError, RunExistsError, TrainingDivergedError
+from axone.llm.estimate import Estimate, require_memory
 from axone.llm.generate import TextGenerator, generate
 from axone.llm.loss import bigram_loss, bits_per_byte, cross_entropy
 from axone.llm.model import LanguageModel
 from axone.llm.presets import PRESETS, Preset, preset
 from axone.llm.run import load, unused_run
 from axone.llm.sampling import Sampling
-from axone.llm.trainer import Estimate, Trainer, TrainerConfig
+from axone.llm.trainer import Trainer
+from axone.llm.trainer_config import TrainerConfig
 
 __all__ = [
     "PRESETS",
@@ -22,6 +24,7 @@ __all__ = [
     "Evaluation",
     "LanguageModel",
     "LanguageModelConfig",
+    "NotEnoughMemoryError",
     "Preset",
     "RunExistsError",
     "Sampling",
@@ -41,5 +44,6 @@ __all__ = [
     "preset",
     "python_source",
     "read_text",
+    "require_memory",
     "unused_run",
 ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-Outcome = Literal["finished", "interrupted", "terminated"]
+Outcome = Literal["finished", "stopped", "interrupted", "terminated"]
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,16 @@ class End:
 
     Attributes
     ----------
-    outcome : {"finished", "interrupted", "terminated"}
-        Whether all steps were made, or SIGINT or SIGTERM came.
+    outcome : {"finished", "stopped", "interrupted", "terminated"}
+        Whether all steps were made, the loss did not fall any more, or SIGINT or SIGTERM came.
     step : int
         The steps made in all.
     validation_loss : float or None
         The last one measured, in nats a token; None if none was.
     bits_per_byte : float or None
         The same in bits a byte.
+    best_loss : float or None
+        The lowest of the evaluations on the way, in nats a token.
     seconds : float
         How long it took.
     run : Path or None
@@ -114,6 +116,7 @@ class End:
     step: int
     validation_loss: float | None
     bits_per_byte: float | None
+    best_loss: float | None
     seconds: float
     run: Path | None
 

@@ -26,3 +26,7 @@ class RunExistsError(Exception):
 
 class TrainingDivergedError(Exception):
     """A loss or gradient that is not finite; nothing was saved over the last good checkpoint."""
+
+
+class NotEnoughMemoryError(Exception):
+    """A training that would need more memory than there is."""

@@ -4,10 +4,27 @@ import math
 
 import numpy as np
 
-from axone.llm.data import Ids
+from axone.autograd import Tensor
+from axone.llm.model import LanguageModel
+from axone.llm.token_file import Ids
 from axone.nn.functional import cross_entropy
 
-__all__ = ["bigram_loss", "bits_per_byte", "cross_entropy"]
+__all__ = ["bigram_loss", "bits_per_byte", "cross_entropy", "next_token_loss"]
+
+
+def next_token_loss(model: LanguageModel, inputs: Ids, targets: Ids) -> Tensor:
+    """Return the mean loss of a model on a batch, in nats a token.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    inputs, targets : ndarray of int, shape (B, T)
+
+    Returns
+    -------
+    Tensor, shape ()
+    """
+    return cross_entropy(model(inputs), targets)
 
 
 def bits_per_byte(loss: float, tokens: int, num_bytes: int) -> float:

@@ -9,6 +9,7 @@ import os
 import platform as _platform
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,14 +68,34 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def available_memory() -> int | None:
+    """Return how much more memory the process may take, in bytes, where the platform tells.
+
+    On Linux a container's limit counts too.
+    """
+    sizes = []
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        info = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        sizes.append(int(info["MemAvailable"].split()[0]) * 1024)
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text(encoding="ascii"))  # "max" is no number
+        held = int((group / "memory.current").read_text(encoding="ascii"))
+        kinds = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+        sizes.append(max(limit - held + int(kinds["inactive_file"]), 0))  # cached files give way
+    if not sizes and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min(sizes, default=None)
+
+
 def environment() -> dict[str, Any]:
-    """Return what the bits of a result depend on besides the code: compare it before expecting them again."""
+    """Return what the bits of a result depend on besides code and workers: compare it before expecting them again."""
     blas = [library for library in threadpool_info() if library.get("user_api") == "blas"]
     return {
         "python": _platform.python_version(),
         "numpy": np.__version__,
         "machine": _platform.machine(),
         "blas": sorted({f"{b['internal_api']} {b['version']} {b.get('architecture', '')}".strip() for b in blas}),
+        "blas_threads": sorted({int(b["num_threads"]) for b in blas}),
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from axone.llm.config import LanguageModelConfig
-from axone.llm.trainer import TrainerConfig
+from axone.llm.trainer_config import TrainerConfig
 
 
 @dataclass(frozen=True)

@@ -4,84 +4,35 @@
 
     RUN/run.json                  all options
     RUN/metrics.jsonl             one line for each measurement, if a callback writes it
-    RUN/checkpoints/step-000400/  a model folder, with what is needed to resume and a manifest of SHA-256 sums
+    RUN/lock                      the process that trains, while it does
+    RUN/data/                     the tokens
+    RUN/checkpoints/step-000400/  see `checkpoint`
 
-A checkpoint is written as a temporary folder and renamed, so that a folder of that name is always whole. The newest
-two and the best are kept.
+The newest two checkpoints and the best are kept. Whatever moment a process is killed at, the next one finds a whole
+checkpoint: the newest folder of that name whose sums are right.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import shutil
+import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from axone.llm.checkpoint import STEP, Checkpoint, Progress
 from axone.llm.errors import CheckpointError, RunExistsError
-from axone.llm.files import new_folder, read_json, sync_folder, write_json
+from axone.llm.files import clean, new_folder, read_json, remove_folder, sync_folder
+from axone.llm.lock import locked
 from axone.llm.model import LanguageModel
-from axone.llm.weights import State, read_arrays, write_arrays
+from axone.llm.weights import State
 from axone.tokenizer import Tokenizer
-from axone.tokenizer import load as load_tokenizer
 
-MANIFEST = "manifest.json"
-TOKENIZER = "tokenizer.json"
 KEPT = 2
-
-
-class Checkpoint:
-    """One complete checkpoint.
-
-    Parameters
-    ----------
-    path : Path
-        Its folder.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @property
-    def step(self) -> int:
-        """How many steps had been made."""
-        return int(self.path.name.removeprefix("step-"))
-
-    def verify(self) -> None:
-        """Check every file against the manifest; a folder without one, from elsewhere, passes.
-
-        Raises
-        ------
-        CheckpointError
-            If a file is missing or changed.
-        """
-        if not (self.path / MANIFEST).exists():
-            return
-        sums = read_json(self.path / MANIFEST).get("sha256")
-        if not isinstance(sums, dict):
-            raise CheckpointError(self.path / MANIFEST, "must hold the files' sums under sha256")
-        for name, expected in sums.items():
-            try:
-                actual = _sha256(self.path / name)
-            except OSError as error:
-                raise CheckpointError(self.path / name, f"cannot be read ({error.strerror})") from error
-            if actual != expected:
-                raise CheckpointError(self.path / name, "is damaged: its SHA-256 sum is not the manifest's")
-
-    def training_state(self) -> tuple[dict[str, Any], State]:
-        """Return the trainer's numbers and the optimizer's arrays."""
-        return read_json(self.path / "trainer.json"), read_arrays(self.path / "trainer.safetensors")
-
-    def validation_loss(self) -> float:
-        """Return the loss that was measured with it, infinite if none was."""
-        with contextlib.suppress(CheckpointError):
-            loss = read_json(self.path / "trainer.json").get("validation_loss")
-            if isinstance(loss, (int, float)):
-                return float(loss)
-        return float("inf")
+OPTIONS = "run.json"
+_REPLACED = ".replaced"  # a checkpoint that waits for its successor of the same step
 
 
 class Run:
@@ -110,25 +61,56 @@ class Run:
             raise RunExistsError(
                 f"the run's folder must be new, and {self.path} exists: resume it, overwrite it, or name another"
             )
-        if not self.path.is_dir() or (any(self.path.iterdir()) and not (self.path / "run.json").exists()):
+        if not self.path.is_dir() or (any(self.path.iterdir()) and not (self.path / OPTIONS).exists()):
             raise RunExistsError(f"only a run can be overwritten, and {self.path} is none: name another folder")
 
-    def create(self, *, overwrite: bool = False) -> None:
-        """Make the folder, removing one that is there if it may be overwritten.
+    @contextlib.contextmanager
+    def created(self, *, overwrite: bool = False) -> Iterator[Path]:
+        """Give out a temporary folder for the run's options and data, and put it in place when the block ends well.
 
         Raises
         ------
         RunExistsError
-            As `check_new`.
+            As `check_new`, or if the run that is there is being trained.
+        OSError
+            If it cannot be written; nothing is left behind.
         """
         self.check_new(overwrite=overwrite)
         if self.path.exists():
-            shutil.rmtree(self.path)
-        self.checkpoints_path.mkdir(parents=True)
+            with self.lock():
+                pass  # nobody trains it
+        if self.path.parent.is_dir():
+            clean(self.path.parent, self.path.name)
+        try:
+            with new_folder(self.path) as folder:
+                (folder / self.checkpoints_path.name).mkdir()
+                yield folder
+                if overwrite and self.path.exists():
+                    remove_folder(self.path)
+        except FileExistsError:
+            raise RunExistsError(f"{self.path} has just been made by another process: name another folder") from None
 
-    def write_options(self, options: Mapping[str, Any]) -> None:
-        """Write ``run.json``."""
-        write_json(self.path / "run.json", dict(options))
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Return the run's lock, to be held while it is written to.
+
+        Raises
+        ------
+        RunExistsError
+            On entering, if another process holds it.
+        """
+        return locked(self.path / "lock")
+
+    def clean(self) -> None:
+        """Remove what processes that were killed have left; to be called with the lock held."""
+        for folder in (self.path, self.checkpoints_path):
+            if folder.is_dir():
+                clean(folder)
+        for replaced in self._found(replaced=True):
+            if self._place(replaced.step).exists():
+                remove_folder(replaced.path)
+            else:
+                replaced.path.rename(self._place(replaced.step))
+                sync_folder(self.checkpoints_path)
 
     def options(self) -> dict[str, Any]:
         """Read ``run.json``.
@@ -138,31 +120,31 @@ class Run:
         CheckpointError
             If the folder is no run.
         """
-        return read_json(self.path / "run.json")
+        return read_json(self.path / OPTIONS)
 
-    def save(
-        self, step: int, model: LanguageModel, tokenizer: Tokenizer, numbers: Mapping[str, Any], arrays: State
-    ) -> Checkpoint:
-        """Write a checkpoint, and remove those that are neither new nor the best."""
-        path = self.checkpoints_path / f"step-{step:06d}"
-        if path.exists():  # resumed and stopped again without a step
-            shutil.rmtree(path)
-        with new_folder(path) as folder:
-            model.save_pretrained(folder)
-            tokenizer.save(folder / TOKENIZER)
-            write_arrays(folder / "trainer.safetensors", arrays)
-            write_json(folder / "trainer.json", dict(numbers))
-            names = sorted(file.name for file in folder.iterdir())
-            write_json(folder / MANIFEST, {"sha256": {name: _sha256(folder / name) for name in names}})
-        self._rotate()
-        return Checkpoint(path)
+    def save(self, model: LanguageModel, tokenizer: Tokenizer, progress: Progress, moments: State) -> Checkpoint:
+        """Write a checkpoint, and remove those that are neither new nor the best.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written: those that are there stay, and nothing else is left behind.
+        """
+        place = self._place(progress.step)
+        if place.exists():  # damaged and made anew, or evaluated after it was saved
+            place.rename(place.with_name(f".{place.name}{_REPLACED}"))
+            sync_folder(self.checkpoints_path)
+        try:
+            checkpoint = Checkpoint.write(place, model, tokenizer, progress, moments)
+        finally:
+            self.clean()
+        self._rotate(progress.step)
+        return checkpoint
 
     def checkpoints(self) -> list[Checkpoint]:
-        """Return the checkpoints, oldest first."""
-        if not self.checkpoints_path.is_dir():
-            return []
-        found = [Checkpoint(p) for p in self.checkpoints_path.iterdir() if p.name.startswith("step-")]
-        return sorted(found, key=lambda checkpoint: checkpoint.step)
+        """Return the checkpoints, whole or not, oldest first."""
+        found = {checkpoint.step: checkpoint for checkpoint in self._found(replaced=True) + self._found()}
+        return [found[step] for step in sorted(found)]
 
     def latest(self) -> Checkpoint:
         """Return the newest checkpoint that is whole; warn of those skipped.
@@ -176,58 +158,50 @@ class Run:
 
     def best(self) -> Checkpoint:
         """Return the whole checkpoint with the lowest validation loss, the newest if none was measured."""
-        newest_first = list(reversed(self.checkpoints()))
-        return self._first_whole(sorted(newest_first, key=Checkpoint.validation_loss))
+        newest_first = reversed(self.checkpoints())
+        return self._first_whole(sorted(newest_first, key=_validation_loss))
 
-    def _first_whole(self, checkpoints: Any) -> Checkpoint:
+    def _first_whole(self, checkpoints: Iterable[Checkpoint]) -> Checkpoint:
         for checkpoint in checkpoints:
             try:
                 checkpoint.verify()
+                if checkpoint.progress().step != checkpoint.step:
+                    raise CheckpointError(checkpoint.path, "is of another step than its name says")  # noqa: TRY301
             except CheckpointError as error:
                 warnings.warn(f"skipped a damaged checkpoint: {error}", stacklevel=3)
             else:
-                return checkpoint  # type: ignore[no-any-return]  # a Checkpoint
+                return checkpoint
         raise CheckpointError(self.path, "holds no whole checkpoint")
 
-    def _rotate(self) -> None:
-        every = self.checkpoints()
-        keep = {c.step for c in every[-KEPT:]} | {min(reversed(every), key=Checkpoint.validation_loss).step}
-        for checkpoint in every:
-            if checkpoint.step not in keep:
-                # Renamed first: a folder that is half removed must not carry a checkpoint's name.
-                doomed = checkpoint.path.with_name(f".{checkpoint.path.name}.old")
-                checkpoint.path.rename(doomed)
-                sync_folder(self.checkpoints_path)
-                shutil.rmtree(doomed)
+    def _place(self, step: int) -> Path:
+        return self.checkpoints_path / f"step-{step:06d}"
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run's lock, so that no second process writes to it.
+    def _found(self, *, replaced: bool = False) -> list[Checkpoint]:
+        """Return the checkpoints, or those that wait for their successors."""
+        before, after = (r"\.", re.escape(_REPLACED)) if replaced else ("", "")
+        name = re.compile(before + STEP.pattern + after)
+        paths = self.checkpoints_path.iterdir() if self.checkpoints_path.is_dir() else ()
+        return [Checkpoint(path) for path in paths if name.fullmatch(path.name)]
 
-        Raises
-        ------
-        RunExistsError
-            If a living process holds it.
+    def _rotate(self, step: int) -> None:
+        """Remove checkpoints up to a step that are neither among the newest of them nor the best.
+
+        Later ones can only be damaged: training went on from before them. They wait until it has come that far.
         """
-        lock = self.path / "lock"
-        for _ in range(2):
-            try:
-                descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-            except FileExistsError:
-                owner = _owner(lock)
-                if owner is not None:
-                    raise RunExistsError(f"{self.path} is being trained by process {owner}: wait or stop it") from None
-                lock.unlink(missing_ok=True)  # its process is gone
-            else:
-                break
-        else:
-            raise RunExistsError(f"{lock} cannot be taken: another process is faster")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(str(os.getpid()))
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+        written = [c for c in self.checkpoints() if c.step <= step]
+        keep = [*written[-KEPT:], min(reversed(written), key=_validation_loss)]
+        for checkpoint in written:
+            if checkpoint not in keep:
+                remove_folder(checkpoint.path)
+
+
+def _validation_loss(checkpoint: Checkpoint) -> float:
+    """Return the loss that was measured with a checkpoint, infinite if none was or it cannot be read."""
+    with contextlib.suppress(CheckpointError):
+        loss = checkpoint.progress().validation_loss
+        if loss is not None:
+            return loss
+    return float("inf")
 
 
 def unused_run(name: str) -> Path:
@@ -261,41 +235,26 @@ def load(folder: str | os.PathLike[str]) -> tuple[LanguageModel, Tokenizer]:
     path = Path(folder)
     if not path.is_dir():
         raise CheckpointError(path, "is not a folder: name a run, or a checkpoint in it")
-    if (path / "checkpoints").is_dir():
+    if not (path / "checkpoints").is_dir():
+        if not (path / "config.json").exists():
+            raise CheckpointError(path, "is no model: it holds neither checkpoints nor a config.json")
+        Checkpoint(path).verify()
+        return _load(Checkpoint(path))
+    while True:
         checkpoint = Run(path).best()
-    elif (path / "config.json").exists():
-        checkpoint = Checkpoint(path)
-        checkpoint.verify()
-    else:
-        raise CheckpointError(path, "is no model: it holds neither checkpoints nor a config.json")
-    return LanguageModel.from_pretrained(checkpoint.path), checkpoint_tokenizer(checkpoint)
+        try:
+            return _load(checkpoint)
+        except CheckpointError:
+            if checkpoint.path.exists():
+                raise
+            # The run is being trained, and has moved on from this one meanwhile.
 
 
-def checkpoint_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    """Return the tokenizer of a checkpoint."""
-    try:
-        return load_tokenizer(checkpoint.path / TOKENIZER)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(checkpoint.path / TOKENIZER, f"cannot be used ({error})") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _owner(lock: Path) -> int | None:
-    """Return the process that holds a lock, or None if it is gone."""
-    try:
-        pid = int(lock.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if pid == os.getpid():
-        return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except OSError:  # it lives and belongs to somebody else
-        return pid
-    return pid
+def _load(checkpoint: Checkpoint) -> tuple[LanguageModel, Tokenizer]:
+    model, tokenizer = checkpoint.model(), checkpoint.tokenizer()
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise CheckpointError(
+            checkpoint.path,
+            f"has a tokenizer of {tokenizer.vocab_size} tokens and a model of {model.config.vocab_size}",
+        )
+    return model, tokenizer

@@ -8,19 +8,32 @@ References
 .. [1] Hugging Face, "GPT-2", https://huggingface.co/docs/transformers/model_doc/gpt2
 """
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from axone.llm.config import LanguageModelConfig
 from axone.llm.errors import CheckpointError
+from axone.llm.layout import parameter_shapes
+from axone.llm.pretrained.place import Place
+from axone.llm.schema import from_json
 
-PREFIX = "transformer."
+# Ours and Hugging Face's, of the fields that vary.
+FIELDS = {
+    "vocab_size": "vocab_size",
+    "context_length": "n_positions",
+    "num_layers": "n_layer",
+    "num_heads": "n_head",
+    "embed_dim": "n_embd",
+    "hidden_dim": "n_inner",
+    "tie_embeddings": "tie_word_embeddings",
+    "dropout": "resid_pdrop",
+    "norm_eps": "layer_norm_epsilon",
+}
 
-# Hugging Face's fields that we compute in one way only: any other value is refused, not ignored.
+# Those that we compute in one way only: any other value is refused, not ignored.
 FIXED = {
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
     "scale_attn_weights": (True,),
@@ -29,30 +42,38 @@ FIXED = {
     "add_cross_attention": (False,),
 }
 
+_NAMES = {
+    "embedding": "transformer.wte",
+    "transformer.position": "transformer.wpe",
+    "transformer.norm": "transformer.ln_f",
+    "transformer.blocks": "transformer.h",
+    "attention_norm": "ln_1",
+    "attention.qkv_proj": "attn.c_attn",
+    "attention.out_proj": "attn.c_proj",
+    "mlp_norm": "ln_2",
+    "mlp.up_proj": "mlp.c_fc",
+    "mlp.down_proj": "mlp.c_proj",
+    "head": "lm_head",
+}
+
+
+def fits(config: LanguageModelConfig) -> bool:
+    """Tell whether GPT-2 can be what the configuration describes."""
+    kinds = (config.norm, config.position, config.mlp, config.kv_heads, config.qk_norm)
+    return kinds == ("layer", "learned", "gelu", config.num_heads, False)
+
 
 def to_config_json(config: LanguageModelConfig) -> dict[str, Any]:
     """Return the content of ``config.json``."""
     return {
         "model_type": "gpt2",
         "architectures": ["GPT2LMHeadModel"],
-        "vocab_size": config.vocab_size,
-        "n_positions": config.context_length,
-        "n_embd": config.embed_dim,
-        "n_layer": config.num_layers,
-        "n_head": config.num_heads,
-        "n_inner": config.hidden_dim,
-        "activation_function": "gelu_new",
-        "resid_pdrop": config.dropout,
+        **{theirs: getattr(config, ours) for ours, theirs in FIELDS.items()},
+        **{field: allowed[0] for field, allowed in FIXED.items()},
         "embd_pdrop": config.dropout,
         "attn_pdrop": 0.0,
-        "layer_norm_epsilon": config.norm_eps,
-        "initializer_range": 0.02,
-        "scale_attn_weights": True,
-        "scale_attn_by_inverse_layer_idx": False,
-        "reorder_and_upcast_attn": False,
         "bos_token_id": None,
         "eos_token_id": None,
-        "tie_word_embeddings": config.tie_embeddings,
         "use_cache": True,
         "dtype": "float32",
         "axone": {"bias": config.bias},
@@ -69,92 +90,36 @@ def from_config_json(path: Path, content: dict[str, Any]) -> LanguageModelConfig
     """
     for field, allowed in FIXED.items():
         if content.get(field, allowed[0]) not in allowed:
-            raise CheckpointError(path, f"{field} must be {allowed[0]!r}, and is {content[field]!r}")
-    try:
-        return LanguageModelConfig(
-            vocab_size=content["vocab_size"],
-            context_length=content["n_positions"],
-            num_layers=content["n_layer"],
-            num_heads=content["n_head"],
-            embed_dim=content["n_embd"],
-            hidden_dim=content.get("n_inner"),
-            bias=content.get("axone", {}).get("bias", True),
-            tie_embeddings=content.get("tie_word_embeddings", True),
-            dropout=content.get("resid_pdrop", 0.0),
-            norm_eps=content.get("layer_norm_epsilon", 1e-5),
-        )
-    except KeyError as error:
-        raise CheckpointError(path, f"{error.args[0]} is missing") from error
-    except (AttributeError, TypeError, ValueError) as error:
-        raise CheckpointError(path, str(error)) from error
+            raise CheckpointError(path, f"{field} must be {allowed[0]!r}, and is {content[field]!r:.60}")
+    own = content.get("axone", {})
+    if not isinstance(own, dict) or not set(own) <= {"bias"}:
+        raise CheckpointError(path, "axone must be a JSON object that says nothing but whether there is a bias")
+    given = {ours: content[theirs] for ours, theirs in FIELDS.items() if theirs in content}
+    return from_json(LanguageModelConfig, {**own, **given}, path, called=FIELDS)
 
 
-def to_files(config: LanguageModelConfig, state: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return the weights under Hugging Face's names and in its shapes."""
-    files = {}
-    for theirs, ours, transposed in _names(config):
-        if ours in state:
-            files[theirs] = state[ours].T if transposed else state[ours]
-        else:  # a bias that the model does without
-            files[theirs] = np.zeros(_bias_length(config, theirs), state["embedding.weight"].dtype)
-    return files
+def places(config: LanguageModelConfig) -> Iterator[Place]:
+    """Yield where each parameter lies in a file: these models always have biases."""
+    for name, shape in parameter_shapes(replace(config, bias=True)):
+        transposed = len(shape) == 2 and ".blocks." in name
+        absent = name.endswith(".bias") and not config.bias
+        yield Place(None if absent else name, _file_name(name), shape[::-1] if transposed else shape, transposed)
 
 
-def from_files(path: Path, config: LanguageModelConfig, files: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return the weights under our names and in our shapes.
-
-    Raises
-    ------
-    CheckpointError
-        With every missing, extra and misshapen name.
-    """
-    named = {name.removeprefix(PREFIX): array for name, array in files.items()}
-    state, faults = {}, []
-    for theirs, ours, transposed in _names(config):
-        array = named.pop(theirs.removeprefix(PREFIX), None)
-        if array is None:
-            faults.append(f"{theirs} is missing")
-        elif config.bias or not theirs.endswith(".bias"):
-            state[ours] = array.T if transposed else array
-    # Old files hold the causal masks, and the output layer beside the embedding that it is tied to.
-    faults += [
-        f"{name} is not expected"
-        for name in named
-        if not name.endswith((".attn.bias", ".attn.masked_bias")) and name != "lm_head.weight"
-    ]
-    if faults:
-        raise CheckpointError(path, "; ".join(faults))
-    return state
+def today(name: str) -> str:
+    """Return today's form of a name: old files, and the official ones, have no prefix."""
+    return name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"
 
 
-def _names(config: LanguageModelConfig) -> Iterator[tuple[str, str, bool]]:
-    """Yield Hugging Face's name, ours, and whether one is the other transposed."""
-    yield f"{PREFIX}wte.weight", "embedding.weight", False
-    yield f"{PREFIX}wpe.weight", "transformer.position.weight", False
-    layers = [
-        ("ln_1", "attention_norm"),
-        ("attn.c_attn", "attention.qkv_proj"),
-        ("attn.c_proj", "attention.out_proj"),
-        ("ln_2", "mlp_norm"),
-        ("mlp.c_fc", "mlp.up_proj"),
-        ("mlp.c_proj", "mlp.down_proj"),
-    ]
-    for i in range(config.num_layers):
-        for theirs, ours in layers:
-            for kind in ("weight", "bias"):
-                yield (
-                    f"{PREFIX}h.{i}.{theirs}.{kind}",
-                    f"transformer.blocks.{i}.{ours}.{kind}",
-                    kind == "weight" and "norm" not in ours,
-                )
-    yield f"{PREFIX}ln_f.weight", "transformer.norm.weight", False
-    yield f"{PREFIX}ln_f.bias", "transformer.norm.bias", False
-    if not config.tie_embeddings:
-        yield "lm_head.weight", "head.weight", False
+def is_ignored(name: str) -> bool:
+    """Tell whether a file may hold an array that is not read: causal masks, and a tied output layer, in old ones."""
+    return name.endswith((".attn.bias", ".attn.masked_bias")) or name == "lm_head.weight"
 
 
-def _bias_length(config: LanguageModelConfig, name: str) -> int:
-    """Return the length of a bias by Hugging Face's name."""
-    if ".c_attn." in name:
-        return 3 * config.embed_dim
-    return config.mlp_dim if ".c_fc." in name else config.embed_dim
+def _file_name(name: str) -> str:
+    """Return Hugging Face's name of a parameter."""
+    block = re.fullmatch(r"(transformer\.blocks)\.(\d+)\.(.+)\.(weight|bias)", name)
+    if block is not None:
+        return f"{_NAMES[block[1]]}.{block[2]}.{_NAMES[block[3]]}.{block[4]}"
+    layer, _, kind = name.rpartition(".")
+    return f"{_NAMES[layer]}.{kind}"
