@@ -1,38 +1,28 @@
-"""Generation: tokens one after the other, from a model and a prompt; and text, for those who have a tokenizer too.
-
-References
-----------
-.. [1] R. Pope et al., "Efficiently Scaling Transformer Inference" (the key-value cache),
-   https://arxiv.org/abs/2211.05102
-"""
+"""Generation: tokens one after the other, from a model and a prompt; and text, for those who have a tokenizer too."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import TypedDict, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
 from axone.autograd import no_grad
-from axone.llm.config import LanguageModelConfig
+from axone.llm.decoding import BatchReader, CachedModel, Logits
 from axone.llm.sampling import Sampling
-from axone.nn import KVCache
-from axone.tokenizer import Tokenizer
+from axone.llm.stop import StopText
+from axone.tokenizer import StreamDecoder, Tokenizer
 
 
-class CachedModel(Protocol):
-    """What generation needs of a model."""
+class SamplingOptions(TypedDict, total=False):
+    """The options of `Sampling`, by name."""
 
-    @property
-    def config(self) -> LanguageModelConfig:
-        """Its configuration."""
-
-    def next_logits(self, ids: NDArray[np.integer[Any]], *, caches: Sequence[KVCache]) -> NDArray[np.floating[Any]]:
-        """Return the logits after the last of `ids`."""
-
-    def make_caches(self, batch: int) -> list[KVCache]:
-        """Return empty caches."""
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repetition_penalty: float
 
 
 @no_grad()
@@ -82,28 +72,35 @@ def generate(
         temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
     )
     rng = np.random.default_rng() if rng is None else rng
-    length, vocab_size = model.config.context_length, model.config.vocab_size
-    ids = list(prompt_ids)
-    if not ids:
-        raise ValueError("generation goes on from a prompt of at least one token, and this one is empty")
-    if min(ids) < 0 or max(ids) >= vocab_size:
-        raise ValueError(
-            f"a prompt's ids must be from 0 to {vocab_size - 1}, and these go from {min(ids)} to {max(ids)}"
-        )
-    caches = model.make_caches(1)
-    unread = ids[-length:]
+    reader = BatchReader(model, [prompt_ids])
     for _ in range(max_new_tokens):
-        if caches[0].length + len(unread) > length:
-            unread = ids[-max(length // 2, 1) :]
-            for cache in caches:
-                cache.length = 0
-        logits = model.next_logits(np.asarray([unread]), caches=caches)[0]  # (V,)
-        token = sampling.choose(logits, np.asarray(ids), rng)
+        token = sampling.choose(reader.logits()[0], reader.sequences[0], rng)
         if token in stop_ids:
             return
         yield token
-        ids.append(token)
-        unread = [token]
+        reader.append([token])
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model made of a prompt.
+
+    Attributes
+    ----------
+    text : str
+        Up to the stop text, if one came.
+    ids : list of int
+        The new tokens, without a stop id, but with those that made up a stop text.
+    log_probabilities : list of float
+        Of each new token, in nats: what the model gave it, before temperature and filters.
+    stopped : bool
+        Whether a stop id or a stop text ended it, rather than the number of tokens.
+    """
+
+    text: str
+    ids: list[int]
+    log_probabilities: list[float]
+    stopped: bool
 
 
 class TextGenerator:
@@ -112,6 +109,7 @@ class TextGenerator:
     Parameters
     ----------
     model : LanguageModel
+        In evaluation mode.
     tokenizer : Tokenizer
     """
 
@@ -120,7 +118,14 @@ class TextGenerator:
         self.tokenizer = tokenizer
 
     def stream(
-        self, prompt: str, *, max_new_tokens: int = 200, stop: Sequence[str] = (), **options: Any
+        self,
+        prompt: str,
+        *,
+        max_new_tokens: int = 200,
+        stop: Sequence[str] = (),
+        stop_ids: Sequence[int] = (),
+        rng: np.random.Generator | None = None,
+        **options: Unpack[SamplingOptions],
     ) -> Iterator[str]:
         """Yield pieces of the text that follows a prompt, never half a character.
 
@@ -131,7 +136,7 @@ class TextGenerator:
         max_new_tokens : int, default 200
         stop : sequence of str
             Texts that end the generation; they are not yielded.
-        **options
+        stop_ids, rng, **options
             As in `generate`.
 
         Yields
@@ -143,37 +148,115 @@ class TextGenerator:
         ValueError
             If the prompt is empty or the tokenizer does not know it, or an option is out of its range.
         """
+        text = StopText(stop)
         decoder = self.tokenizer.stream_decoder()
-        ids = generate(self.model, self.tokenizer.encode(prompt), max_new_tokens=max_new_tokens, **options)
-        pieces = _pieces(decoder, ids)
-        return _until(pieces, stop) if stop else pieces
+        ids = self.tokenizer.encode(prompt)
+        for token in generate(self.model, ids, max_new_tokens=max_new_tokens, stop_ids=stop_ids, rng=rng, **options):
+            piece = text.push(decoder.push([token]))
+            if piece:
+                yield piece
+            if text.stopped:
+                return
+        rest = text.push(decoder.flush()) + text.flush()
+        if rest:
+            yield rest
+
+    @no_grad()
+    def complete(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int = 200,
+        stop: Sequence[str] = (),
+        stop_ids: Sequence[int] = (),
+        seeds: Sequence[int] | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> list[Completion]:
+        """Return what follows each of several prompts, generated together.
+
+        Each comes out as it would alone, whatever its company.
+
+        Parameters
+        ----------
+        prompts : sequence of str
+            Each of at least one character.
+        max_new_tokens : int, default 200
+            For each.
+        stop, stop_ids, **options
+            As in `stream`.
+        seeds : sequence of int, optional
+            One for each prompt: with the seed s, the text is that of `stream` with ``rng=default_rng(s)``. None draws
+            fresh ones.
+
+        Returns
+        -------
+        list of Completion
+            In the order of the prompts.
+
+        Raises
+        ------
+        ValueError
+            As `stream`, or if there are not as many seeds as prompts.
+        """
+        if seeds is not None and len(seeds) != len(prompts):
+            raise ValueError(
+                f"each prompt needs a seed of its own: {len(prompts)} prompts came, and {len(seeds)} seeds"
+            )
+        sampling = Sampling(**options)
+        rows = [
+            _Row(
+                self.tokenizer.stream_decoder(),
+                StopText(stop),
+                np.random.default_rng(None if seeds is None else seeds[number]),
+            )
+            for number in range(len(prompts))
+        ]
+        if not rows:
+            return []
+        reader = BatchReader(self.model, [self.tokenizer.encode(prompt) for prompt in prompts])
+        live = list(rows)
+        for _ in range(max_new_tokens):
+            logits = reader.logits()
+            tokens = []
+            for row, scores, sequence in zip(live, logits, reader.sequences):
+                token = sampling.choose(scores, sequence, row.rng)
+                tokens.append(token)
+                row.take(token, scores, stop_ids)
+            reader.append(tokens)
+            going = [number for number, row in enumerate(live) if not row.stopped]
+            if not going:
+                break
+            if len(going) < len(live):
+                live = [live[number] for number in going]
+                reader.keep(going)
+        return [row.completion() for row in rows]
 
 
-def _pieces(decoder: Any, ids: Iterator[int]) -> Iterator[str]:
-    """Yield what the decoder makes of each token."""
-    for token in ids:
-        piece = decoder.push([token])
-        if piece:
-            yield piece
-    rest = decoder.flush()
-    if rest:
-        yield rest
+@dataclass
+class _Row:
+    """One of several texts that are generated together."""
 
+    decoder: StreamDecoder
+    stop: StopText
+    rng: np.random.Generator
+    pieces: list[str] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    log_probabilities: list[float] = field(default_factory=list)
+    stopped: bool = False
 
-def _until(pieces: Iterator[str], stop: Sequence[str]) -> Iterator[str]:
-    """Yield a text until one of `stop` begins, holding back what may yet become one."""
-    held = ""
-    longest = max(map(len, stop))
-    for piece in pieces:
-        held += piece
-        found = [place for place in (held.find(s) for s in stop) if place >= 0]
-        if found:
-            if min(found):
-                yield held[: min(found)]
+    def take(self, token: int, logits: Logits, stop_ids: Sequence[int]) -> None:
+        """Take a token."""
+        if token in stop_ids:
+            self.stopped = True
             return
-        ready = len(held) - longest + 1
-        if ready > 0:
-            yield held[:ready]
-            held = held[ready:]
-    if held:
-        yield held
+        scores = logits.astype(np.float64)
+        self.ids.append(token)
+        self.log_probabilities.append(float(scores[token] - scores.max() - np.log(np.exp(scores - scores.max()).sum())))
+        self.pieces.append(self.stop.push(self.decoder.push([token])))
+        self.stopped = self.stop.stopped
+
+    def completion(self) -> Completion:
+        """Return the whole text."""
+        if not self.stop.stopped:
+            self.pieces.append(self.stop.push(self.decoder.flush()) + self.stop.flush())
+        return Completion("".join(self.pieces), self.ids, self.log_probabilities, self.stopped or self.stop.stopped)

@@ -25,7 +25,8 @@ def parameter_shapes(config: LanguageModelConfig) -> Iterator[tuple[str, Shape]]
     """
     C = config.embed_dim
     yield "embedding.weight", (config.vocab_size, C)
-    yield "transformer.position.weight", (config.context_length, C)
+    if config.position == "learned":
+        yield "transformer.position.weight", (config.context_length, C)
     for i in range(config.num_layers):
         for name, shape in _block_shapes(config):
             yield f"transformer.blocks.{i}.{name}", shape
@@ -52,7 +53,12 @@ def _block_shapes(config: LanguageModelConfig) -> Iterator[tuple[str, Shape]]:
     yield from _norm_shapes(config, "attention_norm")
     yield from _linear_shapes(config, "attention.qkv_proj", C, (H + 2 * K) * D)
     yield from _linear_shapes(config, "attention.out_proj", H * D, C)
+    if config.qk_norm:
+        yield "attention.q_norm.weight", (D,)
+        yield "attention.k_norm.weight", (D,)
     yield from _norm_shapes(config, "mlp_norm")
+    if config.mlp == "swiglu":
+        yield from _linear_shapes(config, "mlp.gate_proj", C, config.mlp_dim)
     yield from _linear_shapes(config, "mlp.up_proj", C, config.mlp_dim)
     yield from _linear_shapes(config, "mlp.down_proj", config.mlp_dim, C)
 
@@ -67,5 +73,5 @@ def _linear_shapes(
 
 def _norm_shapes(config: LanguageModelConfig, name: str) -> Iterator[tuple[str, Shape]]:
     yield f"{name}.weight", (config.embed_dim,)
-    if config.bias:
+    if config.bias and config.norm == "layer":
         yield f"{name}.bias", (config.embed_dim,)

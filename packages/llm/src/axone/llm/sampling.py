@@ -11,6 +11,7 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,13 +63,13 @@ class Sampling:
         if not 0 < self.repetition_penalty < np.inf:
             raise ValueError(f"repetition_penalty must be positive, and is {self.repetition_penalty}")
 
-    def filter(self, logits: Logits, seen: Ids) -> Logits:
+    def filter(self, logits: Logits, seen: Ids | Sequence[int]) -> Logits:
         """Return the logits that the draw is made from, in float64.
 
         Parameters
         ----------
         logits : ndarray, shape (V,)
-        seen : ndarray of int
+        seen : sequence of int
             The tokens that occurred, prompt included.
 
         Returns
@@ -90,7 +91,7 @@ class Sampling:
             scores = min_p(scores, self.min_p)
         return scores
 
-    def choose(self, logits: Logits, seen: Ids, rng: np.random.Generator) -> int:
+    def choose(self, logits: Logits, seen: Ids | Sequence[int], rng: np.random.Generator) -> int:
         """Return the next token."""
         scores = self.filter(logits, seen)
         if self.temperature == 0:
@@ -99,9 +100,9 @@ class Sampling:
         return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
 
 
-def repetition_penalty(logits: Logits, seen: Ids, penalty: float) -> Logits:
+def repetition_penalty(logits: Logits, seen: Ids | Sequence[int], penalty: float) -> Logits:
     """Return logits with those of `seen` divided by `penalty` where positive and multiplied where negative."""
-    ids = np.unique(seen)
+    ids = np.unique(np.asarray(seen, np.intp))
     logits = logits.copy()
     chosen = logits[..., ids]
     logits[..., ids] = np.where(chosen < 0, chosen * penalty, chosen / penalty)

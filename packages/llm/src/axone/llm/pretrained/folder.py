@@ -8,17 +8,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from axone.llm.config import LanguageModelConfig
 from axone.llm.errors import CheckpointError
 from axone.llm.files import read_json, write_json
-from axone.llm.pretrained import gpt2
+from axone.llm.pretrained import axone, gpt2
+from axone.llm.pretrained.family import Family
 from axone.llm.pretrained.place import Place
 from axone.llm.weights import ArrayFile, State, write_arrays
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+FAMILIES: dict[str, Family] = {"gpt2": gpt2, "axone": axone}
+"""By their ``model_type``; a model is written as the first that can express it."""
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _MOST_FAULTS = 20
 
@@ -34,8 +38,15 @@ def write(folder: Path, config: LanguageModelConfig, state: State) -> None:
         If the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_arrays(folder / WEIGHTS, gpt2.to_files(config, state))
-    write_json(folder / CONFIG, gpt2.to_config_json(config))
+    family = next(family for family in FAMILIES.values() if family.fits(config))
+    arrays = {}
+    for place in family.places(config):
+        if place.name is None:
+            arrays[place.file_name] = np.zeros(place.shape, next(iter(state.values())).dtype)
+        else:
+            arrays[place.file_name] = state[place.name].T if place.transposed else state[place.name]
+    write_arrays(folder / WEIGHTS, arrays)
+    write_json(folder / CONFIG, family.to_config_json(config))
 
 
 def read(folder: Path) -> tuple[LanguageModelConfig, Weights]:
@@ -54,10 +65,12 @@ def read(folder: Path) -> tuple[LanguageModelConfig, Weights]:
     """
     content = read_json(folder / CONFIG)
     kind = content.get("model_type")
-    if kind != "gpt2":
-        raise CheckpointError(folder / CONFIG, f'the model_type must be "gpt2", and is {kind!r:.60}')
-    config = gpt2.from_config_json(folder / CONFIG, content)
-    return config, _read_weights(_weights_path(folder), config)
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        known = " or ".join(f'"{name}"' for name in FAMILIES)
+        raise CheckpointError(folder / CONFIG, f"the model_type must be {known}, and is {kind!r:.60}")
+    family = FAMILIES[kind]
+    config = family.from_config_json(folder / CONFIG, content)
+    return config, _read_weights(_weights_path(folder), config, family)
 
 
 def _weights_path(folder: Path) -> Path:
@@ -70,10 +83,10 @@ def _weights_path(folder: Path) -> Path:
     return path
 
 
-def _read_weights(path: Path, config: LanguageModelConfig) -> Weights:
+def _read_weights(path: Path, config: LanguageModelConfig, family: Family) -> Weights:
     """Check that a file holds what a configuration asks for, and return an iterator over it."""
     with ArrayFile(path) as file:
-        found = _match(file, config)
+        found = _match(file, config, family)
 
     def weights() -> Weights:
         with ArrayFile(path) as file:
@@ -87,12 +100,12 @@ def _read_weights(path: Path, config: LanguageModelConfig) -> Weights:
     return weights()
 
 
-def _match(file: ArrayFile, config: LanguageModelConfig) -> Sequence[tuple[Place, str]]:
+def _match(file: ArrayFile, config: LanguageModelConfig, family: Family) -> Sequence[tuple[Place, str]]:
     """Return each parameter's place and its name in the file."""
-    named = {gpt2.today(name): name for name in file.entries}
+    named = {family.today(name): name for name in file.entries}
     found: list[tuple[Place, str]] = []
-    faults = [f"{name} appears twice" for name in file.entries if named[gpt2.today(name)] != name]
-    for place in gpt2.places(config):
+    faults = [f"{name} appears twice" for name in file.entries if named[family.today(name)] != name]
+    for place in family.places(config):
         if len(faults) > _MOST_FAULTS:
             raise CheckpointError(file.path, "; ".join([*faults[:_MOST_FAULTS], "and so on"]))
         name = named.pop(place.file_name, None)
@@ -105,7 +118,7 @@ def _match(file: ArrayFile, config: LanguageModelConfig) -> Sequence[tuple[Place
         elif "F" not in entry.dtype:
             faults.append(f"{name} must hold floating-point numbers and holds {entry.dtype}")
         found.append((place, name))
-    faults += [f"{name} is not expected" for today, name in named.items() if not gpt2.is_ignored(today)]
+    faults += [f"{name} is not expected" for today, name in named.items() if not family.is_ignored(today)]
     if faults:
         raise CheckpointError(file.path, "; ".join(faults[:_MOST_FAULTS]))
     return found

@@ -14,15 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from axone.llm.config import LanguageModelConfig
 from axone.llm.errors import CheckpointError
 from axone.llm.layout import parameter_shapes
 from axone.llm.pretrained.place import Place
 from axone.llm.schema import from_json
-from axone.llm.weights import State
 
 # Ours and Hugging Face's, of the fields that vary.
 FIELDS = {
@@ -63,12 +59,8 @@ _NAMES = {
 
 def fits(config: LanguageModelConfig) -> bool:
     """Tell whether GPT-2 can be what the configuration describes."""
-    return (config.norm, config.position, config.mlp, config.kv_heads) == (
-        "layer",
-        "learned",
-        "gelu",
-        config.num_heads,
-    )
+    kinds = (config.norm, config.position, config.mlp, config.kv_heads, config.qk_norm)
+    return kinds == ("layer", "learned", "gelu", config.num_heads, False)
 
 
 def to_config_json(config: LanguageModelConfig) -> dict[str, Any]:
@@ -100,21 +92,10 @@ def from_config_json(path: Path, content: dict[str, Any]) -> LanguageModelConfig
         if content.get(field, allowed[0]) not in allowed:
             raise CheckpointError(path, f"{field} must be {allowed[0]!r}, and is {content[field]!r:.60}")
     own = content.get("axone", {})
-    if not isinstance(own, dict):
-        raise CheckpointError(path, "axone must be a JSON object")
+    if not isinstance(own, dict) or not set(own) <= {"bias"}:
+        raise CheckpointError(path, "axone must be a JSON object that says nothing but whether there is a bias")
     given = {ours: content[theirs] for ours, theirs in FIELDS.items() if theirs in content}
     return from_json(LanguageModelConfig, {**own, **given}, path, called=FIELDS)
-
-
-def to_files(config: LanguageModelConfig, state: State) -> State:
-    """Return the weights under Hugging Face's names and in its shapes."""
-    files: dict[str, NDArray[Any]] = {}
-    for place in places(config):
-        if place.name is None:
-            files[place.file_name] = np.zeros(place.shape, state["embedding.weight"].dtype)
-        else:
-            files[place.file_name] = state[place.name].T if place.transposed else state[place.name]
-    return files
 
 
 def places(config: LanguageModelConfig) -> Iterator[Place]:
