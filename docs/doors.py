@@ -127,6 +127,11 @@ def _read(_app: Sphinx, what: str, _name: str, obj: object, _options: object, li
     lines[:] = [initial.sub(r"\1\\\2", line).replace(" . ", " · ") for line in lines]
 
 
+def _sign(_app: Sphinx, what: str, _name: str, obj: object, *_: object) -> tuple[str, None] | None:
+    """Show a protocol without arguments: nobody constructs one."""
+    return ("", None) if what == "class" and getattr(obj, "_is_protocol", False) else None
+
+
 def _forget(app: Sphinx) -> None:
     """Remove the pages of names that are gone, which autosummary leaves behind."""
     names = {f"{door}.{name}" for door in DOORS for name in offered(door)}
@@ -158,5 +163,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", _forget)
     app.connect("builder-inited", _neuron)
     app.connect("autodoc-process-docstring", _read, priority=100)  # before numpydoc reads it
+    app.connect("autodoc-process-signature", _sign, priority=900)  # after numpydoc
     app.connect("write-started", _bring_home)
     return {"parallel_read_safe": True}
