@@ -172,8 +172,8 @@ def check(wheel: Wheel, wheels: dict[str, Wheel], folder: Path) -> None:
     run(python, "-I", "-W", "error", "-c", IMPORT_ALL, wheel.module, cwd=folder)
     mypy = (sys.executable, "-m", "mypy", "--strict", "--cache-dir", folder / "mypy", "--python-executable", python)
     examples = programs(wheel, folder)
+    run(*mypy, "--config-file", os.devnull, *examples, cwd=folder)
     for program in examples:
-        run(*mypy, "--config-file", os.devnull, program, cwd=folder)
         run(python, "-I", "-W", "error", program, cwd=folder)
     tested = ""
     if wheel.name != TOP:

@@ -99,6 +99,7 @@ TABLE: dict[str, tuple[Case, ...]] = {
         case((1, 1, 70, 2), (1, 1, 130, 2), (1, 1, 130, 2), causal=True), case((1, 2, 70, 2), (1, 1, 3, 2), (1, 1, 3, 2)),
     ),
     "silu": ELEMENTWISE,
+    "softmax": (case((2, 3)), case((2, 3, 4)), case((5,)), case((0, 3))),
     "swiglu": (case((2, 3), (2, 3)), case((), ()), case((0, 3), (0, 3))),
 }  # fmt: skip
 

@@ -9,7 +9,23 @@ import pytest
 
 from axone.autograd import Tensor
 from axone.nn import LayerNorm, RMSNorm
-from axone.nn.functional import cross_entropy, gelu, layer_norm, plain, relu2, silu, swiglu
+from axone.nn.functional import cross_entropy, gelu, layer_norm, plain, relu2, silu, softmax, swiglu
+
+
+def test_softmax_of_any_scores() -> None:
+    x = Tensor([[1e4, -1e4, 9999.0], [-np.inf, 0.0, -1e4], [-np.inf] * 3, [-80.0, -81.0, -np.inf]], requires_grad=True)
+    p = softmax(x)
+    p.backward(np.arange(12.0).reshape(4, 3))
+    e = np.exp(-1)
+    expected = [[1 / (1 + e), 0, e / (1 + e)], [0, 1, 0], [0, 0, 0], [1 / (1 + e), e / (1 + e), 0]]
+    np.testing.assert_allclose(p.data, expected, rtol=1e-5)
+    assert x.grad is not None
+    assert np.isfinite(x.grad).all()
+
+
+def test_a_single_number_has_no_softmax() -> None:
+    with pytest.raises(ValueError, match=r"softmax needs an input of shape \(\.\.\., S\), and got a single number"):
+        softmax(Tensor(1.0))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

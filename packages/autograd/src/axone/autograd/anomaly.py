@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from types import CellType, FrameType, TracebackType
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from axone.autograd.arrays import Array, Shape
 from axone.autograd.deferred import Deferred
-from axone.autograd.mode import Watcher, mode
+from axone.autograd.mode import Watcher, mode, watching
 from axone.autograd.tape import VJP, Gradient, Node
 from axone.autograd.tensor import raw
 
@@ -50,20 +51,16 @@ class detect_anomaly:  # noqa: N801 - lower case as a context manager, as in PyT
     """
 
     def __init__(self) -> None:
-        self._before: list[Watcher | None] = []
-        self._warnings: list[np.errstate] = []
+        self._watching: list[watching] = []
 
     def __enter__(self) -> None:
-        self._before.append(mode.watcher)
-        mode.watcher = _Detector(mode.watcher)
-        self._warnings.append(np.errstate(all="ignore"))  # we tell more than NumPy's warnings do
-        self._warnings[-1].__enter__()
+        self._watching.append(watching(_Detector(mode.watcher)))
+        self._watching[-1].__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        mode.watcher = self._before.pop()
-        self._warnings.pop().__exit__(kind, error, trace)
+        self._watching.pop().__exit__(kind, error, trace)
 
 
 class _Detector:
@@ -71,6 +68,20 @@ class _Detector:
 
     def __init__(self, outer: Watcher | None) -> None:
         self._outer = outer
+        self._silence = _Silence()
+
+    def entered(self) -> None:
+        """Silence NumPy's warnings, for here more is told; see `Watcher`."""
+        if self._outer is not None:
+            self._outer.entered()
+        self._silence.held.append(np.errstate(all="ignore"))
+        self._silence.held[-1].__enter__()
+
+    def left(self) -> None:
+        """Give the warnings back; see `Watcher`."""
+        self._silence.held.pop().__exit__(None, None, None)
+        if self._outer is not None:
+            self._outer.left()
 
     def computed(self, name: str, data: Array, inputs: Sequence[object], node: Node | None) -> None:
         """Look at a result; see `Watcher`."""
@@ -84,6 +95,13 @@ class _Detector:
         if node is not None and node.vjp is not None:
             shapes = [() if source is None else source.shape for source in node.inputs]
             node.vjp = _checked(node.vjp, shapes, f"{place}, computed at {line},")
+
+
+class _Silence(threading.local):
+    """What one thread has entered, and not left yet."""
+
+    def __init__(self) -> None:
+        self.held: list[np.errstate] = []
 
 
 def _fault(result: Array, given: Sequence[Any]) -> str:

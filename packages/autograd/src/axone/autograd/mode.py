@@ -21,6 +21,12 @@ R = TypeVar("R")
 class Watcher(Protocol):
     """Sees every operation as it is computed: what anomaly detection and profiling are made of."""
 
+    def entered(self) -> None:
+        """Called in a thread from which on it is watched."""
+
+    def left(self) -> None:
+        """Called in a thread that is not watched any longer."""
+
     def computed(self, name: str, data: Array, inputs: Sequence[object], node: Node | None) -> None:
         """Called after the forward of an operation; `node` is None if it was not recorded."""
 
@@ -33,6 +39,37 @@ class Mode(threading.local):
 
 
 mode = Mode()
+
+
+class watching:  # noqa: N801 - lower case as a context manager, as in PyTorch
+    """Have this thread watched, in place of whoever watched it before."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._before: Watcher | None = None
+
+    def __enter__(self) -> None:
+        self._before, mode.watcher = mode.watcher, self._watcher
+        self._watcher.entered()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watcher.left()
+        mode.watcher = self._before
+
+
+def watched_alike(function: Callable[[], R]) -> Callable[[], R]:
+    """Return a function as another thread shall call it for this one: watched by whoever watches this thread."""
+    watcher = mode.watcher
+    if watcher is None:
+        return function
+
+    def watched() -> R:
+        with watching(watcher):
+            return function()
+
+    return watched
 
 
 class no_grad:  # noqa: N801 - lower case as a context manager, as in PyTorch

@@ -40,7 +40,8 @@ class Owner(Protocol):
 
     data: Array
     _grad: Array | None
-    _grad_is_zero: bool  # known to be zero throughout: the next gradient may overwrite it instead of being added
+    _grad_is_zero: bool  # zero throughout: the next gradient may overwrite it instead of being added
+    _grad_is_void: bool  # zero, but not yet written as such
 
 
 class Leaf:
@@ -74,15 +75,15 @@ class Leaf:
             reduced = part if part.shape == self.shape else unbroadcast(part, self.shape)
             if total is None:
                 dtype = owner.data.dtype
-                if reduced.dtype != dtype or type(reduced) is not np.ndarray:
-                    owner._grad = np.array(reduced, dtype)
+                if reduced.dtype is not dtype or type(reduced) is not np.ndarray:
+                    owner._grad = np.array(reduced, dtype, order="C")
                 else:
                     owner._grad = reduced.copy() if reduced is part else reduced
             elif owner._grad_is_zero:
                 total[...] = reduced
             else:
                 total += reduced
-        owner._grad_is_zero = False
+        owner._grad_is_zero = owner._grad_is_void = False
 
 
 class Node:
@@ -90,7 +91,7 @@ class Node:
 
     __slots__ = ("__weakref__", "index", "inputs", "name", "shape", "vjp")
 
-    def __init__(self, name: str, shape: Shape, inputs: tuple[Node | Leaf | None, ...], vjp: VJP) -> None:
+    def __init__(self, name: str, shape: Shape, inputs: Sequence[Node | Leaf | None], vjp: VJP) -> None:
         self.index = _next_index()
         self.name = name
         self.shape = shape

@@ -55,7 +55,7 @@ class Tensor:
     array([2., 4.], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_grad", "_grad_is_zero", "_leaf", "_node", "data", "requires_grad")
+    __slots__ = ("__weakref__", "_grad", "_grad_is_void", "_grad_is_zero", "_leaf", "_node", "data", "requires_grad")
 
     data: Array
     requires_grad: bool
@@ -69,29 +69,40 @@ class Tensor:
             )
         self.requires_grad = requires_grad
         self._grad: Array | None = None
-        self._grad_is_zero = False
+        self._grad_is_zero = self._grad_is_void = False
         self._node: Node | None = None
         self._leaf: weakref.ref[Leaf] | None = None
 
     @property
     def grad(self) -> Array | None:
         """The sum of the gradients of all backwards since `zero_grad`; None before the first."""
-        self._grad_is_zero = False  # whoever holds the array may write to it
+        if self._grad_is_void and self._grad is not None:
+            self._grad.fill(0)
+        self._grad_is_zero = self._grad_is_void = False  # whoever holds the array may write to it
         return self._grad
 
     @grad.setter
     def grad(self, gradient: Array | None) -> None:
         self._grad = gradient
-        self._grad_is_zero = False
+        self._grad_is_zero = self._grad_is_void = False
 
     def zero_grad(self) -> None:
         """Set the gradient to zero, in place: the array stays, and with it any buffer that it is a view of.
 
         The next backward then overwrites it instead of adding to it, unless `grad` has been looked at in between.
         """
-        if self._grad is not None and not self._grad_is_zero:
+        if self._grad is not None and (self._grad_is_void or not self._grad_is_zero):
             self._grad.fill(0)
-            self._grad_is_zero = True
+            self._grad_is_zero, self._grad_is_void = True, False
+
+    def discard_grad(self) -> None:
+        """Set the gradient to zero, but leave the writing of zeros to whoever first looks at `grad`.
+
+        The array stays, and until then it holds what it held. A backward that comes first overwrites it, so that a
+        pass over the memory is saved; a trainer that reads one flat buffer looks at every `grad` before.
+        """
+        if self._grad is not None and not self._grad_is_zero:
+            self._grad_is_zero = self._grad_is_void = True
 
     @property
     def shape(self) -> Shape:
@@ -312,7 +323,7 @@ def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tenso
     out = _new(Tensor)
     out.data = data if type(data) is np.ndarray else np.asarray(data)
     out._grad = out._node = out._leaf = None
-    out._grad_is_zero = out.requires_grad = False
+    out._grad_is_zero = out._grad_is_void = out.requires_grad = False
     if mode.recording:
         places: list[Node | Leaf | None] = []
         for source in inputs:
@@ -329,7 +340,7 @@ def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tenso
                 if source.requires_grad:
                     out.requires_grad = True
         if out.requires_grad:
-            out._node = Node(name, out.data.shape, tuple(places), vjp)
+            out._node = Node(name, out.data.shape, places, vjp)
     if mode.watcher is not None:
         mode.watcher.computed(name, out.data, inputs, out._node)
     return out

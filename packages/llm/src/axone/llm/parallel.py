@@ -1,9 +1,9 @@
 """Data-parallel workers: threads that each hold a replica of the model and take a share of every batch.
 
 All replicas read the same weights; each writes its gradients into one flat buffer of its own. After backward the
-buffers are added up in blocks that the workers share out. NumPy releases the interpreter lock while it computes, so
-the threads run side by side: one matrix-product thread each beats two threads in each product, because all the small
-work around the products then runs on all cores too.
+buffers are added up in blocks that the workers share out, and the norm is measured in the same pass. NumPy releases the
+interpreter lock while it computes, so the threads run side by side: one matrix-product thread each beats two threads
+in each product, because all the small work around the products then runs on all cores too.
 
 The workers know neither the model nor the loss: they are given a function from a replica and a batch to a loss.
 """
@@ -14,7 +14,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from axone.autograd import Tensor, no_grad
 from axone.llm.platform import available_cores, blas_threads, kept_memory
+from axone.llm.team import Team
 from axone.nn import Module
 
 M = TypeVar("M", bound=Module)
@@ -107,10 +108,11 @@ class Workers(Generic[M]):
         self._settings.enter_context(kept_memory())
         # One worker may use all cores inside each product; several have a core each.
         self._settings.enter_context(blas_threads(1 if self.count > 1 else None))
-        self._pool = self._settings.enter_context(ThreadPoolExecutor(self.count, "axone-worker"))
+        self._team = self._settings.enter_context(Team(self.count))
         self.flat = FlatParameters(self._module)
         self.replicas = [self._module, *(self._module.replica() for _ in range(self.count - 1))]
         self._gradients = [self.flat.bind_gradients(replica) for replica in self.replicas]
+        self._parameters = [list(replica.parameters()) for replica in self.replicas]
         self.flat.own_gradient(self._gradients[0])
         return self
 
@@ -151,29 +153,29 @@ class Workers(Generic[M]):
 
         def work(worker: int) -> float:
             replica, weight = self.replicas[worker], weights[worker]
-            replica.zero_grad()
+            for parameter in self._parameters[worker]:
+                parameter.discard_grad()
             total = 0.0
             for turn, batch in enumerate(shares[worker]):
                 prepare(replica, worker, turn)
                 output = loss(replica, batch)
                 output.backward(np.full(output.shape, weight))
                 total += output.item() * weight
+            for parameter in self._parameters[worker]:
+                parameter.grad  # noqa: B018 - writes the zeros where no gradient came
             return total
 
         total = math.fsum(self._run(work, range(len(shares))))
-        others = self._gradients[1 : len(shares)]
-        if others:
-            self.map(lambda part: _add_into(self._gradients[0][part], [g[part] for g in others]), self._blocks())
+        self._squares = self._run(partial(_add_up, self._gradients[: len(shares)]), self._blocks())
         return total
 
     def clip(self, max_norm: float | None) -> float:
-        """Scale the gradient so that its norm is at most `max_norm`, and return the norm before."""
-        gradient = self._gradients[0]
-        blocks = self._blocks()
-        norm = math.sqrt(math.fsum(self._run(lambda part: float(np.dot(gradient[part], gradient[part])), blocks)))
+        """Scale the gradient that was computed last so that its norm is at most `max_norm`; return the norm before."""
+        gradient, norm = self._gradients[0], math.sqrt(math.fsum(self._squares))
         if max_norm is not None and norm > max_norm and math.isfinite(norm):
             scale = max_norm / norm
-            self.map(lambda part: np.multiply(gradient[part], scale, out=gradient[part]), blocks)
+            self.map(lambda part: np.multiply(gradient[part], scale, out=gradient[part]), self._blocks())
+            self._squares = [scale**2 * square for square in self._squares]
         return norm
 
     def sum_losses(
@@ -225,8 +227,8 @@ class Workers(Generic[M]):
             return [function(item) for item in every]
         cuts = [len(every) * i // self.count for i in range(self.count + 1)]
         runs = [every[start:stop] for start, stop in itertools.pairwise(cuts) if start < stop]
-        futures: list[Future[list[R]]] = [self._pool.submit(lambda run: [function(i) for i in run], r) for r in runs]
-        return [result for future in futures for result in future.result()]
+        done = self._team.run([partial(_each, function, run) for run in runs])
+        return [result for results in done for result in results]
 
     def _blocks(self) -> list[slice]:
         size = self.flat.data.size
@@ -234,6 +236,13 @@ class Workers(Generic[M]):
         return [slice(size * i // count, size * (i + 1) // count) for i in range(count)]
 
 
-def _add_into(total: Flat, others: Sequence[Flat]) -> None:
-    for other in others:
-        total += other
+def _each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    return [function(item) for item in items]
+
+
+def _add_up(gradients: Sequence[Flat], part: slice) -> float:
+    """Add a block of every gradient to the first one's, and return the sum of its squares."""
+    total = gradients[0][part]
+    for other in gradients[1:]:
+        total += other[part]
+    return float(np.dot(total, total))

@@ -75,8 +75,10 @@ class TrainingStep:
         weights = [(b - a) / (size * turns) for a, b in itertools.pairwise(cuts)]
 
         def prepare(replica: LanguageModel, worker: int, turn: int) -> None:
-            replica.train()
-            reseed_dropout(replica, (config.seed, step, worker, turn))
+            if not replica.training:
+                replica.train()
+            if replica.config.dropout:
+                reseed_dropout(replica, (config.seed, step, worker, turn))
 
         def loss(replica: LanguageModel, batch: Batch) -> Tensor:
             return next_token_loss(replica, *batch)

@@ -9,8 +9,9 @@ References
 
 import numpy as np
 
-from axone.autograd import Tensor, softmax, where
+from axone.autograd import Tensor, where
 from axone.nn import init
+from axone.nn.functional import softmax
 from axone.nn.functional.checks import misfit
 from axone.nn.linear import Linear
 from axone.nn.module import Module

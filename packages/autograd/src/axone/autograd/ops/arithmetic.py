@@ -3,7 +3,7 @@
 import numpy as np
 
 from axone.autograd.arrays import Array
-from axone.autograd.ops.operands import broadcast, operands, values
+from axone.autograd.ops.operands import misfit, operands, values
 from axone.autograd.tensor import Operand, Tensor, needs_grad, record
 
 
@@ -20,7 +20,15 @@ def add(a: Operand, b: Operand) -> Tensor:
     Tensor, broadcast shape
     """
     x, y = operands("add", a, b)
-    return record("add", broadcast("add", np.add, x, y), (a, b), lambda g: (g, g))
+    try:
+        data = x + y
+    except ValueError:
+        raise misfit("add", x, y) from None
+    return record("add", data, (a, b), _twice)
+
+
+def _twice(g: Array) -> tuple[Array, Array]:
+    return g, g
 
 
 def subtract(a: Operand, b: Operand) -> Tensor:
@@ -37,7 +45,11 @@ def subtract(a: Operand, b: Operand) -> Tensor:
     """
     x, y = operands("subtract", a, b)
     needs_b = needs_grad(b)
-    return record("subtract", broadcast("subtract", np.subtract, x, y), (a, b), lambda g: (g, -g if needs_b else None))
+    try:
+        data = x - y
+    except ValueError:
+        raise misfit("subtract", x, y) from None
+    return record("subtract", data, (a, b), lambda g: (g, -g if needs_b else None))
 
 
 def multiply(a: Operand, b: Operand) -> Tensor:
@@ -58,7 +70,11 @@ def multiply(a: Operand, b: Operand) -> Tensor:
     def vjp(g: Array) -> tuple[Array | None, Array | None]:
         return g * y if needs_a else None, g * x if needs_b else None
 
-    return record("multiply", broadcast("multiply", np.multiply, x, y), (a, b), vjp)
+    try:
+        data = x * y
+    except ValueError:
+        raise misfit("multiply", x, y) from None
+    return record("multiply", data, (a, b), vjp)
 
 
 def divide(a: Operand, b: Operand) -> Tensor:
@@ -75,7 +91,10 @@ def divide(a: Operand, b: Operand) -> Tensor:
     """
     x, y = operands("divide", a, b)
     needs_a, needs_b = needs_grad(a), needs_grad(b)
-    quotient = broadcast("divide", np.divide, x, y)
+    try:
+        quotient = x / y
+    except ValueError:
+        raise misfit("divide", x, y) from None
 
     def vjp(g: Array) -> tuple[Array | None, Array | None]:
         part = g / y
@@ -104,7 +123,12 @@ def power(a: Operand, b: Operand) -> Tensor:
         return _power_of_number(a, float(b) if isinstance(b, float) else int(b))  # a NumPy float would widen
     x, y = operands("power", a, b)
     needs_a, needs_b = needs_grad(a), needs_grad(b)
-    result = broadcast("power", np.power, x, y)
+    try:
+        result = x**y
+    except ValueError as error:
+        if "broadcast" not in str(error):  # a negative power of integers
+            raise
+        raise misfit("power", x, y) from None
 
     def vjp(g: Array) -> tuple[Array | None, Array | None]:
         base = exponent = None

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from axone.autograd.arrays import Array
-from axone.autograd.ops.operands import adopt, broadcast, operands, values
+from axone.autograd.ops.operands import adopt, misfit, operands, values
 from axone.autograd.tensor import Operand, Tensor, needs_grad, raw, record
 
 
@@ -29,7 +29,11 @@ def maximum(a: Operand, b: Operand) -> Tensor:
     def vjp(g: Array) -> tuple[Array | None, Array | None]:
         return _share(g, x, y) if needs_a else None, _share(g, y, x) if needs_b else None
 
-    return record("maximum", broadcast("maximum", np.maximum, x, y), (a, b), vjp)
+    try:
+        data = np.maximum(x, y)
+    except ValueError:
+        raise misfit("maximum", x, y) from None
+    return record("maximum", data, (a, b), vjp)
 
 
 def minimum(a: Operand, b: Operand) -> Tensor:
@@ -50,7 +54,11 @@ def minimum(a: Operand, b: Operand) -> Tensor:
     def vjp(g: Array) -> tuple[Array | None, Array | None]:
         return _share(g, y, x) if needs_a else None, _share(g, x, y) if needs_b else None
 
-    return record("minimum", broadcast("minimum", np.minimum, x, y), (a, b), vjp)
+    try:
+        data = np.minimum(x, y)
+    except ValueError:
+        raise misfit("minimum", x, y) from None
+    return record("minimum", data, (a, b), vjp)
 
 
 def _share(g: Array, larger: Array, smaller: Array) -> Array:
@@ -115,7 +123,5 @@ def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
     try:
         data = np.where(mask, x, y)
     except ValueError:
-        raise ValueError(
-            f"where needs shapes that broadcast, and these are {mask.shape}, {x.shape} and {y.shape}"
-        ) from None
+        raise misfit("where", mask, x, y) from None
     return record("where", data, (a, b), vjp)

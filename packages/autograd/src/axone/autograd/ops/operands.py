@@ -4,10 +4,10 @@ Whatever stands beside a Tensor and is none, a number, a list or an array, adopt
 never widens. Two Tensors must agree.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from axone.autograd.arrays import Array, to_array
 from axone.autograd.tensor import Operand, Tensor
@@ -67,11 +67,7 @@ def _common_dtype(name: str, x: Array, y: Array) -> tuple[Array, Array]:
     return (x.astype(y.dtype), y) if kinds[1] == "f" else (x, y)
 
 
-def broadcast(name: str, ufunc: Callable[[Array, Array], Array], x: Array, y: Array) -> Array:
-    """Apply a binary ufunc, with an error that names the operation if the shapes do not broadcast."""
-    try:
-        return ufunc(x, y)
-    except ValueError as error:
-        if "broadcast" not in str(error):
-            raise
-        raise ValueError(f"{name} needs shapes that broadcast, and these are {x.shape} and {y.shape}") from None
+def misfit(name: str, *arrays: NDArray[Any]) -> ValueError:
+    """Return the error that names the operation and the shapes that do not broadcast."""
+    *first, last = [str(array.shape) for array in arrays]
+    return ValueError(f"{name} needs shapes that broadcast, and these are {', '.join(first)} and {last}")

@@ -12,6 +12,7 @@ from axone.nn.functional.linear import linear
 from axone.nn.functional.loss import cross_entropy
 from axone.nn.functional.normalization import layer_norm, packed_rms_norm, rms_norm
 from axone.nn.functional.rotary import apply_rotary, packed_rotary
+from axone.nn.functional.softmax import softmax
 
 __all__ = [
     "apply_rotary",
@@ -29,5 +30,6 @@ __all__ = [
     "rms_norm",
     "scaled_dot_product_attention",
     "silu",
+    "softmax",
     "swiglu",
 ]

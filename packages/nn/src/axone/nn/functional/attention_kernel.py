@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from axone.autograd.extend import Array
-from axone.nn.functional.exponential import exp_rows
+from axone.nn.functional.softmax import softmax_rows
 
 _TILE_ROWS = 64  # queries in a tile
 _TILE_SCORES = 2**19  # in a tile of many heads: 2 MiB in float32
@@ -79,7 +79,7 @@ def attention_forward(
     q, kt = _scaled(q, k)
     for tile in _tiles(q, k, causal=causal):
         b, h, rows, seen = tile.batch, tile.heads, slice(tile.start, tile.stop), slice(tile.keys)
-        p, total, shift = _softmax(_tile_scores(q, kt, bias, tile, causal=causal))
+        p, total, shift = softmax_rows(_tile_scores(q, kt, bias, tile, causal=causal))
         if lse is not None:
             np.add(np.log(total), shift, out=lse[b, h, :, rows])
         _matmul(p, v[b, h, :, seen], out=out[b, h, :, rows])
@@ -91,7 +91,7 @@ def attention_forward(
 def attention_probabilities(q: Array, k: Array, *, bias: Array | None, causal: bool) -> Array:
     """Return P whole, of shape (B, K, G, T, S); the rest as in `attention_forward`."""
     everything = Tile(slice(None), slice(None), 0, q.shape[3], k.shape[3])
-    p, _, _ = _softmax(_tile_scores(*_scaled(q, k), bias, everything, causal=causal))
+    p, _, _ = softmax_rows(_tile_scores(*_scaled(q, k), bias, everything, causal=causal))
     return p
 
 
@@ -166,14 +166,6 @@ def _scaled(q: Array, k: Array) -> tuple[Array, Array]:
     if q.shape[3] < _TILE_ROWS:
         return q * scale, k.swapaxes(-1, -2)
     return q, np.multiply(k.swapaxes(-1, -2), scale, order="C")
-
-
-def _softmax(scores: Array) -> tuple[Array, Array, Array | float]:
-    """Return the probabilities of each row, and the sum of exponentials and the shift that they were made with."""
-    p, total, shift = exp_rows(scores)
-    total[total == 0] = 1  # a row that may see nothing gives zeros
-    p /= total[..., None]
-    return p, total, shift
 
 
 def _tile_scores(q: Array, kt: Array, bias: Array | None, tile: Tile, *, causal: bool) -> Array:

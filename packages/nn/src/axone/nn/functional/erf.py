@@ -15,7 +15,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.polynomial.chebyshev import Chebyshev
+from numpy.polynomial.chebyshev import Chebyshev, cheb2poly
 from numpy.typing import NDArray
 
 from axone.autograd.extend import Array
@@ -35,7 +35,7 @@ def normal_tail(x: Array) -> tuple[Array, Array]:
     Returns
     -------
     tail, density : ndarray, shape (...)
-        Of the dtype of `x`: to a relative error of 1e-7 in float32 and 1e-13 in float64.
+        Of the dtype of `x`: to 2e-7 in float32 and 2e-15 in float64.
     """
     z = np.minimum(x, _FAR * math.sqrt(2))
     z *= math.sqrt(0.5)
@@ -43,7 +43,8 @@ def normal_tail(x: Array) -> tuple[Array, Array]:
     density = np.square(z)
     np.negative(density, out=density)
     np.exp(density, out=density)
-    tail = _clenshaw(_series(10 if x.dtype == np.float32 else 20), t)
+    s = (t - _NEAREST) * (2 / (1 - _NEAREST)) - 1  # from -1 to 1
+    tail = _polynomial(_series(10 if x.dtype == np.float32 else 20), s)
     tail *= t
     tail *= density
     tail *= 0.5
@@ -51,28 +52,22 @@ def normal_tail(x: Array) -> tuple[Array, Array]:
     return tail, density
 
 
-def _clenshaw(coefficients: tuple[float, ...], t: Array) -> Array:
-    """Return the sum of the Chebyshev series at t, by Clenshaw's recurrence: ``b_k = c_k + 2 s b_{k+1} - b_{k+2}``."""
-    s = (t - _NEAREST) * (2 / (1 - _NEAREST)) - 1  # where t lies in [-1, 1]
-    double = 2 * s
-    b, after = np.zeros_like(t), np.zeros_like(t)
-    for c in coefficients[:0:-1]:
-        np.subtract(double * b, after, out=after)
-        after += c
-        b, after = after, b
-    s *= b
-    s -= after
-    s += coefficients[0]
-    return s
+def _polynomial(coefficients: tuple[float, ...], s: Array) -> Array:
+    """Return the polynomial at s, by Horner's rule."""
+    p = np.full_like(s, coefficients[-1])
+    for c in coefficients[-2::-1]:
+        p *= s
+        p += c
+    return p
 
 
 @functools.cache
 def _series(degree: int) -> tuple[float, ...]:
-    """Return the Chebyshev coefficients of h, lowest first."""
+    """Return the coefficients of h as a polynomial in s, lowest first: they fall fast enough to lose no digits."""
 
     def h(t: NDArray[np.float64]) -> NDArray[np.float64]:
         z = 2 / t - 2
         scaled: NDArray[Any] = np.array([math.erfc(v) * math.exp(v * v) for v in z])
         return scaled / t
 
-    return tuple(float(c) for c in Chebyshev.interpolate(h, degree, domain=[_NEAREST, 1]).coef)
+    return tuple(cheb2poly(Chebyshev.interpolate(h, degree, domain=[_NEAREST, 1]).coef).tolist())

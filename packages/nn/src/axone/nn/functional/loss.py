@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, record
-from axone.nn.functional.exponential import exp_rows
+from axone.nn.functional.softmax import exp_rows
 
 
 def cross_entropy(

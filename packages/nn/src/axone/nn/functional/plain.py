@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axone.autograd import Tensor, concatenate, exp, log_softmax, softmax, tanh, where
+from axone.autograd import Tensor, concatenate, exp, log_softmax, tanh, where
 from axone.autograd.extend import Array
 from axone.nn.functional.attention import Mask
 
@@ -38,6 +38,13 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 def relu2(x: Tensor) -> Tensor:
     """As `axone.nn.functional.relu2`."""
     return where(x > 0, x, 0.0) ** 2
+
+
+def softmax(x: Tensor) -> Tensor:
+    """As `axone.nn.functional.softmax`."""
+    p = exp(x - np.maximum(x.data.max(axis=-1, keepdims=True), np.finfo(x.dtype).min))  # a shift changes nothing
+    total = p.sum(axis=-1, keepdims=True)
+    return p / where(total > 0, total, 1.0)
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: float = 1e-5) -> Tensor:

@@ -39,16 +39,7 @@ def apply_rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:
     one_dtype("apply_rotary", x)
     if x.ndim < 2 or x.shape[-1] != 2 * cos.shape[-1] or cos.shape[-2] not in {1, x.shape[-2]}:
         raise misfit("apply_rotary", f"(..., {cos.shape[-2]}, {2 * cos.shape[-1]})", x.shape)
-    cos, sin = cos.astype(x.dtype, copy=False), sin.astype(x.dtype, copy=False)
-    y = np.empty_like(x.data)
-    _turn(x.data, cos, sin, y)
-
-    def vjp(g: Array) -> tuple[Array]:
-        dx = np.empty_like(g)
-        _turn(g, cos, -sin, dx)
-        return (dx,)
-
-    return record("apply_rotary", y, (x,), vjp)
+    return _turned("apply_rotary", x, cos, sin, heads=1)
 
 
 def packed_rotary(qkv: Tensor, cos: Array, sin: Array, num_heads: int, num_kv_heads: int) -> Tensor:
@@ -72,29 +63,33 @@ def packed_rotary(qkv: Tensor, cos: Array, sin: Array, num_heads: int, num_kv_he
         If the shapes do not fit.
     """
     one_dtype("packed_rotary", qkv)
-    heads, turned = num_heads + 2 * num_kv_heads, num_heads + num_kv_heads
+    heads = num_heads + 2 * num_kv_heads
     if qkv.ndim != 3 or qkv.shape[1:] != (cos.shape[-2], heads * 2 * cos.shape[-1]):
         raise misfit("packed_rotary", f"(B, {cos.shape[-2]}, {heads * 2 * cos.shape[-1]})", qkv.shape)
-    B, T, width = qkv.shape
-    cos, sin = cos.astype(qkv.dtype, copy=False), sin.astype(qkv.dtype, copy=False)
-    cos, sin = cos[..., None, :], sin[..., None, :]  # (..., T, 1, D / 2)
-
-    def turn(packed: Array, sin: Array) -> Array:
-        split = packed.reshape(B, T, heads, width // heads)
-        out = np.empty_like(split)
-        _turn(split[:, :, :turned], cos, sin, out[:, :, :turned])
-        out[:, :, turned:] = split[:, :, turned:]
-        return out.reshape(B, T, width)
-
-    return record("packed_rotary", turn(qkv.data, sin), (qkv,), lambda g: (turn(g, -sin),))
+    return _turned("packed_rotary", qkv, cos, sin, heads=num_heads + num_kv_heads)
 
 
-def _turn(x: Array, cos: Array, sin: Array, out: Array) -> None:
-    """Write the turned pairs of channels into `out`."""
-    half = x.shape[-1] // 2
-    x1, x2 = x[..., :half], x[..., half:]
-    y1, y2 = out[..., :half], out[..., half:]
-    np.multiply(x1, cos, out=y1)
-    y1 -= x2 * sin
-    np.multiply(x2, cos, out=y2)
-    y2 += x1 * sin
+def _turned(name: str, x: Tensor, cos: Array, sin: Array, *, heads: int) -> Tensor:
+    """Record the turn of the first heads of those that lie side by side on the last axis; the rest is copied.
+
+    Each channel is multiplied by its cosine, and its partner, by its sine, is added: in rows as long as all heads.
+    """
+    half = cos.shape[-1]
+    width = heads * 2 * half
+    cos, sin = cos.astype(x.dtype, copy=False), sin.astype(x.dtype, copy=False)
+    cos, sin = np.tile(cos, 2 * heads), np.tile(np.concatenate((-sin, sin), axis=-1), heads)  # (..., width)
+
+    def turn(data: Array, sin: Array) -> Array:
+        out = np.empty_like(data)
+        part, rest = data[..., :width], data[..., width:]
+        pairs = part.reshape(*part.shape[:-1], heads, 2, half)
+        partners = np.empty(pairs.shape, data.dtype)
+        partners[..., 0, :], partners[..., 1, :] = pairs[..., 1, :], pairs[..., 0, :]
+        across = partners.reshape(part.shape)
+        across *= sin
+        np.multiply(part, cos, out=out[..., :width])
+        out[..., :width] += across
+        out[..., width:] = rest
+        return out
+
+    return record(name, turn(x.data, sin), (x,), lambda g: (turn(g, -sin),))

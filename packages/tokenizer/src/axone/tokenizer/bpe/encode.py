@@ -7,10 +7,13 @@ Two forms of the same rule, "join the pair of lowest rank, the leftmost of equal
   of NumPy. It is what makes a long text fast, whose new words come by the ten thousand; a single long word would need as many
   rounds as it has merges.
 
-It knows nothing of text and patterns: bytes come in.
+Beyond ASCII a character is two to four bytes, which most vocabularies join first. So many words begin not as bytes but as what becomes
+of each of their characters alone, found once for each character, and only as far as nothing around it can change that: see `_certain`.
+
+It knows nothing of patterns and special tokens.
 
 Sources: A. Karpathy, *minbpe*, https://github.com/karpathy/minbpe, and tiktoken, https://github.com/openai/tiktoken, for the
-rule; D. Knuth, *The Art of Computer Programming*, volume 3, section 6.4, for hashing by multiplication.
+rule; The Unicode Standard, chapter 3.9, https://www.unicode.org/versions/latest/core-spec/, for UTF-8.
 """
 
 import functools
@@ -19,14 +22,16 @@ from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
-from axone.tokenizer.bpe.flat import GONE, IntArray, lay_out, pair_key
+from axone.tokenizer.bpe.flat import GONE, FlatWords, IntArray, expand, lay_out, pair_key
+from axone.tokenizer.bpe.ranks import NEVER, RankTable
 
-_LONG = 256  # bytes: a longer word is merged alone
-_BATCH = 1 << 17  # bytes
-_FEW = 256  # bytes: fewer are merged word by word
-_NEVER = 1 << 30  # the rank of a pair that no merge joins
+_LONG = 256  # characters: a longer word is merged alone
+_FEW = 256  # characters: fewer are merged word by word
+_BATCH = 1 << 17  # characters that are merged at once: what the processor's cache holds
 _LOW = (1 << 32) - 1
+_NUM_POINTS = 0x110000  # code points
 
 
 class PairMerger:
@@ -43,12 +48,12 @@ class PairMerger:
     """
 
     def __init__(self, byte_ids: IntArray, merges: Sequence[tuple[int, int]], products: Sequence[int]) -> None:
-        pairs = np.array(merges, dtype=np.int64).reshape(-1, 2)  # (M, 2)
         self._byte_ids = byte_ids
-        self._keys = pair_key(pairs[:, 0], pairs[:, 1])  # (M,)
+        self._pairs = np.array(merges, dtype=np.int64).reshape(-1, 2)  # (M, 2)
+        self._keys = pair_key(self._pairs[:, 0], self._pairs[:, 1])  # (M,)
         self._products = np.array(products, dtype=np.int64)  # (M,)
 
-    def encode(self, words: Sequence[bytes]) -> list[bytes]:
+    def encode(self, words: Sequence[str]) -> list[bytes]:
         """Return the token ids of each word as the bytes of an int32 array: small, and quick to join.
 
         It is fastest when words of about one length are neighbours: they are done at about the same time.
@@ -56,7 +61,7 @@ class PairMerger:
         encoded: list[bytes] = []
         for batch in _batches(words):
             if sum(map(len, batch)) <= _FEW or len(batch[0]) > _LONG:
-                encoded += [np.array(self.merge_word(word), dtype=np.int32).tobytes() for word in batch]
+                encoded += [np.array(self.merge_word(word.encode()), dtype=np.int32).tobytes() for word in batch]
             else:
                 ids, counts = self.merge_words(batch)
                 joined = ids.astype(np.int32).tobytes()
@@ -99,8 +104,8 @@ class PairMerger:
                 heappush(heap, rank << 32 | before)
         return [id for id in ids if id != GONE]
 
-    def merge_words(self, words: Sequence[bytes]) -> tuple[IntArray, IntArray]:
-        """Return the token ids of many words.
+    def merge_words(self, words: Sequence[str]) -> tuple[IntArray, IntArray]:
+        """Return the token ids of many words, none of them empty.
 
         Returns
         -------
@@ -108,40 +113,60 @@ class PairMerger:
             Those of all words, one word after another.
         counts : IntArray, shape (N,)
             How many each word has.
+        """
+        text = "".join(words)
+        lengths = np.fromiter(map(len, words), np.int64, len(words))  # (N,) characters
+        if text.isascii():
+            symbols = self._byte_ids[np.frombuffer(text.encode(), dtype=np.uint8)]
+        else:
+            symbols, counts = self._spell(np.frombuffer(text.encode("utf-32-le"), dtype="<u4"))
+            lengths = np.add.reduceat(counts, lengths.cumsum() - lengths)  # (N,) symbols
+        return self._merge(lay_out(symbols, lengths))
+
+    def _spell(self, points: NDArray[np.uint32]) -> tuple[IntArray, IntArray]:
+        """Return what becomes of characters on their own, as far as that is certain, and how many symbols each is."""
+        present = np.zeros(_NUM_POINTS, dtype=np.bool_)
+        present[points] = True
+        distinct = present.nonzero()[0]
+        characters = list(map(chr, distinct.tolist()))
+        lengths = np.fromiter((len(character.encode()) for character in characters), np.int64, len(characters))
+        symbols = self._byte_ids[np.frombuffer("".join(characters).encode(), dtype=np.uint8)]
+        spelled, sizes = self._merge(lay_out(symbols, lengths), self._certain)
+        starts, counts = np.zeros((2, _NUM_POINTS), dtype=np.int64)
+        starts[distinct], counts[distinct] = sizes.cumsum() - sizes, sizes
+        return expand(points, spelled, starts, counts), counts[points]
+
+    def _merge(self, words: FlatWords, allowed: NDArray[np.bool_] | None = None) -> tuple[IntArray, IntArray]:
+        """Merge each word as far as it goes, or up to the first merge that is not allowed.
 
         Notes
         -----
         Each place holds one integer: the rank of the pair that begins there, then the place itself, so that the smallest of
         a word is its next merge. Words without a next merge are left out once they are the most.
         """
-        flat = lay_out(words, self._byte_ids)
-        symbols, following, preceding = flat.symbols, flat.following, flat.preceding
-        starts, sizes = flat.starts, flat.sizes
-        best = np.full(len(symbols), _NEVER, dtype=np.int64)  # (P,)
-        best[flat.inside] = self._byte_pair_ranks[flat.bytes, np.roll(flat.bytes, -1)]
-        best[starts + sizes - 1] = _NEVER  # the last byte of a word begins no pair
-        best <<= 32
-        best = (best | np.arange(len(best)))[:-1]  # (P - 1,) the words with the separator before each
+        symbols, following, preceding = words.symbols, words.following, words.preceding
+        starts, sizes = words.starts, words.sizes
+        if symbols.max() < 256:
+            ranks = self._low_ranks[symbols[:-1], symbols[1:]]
+        else:
+            ranks = self._rank_table.find(pair_key(symbols[:-1], symbols[1:]))
+        best = ranks << 32 | np.arange(len(ranks))  # (P - 1,)
         shift = np.zeros_like(starts)  # from a place in `best` to its place in `symbols`
         while True:
             smallest = np.minimum.reduceat(best, starts)
-            unfinished = (smallest < _NEVER << 32).nonzero()[0]
+            go_on = smallest < NEVER << 32
+            if allowed is not None:
+                go_on[go_on] = allowed[smallest[go_on] >> 32]
+            unfinished = go_on.nonzero()[0]
             if not len(unfinished):
                 break
-            if 2 * len(unfinished) < len(starts):
-                remain = np.zeros(len(starts), dtype=np.bool_)
-                remain[unfinished] = True
-                best = best[np.repeat(remain, sizes)]
-                old, shift, sizes, smallest = (
-                    starts[unfinished],
-                    shift[unfinished],
-                    sizes[unfinished],
-                    smallest[unfinished],
-                )
-                starts = sizes.cumsum() - sizes
-                shift += old - starts
-                unfinished = np.arange(len(starts))
             smallest = smallest[unfinished]
+            if 2 * len(unfinished) < len(starts):
+                best = best[np.repeat(go_on, sizes)]
+                sizes, shift = sizes[unfinished], (starts + shift)[unfinished]
+                starts = sizes.cumsum() - sizes
+                shift -= starts
+                unfinished = np.arange(len(starts))
             places = smallest & _LOW
             seconds, lefts = following[places], preceding[places]
             rights = following[seconds]
@@ -153,11 +178,41 @@ class PairMerger:
             changed = np.concatenate((lefts, places))
             keys = np.concatenate((pair_key(symbols[lefts], products), pair_key(products, symbols[rights])))
             shifts = shift[unfinished]
-            best[seconds - shifts] = _NEVER << 32
+            best[seconds - shifts] = NEVER << 32
             best[changed - np.concatenate((shifts, shifts))] = self._rank_table.find(keys) << 32 | changed
         alive = symbols != GONE  # (P,)
-        counts = np.add.reduceat(alive, flat.starts, dtype=np.int64)  # (N,)
-        return symbols[alive], counts
+        return symbols[alive], np.add.reduceat(alive, words.starts, dtype=np.int64)
+
+    @functools.cached_property
+    def _certain(self) -> NDArray[np.bool_]:
+        """The merges within one character that happen whatever stands around it, shape (M,).
+
+        A merge crosses if a character ends within its product. If no crossing merge of lower rank takes either part of a pair
+        within a character, nothing outside can come first; what happens inside is the same alone as in a word. To do it before
+        all else then changes nothing, provided that what it makes is only taken by merges of higher rank, as in every vocabulary
+        that was learned; in one that was not, none is certain.
+        """
+        lefts, rights = self._pairs.T  # (M,)
+        ranks = np.arange(len(self._pairs))
+        num_ids = int(max(self._byte_ids.max(), self._pairs.max(initial=0), self._products.max(initial=0))) + 1
+        made = np.full(num_ids, -1)
+        made[self._products] = ranks  # the last one that makes it
+        if (made[lefts] >= ranks).any() or (made[rights] >= ranks).any():
+            return np.zeros(len(ranks), dtype=np.bool_)
+        begins, crosses = [False] * num_ids, [False] * num_ids  # with a character; over the end of one
+        for byte, id in enumerate(self._byte_ids.tolist()):
+            begins[id] = not 0x80 <= byte < 0xC0
+        for (left, right), product in zip(self._pairs.tolist(), self._products.tolist()):
+            begins[product] = begins[left]
+            crosses[product] = crosses[left] or begins[right] or crosses[right]
+        crossing = np.array(crosses)[self._products]
+        from_left, from_right = np.full(
+            (2, num_ids), NEVER
+        )  # the lowest rank of a crossing merge that takes the symbol
+        lowest_last = crossing.nonzero()[0][::-1]
+        from_left[rights[lowest_last]] = lowest_last
+        from_right[lefts[lowest_last]] = lowest_last
+        return ~crossing & (ranks < from_left[lefts]) & (ranks < from_right[rights])
 
     @functools.cached_property
     def _scalar_tables(self) -> tuple[dict[int, int], list[int]]:
@@ -165,18 +220,19 @@ class PairMerger:
         return ranks, self._products.tolist()
 
     @functools.cached_property
-    def _byte_pair_ranks(self) -> IntArray:
-        """The rank of each pair of bytes, shape (256, 256)."""
-        return self._rank_table.find(pair_key(self._byte_ids[:, None], self._byte_ids).ravel()).reshape(256, 256)
+    def _low_ranks(self) -> IntArray:
+        """The rank of each pair of ids below 256, shape (257, 257); `GONE` is the last row and column."""
+        ids = np.append(np.arange(256), GONE)
+        return self._rank_table.find(pair_key(ids[:, None], ids).ravel()).reshape(257, 257)
 
     @functools.cached_property
-    def _rank_table(self) -> "_RankTable":
-        return _RankTable(self._keys)
+    def _rank_table(self) -> RankTable:
+        return RankTable(self._keys)
 
 
-def _batches(words: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """Cut words into batches that the processor's cache holds; a long word is one alone."""
-    batch: list[bytes] = []
+def _batches(words: Sequence[str]) -> Iterator[list[str]]:
+    """Cut words into batches; a long word is one alone."""
+    batch: list[str] = []
     size = 0
     for word in words:
         if batch and (size + len(word) > _BATCH or max(len(word), len(batch[0])) > _LONG):
@@ -186,50 +242,3 @@ def _batches(words: Sequence[bytes]) -> Iterator[list[bytes]]:
         size += len(word)
     if batch:
         yield batch
-
-
-class _RankTable:
-    """The rank of a pair by its key, for arrays of keys: a hash table of which each slot is one element of an array.
-
-    Parameters
-    ----------
-    keys : IntArray, shape (M,)
-        Their ranks are 0 to M - 1.
-    """
-
-    _EMPTY = np.int64(-(1 << 63))
-
-    def __init__(self, keys: IntArray) -> None:
-        bits = max(4, (4 * len(keys)).bit_length())  # at most a quarter of the slots is taken
-        self._down = np.uint64(64 - bits)
-        self._last = (1 << bits) - 1
-        self._keys = np.full(1 << bits, self._EMPTY, dtype=np.int64)
-        self._ranks = np.full(1 << bits, _NEVER, dtype=np.int64)
-        todo, slots = np.arange(len(keys)), self._slots(keys)
-        while len(todo):  # those whose slot is taken try the next one
-            free = self._keys[slots] == self._EMPTY
-            self._keys[slots[free]] = keys[todo[free]]
-            placed = self._keys[slots] == keys[todo]
-            self._ranks[slots[placed]] = todo[placed]
-            todo, slots = todo[~placed], (slots[~placed] + 1) & self._last
-
-    def find(self, keys: IntArray) -> IntArray:
-        """Return the rank of each key, and `_NEVER` for unknown and for negative ones."""
-        slots = self._slots(keys)
-        held = self._keys[slots]
-        ranks: IntArray = self._ranks[slots]
-        other = held != keys
-        ranks[other] = _NEVER
-        todo = (other & (held != self._EMPTY)).nonzero()[0]
-        slots = slots[todo]
-        while len(todo):
-            slots = (slots + 1) & self._last
-            held = self._keys[slots]
-            hit = held == keys[todo]
-            ranks[todo[hit]] = self._ranks[slots[hit]]
-            further = ~hit & (held != self._EMPTY)
-            todo, slots = todo[further], slots[further]
-        return ranks
-
-    def _slots(self, keys: IntArray) -> IntArray:
-        return (keys.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> self._down).view(np.int64)

@@ -1,23 +1,23 @@
-"""Many words laid end to end in one array, with links to neighbours: the form in which training and encoding merge pairs.
+"""Many sequences laid end to end in arrays: the form in which NumPy merges in many places at once.
 
-Sources: the doubly linked list over an array is the usual structure of fast BPE, here with all words in one array so that
-NumPy can merge in many places at once.
+Sources: a doubly linked list over an array is the usual structure of fast BPE; here one array holds all words.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 IntArray = NDArray[np.int64]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 GONE = -1  # no symbol here: a separator, or the right half of a merged pair
 
 
 @dataclass(frozen=True, slots=True)
 class FlatWords:
-    """Words as one array of symbols: a separator before each word and one after the last.
+    """Words as one array of symbols, with a separator before each word and one after the last.
 
     Parameters
     ----------
@@ -29,10 +29,6 @@ class FlatWords:
         The position of the separator before each word.
     sizes : IntArray, shape (N,)
         The number of positions of each word, its separator included.
-    bytes : NDArray[np.uint8], shape (P - N - 1,)
-        The words themselves.
-    inside : NDArray[np.bool_], shape (P,)
-        Where they lie: everywhere but at separators.
     """
 
     symbols: IntArray
@@ -40,26 +36,41 @@ class FlatWords:
     preceding: IntArray
     starts: IntArray
     sizes: IntArray
-    bytes: NDArray[np.uint8]
-    inside: NDArray[np.bool_]
 
 
-def lay_out(words: Sequence[bytes], byte_ids: IntArray) -> FlatWords:
-    """Lay words out, each byte as the token id that `byte_ids` gives it."""
-    sizes = np.fromiter(map(len, words), np.int64, len(words)) + 1  # (N,)
-    ends = np.cumsum(sizes)  # (N,)
-    positions = int(sizes.sum()) + 1
-    starts = ends - sizes
+def lay_out(symbols: IntArray, lengths: IntArray) -> FlatWords:
+    """Lay words out, given the symbols of all and how many each has."""
+    sizes = lengths + 1  # (N,)
+    starts = sizes.cumsum() - sizes  # (N,)
+    positions = len(symbols) + len(lengths) + 1
     inside = np.ones(positions, dtype=np.bool_)  # (P,)
     inside[starts] = False
     inside[-1] = False
-    symbols = np.full(positions, GONE, dtype=np.int64)  # (P,)
-    joined = np.frombuffer(b"".join(words), dtype=np.uint8)
-    symbols[inside] = byte_ids[joined]
-    following, preceding = np.arange(1, positions + 1), np.arange(-1, positions - 1)  # (P,)
-    return FlatWords(symbols, following, preceding, starts, sizes, joined, inside)
+    spaced = np.full(positions, GONE, dtype=np.int64)  # (P,)
+    spaced[inside] = symbols
+    return FlatWords(spaced, np.arange(1, positions + 1), np.arange(-1, positions - 1), starts, sizes)
 
 
 def pair_key(left: IntArray, right: IntArray) -> IntArray:
     """Return one integer for each pair of ids, ordered as the pairs are; negative where either is `GONE`."""
     return left << 32 | right
+
+
+def expand(
+    numbers: NDArray[np.integer[Any]], values: NDArray[_Scalar], starts: IntArray, counts: IntArray
+) -> NDArray[_Scalar]:
+    """Put in place of each number its values: those from its start on, as many as its count.
+
+    Parameters
+    ----------
+    numbers : NDArray[np.integer], shape (N,)
+        Indices into `starts` and `counts`.
+    values : NDArray, shape (S,)
+        What is put in place.
+    starts, counts : IntArray, shape (M,)
+        Where the values of each number are.
+    """
+    taken = counts[numbers]  # (N,)
+    jumps = starts[numbers] - (taken.cumsum() - taken)  # from a place in what is returned to its place in `values`
+    expanded: NDArray[_Scalar] = values[np.repeat(jumps, taken) + np.arange(taken.sum())]
+    return expanded

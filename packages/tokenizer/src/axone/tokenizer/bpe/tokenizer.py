@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from axone.tokenizer.bpe import huggingface, tiktoken
 from axone.tokenizer.bpe.count import count_pieces
 from axone.tokenizer.bpe.encode import PairMerger
-from axone.tokenizer.bpe.flat import GONE, IntArray
+from axone.tokenizer.bpe.flat import GONE, expand
 from axone.tokenizer.bpe.model import BPEModel
 from axone.tokenizer.bpe.patterns import pre_tokenizer
 from axone.tokenizer.bpe.stream import BPEStreamDecoder
@@ -345,10 +345,10 @@ class BPETokenizer:
         ]
         encoded = self._look_up(list(numbers))
         ids = np.frombuffer(b"".join(encoded), dtype=np.int32)
-        sizes = np.fromiter(map(len, encoded), np.int64, len(encoded)) // ids.itemsize
-        starts = sizes.cumsum() - sizes
+        counts = np.fromiter(map(len, encoded), np.int64, len(encoded)) // ids.itemsize
+        starts = counts.cumsum() - counts
         return [
-            np.concatenate([ids[:0], *(_expand(block, ids, starts, sizes) for block in blocks)]) for blocks in numbered
+            np.concatenate([ids[:0], *(expand(block, ids, starts, counts) for block in blocks)]) for blocks in numbered
         ]
 
     def _pieces(self, text: str, allowed: frozenset[str]) -> Iterator[Sequence[str | int]]:
@@ -382,21 +382,21 @@ class BPETokenizer:
         # Another thread may add to this dictionary meanwhile, but nobody removes from it: a full one is replaced.
         known = self._known = self._known if len(self._known) < _REMEMBERED else {}
         new = sorted((piece for piece in pieces if isinstance(piece, str) and piece not in known), key=len)
-        known.update(zip(new, self._merge([piece.encode() for piece in new])))
+        known.update(zip(new, self._merge(new)))
         return [known[piece] if isinstance(piece, str) else np.int32(piece).tobytes() for piece in pieces]
 
-    def _merge(self, pieces: list[bytes]) -> list[bytes]:
+    def _merge(self, pieces: list[str]) -> list[bytes]:
         if self._no_token:
             self._refuse_unknown_bytes(pieces)
         if not self._model.whole_words:
             return self._merger.encode(pieces)
-        vocabulary = self._model.vocabulary
-        merged = iter(self._merger.encode([piece for piece in pieces if piece not in vocabulary]))
-        return [np.int32(vocabulary[piece]).tobytes() if piece in vocabulary else next(merged) for piece in pieces]
+        whole = [self._model.vocabulary.get(piece.encode()) for piece in pieces]
+        merged = iter(self._merger.encode([piece for piece, id in zip(pieces, whole) if id is None]))
+        return [next(merged) if id is None else np.int32(id).tobytes() for id in whole]
 
-    def _refuse_unknown_bytes(self, pieces: list[bytes]) -> None:
+    def _refuse_unknown_bytes(self, pieces: list[str]) -> None:
         for piece in pieces:
-            if len(piece.translate(None, self._no_token)) < len(piece):
+            if set(piece.encode()).intersection(self._no_token):
                 raise TokenizerError(
                     f"Text must be made of bytes that the vocabulary holds, but {piece[:40]!r} has another; "
                     f"the file that was loaded lacks {len(self._no_token)} of the 256."
@@ -409,15 +409,6 @@ class _Numbers(dict[str | int, int]):
     def __missing__(self, key: str | int) -> int:
         self[key] = number = len(self)
         return number
-
-
-def _expand(numbers: NDArray[np.int32], ids: NDArray[np.int32], starts: IntArray, sizes: IntArray) -> NDArray[np.int32]:
-    """Put in place of each number the ids that begin at its start, as many as its size."""
-    counts = sizes[numbers]  # (N,)
-    stops = counts.cumsum()
-    jumps = starts[numbers] - (stops - counts)  # from a place in what is returned to its place in `ids`
-    expanded: NDArray[np.int32] = ids[np.repeat(jumps, counts) + np.arange(counts.sum())]  # (T,)
-    return expanded
 
 
 @functools.lru_cache(maxsize=256)

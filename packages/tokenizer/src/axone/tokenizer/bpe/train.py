@@ -70,7 +70,10 @@ def learn_merges(
     list[tuple[int, int]]
         The pairs of ids: the bytes are 0 to 255, merge `i` makes ``256 + i``. Of equally frequent pairs the smallest is first.
     """
-    merger = _Merger(lay_out([word.encode() for word in counts], np.arange(NUM_BYTES)), counts)
+    words = [word.encode() for word in counts]
+    lengths = np.fromiter(map(len, words), np.int64, len(words))
+    symbols = np.frombuffer(b"".join(words), dtype=np.uint8).astype(np.int64)
+    merger = _Merger(lay_out(symbols, lengths), counts)
     heap: list[tuple[int, int, _Run | IntArray, int]] = []
     if len(pairs := (merger.keys >= 0).nonzero()[0]):
         heap.append(merger.run(pairs[merger.keys[pairs].argsort(kind="stable")]).entry(0))
