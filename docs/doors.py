@@ -36,7 +36,6 @@ DOORS = [
     "axone.llm.report",
 ]
 FIRST = ["value", "tensor", "module", "linear", "protocol", "char", "config", "model", "data", "trainer"]
-AWAITED = {"PRESETS", "VJP"}
 
 
 @dataclass
@@ -103,8 +102,7 @@ def _definition(door: str, name: str) -> tuple[str, str, str]:
                         ast.Constant(str(text))
                     ) if found == name:
                         return room, "", cleandoc(text)
-    if name not in AWAITED:
-        logging.getLogger(__name__).warning("%s.%s has no docstring below its definition", door, name)
+    logging.getLogger(__name__).warning("%s.%s has no docstring below its definition", door, name)
     return door, "", ""
 
 
