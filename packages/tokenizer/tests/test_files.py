@@ -74,7 +74,7 @@ def test_a_loaded_file_keeps_its_own_ids(tmp_path: Path, corpus: str) -> None:
     trained = BPETokenizer.train(corpus, 400, special_tokens=["<s>"])
     document = trained.to_document()
     vocabulary = section(document, "model", "vocab")
-    order = ["<s>", *sorted(token for token in vocabulary if token != "<s>")]
+    order = ["<s>", *sorted(vocabulary.keys() - {"<s>"})]
     section(document, "model")["vocab"] = ids = {token: id for id, token in enumerate(order)}
     section(document, "added_tokens", 0)["id"] = 0
     loaded = load(write(tmp_path / "tokenizer.json", document))
