@@ -1,1 +1,50 @@
 """A language model on NumPy: train it on your own text on a CPU, sample from it, read every line."""
+
+from axone.llm.callbacks import Callback, End, Evaluation, Saved, Start, Step
+from axone.llm.config import LanguageModelConfig
+from axone.llm.corpus import python_source, read_text
+from axone.llm.data import TokenDataset
+from axone.llm.errors import CheckpointError, NotEnoughMemoryError, RunExistsError, TrainingDivergedError
+from axone.llm.estimate import Estimate, require_memory
+from axone.llm.generate import Completion, TextGenerator, generate
+from axone.llm.loss import bigram_loss, bits_per_byte, cross_entropy
+from axone.llm.model import LanguageModel
+from axone.llm.presets import PRESETS, Preset, preset
+from axone.llm.run import load, unused_run
+from axone.llm.sampling import Sampling
+from axone.llm.trainer import Trainer
+from axone.llm.trainer_config import TrainerConfig
+
+__all__ = [
+    "PRESETS",
+    "Callback",
+    "CheckpointError",
+    "Completion",
+    "End",
+    "Estimate",
+    "Evaluation",
+    "LanguageModel",
+    "LanguageModelConfig",
+    "NotEnoughMemoryError",
+    "Preset",
+    "RunExistsError",
+    "Sampling",
+    "Saved",
+    "Start",
+    "Step",
+    "TextGenerator",
+    "TokenDataset",
+    "Trainer",
+    "TrainerConfig",
+    "TrainingDivergedError",
+    "bigram_loss",
+    "bits_per_byte",
+    "cross_entropy",
+    "generate",
+    "load",
+    "preset",
+    "python_source",
+    "read_text",
+    "require_memory",
+    "unused_run",
+]

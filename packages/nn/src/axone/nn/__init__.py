@@ -1,1 +1,39 @@
 """Neural-network layers, attention and Transformers on NumPy that read like the papers."""
+
+from axone.nn import functional, init, scalar
+from axone.nn.attention import MultiHeadAttention
+from axone.nn.cache import KVCache
+from axone.nn.dropout import Dropout, reseed_dropout
+from axone.nn.embedding import Embedding
+from axone.nn.head import Head
+from axone.nn.linear import Linear
+from axone.nn.mlp import MLP, SwiGLU
+from axone.nn.module import Module, Parameter
+from axone.nn.norm import LayerNorm, RMSNorm
+from axone.nn.position import Llama3Scaling, RotaryEmbedding
+from axone.nn.sequential import Sequential
+from axone.nn.transformer import Transformer, TransformerBlock
+
+__all__ = [
+    "MLP",
+    "Dropout",
+    "Embedding",
+    "Head",
+    "KVCache",
+    "LayerNorm",
+    "Linear",
+    "Llama3Scaling",
+    "Module",
+    "MultiHeadAttention",
+    "Parameter",
+    "RMSNorm",
+    "RotaryEmbedding",
+    "Sequential",
+    "SwiGLU",
+    "Transformer",
+    "TransformerBlock",
+    "functional",
+    "init",
+    "reseed_dropout",
+    "scalar",
+]

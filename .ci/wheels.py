@@ -1,0 +1,197 @@
+"""Builds every package and uses each wheel alone, as someone does who installs that one layer.
+
+Each gets a new virtual environment with its wheel and those of the siblings that it requires: all its modules import,
+each import is declared, a typed program passes `mypy --strict` and runs, and its tests pass there, where a lower layer
+cannot see a higher one.
+
+`python .ci/wheels.py FOLDER` builds in an empty or missing folder.
+"""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from email.parser import Parser
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+UV = os.environ.get("UV") or shutil.which("uv") or "uv"
+NUMPY_ONLY = "axone-autograd"
+TOP = "axone-llm"  # nothing is above it, so its tests would see here what they see in the workspace
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+package = importlib.import_module(sys.argv[1])
+for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+    importlib.import_module(module.name)
+"""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A built wheel, with what its metadata says."""
+
+    path: Path
+    name: str
+    version: str
+    requires: list[Requirement]
+
+    @property
+    def member(self) -> str:
+        """The folder under packages/."""
+        return self.name.removeprefix("axone-")
+
+    @property
+    def module(self) -> str:
+        """The package that it installs."""
+        return f"axone.{self.member}"
+
+
+class Fault(Exception):  # noqa: N818 - what was found, in a sentence
+    """What a wheel does not hold to."""
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> str:
+    """Run a command and return what it printed; raise a Fault with it if it fails."""
+    clean = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=clean,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise Fault(f"{' '.join(map(str, command))}\n{done.stdout}")
+    return done.stdout
+
+
+def build(folder: Path) -> dict[str, Wheel]:
+    """Build a wheel of every member, each from its own source distribution."""
+    run(UV, "build", "--all-packages", "--out-dir", folder)
+    wheels = {}
+    for path in sorted(folder.glob("*.whl")):
+        with zipfile.ZipFile(path) as archive:
+            files = archive.namelist()
+            (metadata,) = (name for name in files if name.endswith(".dist-info/METADATA"))
+            fields = Parser().parsestr(archive.read(metadata).decode())
+        requires = [Requirement(line) for line in fields.get_all("Requires-Dist", [])]
+        wheel = Wheel(path, canonicalize_name(fields["Name"]), fields["Version"], requires)
+        typed = f"{wheel.module.replace('.', '/')}/py.typed"
+        for wanted in (typed, f"{Path(metadata).parent}/licenses/LICENSE"):
+            if wanted not in files:
+                raise Fault(f"{path.name} must hold {wanted}")
+        if "axone/__init__.py" in files:
+            raise Fault(f"{path.name} must not hold axone/__init__.py")
+        wheels[wheel.name] = wheel
+    members = {f"axone-{path.parent.name}" for path in ROOT.glob("packages/*/pyproject.toml")}
+    if set(wheels) != members:
+        raise Fault(f"every member must give a wheel: {sorted(members)} gave {sorted(wheels)}")
+    return wheels
+
+
+def check_bounds(wheel: Wheel, wheels: dict[str, Wheel]) -> None:
+    """Each sibling that it requires is required by a range, and the version released beside it is in that range."""
+    for requirement in wheel.requires:
+        sibling = wheels.get(canonicalize_name(requirement.name))
+        if sibling is None:
+            continue
+        operators = {specifier.operator for specifier in requirement.specifier}
+        if not operators >= {">=", "<"} or not requirement.specifier.contains(sibling.version):
+            raise Fault(f"{wheel.name} requires '{requirement}', which must be a range with {sibling.version} in it")
+
+
+def siblings(wheel: Wheel, wheels: dict[str, Wheel]) -> set[str]:
+    """Return the names of the members that come with it, its own among them."""
+    direct = {canonicalize_name(requirement.name) for requirement in wheel.requires} & set(wheels)
+    return {wheel.name}.union(*(siblings(wheels[name], wheels) for name in direct))
+
+
+def install(wheel: Wheel, wheels: dict[str, Wheel], venv: Path) -> Path:
+    """Install it with its siblings into a new environment, and return the Python there."""
+    run(UV, "venv", "--clear", "--python", sys.executable, venv)
+    python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    run(UV, "pip", "install", "--python", python, *(wheels[name].path for name in sorted(siblings(wheel, wheels))))
+    installed = run(UV, "pip", "list", "--quiet", "--python", python, "--format", "freeze").split()
+    names = {line.partition("==")[0] for line in installed}
+    if wheel.name == NUMPY_ONLY and names != {NUMPY_ONLY, "numpy"}:
+        raise Fault(f"{wheel.name} must bring NumPy only, and brings {sorted(names)}")
+    return python
+
+
+def check_declared(wheel: Wheel) -> None:
+    """Every import of its sources, also one inside a function, is of the standard library, itself or a requirement."""
+    declared = {canonicalize_name(requirement.name) for requirement in wheel.requires} | {wheel.name}
+    for source in sorted((ROOT / "packages" / wheel.member / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module == "axone":
+                names = [f"axone.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            else:
+                continue
+            for name in names:
+                top, *rest = name.split(".")
+                distribution = canonicalize_name(f"axone-{rest[0]}" if top == "axone" else top)
+                if top not in sys.stdlib_module_names and distribution not in declared:
+                    raise Fault(f"{source.relative_to(ROOT)}:{node.lineno} imports {name}, which is not declared")
+
+
+def programs(wheel: Wheel, folder: Path) -> list[Path]:
+    """Return its program beside this script, and the Python examples of the READMEs for which it is the highest layer."""
+    found = [ROOT / f".ci/programs/{wheel.member}.py"]
+    texts = {
+        "readme": (ROOT / "README.md").read_text(encoding="utf-8"),
+        f"readme_{wheel.member}": (ROOT / f"packages/{wheel.member}/README.md").read_text(encoding="utf-8"),
+    }
+    height = ["tokenizer", "autograd", "nn", "llm"].index
+    for label, text in texts.items():
+        for number, block in enumerate(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)):
+            if max(re.findall(r"axone\.(\w+)", block), key=height) == wheel.member:
+                found.append(folder / f"{label}_{number}.py")
+                found[-1].write_text(block, encoding="utf-8")
+    return found
+
+
+def check(wheel: Wheel, wheels: dict[str, Wheel], folder: Path) -> None:
+    """Raise the first Fault of a wheel."""
+    check_bounds(wheel, wheels)
+    check_declared(wheel)
+    python = install(wheel, wheels, folder / "venv")  # one path for all: mypy's cache of NumPy then serves all
+    run(python, "-I", "-W", "error", "-c", IMPORT_ALL, wheel.module, cwd=folder)
+    mypy = (sys.executable, "-m", "mypy", "--strict", "--cache-dir", folder / "mypy", "--python-executable", python)
+    examples = programs(wheel, folder)
+    run(*mypy, "--config-file", os.devnull, *examples, cwd=folder)
+    for program in examples:
+        run(python, "-I", "-W", "error", program, cwd=folder)
+    tested = ""
+    if wheel.name != TOP:
+        run(UV, "pip", "install", "--python", python, "pytest", "hypothesis")
+        *_, tested = run(python, "-m", "pytest", "-q", f"packages/{wheel.member}/tests").splitlines()
+    print(f"{wheel.path.name}: imports, {len(examples)} typed programs {tested}", flush=True)
+
+
+def main() -> None:
+    """Check every wheel; exit with the first fault."""
+    folder = Path(sys.argv[1]).resolve()
+    try:
+        wheels = build(folder)
+        for wheel in wheels.values():
+            check(wheel, wheels, folder)
+    except Fault as fault:
+        sys.exit(str(fault))
+
+
+if __name__ == "__main__":
+    main()

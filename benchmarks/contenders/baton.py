@@ -1,0 +1,82 @@
+"""The contender's side of a race: work when the harness says so, time every unit of work, wait otherwise.
+
+All contenders of a race live at once, each in a process of its own, and only the one that holds the baton computes.
+The harness sends how many units to do; the contender answers with the seconds that each took and with what it has used.
+Needs nothing but Python's standard library, for it also runs in the peers' environment.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+SIZES = {
+    "small": {"layers": 4, "heads": 4, "channels": 128, "context": 64, "batch": 12, "vocab": 65, "bias": False},
+    "medium": {"layers": 6, "heads": 6, "channels": 384, "context": 256, "batch": 8, "vocab": 65, "bias": False},
+    "large": {"layers": 12, "heads": 12, "channels": 768, "context": 256, "batch": 1, "vocab": 50257, "bias": True},
+}
+"""The models that are trained: nanoGPT's for a CPU, one ten times as large, and GPT-2 with 124 million parameters."""
+
+LEARNING_RATE, BETAS, EPS, WEIGHT_DECAY, CLIP = 1e-3, (0.9, 0.99), 1e-8, 0.1, 1.0
+
+
+def options() -> dict:
+    """Return what the harness asks of this contender: a size's fields, and those that the script knows."""
+    given = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
+    return {**SIZES.get(given.get("size", "small"), {}), **given}
+
+
+class Baton:
+    """Waits for its turn, and times every unit of work between two calls of `lap`."""
+
+    def __init__(self) -> None:
+        self._answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)  # what a library prints must not be taken for an answer
+        self._versions: dict[str, str] = {}
+        self._wait()
+
+    def versions(self, **versions: str) -> None:
+        """Say which versions of what compute here."""
+        self._versions = versions
+
+    def lap(self) -> None:
+        """Note the time since the last lap; hand the baton back when the units are done, and wait for it."""
+        self._seconds.append(time.perf_counter() - self._began)
+        if len(self._seconds) == self._units:
+            self._answer()
+            self._wait()
+        self._began = time.perf_counter()
+
+    def _wait(self) -> None:
+        line = sys.stdin.readline()
+        if not line:
+            raise SystemExit
+        self._units, self._seconds = int(line), []
+        self._processor = time.process_time()
+        self._began = time.perf_counter()
+
+    def _answer(self) -> None:
+        answer = {
+            "seconds": self._seconds,
+            "processor_seconds": time.process_time() - self._processor,
+            "peak_memory": peak_memory(),
+            "versions": self._versions,
+        }
+        self._answers.write(json.dumps(answer) + "\n")
+        self._answers.flush()
+
+
+def peak_memory() -> int | None:
+    """Return the most memory that this process has held, in bytes."""
+    try:  # not getrusage, which counts the parent's memory from before exec
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,94 @@
+"""How Sphinx builds these pages: `uv run --group docs sphinx-build -W -n docs docs/_build/html`. No network is needed."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import doors  # noqa: E402 - lies beside this file
+from numpydoc.xref import DEFAULT_LINKS  # noqa: E402
+
+project = "Axone"
+author = "The Axone authors"
+copyright = author
+exclude_patterns = ["_build", "story", "gallery/**/*.py", "gallery/**/*.ipynb"]
+templates_path = ["_templates"]
+extensions = [
+    "doors",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.coverage",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+]
+default_role = "code"  # single backticks name things; they are links only where a role says so
+nitpicky = True
+
+# The API reference: autosummary writes a page for each name in the `__all__` of each door.
+autosummary_context = {"rooms": {door: doors.rooms(door) for door in doors.DOORS}}
+autosummary_filename_map = doors.file_names()
+autosummary_ignore_module_all = False
+autosummary_imported_members = True
+autodoc_member_order = "groupwise"
+autodoc_typehints = "none"  # types and shapes stand in the sections on parameters, as in NumPy's own reference
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 88
+suppress_warnings = ["ref.citation"]  # sources are listed under References whether or not the text points to them
+coverage_modules = doors.DOORS
+coverage_ignore_modules = [rf"(?!({'|'.join(doors.DOORS)})$)"]  # what is public in the rooms has a door
+coverage_show_missing_items = True
+numpydoc_xref_param_type = True
+numpydoc_xref_ignore = "all"  # but these: a shape is no name, and everyone knows what an int is
+numpydoc_xref_aliases = (
+    {name: name for name in DEFAULT_LINKS}
+    | {"array_like": ":class:`array_like <numpy.typing.ArrayLike>`", "dtype": ":class:`dtype <numpy.dtype>`"}
+    | {"ndarray": "numpy.ndarray", "numpy.random.Generator": ":class:`numpy.random.Generator`"}
+    | {"Path": "pathlib.Path", "path-like": ":class:`path-like <os.PathLike>`"}
+    | doors.classes()
+)
+numpydoc_show_class_members = False  # the class template shows them, on one page
+numpydoc_validation_checks = {"GL08", "PR02", "PR10"}
+
+# Links to NumPy and Python without a network: lists, kept by hand, of the names that the signatures use.
+intersphinx_mapping = {
+    name: (url, str(HERE / f"_inventory/{name}.txt"))
+    for name, url in {"numpy": "https://numpy.org/doc/stable/", "python": "https://docs.python.org/3/"}.items()
+}
+
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+sphinx_gallery_conf = {
+    "examples_dirs": "story",
+    "gallery_dirs": "gallery",
+    "filename_pattern": "/",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "backreferences_dir": "gallery/backreferences",
+    "doc_module": ("axone",),
+    "download_all_examples": False,
+    "write_computation_times": False,
+    "show_signature": False,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "Axone"
+html_static_path = ["_static"]
+html_css_files = ["axone.css"]
+html_favicon = "_static/axone.svg"
+html_show_sourcelink = False
+html_theme_options = {
+    "logo": {"text": "Axone", "image_light": "_static/axone.svg", "image_dark": "_static/axone.svg"},
+    "header_links_before_dropdown": 6,
+    "shorten_urls": False,
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+html_sidebars = {"index": []}

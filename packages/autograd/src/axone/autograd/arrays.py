@@ -1,0 +1,94 @@
+"""The arrays under a Tensor: their types, and summing a gradient back over broadcast axes.
+
+The floor of the package: it knows NumPy and nothing of Axone.
+"""
+
+import math
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array: TypeAlias = NDArray[np.floating[Any]]
+"""An array of floating-point numbers of any width, as `Tensor.data` and every gradient are."""
+
+Shape: TypeAlias = tuple[int, ...]
+Axis: TypeAlias = int | tuple[int, ...] | None
+
+DEFAULT_DTYPE = np.dtype(np.float32)
+
+
+def to_array(data: ArrayLike, dtype: np.typing.DTypeLike | None = None) -> NDArray[Any]:
+    """Return `data` as an array: arrays keep their dtype, Python numbers and lists become float32.
+
+    Parameters
+    ----------
+    data : array_like
+        What to convert. An array is returned as it is, without a copy, if its dtype already fits.
+    dtype : dtype, optional
+        The dtype to convert to, instead of the one above.
+
+    Returns
+    -------
+    ndarray
+    """
+    if dtype is None and not isinstance(data, (np.ndarray, np.generic)):
+        dtype = DEFAULT_DTYPE
+    return np.asarray(data, dtype=dtype)
+
+
+def unbroadcast(gradient: Array, shape: Shape) -> Array:
+    """Sum a gradient over the axes that broadcasting added or stretched, back to the input's shape.
+
+    Parameters
+    ----------
+    gradient : ndarray
+        Of the broadcast shape.
+    shape : tuple of int
+        The shape that the input had before.
+
+    Returns
+    -------
+    ndarray, shape `shape`
+        The gradient itself if there is nothing to sum, otherwise a new array.
+
+    Raises
+    ------
+    ValueError
+        If an array of that shape does not broadcast to the gradient's.
+    """
+    if gradient.shape == shape:
+        return gradient
+    added = gradient.ndim - len(shape)
+    if added > 0 and gradient.shape[added:] == shape:  # a bias
+        return np.asarray(np.add.reduce(gradient, 0 if added == 1 else tuple(range(added))))
+    axes = tuple(range(added)) + tuple(
+        i + added for i, size in enumerate(shape) if size == 1 and added >= 0 and gradient.shape[i + added] != 1
+    )
+    reduced = np.asarray(np.add.reduce(gradient, axes[0] if len(axes) == 1 else axes))
+    if added < 0 or reduced.size != math.prod(shape):
+        raise ValueError(f"a gradient of shape {gradient.shape} for an input of shape {shape}")
+    return reduced.reshape(shape)
+
+
+_SMALL = 4096  # elements: up to here a copy takes less time than NumPy's broadcast view
+
+
+def stretch(array: Array, shape: Shape) -> Array:
+    """Return an array broadcast to a shape: the reverse of a sum. Not to be written to.
+
+    Parameters
+    ----------
+    array : ndarray
+        Of a shape that broadcasts to `shape`.
+    shape : tuple of int
+
+    Returns
+    -------
+    ndarray, shape `shape`
+    """
+    if math.prod(shape) > _SMALL:
+        return np.broadcast_to(array, shape)
+    out = np.empty(shape, array.dtype)
+    out[...] = array
+    return out

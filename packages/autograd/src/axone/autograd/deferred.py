@@ -1,0 +1,171 @@
+"""Gradients that are not computed yet: a `vjp` may return a recipe for an array instead of the array.
+
+The engine owns no array that a `vjp` returns, for it may be shared; so it has to copy the gradient of a weight, or to
+add it to what is already there, and a large matrix is written twice. A recipe is told where its result belongs: the
+product of activations and gradients then goes straight into the weight's own gradient, which may be a part of one
+flat buffer. And a recipe for few elements of a large array adds just these.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axone.autograd.arrays import Array
+
+
+class Deferred:
+    """A gradient that knows how to write itself. It has the shape of the input it belongs to, not a broadcast one.
+
+    A class derives from it and defines `write`. (It is no `abc.ABC`, whose `isinstance` costs more than a small
+    gradient does.)
+
+    Carried out once, in the order of the walk, before the next `vjp` runs: it may hold the arrays that the `vjp` was
+    given or allocated.
+    """
+
+    __slots__ = ()
+
+    def write(self, out: Array) -> None:
+        """Overwrite `out`, whatever it holds, with the gradient."""
+        raise NotImplementedError(f"{type(self).__name__} must define write(out)")
+
+    def add(self, out: Array) -> None:
+        """Add the gradient to `out`."""
+        part = np.empty_like(out)
+        self.write(part)
+        out += part
+
+
+class Product(Deferred):
+    """The matrix product of two arrays.
+
+    Parameters
+    ----------
+    left : ndarray, shape (..., n, k)
+    right : ndarray, shape (..., k, m)
+
+    Examples
+    --------
+    The gradient of a weight in ``x @ w``:
+
+    >>> import numpy as np
+    >>> from axone.autograd import Tensor
+    >>> from axone.autograd.extend import Product, record
+    >>> def project(x, w):
+    ...     return record("project", x.data @ w.data, (x, w), lambda g: (g @ w.data.T, Product(x.data.T, g)))
+    >>> w = Tensor(np.ones((2, 3)), requires_grad=True)
+    >>> project(Tensor(np.ones((4, 2))), w).sum().backward()
+    >>> w.grad
+    array([[4., 4., 4.],
+           [4., 4., 4.]])
+    """
+
+    __slots__ = ("left", "right")
+
+    def __init__(self, left: Array, right: Array) -> None:
+        self.left = left
+        self.right = right
+
+    def write(self, out: Array) -> None:
+        """Compute the product into `out`."""
+        np.matmul(self.left, self.right, out=out)
+
+
+class Part(Deferred):
+    """A gradient that is zero outside of a part which a basic index picks, each element at most once.
+
+    Parameters
+    ----------
+    index : int, slice, None, Ellipsis, or a tuple of these
+        Where the part is. A boolean array will do as well.
+    values : ndarray
+        The gradient there, of the shape that the index picks.
+    """
+
+    __slots__ = ("index", "values")
+
+    def __init__(self, index: Any, values: Array) -> None:
+        self.index = index
+        self.values = values
+
+    def write(self, out: Array) -> None:
+        """Set `out` to zero, and the part to its values."""
+        out.fill(0)
+        out[self.index] = self.values
+
+    def add(self, out: Array) -> None:
+        """Add to the part alone."""
+        out[self.index] += self.values
+
+
+_ONE_HOT_ROWS = 512  # up to here the one-hot product is quicker than the sort
+
+
+class Rows(Deferred):
+    """A gradient for rows that were looked up, each any number of times: the rows of one number are added up.
+
+    ``numpy.add.at`` would do that one element at a time. For a short table the product with the one-hot matrix is far
+    faster, for a long one sorting the numbers and summing runs.
+
+    Parameters
+    ----------
+    ids : ndarray of int, shape (N,)
+        Which row of the input each gradient is for, from 0.
+    values : ndarray, shape (N, ...)
+        The gradients.
+    """
+
+    __slots__ = ("ids", "values")
+
+    def __init__(self, ids: NDArray[np.integer[Any]], values: Array) -> None:
+        self.ids = ids
+        self.values = values
+
+    def write(self, out: Array) -> None:
+        """Set every row to its sum, zero where it was not looked up."""
+        if out.ndim == 2 and len(out) <= _ONE_HOT_ROWS and len(self.ids) >= len(out):
+            one_hot = np.zeros((len(self.ids), len(out)), self.values.dtype)  # (N, rows)
+            one_hot[np.arange(len(self.ids)), self.ids] = 1
+            np.matmul(one_hot.T, self.values, out=out)
+        else:
+            out.fill(0)
+            self._add_runs(out)
+
+    def add(self, out: Array) -> None:
+        """Add to the rows that were looked up, and to no other."""
+        if len(out) <= _ONE_HOT_ROWS:
+            super().add(out)
+        else:
+            self._add_runs(out)
+
+    def _add_runs(self, out: Array) -> None:
+        if not self.values.size:
+            return
+        order = np.argsort(self.ids, kind="stable")
+        ordered = self.ids[order]
+        starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+        out[ordered[starts]] += np.add.reduceat(self.values[order], starts, axis=0)
+
+
+class Scattered(Deferred):
+    """A gradient for single elements that were picked anywhere, each any number of times.
+
+    Parameters
+    ----------
+    positions : ndarray of int
+        Where each was picked, counted through the flattened input.
+    values : ndarray, shape of `positions`
+        The gradients.
+    """
+
+    __slots__ = ("positions", "values")
+
+    def __init__(self, positions: NDArray[np.integer[Any]], values: Array) -> None:
+        self.positions = positions
+        self.values = values
+
+    def write(self, out: Array) -> None:
+        """Set every element to its sum, zero where it was not picked."""
+        totals = np.bincount(self.positions.reshape(-1), self.values.reshape(-1), minlength=out.size)
+        out[...] = totals.reshape(out.shape)

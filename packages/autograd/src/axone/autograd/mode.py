@@ -1,0 +1,140 @@
+"""What a thread does with the operations it meets: record them or not, and who watches.
+
+The state belongs to one thread, so that a worker which evaluates does not switch off the gradients of one that
+trains. A new thread starts out recording and unwatched.
+"""
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Generator, Sequence
+from types import TracebackType
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
+
+from axone.autograd.arrays import Array
+from axone.autograd.tape import Node
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Watcher(Protocol):
+    """Sees every operation as it is computed: what anomaly detection and profiling are made of."""
+
+    def entered(self) -> None:
+        """Called in a thread from which on it is watched."""
+
+    def left(self) -> None:
+        """Called in a thread that is not watched any longer."""
+
+    def computed(self, name: str, data: Array, inputs: Sequence[object], node: Node | None) -> None:
+        """Called after the forward of an operation; `node` is None if it was not recorded."""
+
+
+class Mode(threading.local):
+    """The switches of one thread."""
+
+    recording: bool = True
+    watcher: Watcher | None = None
+
+
+mode = Mode()
+
+
+class watching:  # noqa: N801 - lower case as a context manager, as in PyTorch
+    """Have this thread watched, in place of whoever watched it before."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._before: Watcher | None = None
+
+    def __enter__(self) -> None:
+        self._before, mode.watcher = mode.watcher, self._watcher
+        self._watcher.entered()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watcher.left()
+        mode.watcher = self._before
+
+
+def watched_alike(function: Callable[[], R]) -> Callable[[], R]:
+    """Return a function as another thread shall call it for this one: watched by whoever watches this thread."""
+    watcher = mode.watcher
+    if watcher is None:
+        return function
+
+    def watched() -> R:
+        with watching(watcher):
+            return function()
+
+    return watched
+
+
+class no_grad:  # noqa: N801 - lower case as a context manager, as in PyTorch
+    """Compute without recording, as a context manager or a decorator; local to the thread.
+
+    Decorating a generator function turns recording off while the generator runs and back on while its caller does.
+
+    Examples
+    --------
+    >>> from axone.autograd import Tensor, no_grad
+    >>> w = Tensor(3.0, requires_grad=True)
+    >>> with no_grad():
+    ...     y = w * 2.0
+    >>> y.requires_grad
+    False
+    """
+
+    def __init__(self) -> None:
+        self._before: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._before.append(mode.recording)
+        mode.recording = False
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        mode.recording = self._before.pop()
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Return `function` with recording off inside it."""
+        if inspect.isgeneratorfunction(function):
+            return cast("Callable[P, R]", _no_grad_generator(function))
+
+        @functools.wraps(function)
+        def without_recording(*args: P.args, **kwargs: P.kwargs) -> R:
+            with no_grad():
+                return function(*args, **kwargs)
+
+        return without_recording
+
+
+def _no_grad_generator(function: Callable[P, Generator[Any, Any, Any]]) -> Callable[P, Generator[Any, Any, Any]]:
+    """Wrap a generator function so that each step, and only the step, runs without recording."""
+
+    @functools.wraps(function)
+    def steps(*args: P.args, **kwargs: P.kwargs) -> Generator[Any, Any, Any]:
+        generator = function(*args, **kwargs)
+        resume: Callable[[], Any] = functools.partial(next, generator)
+        try:
+            while True:
+                try:
+                    with no_grad():
+                        item = resume()
+                except StopIteration as stop:
+                    return stop.value
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - whatever the caller throws goes to the generator
+                    resume = functools.partial(generator.throw, error)
+                else:
+                    resume = functools.partial(generator.send, sent)
+        finally:
+            generator.close()
+
+    return steps

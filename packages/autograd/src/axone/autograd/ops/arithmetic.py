@@ -1,0 +1,171 @@
+"""Arithmetic on each pair of elements, with broadcasting: sums, products, quotients, powers."""
+
+import numpy as np
+
+from axone.autograd.arrays import Array
+from axone.autograd.ops.operands import misfit, operands, values
+from axone.autograd.tensor import Operand, Tensor, needs_grad, record
+
+
+def add(a: Operand, b: Operand) -> Tensor:
+    """Return ``a + b``.
+
+    Parameters
+    ----------
+    a, b : Tensor or array_like
+        Of shapes that broadcast.
+
+    Returns
+    -------
+    Tensor, broadcast shape
+    """
+    x, y = operands("add", a, b)
+    try:
+        data = x + y
+    except ValueError:
+        raise misfit("add", x, y) from None
+    return record("add", data, (a, b), _twice)
+
+
+def _twice(g: Array) -> tuple[Array, Array]:
+    return g, g
+
+
+def subtract(a: Operand, b: Operand) -> Tensor:
+    """Return ``a - b``.
+
+    Parameters
+    ----------
+    a, b : Tensor or array_like
+        Of shapes that broadcast.
+
+    Returns
+    -------
+    Tensor, broadcast shape
+    """
+    x, y = operands("subtract", a, b)
+    needs_b = needs_grad(b)
+    try:
+        data = x - y
+    except ValueError:
+        raise misfit("subtract", x, y) from None
+    return record("subtract", data, (a, b), lambda g: (g, -g if needs_b else None))
+
+
+def multiply(a: Operand, b: Operand) -> Tensor:
+    """Return ``a * b``, element by element.
+
+    Parameters
+    ----------
+    a, b : Tensor or array_like
+        Of shapes that broadcast.
+
+    Returns
+    -------
+    Tensor, broadcast shape
+    """
+    x, y = operands("multiply", a, b)
+    needs_a, needs_b = needs_grad(a), needs_grad(b)
+
+    def vjp(g: Array) -> tuple[Array | None, Array | None]:
+        return g * y if needs_a else None, g * x if needs_b else None
+
+    try:
+        data = x * y
+    except ValueError:
+        raise misfit("multiply", x, y) from None
+    return record("multiply", data, (a, b), vjp)
+
+
+def divide(a: Operand, b: Operand) -> Tensor:
+    """Return ``a / b``.
+
+    Parameters
+    ----------
+    a, b : Tensor or array_like
+        Of shapes that broadcast.
+
+    Returns
+    -------
+    Tensor, broadcast shape
+    """
+    x, y = operands("divide", a, b)
+    needs_a, needs_b = needs_grad(a), needs_grad(b)
+    try:
+        quotient = x / y
+    except ValueError:
+        raise misfit("divide", x, y) from None
+
+    def vjp(g: Array) -> tuple[Array | None, Array | None]:
+        part = g / y
+        return part if needs_a else None, -part * quotient if needs_b else None
+
+    return record("divide", quotient, (a, b), vjp)
+
+
+def power(a: Operand, b: Operand) -> Tensor:
+    """Return ``a ** b``.
+
+    Parameters
+    ----------
+    a, b : Tensor or array_like
+        Of shapes that broadcast. A plain number as the exponent is much faster than an array.
+
+    Returns
+    -------
+    Tensor, broadcast shape
+
+    Notes
+    -----
+    The slope with respect to the exponent is ``a ** b * log(a)``: zero at ``a = 0``, NaN where `a` is negative.
+    """
+    if isinstance(b, (int, float)):
+        return _power_of_number(a, float(b) if isinstance(b, float) else int(b))  # a NumPy float would widen
+    x, y = operands("power", a, b)
+    needs_a, needs_b = needs_grad(a), needs_grad(b)
+    try:
+        result = x**y
+    except ValueError as error:
+        if "broadcast" not in str(error):  # a negative power of integers
+            raise
+        raise misfit("power", x, y) from None
+
+    def vjp(g: Array) -> tuple[Array | None, Array | None]:
+        base = exponent = None
+        if needs_a:  # where the exponent is 0 the slope is 0, also at 0, where x ** -1 is not finite
+            base = g * y * np.power(x, np.where(y == 0, 1, y - 1))
+        if needs_b:
+            with np.errstate(invalid="ignore"):
+                exponent = g * result * np.log(np.where(x == 0, 1, x))
+        return base, exponent
+
+    return record("power", result, (a, b), vjp)
+
+
+def _power_of_number(a: Operand, n: float) -> Tensor:
+    """Return ``a ** n`` by NumPy's operator, which knows short cuts for squares, roots and reciprocals."""
+    x = values(a)
+
+    def vjp(g: Array) -> tuple[Array]:
+        if n == 0:  # also at 0, where x ** -1 is not finite
+            return (np.zeros_like(g),)
+        slope = x ** (n - 1)
+        slope *= n
+        slope *= g
+        return (slope,)
+
+    return record("power", x**n, (a,), vjp)
+
+
+def negative(x: Operand) -> Tensor:
+    """Return ``-x``.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+
+    Returns
+    -------
+    Tensor, shape of `x`
+    """
+    return record("negative", np.negative(values(x)), (x,), lambda g: (-g,))

@@ -1,0 +1,33 @@
+"""Axes of a reduction: which they are, how many elements they hold, what shape they leave."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from axone.autograd.arrays import Array, Axis, Shape
+
+# What `numpy.sum` and its kin call, without their overhead. Typed Any, for NumPy's stubs want to know `keepdims`.
+add_reduce: Any = np.add.reduce
+maximum_reduce: Any = np.maximum.reduce
+minimum_reduce: Any = np.minimum.reduce
+
+
+def count_of(shape: Shape, axis: Axis) -> int:
+    """Return how many elements are reduced to one."""
+    if axis is None:
+        return math.prod(shape)
+    return math.prod(shape[i] for i in np.lib.array_utils.normalize_axis_tuple(axis, len(shape)))
+
+
+def kept_shape(shape: Shape, axis: Axis) -> Shape:
+    """Return the shape with every reduced axis kept at length one."""
+    if axis is None:
+        return (1,) * len(shape)
+    axes = np.lib.array_utils.normalize_axis_tuple(axis, len(shape))
+    return tuple(1 if i in axes else size for i, size in enumerate(shape))
+
+
+def dropped(kept: Array, axis: Axis) -> Array:
+    """Return an array without the axes that were kept at length one."""
+    return kept.reshape(()) if axis is None else kept.squeeze(axis)

@@ -1,0 +1,127 @@
+"""Operations that choose between elements: the larger, the smaller, the one within bounds, the one where a mask is set.
+
+Where two elements are equal, `maximum` and `minimum` share the gradient equally between them.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from axone.autograd.arrays import Array
+from axone.autograd.ops.operands import adopt, misfit, operands, values
+from axone.autograd.tensor import Operand, Tensor, needs_grad, raw, record
+
+
+def maximum(a: Operand, b: Operand) -> Tensor:
+    """Return the larger of each two elements.
+
+    Parameters
+    ----------
+    a, b : Tensor or array_like
+        Of shapes that broadcast.
+
+    Returns
+    -------
+    Tensor, broadcast shape
+    """
+    x, y = operands("maximum", a, b)
+    needs_a, needs_b = needs_grad(a), needs_grad(b)
+
+    def vjp(g: Array) -> tuple[Array | None, Array | None]:
+        return _share(g, x, y) if needs_a else None, _share(g, y, x) if needs_b else None
+
+    try:
+        data = np.maximum(x, y)
+    except ValueError:
+        raise misfit("maximum", x, y) from None
+    return record("maximum", data, (a, b), vjp)
+
+
+def minimum(a: Operand, b: Operand) -> Tensor:
+    """Return the smaller of each two elements.
+
+    Parameters
+    ----------
+    a, b : Tensor or array_like
+        Of shapes that broadcast.
+
+    Returns
+    -------
+    Tensor, broadcast shape
+    """
+    x, y = operands("minimum", a, b)
+    needs_a, needs_b = needs_grad(a), needs_grad(b)
+
+    def vjp(g: Array) -> tuple[Array | None, Array | None]:
+        return _share(g, y, x) if needs_a else None, _share(g, x, y) if needs_b else None
+
+    try:
+        data = np.minimum(x, y)
+    except ValueError:
+        raise misfit("minimum", x, y) from None
+    return record("minimum", data, (a, b), vjp)
+
+
+def _share(g: Array, larger: Array, smaller: Array) -> Array:
+    """Return g where the first is larger than the second, and half of it where they are equal."""
+    share = np.add(larger > smaller, larger >= smaller, dtype=g.dtype)  # 2, 1 or 0
+    share *= 0.5
+    share *= g
+    return share
+
+
+def clip(x: Operand, a_min: ArrayLike | None = None, a_max: ArrayLike | None = None) -> Tensor:
+    """Return each element, moved to the nearest bound where it is outside of the bounds.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    a_min, a_max : array_like, optional
+        The bounds. They are constants: for bounds that require gradients take `maximum` and `minimum`.
+
+    Returns
+    -------
+    Tensor, shape of `x`
+
+    Raises
+    ------
+    TypeError
+        If a bound requires gradients.
+    """
+    if needs_grad(a_min) or needs_grad(a_max):
+        raise TypeError("the bounds of clip are constants, and one requires gradients: use maximum and minimum")
+    data = values(x)
+    low, high = (None if bound is None else adopt("clip", raw(bound), data) for bound in (a_min, a_max))
+    result = np.clip(data, low, high)
+    return record("clip", result, (x,), lambda g: (g * (result == data),))
+
+
+def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
+    """Return the elements of `a` where a condition holds, and else those of `b`.
+
+    Parameters
+    ----------
+    condition : array_like of bool
+    a, b : Tensor or array_like
+        All three of shapes that broadcast.
+
+    Returns
+    -------
+    Tensor, broadcast shape
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not broadcast.
+    """
+    x, y = operands("where", a, b)
+    mask = np.asarray(raw(condition), dtype=bool)
+    needs_a, needs_b = needs_grad(a), needs_grad(b)
+
+    def vjp(g: Array) -> tuple[Array | None, Array | None]:
+        return g * mask if needs_a else None, g * ~mask if needs_b else None
+
+    try:
+        data = np.where(mask, x, y)
+    except ValueError:
+        raise misfit("where", mask, x, y) from None
+    return record("where", data, (a, b), vjp)

@@ -1,0 +1,206 @@
+"""Functions of each element: exponentials, logarithms, roots, curves, rectifiers.
+
+The products below work in place on arrays that they made themselves, and with operators rather than ``out=``, so that
+the same lines do for the numbers that NumPy returns in place of 0-d arrays.
+"""
+
+import numpy as np
+
+from axone.autograd.arrays import Array
+from axone.autograd.ops.operands import values
+from axone.autograd.tensor import Operand, Tensor, record
+
+
+def exp(x: Operand) -> Tensor:
+    """Return e to the power of each element.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+
+    Returns
+    -------
+    Tensor, shape of `x`
+    """
+    result = np.exp(values(x))
+    return record("exp", result, (x,), lambda g: (g * result,))
+
+
+def log(x: Operand) -> Tensor:
+    """Return the natural logarithm of each element.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+        Positive numbers.
+
+    Returns
+    -------
+    Tensor, shape of `x`
+    """
+    data = values(x)
+    return record("log", np.log(data), (x,), lambda g: (g / data,))
+
+
+def log1p(x: Operand) -> Tensor:
+    """Return the natural logarithm of one plus each element, exact also where `x` is tiny.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+        Numbers above -1.
+
+    Returns
+    -------
+    Tensor, shape of `x`
+    """
+    data = values(x)
+    return record("log1p", np.log1p(data), (x,), lambda g: (g / (1 + data),))
+
+
+def sqrt(x: Operand) -> Tensor:
+    """Return the square root of each element.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+        Numbers that are not negative. At zero the slope is infinite.
+
+    Returns
+    -------
+    Tensor, shape of `x`
+    """
+    result = np.sqrt(values(x))
+
+    def vjp(g: Array) -> tuple[Array]:
+        dx = g / result
+        dx *= 0.5
+        return (dx,)
+
+    return record("sqrt", result, (x,), vjp)
+
+
+def abs(x: Operand) -> Tensor:
+    """Return the absolute value of each element; its slope at zero is taken as zero.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+
+    Returns
+    -------
+    Tensor, shape of `x`
+    """
+    data = values(x)
+    return record("abs", np.abs(data), (x,), lambda g: (g * np.sign(data),))
+
+
+def sin(x: Operand) -> Tensor:
+    """Return the sine of each element.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+        In radians.
+
+    Returns
+    -------
+    Tensor, shape of `x`
+    """
+    data = values(x)
+    return record("sin", np.sin(data), (x,), lambda g: (g * np.cos(data),))
+
+
+def cos(x: Operand) -> Tensor:
+    """Return the cosine of each element.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+        In radians.
+
+    Returns
+    -------
+    Tensor, shape of `x`
+    """
+    data = values(x)
+    return record("cos", np.cos(data), (x,), lambda g: (-g * np.sin(data),))
+
+
+def tanh(x: Operand) -> Tensor:
+    """Return the hyperbolic tangent of each element: an S-curve from -1 to 1.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+
+    Returns
+    -------
+    Tensor, shape of `x`
+    """
+    result = np.tanh(values(x))
+
+    def vjp(g: Array) -> tuple[Array]:
+        dx = -result  # g (1 - t^2)
+        dx *= result
+        dx += 1
+        dx *= g
+        return (dx,)
+
+    return record("tanh", result, (x,), vjp)
+
+
+def sigmoid(x: Operand) -> Tensor:
+    """Return ``1 / (1 + exp(-x))`` of each element: an S-curve from 0 to 1, exact at both of its ends.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+
+    Returns
+    -------
+    Tensor, shape of `x`
+    """
+    data = values(x)
+    e = np.exp(-np.abs(data))  # at most 1: it cannot overflow
+    near = 1 / (1 + e)
+    far = e * near  # near + far = 1, and both keep all their digits
+
+    def vjp(g: Array) -> tuple[Array]:
+        dx = near * far
+        dx *= g
+        return (dx,)
+
+    return record("sigmoid", np.where(data >= 0, near, far), (x,), vjp)
+
+
+def relu(x: Operand) -> Tensor:
+    """Return each element where it is positive, and else zero.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+
+    Returns
+    -------
+    Tensor, shape of `x`
+    """
+    result = np.maximum(values(x), 0)
+    return record("relu", result, (x,), lambda g: (g * (result > 0),))
+
+
+def leaky_relu(x: Operand, negative_slope: float = 0.01) -> Tensor:
+    """Return each element where it is positive, and else `negative_slope` times it.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    negative_slope : float, default 0.01
+
+    Returns
+    -------
+    Tensor, shape of `x`
+    """
+    data = values(x)
+    slope = np.where(data > 0, data.dtype.type(1), data.dtype.type(negative_slope))
+    return record("leaky_relu", data * slope, (x,), lambda g: (g * slope,))

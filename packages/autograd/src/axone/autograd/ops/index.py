@@ -1,0 +1,121 @@
+"""Operations that pick elements: indexing, looking up, triangles of a matrix."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from axone.autograd.arrays import Array
+from axone.autograd.deferred import Deferred, Part, Rows, Scattered
+from axone.autograd.ops.operands import values
+from axone.autograd.tensor import Operand, Tensor, raw, record
+
+
+def getitem(x: Tensor, index: Any) -> Tensor:
+    """Return ``x[index]``.
+
+    Parameters
+    ----------
+    x : Tensor
+    index : int, slice, None, Ellipsis, array of int or bool, or a tuple of these
+        As in NumPy. An element that is picked several times gets the sum of the gradients.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    IndexError
+        If the index is out of bounds.
+    """
+    index = tuple(_part(part) for part in index) if isinstance(index, tuple) else _part(index)
+    data = x.data
+    shape = data.shape
+
+    def vjp(g: Array) -> tuple[Deferred]:
+        parts = index if isinstance(index, tuple) else (index,)
+        arrays = [part for part in parts if isinstance(part, np.ndarray)]
+        if not arrays or (len(parts) == 1 and arrays[0].dtype == bool):  # no element is picked twice
+            return (Part(index, g),)
+        if len(parts) == 1:
+            ids = arrays[0].reshape(-1) % max(shape[0], 1)
+            return (Rows(ids, g.reshape(ids.size, *shape[1:])),)
+        positions = np.arange(data.size).reshape(shape)[index]
+        return (Scattered(positions, g),)
+
+    return record("getitem", data[index], (x,), vjp)
+
+
+def _part(part: Any) -> Any:
+    """Return one part of an index, with Tensors and lists as arrays."""
+    return np.asarray(part) if isinstance(part, list) and part else raw(part)
+
+
+def take(x: Operand, indices: ArrayLike, axis: int | None = None) -> Tensor:
+    """Return elements or slices by their number along an axis.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    indices : array_like of int
+        Negative numbers count from the end.
+    axis : int, optional
+        By default over all elements, flattened.
+
+    Returns
+    -------
+    Tensor
+        `axis` is replaced by the axes of `indices`.
+
+    Raises
+    ------
+    IndexError
+        If an index is out of bounds.
+    """
+    data = values(x)
+    numbers = np.asarray(raw(indices), dtype=np.intp)
+    picked = np.take(data, numbers, axis)
+
+    def vjp(g: Array) -> tuple[Deferred]:
+        if axis is None:
+            return (Scattered(numbers % max(data.size, 1), g),)
+        along = axis % data.ndim
+        if along == 0:
+            return (Rows(numbers.reshape(-1) % max(len(data), 1), g.reshape(numbers.size, *data.shape[1:])),)
+        positions = np.take(np.arange(data.size).reshape(data.shape), numbers, axis)
+        return (Scattered(positions, g),)
+
+    return record("take", picked, (x,), vjp)
+
+
+def tril(x: Operand, k: int = 0) -> Tensor:
+    """Return the lower triangle of each matrix, zero above.
+
+    Parameters
+    ----------
+    x : Tensor or array_like, shape (..., n, m)
+    k : int, default 0
+        The last diagonal that stays; positive ones lie above the main one.
+
+    Returns
+    -------
+    Tensor, shape of `x`
+    """
+    return record("tril", np.tril(values(x), k), (x,), lambda g: (np.tril(g, k),))
+
+
+def triu(x: Operand, k: int = 0) -> Tensor:
+    """Return the upper triangle of each matrix, zero below.
+
+    Parameters
+    ----------
+    x : Tensor or array_like, shape (..., n, m)
+    k : int, default 0
+        The first diagonal that stays; positive ones lie above the main one.
+
+    Returns
+    -------
+    Tensor, shape of `x`
+    """
+    return record("triu", np.triu(values(x), k), (x,), lambda g: (np.triu(g, k),))

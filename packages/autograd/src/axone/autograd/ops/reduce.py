@@ -1,0 +1,197 @@
+"""Operations that reduce axes: sums, means, variances, extremes; and running sums."""
+
+from typing import Any
+
+import numpy as np
+
+from axone.autograd.arrays import Array, Axis, stretch
+from axone.autograd.ops.axes import add_reduce, count_of, dropped, kept_shape, maximum_reduce, minimum_reduce
+from axone.autograd.ops.operands import values
+from axone.autograd.tensor import Operand, Tensor, record
+
+
+def sum(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+    """Return the sum over some axes.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int or tuple of int, optional
+        The axes to sum over; all by default.
+    keepdims : bool, default False
+        Whether the summed axes stay, with length one.
+
+    Returns
+    -------
+    Tensor
+    """
+    data = values(x)
+    shape = data.shape
+
+    def vjp(g: Array) -> tuple[Array]:
+        return (stretch(g if axis is None else g.reshape(kept_shape(shape, axis)), shape),)
+
+    return record("sum", add_reduce(data, axis, None, None, keepdims), (x,), vjp)
+
+
+def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+    """Return the mean over some axes.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int or tuple of int, optional
+        The axes to average over; all by default.
+    keepdims : bool, default False
+        Whether these axes stay, with length one.
+
+    Returns
+    -------
+    Tensor
+    """
+    data = values(x)
+    shape, count = data.shape, count_of(data.shape, axis)
+
+    def vjp(g: Array) -> tuple[Array]:
+        g = np.asarray(g / count)
+        return (stretch(g if axis is None else g.reshape(kept_shape(shape, axis)), shape),)
+
+    return record("mean", add_reduce(data, axis, None, None, keepdims) / count, (x,), vjp)
+
+
+def var(x: Operand, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False) -> Tensor:
+    """Return the variance over some axes: the mean squared distance from the mean.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int or tuple of int, optional
+        All axes by default.
+    ddof : int, default 0
+        The sum of squares is divided by the number of elements less this.
+    keepdims : bool, default False
+        Whether these axes stay, with length one.
+
+    Returns
+    -------
+    Tensor
+    """
+    centred, count, variance = _variance(values(x), axis, ddof)
+    kept = variance.shape
+
+    def vjp(g: Array) -> tuple[Array]:
+        return (centred * (g.reshape(kept) * 2 / count),)
+
+    return record("var", variance if keepdims else dropped(variance, axis), (x,), vjp)
+
+
+def std(x: Operand, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False) -> Tensor:
+    """Return the standard deviation over some axes: the root of the variance.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int or tuple of int, optional
+        All axes by default.
+    ddof : int, default 0
+        The sum of squares is divided by the number of elements less this.
+    keepdims : bool, default False
+        Whether these axes stay, with length one.
+
+    Returns
+    -------
+    Tensor
+
+    Notes
+    -----
+    Where all elements are equal, the gradient is taken as zero.
+    """
+    centred, count, variance = _variance(values(x), axis, ddof)
+    deviation = np.sqrt(variance)
+
+    def vjp(g: Array) -> tuple[Array]:
+        spread = np.where(deviation == 0, 1, deviation)
+        return (centred * (g.reshape(deviation.shape) / spread / count),)
+
+    return record("std", deviation if keepdims else dropped(deviation, axis), (x,), vjp)
+
+
+def _variance(data: Array, axis: Axis, ddof: int) -> tuple[Array, int, Array]:
+    """Return the distances from the mean, the divisor and the variance, its axes kept."""
+    count = count_of(data.shape, axis)
+    centred: Array = data - add_reduce(data, axis, keepdims=True) / count
+    divisor = count - ddof if count > ddof else 0
+    return centred, divisor, np.asarray(add_reduce(centred * centred, axis, keepdims=True) / divisor)
+
+
+def max(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+    """Return the largest element over some axes; several of them share the gradient equally.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int or tuple of int, optional
+        All axes by default.
+    keepdims : bool, default False
+        Whether these axes stay, with length one.
+
+    Returns
+    -------
+    Tensor
+    """
+    return _extreme("max", maximum_reduce, x, axis, keepdims)
+
+
+def min(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+    """Return the smallest element over some axes; several of them share the gradient equally.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int or tuple of int, optional
+        All axes by default.
+    keepdims : bool, default False
+        Whether these axes stay, with length one.
+
+    Returns
+    -------
+    Tensor
+    """
+    return _extreme("min", minimum_reduce, x, axis, keepdims)
+
+
+def _extreme(name: str, reduce: Any, x: Operand, axis: Axis, keepdims: bool) -> Tensor:
+    data = values(x)
+    if count_of(data.shape, axis) == 0:
+        raise ValueError(f"{name} needs at least one element, and there is none in shape {data.shape} over axis {axis}")
+    extreme: Array = reduce(data, axis, keepdims=True)
+
+    def vjp(g: Array) -> tuple[Array]:
+        share = (data == extreme).astype(g.dtype)
+        share *= g.reshape(extreme.shape) / add_reduce(share, axis, keepdims=True)
+        return (share,)
+
+    return record(name, extreme if keepdims else dropped(extreme, axis), (x,), vjp)
+
+
+def cumsum(x: Operand, axis: int | None = None) -> Tensor:
+    """Return the running sum along an axis.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int, optional
+        By default over all elements, flattened.
+
+    Returns
+    -------
+    Tensor, shape of `x`, or (size,) without an axis
+    """
+    data = values(x)
+    shape, along = data.shape, 0 if axis is None else axis
+
+    def vjp(g: Array) -> tuple[Array]:
+        later = np.flip(np.cumsum(np.flip(g, along), along), along)  # what each element went into
+        return (later.reshape(shape),)
+
+    return record("cumsum", np.cumsum(data, axis), (x,), vjp)

@@ -1,0 +1,131 @@
+"""Softmax and its logarithm: scores turned into probabilities, without overflow.
+
+Subtracting the largest score from all of them changes no probability, and keeps every exponential at most 1. A row of
+nothing but minus infinity, as a mask may leave it, has no largest score: its probabilities are zero.
+"""
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from axone.autograd.arrays import Array, Axis
+from axone.autograd.ops.axes import add_reduce, dropped, maximum_reduce
+from axone.autograd.ops.operands import values
+from axone.autograd.tensor import Operand, Tensor, record
+
+
+@functools.lru_cache
+def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Return the lowest number of a dtype, and a positive one that is nothing beside 1."""
+    limits = np.finfo(dtype)
+    return limits.min, limits.tiny
+
+
+def _exponentials(data: Array, axis: Axis, keepdims: bool) -> tuple[Array, Array]:
+    """Return exp(x - m) with the largest score m, and m itself."""
+    lowest, _ = _limits(data.dtype)  # m is at least this: minus infinity less itself would be NaN
+    top: Array = maximum_reduce(data, axis, None, None, keepdims, lowest)
+    e: Array = data - top
+    np.exp(e, e)
+    return e, top
+
+
+def _positive_sum(e: Array, axis: Axis, keepdims: bool) -> Array:
+    """Return the sum of the exponentials: at least 1, but for an empty row, where it is tiny and not zero."""
+    _, tiny = _limits(e.dtype)
+    total: Array = add_reduce(e, axis, None, None, keepdims, tiny)
+    return total
+
+
+def _row_sums(a: Array, b: Array, axis: Axis) -> Array:
+    """Return the sums of a b over some axes, so that they broadcast with a; along the last one by BLAS."""
+    if a.ndim == 1:
+        return np.asarray(a @ b)
+    if axis == -1:
+        return np.asarray(np.vecdot(a, b))[..., None]
+    return np.asarray(add_reduce(a * b, axis, keepdims=True))
+
+
+def logsumexp(x: Operand, axis: Axis = -1, *, keepdims: bool = False) -> Tensor:
+    """Return ``log(sum(exp(x)))`` over some axes, without overflow.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int, tuple of int or None, default -1
+        None takes all axes.
+    keepdims : bool, default False
+        Whether these axes stay, with length one.
+
+    Returns
+    -------
+    Tensor
+    """
+    e, top = _exponentials(_floating(x), axis, keepdims=True)
+    total = add_reduce(e, axis, keepdims=True)
+    with np.errstate(divide="ignore"):  # the logarithm of an empty row is minus infinity
+        result = np.log(total) + top
+
+    def vjp(g: Array) -> tuple[Array]:
+        return (e * (g.reshape(total.shape) / np.maximum(total, 1)),)
+
+    return record("logsumexp", result if keepdims else dropped(result, axis), (x,), vjp)
+
+
+def softmax(x: Operand, axis: Axis = -1) -> Tensor:
+    """Return the exponential of each element, divided by their sum over some axes.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int, tuple of int or None, default -1
+        None takes all axes.
+
+    Returns
+    -------
+    Tensor, shape of `x`
+        Sums to one over `axis`, unless all scores there are minus infinity: then all are zero.
+    """
+    data = _floating(x)
+    keepdims = data.ndim > 1  # a single row broadcasts as well with a number, and faster
+    p, _ = _exponentials(data, axis, keepdims)
+    p /= _positive_sum(p, axis, keepdims)
+
+    def vjp(g: Array) -> tuple[Array]:
+        dx = g - _row_sums(g, p, axis)
+        dx *= p
+        return (dx,)
+
+    return record("softmax", p, (x,), vjp)
+
+
+def log_softmax(x: Operand, axis: Axis = -1) -> Tensor:
+    """Return the logarithm of `softmax`, exact also for tiny probabilities.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+    axis : int, tuple of int or None, default -1
+        None takes all axes.
+
+    Returns
+    -------
+    Tensor, shape of `x`
+    """
+    data = _floating(x)
+    p, top = _exponentials(data, axis, keepdims=True)
+    total = _positive_sum(p, axis, keepdims=True)
+
+    def vjp(g: Array) -> tuple[Array]:
+        dx = p * (add_reduce(g, axis, keepdims=True) / -total)  # g - softmax sum(g)
+        dx += g
+        return (dx,)
+
+    return record("log_softmax", data - top - np.log(total), (x,), vjp)
+
+
+def _floating(x: Operand) -> Array:
+    """Return the scores as floating-point numbers."""
+    data = values(x)
+    return data if data.dtype.kind in "fc" else data.astype(np.float64)

@@ -1,0 +1,116 @@
+"""Adam and AdamW: a step in the direction of the mean gradient, divided by its recent size.
+
+With the moments m and v, the gradient g and the number of steps t::
+
+    m = b1 m + (1 - b1) g            v = b2 v + (1 - b2) g^2
+    p = (1 - lr decay) p - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
+
+Adam has no decay.
+
+References
+----------
+.. [1] D. P. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", https://arxiv.org/abs/1412.6980
+.. [2] I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", https://arxiv.org/abs/1711.05101
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from axone.autograd.arrays import Array
+from axone.autograd.optim.optimizer import Group, Kernel, Optimizer, Params, check_at_least_zero
+
+
+class AdamW(Optimizer):
+    """Adam with weight decay apart from the gradient.
+
+    Parameters
+    ----------
+    params : iterable of Tensor, of Value, or of dict
+        The parameters, or groups of them with options of their own.
+    lr : float, default 1e-3
+        The learning rate.
+    betas : tuple of float, default (0.9, 0.999)
+        The decay rates of the two moments, each in [0, 1).
+    eps : float, default 1e-8
+        Added to the denominator.
+    weight_decay : float, default 0.01
+        The share of `lr` by which a weight shrinks at each step.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of its range.
+    """
+
+    remembered = ("first_moment", "second_moment")
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    def _check(self, group: Group) -> None:
+        check_at_least_zero(group, "lr", "eps", "weight_decay")
+        b1, b2 = group["betas"]
+        if not (0 <= b1 < 1 and 0 <= b2 < 1):
+            raise ValueError(f"betas must be in [0, 1), and are {group['betas']}")
+
+    def _kernel(self, group: Group) -> Kernel:
+        b1, b2 = group["betas"]
+        eps = group["eps"]
+        decay = 1 - group["lr"] * group["weight_decay"]
+        rate = group["lr"] / (1 - b1**self.steps)  # the corrections for moments that started at zero
+        root = 1 / math.sqrt(1 - b2**self.steps)
+
+        def update(p: Array, g: Array, m: Array, v: Array) -> None:
+            scratch = g * (1 - b1)
+            m *= b1
+            m += scratch
+            np.multiply(g, g, out=scratch)
+            scratch *= 1 - b2
+            v *= b2
+            v += scratch
+            np.sqrt(v, out=scratch)
+            scratch *= root
+            scratch += eps
+            np.divide(m, scratch, out=scratch)
+            scratch *= rate
+            if decay != 1:
+                p *= decay
+            p -= scratch
+
+        return update
+
+
+class Adam(AdamW):
+    """Steps in the direction of the mean gradient, divided by its recent size.
+
+    Parameters
+    ----------
+    params : iterable of Tensor, of Value, or of dict
+        The parameters, or groups of them with options of their own.
+    lr : float, default 1e-3
+        The learning rate.
+    betas : tuple of float, default (0.9, 0.999)
+        The decay rates of the two moments, each in [0, 1).
+    eps : float, default 1e-8
+        Added to the denominator.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of its range.
+    """
+
+    def __init__(
+        self, params: Params, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay=0.0)

@@ -1,0 +1,151 @@
+"""Muon: momentum whose every direction is made equally long, for the matrices of hidden layers.
+
+The momentum of a matrix is replaced by the nearest matrix with orthonormal rows or columns: all singular values become
+one. Five steps of a Newton-Schulz iteration come close enough (between 0.7 and 1.2) and need matrix products alone.
+
+With the gradient g, the momentum u, its share a and the matrix of n rows and m columns::
+
+    u = a u + (1 - a) g          w = orthogonal((1 - a) g + a u)          p = (1 - lr decay) p - lr sqrt(max(1, n/m)) w
+
+Vectors have no directions to even out, and rows of embeddings and heads are looked up one by one: these stay with
+AdamW. `split_matrices` tells the parameters of a model apart.
+
+References
+----------
+.. [1] K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks",
+   https://kellerjordan.github.io/posts/muon/
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from axone.autograd.arrays import Array
+from axone.autograd.optim.optimizer import Group, Kernel, Optimizer, Params, check_at_least_zero
+from axone.autograd.tensor import Tensor
+
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic: the steepest at zero that stays near one, see [1]
+_STEPS = 5
+
+
+class Muon(Optimizer):
+    """Momentum with all singular values made about equal; for matrices only.
+
+    Parameters
+    ----------
+    params : iterable of Tensor or of dict
+        Matrices, or groups of them with options of their own.
+    lr : float, default 0.02
+        The learning rate: how far each direction moves.
+    momentum : float, default 0.95
+        The share of the momentum that is kept, in [0, 1).
+    nesterov : bool, default True
+        Whether to look ahead along the momentum.
+    weight_decay : float, default 0
+        The share of `lr` by which a weight shrinks at each step.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is no matrix, or an option is out of its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from axone.autograd import Tensor
+    >>> from axone.autograd.optim import AdamW, Muon, split_matrices
+    >>> model = {
+    ...     "embedding.weight": Tensor(np.ones((10, 4)), requires_grad=True),
+    ...     "hidden.weight": Tensor(np.ones((4, 4)), requires_grad=True),
+    ...     "hidden.bias": Tensor(np.zeros(4), requires_grad=True),
+    ... }
+    >>> matrices, rest = split_matrices(model.items(), exclude=["embedding", "head"])
+    >>> len(matrices), len(rest)
+    (1, 2)
+    >>> optimizers = [Muon(matrices), AdamW(rest)]
+    """
+
+    remembered = ("momentum",)
+    elementwise = False
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 0.02,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay})
+
+    def _check(self, group: Group) -> None:
+        check_at_least_zero(group, "lr", "weight_decay")
+        if not 0 <= group["momentum"] < 1:
+            raise ValueError(f"momentum must be in [0, 1), and is {group['momentum']}")
+        for p in group["params"]:
+            if not isinstance(p, Tensor) or p.ndim != 2:
+                what = f"one of shape {p.shape}" if isinstance(p, Tensor) else f"a {type(p).__name__}"
+                raise ValueError(f"Muon is for matrices, and got {what}: give the others to AdamW, see split_matrices")
+
+    def _kernel(self, group: Group) -> Kernel:
+        lr, momentum, nesterov, decay = (group[name] for name in ("lr", "momentum", "nesterov", "weight_decay"))
+
+        def update(p: Array, g: Array, u: Array) -> None:
+            u *= momentum
+            u += (1 - momentum) * g
+            step = orthogonal((1 - momentum) * g + momentum * u if nesterov else u)
+            step *= lr * math.sqrt(max(1, p.shape[0] / p.shape[1]))
+            p *= 1 - lr * decay
+            p -= step
+
+        return update
+
+
+def orthogonal(matrix: Array) -> Array:
+    """Return about the nearest matrix with orthonormal rows or columns, by five Newton-Schulz steps.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (n, m)
+
+    Returns
+    -------
+    ndarray, shape (n, m)
+        Of the same singular vectors; those singular values that are not tiny beside the largest come between 0.7 and
+        1.2. Zeros stay zeros.
+    """
+    a, b, c = _COEFFICIENTS
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix  # the products below are of the shorter side
+    x = x / (np.linalg.norm(x) + 1e-7)  # no singular value above one
+    for _ in range(_STEPS):
+        square = x @ x.T
+        x = a * x + (b * square + c * (square @ square)) @ x
+    return x.T if tall else x
+
+
+def split_matrices(
+    named_parameters: Iterable[tuple[str, Tensor]], *, exclude: Sequence[str] = ()
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the parameters for Muon and the rest, for AdamW.
+
+    Parameters
+    ----------
+    named_parameters : iterable of (str, Tensor)
+        As a model's ``named_parameters()`` yields them.
+    exclude : sequence of str
+        A matrix stays with the rest if its name contains one of these: give the names of embeddings and heads.
+
+    Returns
+    -------
+    matrices, rest : list of Tensor
+    """
+    matrices: list[Tensor] = []
+    rest: list[Tensor] = []
+    for name, parameter in named_parameters:
+        hidden = parameter.ndim == 2 and not any(part in name for part in exclude)
+        (matrices if hidden else rest).append(parameter)
+    return matrices, rest

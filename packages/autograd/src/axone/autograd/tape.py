@@ -1,0 +1,219 @@
+"""The tape: a graph of recorded operations, and the walk back through it.
+
+Each recorded operation is a `Node` that knows the nodes of its inputs and its vector-Jacobian product: the function
+that turns the gradient of its output into the gradients of its inputs. Where the graph ends in a Tensor that the user
+made, a `Leaf` stands. Nodes point at nodes and never at Tensors, so an intermediate array lives only as long as a
+vector-Jacobian product holds it.
+
+Nothing here knows what a Tensor is; `tensor.py` builds on it.
+
+References
+----------
+.. [1] A. G. Baydin et al., "Automatic Differentiation in Machine Learning: a Survey",
+   https://arxiv.org/abs/1502.05767
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Sequence
+from operator import attrgetter
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from axone.autograd.arrays import Array, Shape, unbroadcast
+from axone.autograd.deferred import Deferred
+
+Gradient: TypeAlias = Array | Deferred | None
+"""What a `vjp` returns for one input: an array, a recipe for one, or None where no gradient flows."""
+
+VJP: TypeAlias = Callable[[Array], Sequence[Gradient]]
+"""A vector-Jacobian product: from the gradient of an operation's output to those of its inputs."""
+
+# An operation is younger than its inputs, so the order of creation is a topological order of every graph.
+_next_index = itertools.count().__next__
+_by_age = attrgetter("index")
+
+
+class Owner(Protocol):
+    """What a leaf delivers its gradient to."""
+
+    data: Array
+    _grad: Array | None
+    _grad_is_zero: bool  # zero throughout: the next gradient may overwrite it instead of being added
+    _grad_is_void: bool  # zero, but not yet written as such
+
+
+class Leaf:
+    """Where the graph ends: a Tensor made by the user.
+
+    The Tensor holds its Leaf weakly and the graph holds it strongly, so a living Leaf says that some recorded operation
+    still needs the Tensor. `owner` is None where no gradient is wanted.
+    """
+
+    __slots__ = ("__weakref__", "owner", "shape")
+
+    def __init__(self, owner: Owner | None, shape: Shape) -> None:
+        self.owner = owner
+        self.shape = shape
+
+    def accumulate(self, part: Array | Deferred) -> None:
+        """Add a gradient to the owner's: a recipe is carried out in place, an array that is not ours is copied."""
+        owner = self.owner
+        if owner is None:
+            return
+        total = owner._grad
+        if isinstance(part, Deferred):
+            if total is None:
+                owner._grad = total = np.empty(self.shape, owner.data.dtype)
+                part.write(total)
+            elif owner._grad_is_zero:
+                part.write(total)
+            else:
+                part.add(total)
+        else:
+            reduced = part if part.shape == self.shape else unbroadcast(part, self.shape)
+            if total is None:
+                dtype = owner.data.dtype
+                if reduced.dtype is not dtype or type(reduced) is not np.ndarray:
+                    owner._grad = np.array(reduced, dtype, order="C")
+                else:
+                    owner._grad = reduced.copy() if reduced is part else reduced
+            elif owner._grad_is_zero:
+                total[...] = reduced
+            else:
+                total += reduced
+        owner._grad_is_zero = owner._grad_is_void = False
+
+
+class Node:
+    """One recorded operation."""
+
+    __slots__ = ("__weakref__", "index", "inputs", "name", "shape", "vjp")
+
+    def __init__(self, name: str, shape: Shape, inputs: Sequence[Node | Leaf | None], vjp: VJP) -> None:
+        self.index = _next_index()
+        self.name = name
+        self.shape = shape
+        self.inputs = inputs
+        self.vjp: VJP | None = vjp  # None once a backward has been through
+
+    @property
+    def consumed(self) -> bool:
+        """Whether a backward has been through it."""
+        return self.vjp is None
+
+
+def backward(root: Node | Leaf, gradient: Array, wanted: Collection[Node | Leaf] = ()) -> dict[Node | Leaf, Array]:
+    """Walk from `root` back to the leaves, consuming the graph.
+
+    Parameters
+    ----------
+    root : Node or Leaf
+        Where to start.
+    gradient : ndarray
+        The gradient of the result with respect to the output of `root`, of its shape. Never written to.
+    wanted : collection of Node or Leaf
+        If given, the gradients of these are returned and no leaf's owner gets any.
+
+    Returns
+    -------
+    dict
+        The gradients of `wanted` that were reached. They may share memory.
+
+    Raises
+    ------
+    RuntimeError
+        If a backward has already been through part of the graph. Nothing has been changed then.
+    ValueError
+        If a `vjp` returns what does not fit its inputs.
+    """
+    collected: dict[Node | Leaf, Array] = {}
+    if isinstance(root, Leaf):
+        if not wanted:
+            root.accumulate(gradient)
+        elif root in wanted:
+            collected[root] = gradient
+        return collected
+    totals: dict[Node | Leaf, Array] = {root: gradient}
+    ours: set[Node | Leaf] = set()  # whose total was allocated here
+    for node in _reachable(root):
+        vjp, inputs = node.vjp, node.inputs
+        node.vjp, node.inputs = None, ()  # memory falls as the walk goes on
+        arrived = totals.pop(node, None)
+        if arrived is None or vjp is None:  # every path to it was cut by a None
+            continue
+        if wanted and node in wanted:
+            collected[node] = arrived
+        parts = vjp(arrived)
+        if len(parts) != len(inputs):
+            raise ValueError(
+                f"the vjp of {node.name!r} must return a gradient or None for each of its {len(inputs)} inputs, "
+                f"and returned {len(parts)}"
+            )
+        try:
+            for source, part in zip(inputs, parts):
+                if part is None or source is None:
+                    continue
+                if isinstance(source, Node):
+                    if source not in totals and not isinstance(part, Deferred) and part.shape == source.shape:
+                        totals[source] = part  # the usual case
+                    else:
+                        _add(source, part, totals, ours, arrived.dtype)
+                elif not wanted:
+                    source.accumulate(part)
+                elif source in wanted:
+                    _add(source, part, collected, ours, arrived.dtype)
+        except ValueError as error:
+            raise ValueError(f"the vjp of {node.name!r} returned {error}") from error
+        del vjp, parts, arrived  # and what they hold, before the next product allocates
+    return collected
+
+
+def _add(
+    place: Node | Leaf,
+    part: Array | Deferred,
+    totals: dict[Node | Leaf, Array],
+    ours: set[Node | Leaf],
+    dtype: np.dtype[Any],
+) -> None:
+    """Add a gradient to what has arrived at a place; in place only if the total there was allocated here."""
+    total = totals.get(place)
+    if isinstance(part, Deferred):
+        if total is None:
+            total = np.empty(place.shape, dtype)
+            part.write(total)
+        else:
+            total = total if place in ours else total.copy()
+            part.add(total)
+        ours.add(place)
+    else:
+        reduced = part if part.shape == place.shape else unbroadcast(part, place.shape)
+        if total is None:
+            total = reduced
+        elif place in ours:
+            total += reduced
+        else:  # the first is not ours: `add` returns the same array for both of its inputs
+            total = total + reduced
+            ours.add(place)
+    totals[place] = total
+
+
+def _reachable(root: Node) -> list[Node]:
+    """Return every node that a gradient from `root` can reach, youngest first: each before its inputs."""
+    seen = {root}
+    order = [root]
+    for node in order:  # which grows
+        if node.vjp is None:
+            raise RuntimeError(
+                f"backward goes through a graph once, and {node.name!r} of shape {node.shape} has already been "
+                "passed: compute the output again, or add up the losses and call backward on their sum"
+            )
+        for source in node.inputs:
+            if isinstance(source, Node) and source not in seen:
+                seen.add(source)
+                order.append(source)
+    if len(order) > 1:
+        order.sort(key=_by_age, reverse=True)
+    return order

@@ -1,0 +1,242 @@
+"""Optimizers: options, groups, state, Values; clipping and schedules."""
+
+import itertools
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from axone.autograd import Tensor, Value
+from axone.autograd.optim import SGD, Adam, AdamW, Muon, Optimizer, clip_grad_norm, cosine, linear_decay, split_matrices
+from axone.autograd.optim.muon import orthogonal
+from axone.autograd.optim.optimizer import BLOCK
+
+MAKERS: dict[str, Callable[[Any], Optimizer]] = {
+    "SGD": lambda params: SGD(params, lr=0.1),
+    "SGD with momentum": lambda params: SGD(params, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+    "Adam": lambda params: Adam(params, lr=0.1),
+    "AdamW": lambda params: AdamW(params, lr=0.1),
+    "Muon": lambda params: Muon(params, lr=0.1),
+}
+every_optimizer = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+
+
+def parameters(dtype: type = np.float32) -> list[Tensor]:
+    rng = np.random.default_rng(0)
+    return [Tensor(rng.normal(size=shape).astype(dtype), requires_grad=True) for shape in ((3, 4), (4, 2))]
+
+
+def train(optimizer: Optimizer, params: list[Tensor], steps: Iterable[int]) -> None:
+    for step in steps:
+        x = Tensor(np.random.default_rng(step).normal(size=(5, 3)).astype(np.float32))
+        optimizer.zero_grad()
+        optimizer.lr = cosine(step, max_lr=0.1, min_lr=0.01, warmup_steps=3, total_steps=20)
+        ((x @ params[0]) @ params[1] - 1.0).var().backward()
+        optimizer.step()
+
+
+@every_optimizer
+def test_a_resumed_optimizer_goes_on_bit_for_bit(make: Callable[[Any], Optimizer]) -> None:
+    whole = parameters()
+    train(make(whole), whole, range(20))
+
+    part = parameters()
+    first = make(part)
+    train(first, part, range(7))
+    state = {name: array.copy() for name, array in first.state_dict().items()}
+    resumed = [Tensor(p.data.copy(), requires_grad=True) for p in part]
+    second = make(resumed)
+    second.load_state_dict(state)
+    train(second, resumed, range(7, 20))
+    for p, q in zip(whole, resumed):
+        assert p.data.tobytes() == q.data.tobytes()
+
+
+@every_optimizer
+def test_it_descends(make: Callable[[Any], Optimizer]) -> None:
+    p = Tensor(np.full((2, 2), 3.0), requires_grad=True)
+    optimizer = make([p])
+    losses = []
+    for _ in range(120):
+        optimizer.zero_grad()
+        loss = (p * p).sum()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert min(losses) < 0.05 * losses[0]
+
+
+@pytest.mark.parametrize("make", [m for name, m in MAKERS.items() if name != "Muon"])
+def test_values_are_driven_as_tensors_are(make: Callable[[Any], Optimizer]) -> None:
+    numbers = [0.5, -1.0, 2.0]
+    values = [Value(x) for x in numbers]
+    tensor = Tensor(np.array(numbers), requires_grad=True)
+    on_values, on_tensor = make(values), make([tensor])
+    for _ in range(5):
+        on_values.zero_grad()
+        sum(((v - 1) ** 2 for v in values), Value(0)).backward()
+        on_values.step()
+        on_tensor.zero_grad()
+        ((tensor - 1) ** 2).sum().backward()
+        on_tensor.step()
+    np.testing.assert_array_equal([v.data for v in values], tensor.data)
+    assert all(type(v.data) is float for v in values)
+    assert {name: array.shape for name, array in on_values.state_dict().items()} == {
+        name: array.shape for name, array in on_tensor.state_dict().items()
+    }
+
+
+def test_groups_have_options_of_their_own() -> None:
+    a, b, c = (Tensor([1.0], requires_grad=True) for _ in range(3))
+    for p in (a, b, c):
+        p.grad = np.ones(1, np.float32)
+    optimizer = SGD([{"params": [a]}, {"params": [b], "lr_scale": 0.5}, {"params": [c], "lr": 0.3}], lr=0.1)
+    assert [group["lr"] for group in optimizer.groups] == [0.1, 0.05, 0.3]
+    optimizer.step()
+    np.testing.assert_allclose([p.item() for p in (a, b, c)], [0.9, 0.95, 0.7], rtol=1e-6)
+    optimizer.lr = 0.2
+    assert [group["lr"] for group in optimizer.groups] == [0.2, 0.1, 0.2]
+    assert optimizer.lr == 0.2
+
+
+def test_a_parameter_without_a_gradient_stays() -> None:
+    used, unused = Tensor([1.0], requires_grad=True), Tensor([1.0], requires_grad=True)
+    optimizer = AdamW([used, unused])
+    used.grad = np.ones(1, np.float32)
+    optimizer.step()
+    assert unused.item() == 1.0
+    assert used.item() < 1.0
+
+
+def test_a_flat_buffer_stays_bound() -> None:
+    flat, gradient = np.ones(6, np.float32), np.zeros(6, np.float32)
+    params = [Tensor(flat[:4].reshape(2, 2), requires_grad=True), Tensor(flat[4:], requires_grad=True)]
+    params[0].grad, params[1].grad = gradient[:4].reshape(2, 2), gradient[4:]
+    optimizer = SGD(params, lr=0.5)
+    for _ in range(2):
+        optimizer.zero_grad()
+        ((params[0] @ params[0]).sum() + params[1].sum()).backward()
+        optimizer.step()
+    np.testing.assert_array_equal(gradient[4:], [1.0, 1.0])
+    np.testing.assert_array_equal(flat[4:], [0.0, 0.0])
+    np.testing.assert_array_equal(gradient[:4], [-4.0] * 4)  # 2 + 2 of weights at -1 after the first step
+
+
+def test_blocks_may_be_shared_among_threads() -> None:
+    rng = np.random.default_rng(0)
+    start, gradient = rng.normal(size=(2, 2 * BLOCK + 7))
+    ends: list[NDArray[Any]] = []
+    with ThreadPoolExecutor(2) as pool:
+        for parallel in (None, lambda function, items: list(pool.map(function, items))):
+            p = Tensor(start.copy(), requires_grad=True)
+            p.grad = gradient
+            optimizer = AdamW([p], lr=0.1)
+            optimizer.step() if parallel is None else optimizer.step(parallel=parallel)
+            ends.append(p.data)
+    np.testing.assert_array_equal(ends[0], ends[1])
+    assert (ends[0] != start).all()
+
+
+def test_orthogonal_evens_out_the_singular_values() -> None:
+    rng = np.random.default_rng(0)
+    for shape in ((8, 8), (16, 4), (4, 16)):
+        matrix = rng.normal(size=shape)
+        u, _, v = np.linalg.svd(matrix, full_matrices=False)
+        result = orthogonal(matrix)
+        np.testing.assert_allclose(u.T @ result @ v.T, np.eye(min(shape)), atol=0.35)
+    np.testing.assert_array_equal(orthogonal(np.zeros((2, 3))), np.zeros((2, 3)))
+
+
+def test_matrices_are_told_from_the_rest() -> None:
+    named = {
+        "embedding.weight": Tensor(np.ones((9, 4)), requires_grad=True),
+        "blocks.0.weight": Tensor(np.ones((4, 4)), requires_grad=True),
+        "blocks.0.bias": Tensor(np.ones(4), requires_grad=True),
+    }
+    matrices, rest = split_matrices(named.items(), exclude=["embedding"])
+    assert matrices == [named["blocks.0.weight"]]
+    assert [id(p) for p in rest] == [id(named["embedding.weight"]), id(named["blocks.0.bias"])]
+
+
+@pytest.mark.parametrize(
+    ("misuse", "message"),
+    [
+        (lambda _: SGD([], lr=0.1), "an optimizer needs at least one parameter, and got none"),
+        (lambda p: SGD([p, p], lr=0.1), "each parameter may be given to an optimizer once, and one appears twice"),
+        (
+            lambda p: SGD([p, Tensor([1.0])], lr=0.1),
+            "an optimizer needs parameters with requires_grad=True, and parameter 1 has not",
+        ),
+        (lambda p: SGD([p], lr=-0.1), "lr must not be negative, and is -0.1"),
+        (lambda p: SGD([p], lr=0.1, momentum=1.0), "momentum must be in [0, 1), and is 1.0"),
+        (
+            lambda p: SGD([p], lr=0.1, nesterov=True),
+            "nesterov looks ahead along the velocity, so it needs a momentum above 0",
+        ),
+        (lambda p: Adam([p], betas=(0.9, 1.0)), "betas must be in [0, 1), and are (0.9, 1.0)"),
+        (
+            lambda p: AdamW([{"params": [p], "decay": 1}]),
+            "the options of a group are ['betas', 'eps', 'lr', 'lr_scale', 'weight_decay'], and got ['decay']",
+        ),
+        (
+            lambda p: SGD([{"params": [p], "lr_scale": 0}], lr=0.1),
+            "lr_scale must be positive, and is 0: leave out the parameters that stay as they are",
+        ),
+        (
+            lambda p: SGD([p, Value(1.0)], lr=0.1),
+            "the parameters of a group must be Tensors or Values, all of one kind, and are ['Tensor', 'Value']",
+        ),
+        (
+            lambda p: Muon([p]),
+            "Muon is for matrices, and got one of shape (2,): give the others to AdamW, see split_matrices",
+        ),
+        (
+            lambda _: Muon([Value(1.0)]),
+            "Muon is for matrices, and got a Value: give the others to AdamW, see split_matrices",
+        ),
+        (
+            lambda p: AdamW([p]).load_state_dict(
+                {"steps": np.asarray(1), "0.first_moment": np.ones(3), "x": np.ones(1)}
+            ),
+            (
+                "the state does not fit this optimizer: 0.second_moment is missing; x is not expected; 0.first_moment must "
+                "have shape (2,) and has (3,)"
+            ),
+        ),
+        (lambda p: clip_grad_norm([p], 0), "max_norm must be positive, and is 0"),
+        (
+            lambda _: cosine(-1, max_lr=1, min_lr=0, warmup_steps=0, total_steps=1),
+            "a schedule needs step and warmup_steps of at least 0 and total_steps of at least 1, and got -1, 0 and 1",
+        ),
+    ],
+)
+def test_misuse(misuse: Callable[[Tensor], object], message: str) -> None:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 - the whole message is compared
+        misuse(Tensor([1.0, 2.0], requires_grad=True))
+    assert str(raised.value) == message
+
+
+def test_clipping() -> None:
+    a, b, unused = (Tensor([1.0], requires_grad=True) for _ in range(3))
+    a.grad, b.grad = np.array([3.0], np.float32), np.array([4.0], np.float32)
+    assert clip_grad_norm([a, b, unused], np.inf) == 5.0
+    assert clip_grad_norm([a, b, unused], 1.0) == 5.0
+    np.testing.assert_allclose([a.grad[0], b.grad[0]], [0.6, 0.8], rtol=1e-6)
+    assert clip_grad_norm((p for p in (a, b)), 2.0) == pytest.approx(1.0)
+    np.testing.assert_allclose([a.grad[0], b.grad[0]], [0.6, 0.8], rtol=1e-6)
+    b.grad = np.array([np.inf], np.float32)
+    assert clip_grad_norm([a, b], 1.0) == np.inf
+    assert a.grad[0] == np.float32(0.6)
+
+
+@pytest.mark.parametrize("schedule", [cosine, linear_decay])
+def test_schedules(schedule: Callable[..., float]) -> None:
+    rates = [schedule(step, max_lr=1.0, min_lr=0.1, warmup_steps=5, total_steps=50) for step in range(60)]
+    np.testing.assert_allclose(rates[:5], [0.2, 0.4, 0.6, 0.8, 1.0], rtol=1e-12)
+    assert all(earlier > later for earlier, later in itertools.pairwise(rates[4:50]))
+    assert rates[49] == pytest.approx(0.1)
+    assert rates[50:] == [rates[49]] * 10
+    assert schedule(0, max_lr=1.0, min_lr=0.1, warmup_steps=0, total_steps=10) == 1.0

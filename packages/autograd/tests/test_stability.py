@@ -1,0 +1,88 @@
+"""Extreme inputs: what must stay finite, and what the ends of a domain give."""
+
+import numpy as np
+import pytest
+
+import axone.autograd as ag
+from axone.autograd import Tensor
+from axone.autograd.optim import Adam, AdamW
+
+HUGE = np.array([[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4], [1e4, 1e4, 1e4]], dtype=np.float32)
+
+
+@pytest.mark.parametrize("operation", [ag.softmax, ag.log_softmax, ag.logsumexp, ag.sigmoid, ag.tanh])
+def test_huge_scores_stay_finite(operation: object) -> None:
+    x = Tensor(HUGE, requires_grad=True)
+    y = operation(x)  # type: ignore[operator]  # an operation of one input
+    y.sum().backward()
+    assert np.isfinite(y.data).all()
+    assert x.grad is not None
+    assert np.isfinite(x.grad).all()
+
+
+def test_a_row_that_a_mask_leaves_empty() -> None:
+    x = Tensor([[-np.inf, -np.inf], [0.0, -np.inf]], requires_grad=True)
+    p = ag.softmax(x)
+    np.testing.assert_array_equal(p.data, [[0.0, 0.0], [1.0, 0.0]])
+    p.sum().backward()
+    np.testing.assert_array_equal(x.grad, np.zeros((2, 2)))
+    x.grad = None
+    total = ag.logsumexp(x)
+    np.testing.assert_array_equal(total.data, [-np.inf, 0.0])
+    total.sum().backward()
+    np.testing.assert_array_equal(x.grad, [[0.0, 0.0], [1.0, 0.0]])
+    np.testing.assert_array_equal(ag.log_softmax(x).data, [[-np.inf, -np.inf], [0.0, -np.inf]])
+
+
+def test_softmax_agrees_with_its_logarithm_far_out() -> None:
+    x = Tensor(np.array([0.0, -80.0], dtype=np.float32))
+    np.testing.assert_allclose(np.log(ag.softmax(x).data), ag.log_softmax(x).data, rtol=1e-6)
+
+
+def test_sigmoid_keeps_its_digits() -> None:
+    x = Tensor(np.array([-40.0, 40.0, -800.0, 800.0]), requires_grad=True)
+    y = ag.sigmoid(x)
+    np.testing.assert_allclose(y.data, [np.exp(-40.0), 1.0, 0.0, 1.0], rtol=1e-15)
+    y.sum().backward()
+    assert x.grad is not None
+    np.testing.assert_allclose(x.grad, [np.exp(-40.0), np.exp(-40.0), 0.0, 0.0], rtol=1e-15)
+
+
+def test_standard_deviation_of_equal_numbers() -> None:
+    x = Tensor([2.0, 2.0, 2.0], requires_grad=True)
+    x.std().backward()
+    np.testing.assert_array_equal(x.grad, [0.0, 0.0, 0.0])
+
+
+def test_powers_at_zero_and_below() -> None:
+    x = Tensor([0.0, -2.0, 3.0], requires_grad=True)
+    (x**0 + x**1 + x**2 + x**3).sum().backward()
+    np.testing.assert_array_equal(x.grad, [1.0, 9.0, 34.0])
+    base, exponent = Tensor([0.0, 2.0], requires_grad=True), Tensor([2.0, 0.0], requires_grad=True)
+    (base**exponent).sum().backward()
+    np.testing.assert_array_equal(base.grad, [0.0, 0.0])
+    assert exponent.grad is not None
+    np.testing.assert_allclose(exponent.grad, [0.0, np.log(2)], rtol=1e-6)
+    negative, two = Tensor([-2.0]), Tensor([2.0], requires_grad=True)
+    (negative**two).sum().backward()
+    assert two.grad is not None
+    assert np.isnan(two.grad).all()
+
+
+def test_equal_elements_share_the_gradient() -> None:
+    x = Tensor([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]], requires_grad=True)
+    x.max(axis=1).sum().backward()
+    third = np.float32(1) / 3
+    np.testing.assert_array_equal(x.grad, [[0, 0.5, 0.5], [third] * 3])
+    a, b = Tensor([1.0, 2.0], requires_grad=True), Tensor([1.0, 3.0], requires_grad=True)
+    (ag.maximum(a, b) + 10 * ag.minimum(a, b)).sum().backward()
+    np.testing.assert_array_equal(a.grad, [5.5, 10.0])
+    np.testing.assert_array_equal(b.grad, [5.5, 1.0])
+
+
+@pytest.mark.parametrize("optimizer", [Adam, AdamW])
+def test_adam_with_a_zero_gradient(optimizer: type[AdamW]) -> None:
+    p = Tensor([1.0, -1.0], requires_grad=True)
+    p.grad = np.zeros(2, np.float32)
+    optimizer([p], lr=0.1).step()
+    assert np.isfinite(p.data).all()

@@ -1,0 +1,106 @@
+"""Kill a training with SIGKILL at random moments, and look at what is left and where it ends when it is resumed.
+
+Each trial trains in a process of its own, is killed at a moment drawn evenly over the time that a whole run takes, and is
+resumed to the end. Nothing may be unreadable, at most one save interval lost, and the last weights must be those of the
+run that was left alone, to the bit.
+
+    python packages/llm/reliability/kills.py [--kills N] [--seed N]
+
+Not for Windows, which has no fork.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a process that forks must have one thread
+
+import numpy as np
+from tiny import trainer, weights_sum
+
+from axone.llm import Callback, CheckpointError, Step, Trainer
+from axone.llm.run import Run
+
+STEPS = 10
+
+
+class Report(Callback):
+    """Writes a byte to a pipe for every step, which outlives the process."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+
+    def on_step(self, event: Step) -> None:
+        os.write(self._pipe, b".")
+
+
+def main() -> int:
+    """Make all trials; return 1 if one of them lost anything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200, metavar="N", help="how many trials (default: 200)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the moments (default: 0)")
+    options = parser.parse_args()
+    rng = np.random.default_rng(options.seed)
+    with tempfile.TemporaryDirectory() as name:
+        run = Path(name) / "run"
+        before = time.perf_counter()
+        whole = trainer(run, STEPS)
+        whole.fit()
+        seconds = time.perf_counter() - before
+        expected = weights_sum(whole.model)
+        outcomes: Counter[str] = Counter()
+        most_lost = 0
+        while sum(outcomes.values()) < options.kills:
+            shutil.rmtree(run, ignore_errors=True)
+            steps = killed_after(run, rng.uniform(0, seconds))
+            if steps is not None:
+                outcome, lost = resumed(run, steps, expected)
+                outcomes[outcome] += 1
+                most_lost = max(most_lost, lost)
+    for outcome, count in sorted(outcomes.items()):
+        print(f"{count:6}  {outcome}")
+    print(f"{options.kills:6}  kills, at most {most_lost} steps lost, saving every step")
+    return 0 if set(outcomes) <= {"resumed, same weights", "begun again, same weights"} and most_lost <= 1 else 1
+
+
+def killed_after(run: Path, seconds: float) -> int | None:
+    """Train in another process, kill it, and return how many steps it had made; None if it had ended before."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        trainer(run, STEPS, [Report(writing)]).fit()
+        os._exit(0)
+    os.close(writing)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    with os.fdopen(reading, "rb") as pipe:
+        steps = len(pipe.read())
+    return steps if os.WIFSIGNALED(status) else None
+
+
+def resumed(run: Path, steps: int, expected: str) -> tuple[str, int]:
+    """Resume a run to its end, and say what came of it and how many steps were lost."""
+    checkpoints = Run(run).checkpoints()
+    if checkpoints:
+        try:
+            saved = Run(run).latest().step
+        except CheckpointError:
+            return "unreadable", steps
+        again, how = Trainer.resume(run), "resumed"
+    else:  # killed before the first weights were written
+        saved, again, how = 0, trainer(run, STEPS, overwrite=True), "begun again"
+    again.fit()
+    same = weights_sum(again.model) == expected
+    return f"{how}, {'same' if same else 'other'} weights", steps - saved
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""Reading several sequences at once, each token once: what generation does with a model before it chooses.
+
+Sequences of different length stand in one batch with their ends aligned: what is missing before the shorter ones is
+masked, and every token keeps its own position. A sequence that fills the context goes on from its last half, which is
+read again; so each gets the logits that it would get alone.
+
+References
+----------
+.. [1] R. Pope et al., "Efficiently Scaling Transformer Inference" (the key-value cache),
+   https://arxiv.org/abs/2211.05102
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axone.llm.cache import SequenceCache
+from axone.llm.config import LanguageModelConfig
+from axone.nn.functional.attention import Mask
+from axone.nn.position import Positions
+
+Ids = NDArray[np.integer[Any]]
+Logits = NDArray[np.floating[Any]]
+
+
+class CachedModel(Protocol):
+    """What generation needs of a model."""
+
+    @property
+    def config(self) -> LanguageModelConfig:
+        """Its configuration."""
+
+    def next_logits(
+        self,
+        ids: Ids,
+        *,
+        caches: Sequence[SequenceCache],
+        mask: Mask | None = None,
+        positions: Positions | None = None,
+    ) -> Logits:
+        """Return the logits after the last of `ids`."""
+
+    def make_caches(self, batch: int, length: int | None = None) -> list[SequenceCache]:
+        """Return empty caches."""
+
+
+class BatchReader:
+    """Sequences that grow by a token at a time, and the logits that follow each.
+
+    Parameters
+    ----------
+    model : CachedModel
+    prompts : sequence of sequence of int
+        The B sequences to begin with; only the last `context_length` tokens of each are read.
+
+    Attributes
+    ----------
+    sequences : list of list of int
+        With all that was appended.
+
+    Raises
+    ------
+    ValueError
+        If a prompt is empty or holds an unknown id.
+    """
+
+    def __init__(self, model: CachedModel, prompts: Sequence[Sequence[int]]) -> None:
+        self._model = model
+        self._length = model.config.context_length
+        self._half = max(self._length // 2, 1)
+        self.sequences = [_checked(prompt, model.config.vocab_size) for prompt in prompts]
+        # Alone, a sequence starts at the first column again when it is full; in company others are not full yet.
+        room = self._length if len(prompts) == 1 else 2 * self._length
+        self._caches = model.make_caches(len(prompts), room)
+        self._starts: Ids = np.zeros(len(prompts), np.int64)  # (B,), the column where each begins
+
+    def logits(self) -> Logits:
+        """Read what has not been read yet.
+
+        Returns
+        -------
+        ndarray, shape (B, V)
+            After the last token of each sequence.
+        """
+        held = self._caches[0].length
+        if held == 0:
+            return self._read_ends(self._length)
+        full = held - self._starts >= self._length
+        if full.all():
+            for cache in self._caches:
+                cache.length = 0
+            return self._read_ends(self._half)
+        if held == self._caches[0].max_length:
+            self._forget_unused()
+        logits = self._read_last()
+        if full.any():
+            self._read_again(np.flatnonzero(full), logits)
+        return logits
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Add a token to each sequence."""
+        for sequence, token in zip(self.sequences, tokens):
+            sequence.append(token)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keep only some of the sequences, in the order given."""
+        chosen = np.asarray(rows, np.intp)
+        self.sequences = [self.sequences[row] for row in rows]
+        self._starts = self._starts[chosen]
+        for cache in self._caches:
+            cache.keep(chosen)
+
+    def _read_ends(self, most: int) -> Logits:
+        """Read the last tokens of all sequences into empty caches, aligned at their ends."""
+        ends = [sequence[-most:] for sequence in self.sequences]
+        width = max(map(len, ends))
+        self._starts = np.asarray([width - len(end) for end in ends])
+        padded = np.asarray([[0] * (width - len(end)) + end for end in ends])  # (B, T)
+        positions = np.maximum(np.arange(width) - self._starts[:, None], 0)  # (B, T)
+        return self._model.next_logits(padded, caches=self._caches, mask=self._mask(width), positions=positions)
+
+    def _read_last(self) -> Logits:
+        """Read the last token of all sequences."""
+        last = np.asarray([[sequence[-1]] for sequence in self.sequences])  # (B, 1)
+        held = self._caches[0].length
+        positions = np.minimum(held - self._starts, self._length - 1)[:, None]  # (B, 1), a full one is read again
+        return self._model.next_logits(last, caches=self._caches, mask=self._mask(held + 1), positions=positions)
+
+    def _read_again(self, rows: NDArray[np.intp], logits: Logits) -> None:
+        """Go on with some sequences from their last half, and correct their logits."""
+        ends = np.asarray([self.sequences[row][-self._half :] for row in rows])  # (N, half)
+        caches = self._model.make_caches(len(rows), self._half)
+        logits[rows] = self._model.next_logits(ends, caches=caches)
+        for cache, other in zip(self._caches, caches):
+            cache.replace_last(rows, other)
+        self._starts[rows] = self._caches[0].length - self._half
+
+    def _forget_unused(self) -> None:
+        """Make room by dropping the columns before all sequences."""
+        unused = int(self._starts.min())
+        self._starts = self._starts - unused
+        for cache in self._caches:
+            cache.forget_first(unused)
+
+    def _mask(self, columns: int) -> Mask | None:
+        """Return which columns belong to each sequence, or None if all do."""
+        if not self._starts.any():
+            return None
+        mask: Mask = np.arange(columns) >= self._starts[:, None, None, None]  # (B, 1, 1, S)
+        return mask
+
+
+def _checked(prompt: Sequence[int], vocab_size: int) -> list[int]:
+    """Return a prompt as a list of its own."""
+    ids = [int(id) for id in prompt]
+    if not ids:
+        raise ValueError("generation goes on from a prompt of at least one token, and this one is empty")
+    if min(ids) < 0 or max(ids) >= vocab_size:
+        raise ValueError(
+            f"a prompt's ids must be from 0 to {vocab_size - 1}, and these go from {min(ids)} to {max(ids)}"
+        )
+    return ids

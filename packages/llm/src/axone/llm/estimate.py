@@ -1,0 +1,135 @@
+"""What a training will take, before it is begun: memory by arithmetic and a traced batch, time by a few real steps."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+import tracemalloc
+from dataclasses import dataclass
+
+import numpy as np
+
+from axone.llm import platform
+from axone.llm.config import LanguageModelConfig
+from axone.llm.data import TokenDataset
+from axone.llm.errors import NotEnoughMemoryError
+from axone.llm.layout import count_parameters
+from axone.llm.loss import next_token_loss
+from axone.llm.model import LanguageModel
+from axone.llm.parallel import Workers
+from axone.llm.trainer_config import TrainerConfig
+from axone.llm.training_step import TrainingStep
+
+_WARM_UP, _FEWEST, _MOST = 3, 8, 60  # steps
+_LONG_ENOUGH = 2.0  # seconds of steps
+_BYTES = 4  # of a parameter: float32
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training will take.
+
+    Attributes
+    ----------
+    parameters : int
+        How many numbers the model trains.
+    seconds : float
+        For all steps and evaluations.
+    memory : int or None
+        The most that the process holds, in bytes; None where the platform does not tell.
+    """
+
+    parameters: int
+    seconds: float
+    memory: int | None
+
+
+def require_memory(config: LanguageModelConfig, workers: int = 1) -> None:
+    """Check, before a model is built, that memory holds its weights, gradients and the optimizer's moments.
+
+    Parameters
+    ----------
+    config : LanguageModelConfig
+    workers : int, default 1
+        Each has a gradient of its own.
+
+    Raises
+    ------
+    NotEnoughMemoryError
+        With the numbers, if it does not.
+    """
+    _require(count_parameters(config) * _BYTES * (1 + workers + 2))
+
+
+def estimate(
+    model: LanguageModel,
+    train_data: TokenDataset,
+    validation_data: TokenDataset,
+    config: TrainerConfig,
+    workers: int,
+) -> Estimate:
+    """Make some steps without changing the weights, and say what all of them will take.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    train_data, validation_data : TokenDataset
+    config : TrainerConfig
+    workers : int
+        Threads.
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    NotEnoughMemoryError
+        With the numbers, if memory will not do.
+    """
+    weights = sum(parameter.data.nbytes for parameter in model.parameters())
+    _require(weights * (2 + workers) + workers * _activations(model, train_data, config, workers))
+    with Workers(model, workers, threads=config.threads) as threads:
+        step = TrainingStep(threads, config, train_data, validation_data)
+        times: list[float] = []
+        while len(times) < _WARM_UP + _FEWEST or (sum(times[_WARM_UP:]) < _LONG_ENOUGH and len(times) < _MOST):
+            before = time.perf_counter()
+            _, norm = step.gradients(len(times))
+            if math.isfinite(norm):
+                step.optimizers.step(0.0, threads.map)  # costs what it costs, and moves nothing
+            times.append(time.perf_counter() - before)
+        starts = validation_data.window_starts(config.context_length)
+        sample = starts[: 4 * config.batch_size]
+        before = time.perf_counter()
+        step.evaluate(sample)
+        window = (time.perf_counter() - before) / len(sample)
+    windows = min(config.eval_windows or len(starts), len(starts)) * (config.steps // config.eval_every) + len(starts)
+    seconds = config.steps * float(np.mean(times[_WARM_UP:])) + windows * window
+    return Estimate(model.num_parameters(), seconds, platform.peak_memory())
+
+
+def _activations(model: LanguageModel, data: TokenDataset, config: TrainerConfig, workers: int) -> int:
+    """Return about what a worker holds for its share of a batch, in bytes: one window is tried, and a second."""
+    share = math.ceil(config.batch_size / workers)
+    peaks = []
+    for windows in (1, 2)[:share]:
+        inputs, targets = data.batch(config.seed, 0, windows, config.context_length)
+        tracemalloc.start()
+        try:
+            next_token_loss(model.train(), inputs, targets).backward()
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+            for parameter in model.parameters():
+                parameter.grad = None
+    return peaks[0] + sum(b - a for a, b in itertools.pairwise(peaks)) * (share - 1)
+
+
+def _require(needed: int) -> None:
+    free = platform.available_memory()
+    if free is not None and needed > free:
+        raise NotEnoughMemoryError(
+            f"training needs about {needed / 2**20:,.0f} MB of memory, and {free / 2**20:,.0f} MB are free: choose a "
+            "smaller model, a shorter context, a smaller batch or fewer workers"
+        )

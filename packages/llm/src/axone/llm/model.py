@@ -1,0 +1,248 @@
+"""LanguageModel: token embedding, Transformer, and a distribution over the next token at every position.
+
+References
+----------
+.. [1] A. Radford et al., "Language Models are Unsupervised Multitask Learners" (GPT-2),
+   https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axone.autograd import Tensor
+from axone.llm.cache import SequenceCache
+from axone.llm.config import LanguageModelConfig
+from axone.llm.pretrained import folder as model_folder
+from axone.nn import (
+    MLP,
+    Dropout,
+    Embedding,
+    KVCache,
+    LayerNorm,
+    Linear,
+    Module,
+    MultiHeadAttention,
+    RMSNorm,
+    RotaryEmbedding,
+    SwiGLU,
+    Transformer,
+    TransformerBlock,
+    init,
+)
+from axone.nn.functional import linear
+from axone.nn.functional.attention import Mask
+from axone.nn.position import Positions
+
+Ids = NDArray[np.integer[Any]]
+
+
+class LanguageModel(Module):
+    """A decoder-only Transformer over tokens.
+
+    Weights start as in GPT-2, but for its width: normal with deviation ``0.02 sqrt(768 / C)``, which is GPT-2's 0.02 at
+    its own 768 channels and keeps the variance through narrower products too; the last product of each residual branch
+    scaled down by ``sqrt(2 num_layers)``, biases zero.
+
+    Parameters
+    ----------
+    config : LanguageModelConfig
+    rng : numpy.random.Generator, optional
+        Where the first weights come from; None draws a fresh one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from axone.llm import LanguageModel, LanguageModelConfig
+    >>> config = LanguageModelConfig(vocab_size=65, context_length=64, num_layers=2, num_heads=4, embed_dim=32)
+    >>> model = LanguageModel(config, rng=np.random.default_rng(0))
+    >>> model(np.zeros((1, 8), np.int64)).shape
+    (1, 8, 65)
+    """
+
+    def __init__(self, config: LanguageModelConfig, *, rng: np.random.Generator | None = None) -> None:
+        rng = init.generator(rng)
+        self.config = config
+        self.embedding = Embedding(config.vocab_size, config.embed_dim, rng=rng)
+        self.dropout = Dropout(config.dropout, rng=rng.spawn(1)[0])
+        rotary = RotaryEmbedding(config.head_dim, theta=config.rope_theta) if config.position == "rotary" else None
+        self.transformer = Transformer(
+            [_block(config, rotary, rng) for _ in range(config.num_layers)],
+            norm=_norm(config),
+            position=Embedding(config.context_length, config.embed_dim, rng=rng)
+            if config.position == "learned"
+            else None,
+        )
+        self.head = None
+        if not config.tie_embeddings:
+            self.head = Linear(config.embed_dim, config.vocab_size, bias=False, rng=rng)
+        std = 0.02 * math.sqrt(768 / config.embed_dim)
+        for name, parameter in self.named_parameters():
+            if name.endswith(("out_proj.weight", "down_proj.weight")):
+                init.scaled_residual(parameter, num_layers=config.num_layers, std=std, rng=rng)
+            elif parameter.ndim == 2:
+                init.normal(parameter, std=std, rng=rng)
+            elif name.endswith("_proj.bias"):
+                parameter.data.fill(0)
+
+    def __call__(
+        self,
+        ids: Ids,
+        *,
+        caches: Sequence[KVCache] | None = None,
+        mask: Mask | None = None,
+        positions: Positions | None = None,
+    ) -> Tensor:
+        """Return unnormalized log-probabilities of the token that follows each position.
+
+        Parameters
+        ----------
+        ids : ndarray of int, shape (B, T)
+        caches : sequence of KVCache, optional
+            From `make_caches`; holds the S positions read before these.
+        mask : ndarray of bool, broadcasts to (B, H, T, S + T), optional
+            True where a position may see another, besides that none sees those that follow: for padded batches.
+        positions : ndarray of int, shape (T,) or (B, T), optional
+            Where the tokens stand, by default after those that `caches` hold.
+
+        Returns
+        -------
+        Tensor, shape (B, T, V)
+
+        Raises
+        ------
+        ValueError
+            If `ids` has another number of axes, or there are more positions than were learned.
+        """
+        return self._logits(self._stream(ids, caches, mask, positions))
+
+    def next_logits(
+        self,
+        ids: Ids,
+        *,
+        caches: Sequence[KVCache],
+        mask: Mask | None = None,
+        positions: Positions | None = None,
+    ) -> NDArray[np.floating[Any]]:
+        """Return the logits after the last position only, as an array: what generation needs.
+
+        Parameters
+        ----------
+        ids : ndarray of int, shape (B, T)
+        caches, mask, positions
+            As in ``__call__``.
+
+        Returns
+        -------
+        ndarray, shape (B, V)
+        """
+        return self._logits(Tensor(self._stream(ids, caches, mask, positions).data[:, -1])).data
+
+    def make_caches(self, batch: int, length: int | None = None) -> list[SequenceCache]:
+        """Return empty caches, one for each block.
+
+        Parameters
+        ----------
+        batch : int
+            B.
+        length : int, optional
+            How many positions there is room for, by default the context's.
+        """
+        config = self.config
+        room = config.context_length if length is None else length
+        return [
+            SequenceCache(batch, config.kv_heads, room, config.head_dim, dtype=self.embedding.weight.dtype)
+            for _ in range(config.num_layers)
+        ]
+
+    def save_pretrained(self, folder: str | PathLike[str]) -> None:
+        """Write ``config.json`` and ``model.safetensors`` into a folder.
+
+        They are those of Hugging Face's GPT-2 if the model is one, and say ``"model_type": "axone"`` else.
+
+        Raises
+        ------
+        OSError
+            If the folder cannot be written.
+        """
+        model_folder.write(Path(folder), self.config, self.state_dict())
+
+    @classmethod
+    def from_pretrained(cls, folder: str | PathLike[str]) -> LanguageModel:
+        """Read a model from a folder that `save_pretrained` or Hugging Face wrote.
+
+        Raises
+        ------
+        CheckpointError
+            If the folder holds no model, or one that this class does not compute exactly.
+        """
+        config, weights = model_folder.read(Path(folder))
+        model = cls(config, rng=np.random.default_rng(0))
+        parameters = dict(model.named_parameters())
+        for name, array in weights:  # one at a time: a second copy of all would double the memory
+            parameters[name].data[...] = array
+        return model.eval()
+
+    def _stream(
+        self, ids: Ids, caches: Sequence[KVCache] | None, mask: Mask | None, positions: Positions | None
+    ) -> Tensor:
+        ids = np.asarray(ids)
+        if ids.ndim != 2:
+            raise ValueError(f"a language model reads ids of shape (B, T), and these have shape {ids.shape}")
+        x = self.dropout(self.embedding(ids))  # (B, T, C)
+        return self.transformer(x, mask=mask, caches=caches, positions=positions)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        return linear(x, self.embedding.weight) if self.head is None else self.head(x)
+
+
+class _SwiGLU(SwiGLU):
+    """The gated layer with dropout on its output, as `MLP` has it."""
+
+    def __init__(self, config: LanguageModelConfig, rng: np.random.Generator) -> None:
+        super().__init__(config.embed_dim, config.mlp_dim, bias=config.bias, rng=rng)
+        self.dropout = Dropout(config.dropout, rng=rng.spawn(1)[0])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the layer's output."""
+        return self.dropout(super().__call__(x))
+
+
+def _block(config: LanguageModelConfig, rotary: RotaryEmbedding | None, rng: np.random.Generator) -> TransformerBlock:
+    attention = MultiHeadAttention(
+        config.embed_dim,
+        config.num_heads,
+        num_kv_heads=config.kv_heads,
+        bias=config.bias,
+        dropout=config.dropout,
+        rotary=rotary,
+        qk_norm=config.qk_norm,
+        rng=rng,
+    )
+    return TransformerBlock(attention, _mlp(config, rng), attention_norm=_norm(config), mlp_norm=_norm(config))
+
+
+def _mlp(config: LanguageModelConfig, rng: np.random.Generator) -> MLP | SwiGLU:
+    if config.mlp == "swiglu":
+        return _SwiGLU(config, rng)
+    return MLP(
+        config.embed_dim,
+        config.mlp_dim,
+        activation=config.mlp,
+        bias=config.bias,
+        dropout=config.dropout,
+        rng=rng,
+    )
+
+
+def _norm(config: LanguageModelConfig) -> LayerNorm | RMSNorm:
+    if config.norm == "rms":
+        return RMSNorm(config.embed_dim, eps=config.norm_eps)
+    return LayerNorm(config.embed_dim, eps=config.norm_eps, bias=config.bias)

@@ -1,0 +1,267 @@
+"""Callbacks that show and keep what happens in training: progress, samples, metrics, a plot.
+
+The libraries for the bar and the plot are imported when they are needed: ``pip install axone-llm[report]``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+
+from axone.llm.callbacks import Callback, End, Evaluation, Saved, Start, Step
+from axone.llm.generate import TextGenerator
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+__all__ = ["LossPlot", "MetricsFile", "Progress", "Samples", "duration", "read_metrics"]
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it.
+
+    Examples
+    --------
+    >>> duration(7.2), duration(125), duration(7300)
+    ('7 s', '2 min 05 s', '2 h 01 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class Progress(Callback):
+    """A progress bar in a terminal, and a plain line every few seconds elsewhere.
+
+    Parameters
+    ----------
+    stream : text file
+        Such as ``sys.stderr``.
+    every : float, default 10.0
+        Seconds between plain lines.
+    """
+
+    def __init__(self, stream: TextIO, *, every: float = 10.0) -> None:
+        self._stream = stream
+        self._every = every
+        self._bar: tqdm[Any] | None = None
+        self._total = self._first = 0
+        self._began = self._shown = 0.0
+
+    def on_start(self, event: Start) -> None:
+        """Open the bar."""
+        self._total, self._first = event.total_steps, event.step
+        self._began = self._shown = time.monotonic()
+        if self._stream.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=event.total_steps,
+                initial=event.step,
+                file=self._stream,
+                unit="step",
+                dynamic_ncols=True,
+                bar_format=self._format(""),
+            )
+
+    def on_step(self, event: Step) -> None:
+        """Move the bar, or write a line now and then."""
+        if self._bar is not None:
+            self._bar.bar_format = self._format(f"loss {event.loss:.3f}, {event.tokens_per_second:,.0f} tokens/s, ")
+            self._bar.update()
+            return
+        now = time.monotonic()
+        if now - self._shown >= self._every or event.step == self._total:
+            self._shown = now
+            left = (now - self._began) / (event.step - self._first) * (self._total - event.step)
+            self.write(
+                f"step {event.step}/{self._total}, loss {event.loss:.3f}, {event.tokens_per_second:,.0f} tokens/s, "
+                f"{duration(left)} left"
+            )
+
+    @staticmethod
+    def _format(figures: str) -> str:
+        """Return tqdm's format of a line with the figures of a step."""
+        return f"step {{n_fmt}}/{{total_fmt}} |{{bar}}| {figures}{{remaining}} left"
+
+    def on_evaluation(self, event: Evaluation) -> None:
+        """Write the loss on held-out text."""
+        self.write(
+            f"step {event.step}: validation loss {event.loss:.4f} nats a token, {event.bits_per_byte:.3f} bits a byte"
+        )
+
+    def on_end(self, event: End) -> None:  # noqa: ARG002
+        """Close the bar."""
+        self.close()
+
+    def close(self) -> None:
+        """Leave the terminal in order, also after an error."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def write(self, text: str) -> None:
+        """Write lines above the bar."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            print(text, file=self._stream, flush=True)
+
+
+class Samples(Callback):
+    """A short text by the model after each evaluation.
+
+    Parameters
+    ----------
+    generator : TextGenerator
+        Of the model that is trained.
+    progress : Progress
+        Where to write.
+    prompt : str
+        What the text goes on from.
+    tokens : int, default 120
+        How long it is.
+    seed : int, default 0
+        The same draws each time, so that samples compare.
+    """
+
+    def __init__(
+        self, generator: TextGenerator, progress: Progress, *, prompt: str, tokens: int = 120, seed: int = 0
+    ) -> None:
+        self._generator = generator
+        self._progress = progress
+        self._prompt = prompt
+        self._tokens = tokens
+        self._seed = seed
+
+    def on_evaluation(self, event: Evaluation) -> None:  # noqa: ARG002
+        """Generate and write a sample, indented."""
+        rng = np.random.default_rng(self._seed)
+        pieces = self._generator.stream(self._prompt, max_new_tokens=self._tokens, temperature=0.8, rng=rng)
+        text = self._prompt + "".join(pieces)
+        self._progress.write("\n".join(f"    | {line}" for line in text.strip("\n").split("\n")))
+
+
+class MetricsFile(Callback):
+    """A file with one JSON object a line for every step, evaluation and end.
+
+    Parameters
+    ----------
+    path : path
+        A run that is resumed goes on in the same file, without what came after the checkpoint.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self._path = Path(path)
+        self._file: TextIO | None = None
+
+    def on_start(self, event: Start) -> None:
+        """Open the file."""
+        kept = [line for line in read_metrics(self._path) if line["step"] <= event.step and line["kind"] != "end"]
+        self._file = self._path.open("w", encoding="utf-8")
+        for line in kept:
+            self._file.write(json.dumps(line) + "\n")
+
+    def on_step(self, event: Step) -> None:
+        """Write a line."""
+        self._write("step", event)
+
+    def on_evaluation(self, event: Evaluation) -> None:
+        """Write a line, and see that all lines are in the file."""
+        self._write("evaluation", event)
+        if self._file is not None:
+            self._file.flush()
+
+    def on_checkpoint(self, event: Saved) -> None:  # noqa: ARG002
+        """See that the file holds all lines up to the checkpoint."""
+        if self._file is not None:
+            self._file.flush()
+
+    def on_end(self, event: End) -> None:
+        """Write a last line and close the file."""
+        self._write("end", event)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _write(self, kind: str, event: Step | Evaluation | End) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps({"kind": kind, **asdict(event)}, default=str) + "\n")
+
+
+def read_metrics(path: str | PathLike[str]) -> list[dict[str, Any]]:
+    """Return the lines of a metrics file; none if it is not there. A last line that was cut short is left out."""
+    lines: list[dict[str, Any]] = []
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return lines
+    for line in text.splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines
+
+
+class LossPlot(Callback):
+    """A picture of training and validation loss and the learning rate, drawn when training ends.
+
+    Parameters
+    ----------
+    metrics : path
+        The file that `MetricsFile` writes; attach that callback before this one.
+    path : path
+        Where the picture goes, as PNG.
+    """
+
+    def __init__(self, metrics: str | PathLike[str], path: str | PathLike[str]) -> None:
+        self._metrics = Path(metrics)
+        self._path = Path(path)
+
+    def on_end(self, event: End) -> None:  # noqa: ARG002
+        """Draw."""
+        from matplotlib.figure import Figure
+
+        lines = read_metrics(self._metrics)
+        steps = [line for line in lines if line["kind"] == "step"]
+        evaluations = [line for line in lines if line["kind"] == "evaluation"]
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        axes = figure.add_subplot()
+        x, losses = [line["step"] for line in steps], [line["loss"] for line in steps]
+        axes.plot(x, losses, color="tab:blue", alpha=0.25, linewidth=0.8)
+        axes.plot(x, list(_smooth(losses)), color="tab:blue", label="training, smoothed")
+        if evaluations:
+            axes.plot(
+                [line["step"] for line in evaluations],
+                [line["loss"] for line in evaluations],
+                color="tab:orange",
+                marker="o",
+                label="validation",
+            )
+        axes.set(xlabel="step", ylabel="loss, nats a token")
+        axes.grid(alpha=0.3)
+        rates = axes.twinx()
+        rates.plot(x, [line["learning_rate"] for line in steps], color="tab:gray", linestyle=":", label="learning rate")
+        rates.set_ylabel("learning rate")
+        rates.set_ylim(bottom=0)
+        handles = [*axes.get_lines()[1:], *rates.get_lines()]
+        axes.legend(handles=handles, loc="upper right")
+        figure.savefig(self._path, dpi=120)
+
+
+def _smooth(values: Iterable[float], keep: float = 0.95) -> Iterable[float]:
+    """Return the exponential moving average, corrected for its start."""
+    sums = itertools.accumulate(values, lambda total, value: keep * total + (1 - keep) * value, initial=0.0)
+    return (total / (1 - keep**count) for count, total in enumerate(sums) if count)

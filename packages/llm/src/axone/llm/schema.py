@@ -1,0 +1,83 @@
+"""Dataclasses from JSON: every field must be there, of its type, and no other; what comes from a file is not trusted."""
+
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from axone.llm.errors import CheckpointError
+
+T = TypeVar("T")
+
+
+def from_json(kind: type[T], content: object, path: Path, *, called: Mapping[str, str] | None = None) -> T:
+    """Return a dataclass with the fields that a JSON object gives.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass whose fields are whole numbers, numbers, booleans, strings, literals, tuples of these, objects that
+        are kept as they are, or None.
+    content : object
+        What the file holds; a field with a default may be missing.
+    path : Path
+        The file, for the message.
+    called : mapping of str to str, optional
+        What the file calls a field, where it has another name.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the field that is missing, unknown, or of another type or range.
+    """
+    if not isinstance(content, Mapping):
+        raise CheckpointError(path, f"must hold a JSON object for {kind.__name__}, not {content!r:.60}")
+    names = called or {}
+    hints = get_type_hints(kind)
+    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass, as documented
+    values: dict[str, Any] = {}
+    for name, value in content.items():
+        if name not in known:
+            raise CheckpointError(path, f"{name!r:.60} is not known here")
+        values[name] = _value(value, hints[name], names.get(name, name), path)
+    for name, field in known.items():
+        if name not in values and field.default is MISSING and field.default_factory is MISSING:
+            raise CheckpointError(path, f"{names.get(name, name)} is missing")
+    try:
+        return kind(**values)
+    except ValueError as error:  # the dataclass's own ranges
+        raise CheckpointError(path, str(error)) from error
+
+
+def _value(value: Any, hint: Any, name: str, path: Path) -> Any:
+    """Return a JSON value as the type that a field wants."""
+    options = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for option in options:
+        if option is type(None) and value is None:
+            return None
+        if get_origin(option) is Literal and isinstance(value, str) and value in get_args(option):
+            return value
+        if get_origin(option) is tuple and isinstance(value, list) and len(value) == len(get_args(option)):
+            return tuple(_value(part, each, name, path) for part, each in zip(value, get_args(option)))
+        if get_origin(option) is dict and isinstance(value, dict):
+            return value
+        if option in {int, bool, str} and type(value) is option:
+            return value
+        if option is float and type(value) in {int, float} and math.isfinite(value):
+            return float(value)
+    raise CheckpointError(path, f"{name} must be {_describe(hint)}, and is {value!r:.60}")
+
+
+def _describe(hint: Any) -> str:
+    if isinstance(hint, types.UnionType):
+        return " or ".join(_describe(each) for each in get_args(hint))
+    if get_origin(hint) is Literal:
+        return " or ".join(repr(each) for each in get_args(hint))
+    if get_origin(hint) is tuple:
+        return f"a list of {len(get_args(hint))}, each {_describe(get_args(hint)[0])}"
+    if get_origin(hint) is dict:
+        return "a JSON object"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
+    return names.get(hint, str(hint))

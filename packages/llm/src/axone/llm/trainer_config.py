@@ -1,0 +1,121 @@
+"""TrainerConfig: how to train, apart from model and data."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from axone.llm.data import Order
+from axone.llm.platform import available_cores
+
+_WHOLE = ("steps", "batch_size", "context_length", "accumulation", "eval_every")
+_WHOLE_OR_NONE = ("eval_windows", "save_every", "patience", "workers")
+_NOT_NEGATIVE = ("learning_rate", "min_learning_rate", "muon_learning_rate", "warmup_steps", "weight_decay", "seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """How to train.
+
+    Parameters
+    ----------
+    steps : int
+        How many updates to make.
+    batch_size : int
+        B, windows in each batch, over all workers.
+    context_length : int
+        T, tokens in each window.
+    optimizer : {"adamw", "muon", "sgd"}
+        Muon takes the matrices of hidden layers and leaves the rest to AdamW; SGD has momentum.
+    learning_rate, min_learning_rate : float
+        The highest and the last.
+    muon_learning_rate : float
+        The highest for Muon's matrices; it follows the schedule in proportion.
+    schedule : {"cosine", "linear", "constant"}
+        How the learning rate falls after the warm-up.
+    warmup_steps : int
+        Over how many steps the rate rises.
+    weight_decay : float
+        On matrices and embeddings, not on biases and gains.
+    betas : tuple of float
+        AdamW's decay rates.
+    momentum : float
+        Of SGD and Muon.
+    clip : float or None
+        The largest norm of the gradient.
+    accumulation : int
+        Batches whose gradients are added up in each step.
+    order : {"random", "epoch"}
+        Windows from anywhere in the text, or every window once before any comes again.
+    eval_every : int
+        Steps between evaluations; each is followed by a checkpoint.
+    eval_windows : int or None
+        The most windows in an evaluation on the way, evenly spread; the last takes all.
+    save_every : int or None
+        Steps between checkpoints besides those that follow evaluations.
+    patience : int or None
+        Stop after this many evaluations without a lower loss.
+    workers : int or None
+        Threads; by default one for each core. Where a batch has fewer windows, one worker uses them all.
+    seed : int
+        What batches and dropout depend on.
+
+    Raises
+    ------
+    ValueError
+        If a field is out of its range.
+    """
+
+    steps: int
+    batch_size: int
+    context_length: int
+    optimizer: Literal["adamw", "muon", "sgd"] = "adamw"
+    learning_rate: float = 1e-3
+    min_learning_rate: float = 1e-4
+    muon_learning_rate: float = 0.02
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_steps: int = 100
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.99)
+    momentum: float = 0.95
+    clip: float | None = 1.0
+    accumulation: int = 1
+    order: Order = "random"
+    eval_every: int = 250
+    eval_windows: int | None = 200
+    save_every: int | None = None
+    patience: int | None = None
+    workers: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in _WHOLE + _WHOLE_OR_NONE:
+            value = getattr(self, field)
+            if not (value is None and field in _WHOLE_OR_NONE) and value < 1:
+                raise ValueError(f"{field} must be at least 1, and is {value}")
+        for field in _NOT_NEGATIVE:
+            value = getattr(self, field)
+            if not (value >= 0 and math.isfinite(value)):
+                raise ValueError(f"{field} must not be negative, and is {value}")
+        for field, value in (("betas", self.betas[0]), ("betas", self.betas[1]), ("momentum", self.momentum)):
+            if not 0 <= value < 1:
+                raise ValueError(f"{field} must be in [0, 1), and is {getattr(self, field)}")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip must be positive, and is {self.clip}")
+        if self.optimizer == "muon" and not (self.learning_rate > 0 and self.muon_learning_rate > 0):
+            raise ValueError(
+                f"learning_rate and muon_learning_rate must be positive for muon, and are {self.learning_rate} and "
+                f"{self.muon_learning_rate}"
+            )
+        choices = {
+            "optimizer": ("adamw", "muon", "sgd"),
+            "schedule": ("cosine", "linear", "constant"),
+            "order": ("random", "epoch"),
+        }
+        for field, allowed in choices.items():
+            if getattr(self, field) not in allowed:
+                raise ValueError(f"{field} must be one of {', '.join(allowed)}, and is {getattr(self, field)!r}")
+
+    @property
+    def threads(self) -> int:
+        """How many threads train, also where `workers` is left out."""
+        return self.workers or available_cores()

@@ -1,0 +1,123 @@
+"""What one step of training is: a batch's gradient, clipped, and the update; and the loss on held-out text.
+
+It works on replicas that share one model's weights. What is done when, saved and told to whom, the `trainer` knows.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+
+from axone.autograd import Tensor
+from axone.llm.data import Batch, TokenDataset
+from axone.llm.loss import next_token_loss
+from axone.llm.model import LanguageModel
+from axone.llm.optimization import Optimizers, learning_rate
+from axone.llm.parallel import Workers
+from axone.llm.token_file import Ids
+from axone.llm.trainer_config import TrainerConfig
+from axone.nn import reseed_dropout
+
+
+class TrainingStep:
+    """Computes and applies the steps of a training.
+
+    Parameters
+    ----------
+    workers : Workers
+        Entered.
+    config : TrainerConfig
+    train_data, validation_data : TokenDataset
+
+    Attributes
+    ----------
+    optimizers : Optimizers
+    """
+
+    def __init__(
+        self,
+        workers: Workers[LanguageModel],
+        config: TrainerConfig,
+        train_data: TokenDataset,
+        validation_data: TokenDataset,
+    ) -> None:
+        self._workers = workers
+        self._config = config
+        self._train_data = train_data
+        self._validation_data = validation_data
+        self.optimizers = Optimizers(workers.replicas[0], workers.flat, config)
+
+    def gradients(self, step: int) -> tuple[float, float]:
+        """Compute a step's gradient, and clip it.
+
+        Parameters
+        ----------
+        step : int
+            Counted from zero; batches and dropout are functions of it.
+
+        Returns
+        -------
+        loss : float
+            In nats a token.
+        norm : float
+            The gradient's, before clipping.
+        """
+        config, count = self._config, self._workers.count
+        size, turns = config.batch_size, config.accumulation
+        cuts = [size * i // count for i in range(count + 1)]
+        batches = [
+            self._train_data.batch(config.seed, step * turns + turn, size, config.context_length, order=config.order)
+            for turn in range(turns)
+        ]
+        shares = [[(x[a:b], y[a:b]) for x, y in batches] for a, b in itertools.pairwise(cuts)]
+        weights = [(b - a) / (size * turns) for a, b in itertools.pairwise(cuts)]
+
+        def prepare(replica: LanguageModel, worker: int, turn: int) -> None:
+            if not replica.training:
+                replica.train()
+            if replica.config.dropout:
+                reseed_dropout(replica, (config.seed, step, worker, turn))
+
+        def loss(replica: LanguageModel, batch: Batch) -> Tensor:
+            return next_token_loss(replica, *batch)
+
+        return self._workers.gradients(shares, prepare, loss, weights), self._workers.clip(config.clip)
+
+    def update(self, step: int) -> float:
+        """Apply the gradient, and return the learning rate."""
+        rate = learning_rate(self._config, step)
+        self.optimizers.step(rate, self._workers.map)
+        return rate
+
+    def is_finite(self) -> bool:
+        """Tell whether all weights are finite."""
+        return bool(np.isfinite(self._workers.flat.data).all())
+
+    def evaluate(self, starts: Ids, stop: Callable[[], bool] = lambda: False) -> tuple[float, int] | None:
+        """Measure windows of the held-out text.
+
+        Parameters
+        ----------
+        starts : ndarray of int, shape (N,)
+            Where they start.
+        stop : callable
+            Asked now and then whether to leave it.
+
+        Returns
+        -------
+        total : float
+            The summed loss, in nats.
+        tokens : int
+            How many were predicted. None instead of both if it was left.
+        """
+        length = self._config.context_length
+        size = max(self._config.batch_size // self._workers.count, 1)
+        batches = [starts[first : first + size] for first in range(0, len(starts), size)]
+
+        def loss(replica: LanguageModel, batch: Ids) -> tuple[float, int]:
+            inputs, targets = self._validation_data.read(batch, length)
+            return next_token_loss(replica.eval(), inputs, targets).item() * targets.size, targets.size
+
+        return self._workers.sum_losses(batches, loss, stop=stop)

@@ -1,0 +1,71 @@
+"""Workers: the same gradient however the batch is shared, and parameters in one array."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from axone.autograd import Tensor
+from axone.llm import LanguageModel, TokenDataset, cross_entropy
+from axone.llm.data import Batch
+from axone.llm.parallel import Workers
+
+
+def loss(replica: LanguageModel, batch: Batch) -> Tensor:
+    return cross_entropy(replica(batch[0]), batch[1])
+
+
+def flat_gradient(model: LanguageModel, batch: Batch, count: int) -> np.ndarray:
+    inputs, targets = batch
+    cuts = np.linspace(0, len(inputs), count + 1).astype(int)
+    shares = [[(inputs[a:b], targets[a:b])] for a, b in itertools.pairwise(cuts)]
+    weights = [(b - a) / len(inputs) for a, b in itertools.pairwise(cuts)]
+    with Workers(model, count) as workers:
+        workers.gradients(shares, lambda _replica, _worker, _turn: None, loss, weights)
+        assert workers.flat.matrices.grad is not None
+        assert workers.flat.vectors.grad is not None
+        return np.concatenate([workers.flat.matrices.grad, workers.flat.vectors.grad])
+
+
+def test_shares_add_up_to_the_batch(model: LanguageModel, dataset: TokenDataset) -> None:
+    batch = dataset.batch(0, 0, 7, 16)
+    one, three = flat_gradient(model, batch, 1), flat_gradient(model, batch, 3)
+    np.testing.assert_allclose(three, one, atol=1e-6)
+    assert np.abs(one).max() > 1e-3
+
+
+def test_the_flat_gradient_is_that_of_the_parameters(model: LanguageModel, dataset: TokenDataset) -> None:
+    batch = dataset.batch(0, 0, 4, 16)
+    output = loss(model, batch)
+    output.backward()
+    own = np.concatenate(
+        [p.grad.reshape(-1) for p in sorted(model.parameters(), key=lambda p: p.ndim < 2) if p.grad is not None]
+    )
+    model.zero_grad()
+    np.testing.assert_allclose(flat_gradient(model, batch, 1), own, atol=1e-7)
+
+
+def test_parameters_become_views_of_one_array_and_stay_so(model: LanguageModel) -> None:
+    before = {name: array.copy() for name, array in model.state_dict().items()}
+    with Workers(model, 2) as workers:
+        flat = workers.flat.data
+        for name, array in model.state_dict().items():
+            assert np.shares_memory(array, flat)
+            np.testing.assert_array_equal(array, before[name])
+        model.load_state_dict({name: array + 1 for name, array in before.items()})
+        assert all(np.shares_memory(p.data, flat) for p in workers.replicas[1].parameters())
+        np.testing.assert_array_equal(next(workers.replicas[1].parameters()).data, before["embedding.weight"] + 1)
+
+
+def test_an_error_in_a_worker_reaches_the_caller(model: LanguageModel) -> None:
+    with Workers(model, 2) as workers, pytest.raises(ZeroDivisionError):
+        workers.map(lambda item: 1 // item, [1, 0])
+
+
+def test_clipping_scales_to_the_norm(model: LanguageModel, dataset: TokenDataset) -> None:
+    batch = dataset.batch(0, 0, 4, 16)
+    with Workers(model, 2) as workers:
+        workers.gradients([[batch]], lambda _replica, _worker, _turn: None, loss, [1.0])
+        norm = workers.clip(0.25)
+        assert norm > 0.25
+        assert workers.clip(None) == pytest.approx(0.25, rel=1e-5)

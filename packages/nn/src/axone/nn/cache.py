@@ -1,0 +1,66 @@
+"""KVCache: the keys and values of the positions read so far, in a buffer made once."""
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from axone.autograd.extend import Array
+
+
+class KVCache:
+    """The keys and values that an attention layer has seen, so that a new position costs one row.
+
+    Parameters
+    ----------
+    batch : int
+        B.
+    num_kv_heads : int
+        K.
+    max_length : int
+        How many positions there is room for.
+    head_dim : int
+        D.
+    dtype : dtype, default float32
+
+    Attributes
+    ----------
+    length : int
+        How many positions are held. Setting it back forgets the later ones.
+    """
+
+    def __init__(
+        self, batch: int, num_kv_heads: int, max_length: int, head_dim: int, *, dtype: DTypeLike = np.float32
+    ) -> None:
+        self._keys: Array = np.zeros((batch, num_kv_heads, max_length, head_dim), dtype)
+        self._values: Array = np.zeros((batch, num_kv_heads, max_length, head_dim), dtype)
+        self.length = 0
+
+    @property
+    def max_length(self) -> int:
+        """How many positions there is room for."""
+        return int(self._keys.shape[2])
+
+    def append(self, keys: Array, values: Array) -> tuple[Array, Array]:
+        """Add positions and return all that are held: views, not copies.
+
+        Parameters
+        ----------
+        keys, values : ndarray, shape (B, K, T, D)
+
+        Returns
+        -------
+        keys, values : ndarray, shape (B, K, length, D)
+
+        Raises
+        ------
+        ValueError
+            If there is no room, or the shapes do not fit.
+        """
+        end = self.length + keys.shape[2]
+        if end > self.max_length:
+            raise ValueError(f"the cache has room for {self.max_length} positions, and {end} are needed")
+        if keys.shape[:2] + keys.shape[3:] != self._keys.shape[:2] + self._keys.shape[3:]:
+            raise ValueError(f"the cache holds keys of shape {self._keys.shape}, and got {keys.shape}")
+        self._keys[:, :, self.length : end] = keys
+        self._values[:, :, self.length : end] = values
+        self.length = end
+        return self._keys[:, :, :end], self._values[:, :, :end]

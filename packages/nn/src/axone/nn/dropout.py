@@ -1,0 +1,66 @@
+"""Dropout as a layer that is active in training only."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from axone.autograd import Tensor
+from axone.nn import init
+from axone.nn.functional import dropout
+from axone.nn.module import Module
+
+
+class Dropout(Module):
+    """Zero each element with probability `p` and scale the rest up, in training; else do nothing.
+
+    Parameters
+    ----------
+    p : float
+        In [0, 1).
+    rng : numpy.random.Generator, optional
+        Where the masks come from; None draws a fresh one.
+
+    Raises
+    ------
+    ValueError
+        If `p` is out of its range.
+    """
+
+    def __init__(self, p: float, *, rng: np.random.Generator | None = None) -> None:
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout needs p in [0, 1), and it is {p}")
+        self.p = p
+        self.rng = init.generator(rng)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return `x`, thinned out while training.
+
+        Parameters
+        ----------
+        x : Tensor, shape (...)
+
+        Returns
+        -------
+        Tensor, shape (...)
+        """
+        return dropout(x, self.p, rng=self.rng) if self.training and self.p > 0 else x
+
+    def describe(self) -> str:
+        """Return the layer with its probability."""
+        return f"Dropout({self.p})"
+
+
+def reseed_dropout(module: Module, key: Sequence[int]) -> None:
+    """Make all masks of a module a function of `key`, such as (seed, step, worker), and of the layer's place.
+
+    Nothing random then has to be saved to resume training.
+
+    Parameters
+    ----------
+    module : Module
+    key : sequence of int
+        Not negative.
+    """
+    layers = [m for _, m in module.modules() if isinstance(m, Dropout)]
+    for place, layer in enumerate(layers):
+        layer.rng = np.random.default_rng([*key, place])

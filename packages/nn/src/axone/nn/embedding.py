@@ -1,0 +1,50 @@
+"""Embedding: a table of vectors, one for each id."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axone.autograd import Tensor
+from axone.nn import init
+from axone.nn.functional import embedding
+from axone.nn.module import Module, Parameter
+
+
+class Embedding(Module):
+    """A vector for each of `num_embeddings` ids, drawn at first from the normal distribution with deviation 1.
+
+    Parameters
+    ----------
+    num_embeddings : int
+        How many ids there are.
+    embedding_dim : int
+        C, the length of a vector.
+    rng : numpy.random.Generator, optional
+        Where the first values come from; None draws a fresh one.
+
+    Attributes
+    ----------
+    weight : Parameter, shape (num_embeddings, embedding_dim)
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, *, rng: np.random.Generator | None = None) -> None:
+        self.weight = Parameter(np.empty((num_embeddings, embedding_dim), np.float32))
+        init.normal(self.weight, std=1.0, rng=init.generator(rng))
+
+    def __call__(self, ids: NDArray[np.integer[Any]]) -> Tensor:
+        """Return the vectors of the ids.
+
+        Parameters
+        ----------
+        ids : ndarray of int, shape (...)
+
+        Returns
+        -------
+        Tensor, shape (..., C)
+        """
+        return embedding(ids, self.weight)
+
+    def describe(self) -> str:
+        """Return the layer with its sizes."""
+        return f"Embedding({self.weight.shape[0]}, {self.weight.shape[1]})"

@@ -1,0 +1,188 @@
+"""Activation functions, forward and backward in place.
+
+Each is x times a gate, and its slope follows from the gate and the output y, which the next operation keeps anyway.
+
+References
+----------
+.. [1] D. Hendrycks, K. Gimpel, "Gaussian Error Linear Units (GELUs)", https://arxiv.org/abs/1606.08415
+.. [2] N. Shazeer, "GLU Variants Improve Transformer", https://arxiv.org/abs/2002.05202
+.. [3] D. R. So et al., "Primer: Searching for Efficient Transformers for Language Modeling",
+   https://arxiv.org/abs/2109.08668
+"""
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from axone.autograd import Tensor
+from axone.autograd.extend import Array, needs_grad, record
+from axone.nn.functional.checks import one_dtype
+from axone.nn.functional.erf import normal_tail
+
+_SCALE = math.sqrt(2 / math.pi)
+_CUBIC = 0.044715
+
+
+def gelu(x: Tensor, approximate: Literal["tanh", "none"] = "tanh") -> Tensor:
+    """Return the Gaussian error linear unit: x times the probability that a normal variable is below x.
+
+    The usual approximation puts ``u = sqrt(2 / pi) (x + 0.044715 x^3)`` and ``s = (1 + tanh(u)) / 2`` for that
+    probability. Then, as ``1 - tanh(u)^2 = 4 s (1 - s)``::
+
+        y = x s        dy/dx = s + x s (1 - s) 2 du/dx = s (1 + (x - y) 2 du/dx)
+
+    Parameters
+    ----------
+    x : Tensor, shape (...)
+    approximate : {"tanh", "none"}, default "tanh"
+        Whether to take the approximation or the exact probability, which costs several times as much.
+
+    Returns
+    -------
+    Tensor, shape (...)
+
+    Raises
+    ------
+    ValueError
+        If `approximate` is neither.
+    """
+    one_dtype("gelu", x)
+    if approximate == "none":
+        return _exact_gelu(x)
+    if approximate != "tanh":
+        raise ValueError(f'gelu needs approximate to be "tanh" or "none", and it is {approximate!r}')
+    shape, data = x.shape, np.atleast_1d(x.data)
+    s = np.square(data)
+    s *= _SCALE * _CUBIC
+    s += _SCALE
+    s *= data
+    np.tanh(s, out=s)
+    s *= 0.5
+    s += 0.5
+    y = data * s
+
+    def vjp(g: Array) -> tuple[Array]:
+        slope = np.square(data)
+        slope *= 6 * _SCALE * _CUBIC
+        slope += 2 * _SCALE  # 2 du/dx
+        slope *= data - y
+        slope += 1.0
+        slope *= s
+        slope *= g
+        return (slope.reshape(shape),)
+
+    return record("gelu", y.reshape(shape), (x,), vjp)
+
+
+def _exact_gelu(x: Tensor) -> Tensor:
+    """Return x times the normal distribution function P, whose derivative is the density p: ``dy/dx = P + x p``."""
+    shape, data = x.shape, np.atleast_1d(x.data)
+    tail, density = normal_tail(np.abs(data))
+    tail -= 0.5
+    p = np.copysign(tail, data)  # above zero the tail is what is missing from 1
+    p += 0.5
+
+    def vjp(g: Array) -> tuple[Array]:
+        slope = data * density
+        slope += p
+        slope *= g
+        return (slope.reshape(shape),)
+
+    return record("gelu", (data * p).reshape(shape), (x,), vjp)
+
+
+def silu(x: Tensor) -> Tensor:
+    """Return x times its logistic function s, with ``dy/dx = s + x s (1 - s) = s (1 + x - y)``.
+
+    Parameters
+    ----------
+    x : Tensor, shape (...)
+
+    Returns
+    -------
+    Tensor, shape (...)
+    """
+    one_dtype("silu", x)
+    shape, data = x.shape, np.atleast_1d(x.data)
+    inverse = _inverse_logistic(data)
+    y = data / inverse
+
+    def vjp(g: Array) -> tuple[Array]:
+        slope = data - y
+        slope += 1.0
+        slope /= inverse
+        slope *= g
+        return (slope.reshape(shape),)
+
+    return record("silu", y.reshape(shape), (x,), vjp)
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """Return ``silu(gate) * up``.
+
+    Parameters
+    ----------
+    gate, up : Tensor, shape (...)
+
+    Returns
+    -------
+    Tensor, shape (...)
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    one_dtype("swiglu", gate, up)
+    if gate.shape != up.shape:
+        raise ValueError(f"swiglu needs two inputs of one shape, and got {gate.shape} and {up.shape}")
+    shape, a, b = gate.shape, np.atleast_1d(gate.data), up.data
+    inverse = _inverse_logistic(a)
+    activated = a / inverse
+    needs_gate, needs_up = needs_grad(gate), needs_grad(up)
+
+    def vjp(g: Array) -> tuple[Array | None, Array | None]:
+        slope = None
+        if needs_gate:
+            slope = a - activated
+            slope += 1.0
+            slope /= inverse
+            slope *= b
+            slope *= g
+            slope = slope.reshape(shape)
+        return slope, (g * activated).reshape(shape) if needs_up else None
+
+    return record("swiglu", (activated * b).reshape(shape), (gate, up), vjp)
+
+
+def _inverse_logistic(x: Array) -> Array:
+    """Return ``1 + exp(-x)``: infinite far below zero, where dividing by it gives the zero that is meant."""
+    inverse = np.negative(x)
+    with np.errstate(over="ignore"):
+        np.exp(inverse, out=inverse)
+    inverse += 1.0
+    return inverse
+
+
+def relu2(x: Tensor) -> Tensor:
+    """Return the square of x where it is positive, and else zero.
+
+    Parameters
+    ----------
+    x : Tensor, shape (...)
+
+    Returns
+    -------
+    Tensor, shape (...)
+    """
+    one_dtype("relu2", x)
+    shape, data = x.shape, np.atleast_1d(x.data)
+    positive = np.maximum(data, np.zeros_like(data))  # three times as quick as against the number 0
+
+    def vjp(g: Array) -> tuple[Array]:
+        slope = positive * g
+        slope *= 2.0
+        return (slope.reshape(shape),)
+
+    return record("relu2", np.square(positive).reshape(shape), (x,), vjp)

@@ -1,0 +1,221 @@
+"""The arithmetic of attention on arrays: forward and backward, in tiles of queries.
+
+For each head, with D the head's width, M the mask (zero where a query may see a key, minus infinity where not) and g
+the gradient of the output::
+
+    S = q k^T / sqrt(D) + M        P = softmax(S)        out = P v
+
+    dv = P^T g        dP = g v^T        dS = P (dP - rowsum(g out))        dq = dS k / sqrt(D)        dk = dS^T q / sqrt(D)
+
+A tile is a run of queries against all keys that they may see: under a causal mask the keys after a tile's last query
+are never touched, and only the square on the diagonal is masked. The backward needs P again. While the scores are
+few, each tile keeps its P; where they are many, each row's logarithm of the sum of exponentials is kept instead, and P is
+computed again from it [1]_, so that memory grows with the length and not with its square.
+
+Shapes have five axes: K key heads, each serving G query heads (H = K G), so that shared keys are broadcast, not copied.
+
+References
+----------
+.. [1] T. Dao et al., "FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness",
+   https://arxiv.org/abs/2205.14135
+"""
+
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from axone.autograd.extend import Array
+from axone.nn.functional.softmax import softmax_rows
+
+_TILE_ROWS = 64  # queries in a tile
+_TILE_SCORES = 2**19  # in a tile of many heads: 2 MiB in float32
+_BLAS_SMALL = 10**6  # multiplications
+_KEPT_SCORES = 2**24  # up to here P is kept: 64 MiB in float32
+
+
+class Tile(NamedTuple):
+    """The queries `start` to `stop` of some heads, which see the first `keys` keys."""
+
+    batch: slice
+    heads: slice
+    start: int
+    stop: int
+    keys: int
+
+
+Saved: TypeAlias = list[Array] | Array
+"""What the backward needs: a list of each tile's P, or an array of each row's log-sum-exp."""
+
+
+def attention_forward(
+    q: Array, k: Array, v: Array, *, bias: Array | None, causal: bool, out: Array, keep: bool
+) -> Saved:
+    """Write the attended values.
+
+    Parameters
+    ----------
+    q : ndarray, shape (B, K, G, T, D)
+    k, v : ndarray, shape (B, K, 1, S, D)
+    bias : ndarray, shape (B, K, G, T, S), or None
+        M: zero or minus infinity.
+    causal : bool
+        Whether a query sees the keys up to its own position only, the last query being at the last key.
+    out : ndarray, shape (B, K, G, T, D)
+        Where the result goes.
+    keep : bool
+        Whether a backward will follow.
+
+    Returns
+    -------
+    list of ndarray, or ndarray of shape (B, K, G, T)
+        What `attention_backward` needs; an empty list without `keep`.
+    """
+    count = math.prod(q.shape[:-1]) * k.shape[3] // (2 if causal else 1)
+    lse = np.empty(q.shape[:-1], q.dtype) if keep and count > _KEPT_SCORES else None
+    kept: list[Array] = []
+    q, kt = _scaled(q, k)
+    for tile in _tiles(q, k, causal=causal):
+        b, h, rows, seen = tile.batch, tile.heads, slice(tile.start, tile.stop), slice(tile.keys)
+        p, total, shift = softmax_rows(_tile_scores(q, kt, bias, tile, causal=causal))
+        if lse is not None:
+            np.add(np.log(total), shift, out=lse[b, h, :, rows])
+        _matmul(p, v[b, h, :, seen], out=out[b, h, :, rows])
+        if keep and lse is None:
+            kept.append(p)
+    return kept if lse is None else lse
+
+
+def attention_probabilities(q: Array, k: Array, *, bias: Array | None, causal: bool) -> Array:
+    """Return P whole, of shape (B, K, G, T, S); the rest as in `attention_forward`."""
+    everything = Tile(slice(None), slice(None), 0, q.shape[3], k.shape[3])
+    p, _, _ = softmax_rows(_tile_scores(*_scaled(q, k), bias, everything, causal=causal))
+    return p
+
+
+def attention_backward(
+    g: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    bias: Array | None,
+    causal: bool,
+    out: Array,
+    saved: Saved,
+    into: tuple[Array, Array, Array],
+) -> None:
+    """Write the gradients of queries, keys and values, using up what was saved.
+
+    Parameters
+    ----------
+    g, out : ndarray, shape (B, K, G, T, D)
+        The output and its gradient.
+    q, k, v, bias, causal
+        As in `attention_forward`.
+    saved : Saved
+        What `attention_forward` returned.
+    into : tuple of ndarray
+        Where the three gradients go: of the shapes of `q`, `k` and `v`.
+    """
+    dq, dk, dv = into
+    scale = 1 / math.sqrt(q.shape[-1])
+    scaled_q, kt = (q, k) if isinstance(saved, list) else _scaled(q, k)
+    vt = np.ascontiguousarray(v.swapaxes(-1, -2))  # (B, K, 1, E, S)
+    for tile in reversed(list(_tiles(q, k, causal=causal))):
+        b, h, rows, seen = tile.batch, tile.heads, slice(tile.start, tile.stop), slice(tile.keys)
+        if isinstance(saved, list):
+            p = saved.pop()
+        else:
+            p = _tile_scores(scaled_q, kt, bias, tile, causal=causal)
+            p -= saved[b, h, :, rows, None]
+            np.exp(p, out=p)
+        g_tile = g[b, h, :, rows]
+        last = tile.stop == q.shape[3]  # the first to come, and the one that reaches all keys
+        _product_over_queries(p, g_tile, dv[b, h, :, seen], add=not last)
+        ds = _matmul(g_tile, vt[b, h, ..., seen])
+        ds -= np.vecdot(g_tile, out[b, h, :, rows])[..., None]
+        ds *= p
+        ds *= scale
+        _matmul(ds, k[b, h, :, seen], out=dq[b, h, :, rows])
+        _product_over_queries(ds, q[b, h, :, rows], dk[b, h, :, seen], add=not last)
+
+
+def _tiles(q: Array, k: Array, *, causal: bool) -> Iterator[Tile]:
+    """Yield the tiles: of all heads at once if that fits, else of some at a time, the queries first to last."""
+    B, K, G, T, _ = q.shape
+    S = k.shape[3]
+    fitting = max(_TILE_SCORES // max(G * min(T, _TILE_ROWS) * S, 1), 1)  # key heads in a tile
+    heads = min(fitting, K)
+    batch = max(fitting // max(K, 1), 1)
+    for b in range(0, B, batch):
+        for h in range(0, K, heads):
+            for start in range(0, T, _TILE_ROWS):
+                stop = min(start + _TILE_ROWS, T)
+                yield Tile(slice(b, b + batch), slice(h, h + heads), start, stop, max(S - T + stop, 0) if causal else S)
+
+
+def _scaled(q: Array, k: Array) -> tuple[Array, Array]:
+    """Return queries and transposed keys whose products are the scores.
+
+    BLAS multiplies by a transposed matrix at two thirds of its speed, so with many queries a transposed copy pays.
+    """
+    scale = 1 / math.sqrt(q.shape[-1])
+    if q.shape[3] < _TILE_ROWS:
+        return q * scale, k.swapaxes(-1, -2)
+    return q, np.multiply(k.swapaxes(-1, -2), scale, order="C")
+
+
+def _tile_scores(q: Array, kt: Array, bias: Array | None, tile: Tile, *, causal: bool) -> Array:
+    """Return S of a tile: (B, K, G, rows, keys)."""
+    b, h, rows = tile.batch, tile.heads, slice(tile.start, tile.stop)
+    scores = _matmul(q[b, h, :, rows], kt[b, h, ..., : tile.keys])
+    if bias is not None:
+        scores += bias[b, h, :, rows, : tile.keys]
+    if causal and (queries := tile.stop - tile.start) > 1:
+        square = min(queries, tile.keys)
+        scores[..., tile.keys - square :] += _causal_bias(queries, square, scores.dtype)
+    return scores
+
+
+@functools.lru_cache(maxsize=16)
+def _causal_bias(queries: int, keys: int, dtype: np.dtype[Any]) -> Array:
+    """Return zero for the keys up to each query's own, the last query being at the last key, and minus infinity."""
+    bias = np.where(np.tri(queries, keys, keys - queries, dtype=np.bool_), 0, -np.inf).astype(dtype)
+    bias.flags.writeable = False
+    return bias
+
+
+def _product_over_queries(a: Array, b: Array, out: Array, *, add: bool) -> None:
+    """Write or add ``a^T b``, summed over the query heads that share a key head: they are but more rows."""
+    B, K, G, R = a.shape[:4]
+    a = a.reshape(B, K, 1, G * R, a.shape[4]).swapaxes(-1, -2)
+    b = b.reshape(B, K, 1, G * R, b.shape[4])
+    if add:
+        out += _matmul(a, b)
+    else:
+        _matmul(a, b, out=out)
+
+
+def _matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """Return ``a @ b``, the rows of `a` taken in runs of at most a million multiplications.
+
+    Up to that size OpenBLAS multiplies in place; beyond it copies into blocks first, which thin matrices do not repay.
+    """
+    M, K = a.shape[-2:]
+    N = b.shape[-1]
+    pieces = 1
+    while pieces * _BLAS_SMALL < M * K * N and M % (2 * pieces) == 0:
+        pieces *= 2
+    if out is None:
+        out = np.empty((*a.shape[:-1], N), a.dtype)
+    if pieces == 1:
+        return np.matmul(a, b, out=out)
+    np.matmul(
+        a.reshape(*a.shape[:-2], pieces, M // pieces, K),
+        b[..., None, :, :],
+        out=out.reshape(*out.shape[:-2], pieces, M // pieces, N),
+    )
+    return out

@@ -1,0 +1,41 @@
+"""Dropout: zero some activations at random in training, and scale up the rest.
+
+References
+----------
+.. [1] N. Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
+   https://jmlr.org/papers/v15/srivastava14a.html
+"""
+
+import numpy as np
+
+from axone.autograd import Tensor
+from axone.autograd.extend import record
+from axone.nn.functional.checks import one_dtype
+
+
+def dropout(x: Tensor, p: float, *, rng: np.random.Generator) -> Tensor:
+    """Return `x` with each element zeroed with probability `p` and else divided by ``1 - p``.
+
+    Parameters
+    ----------
+    x : Tensor, shape (...)
+    p : float
+        In [0, 1).
+    rng : numpy.random.Generator
+        Where the mask comes from.
+
+    Returns
+    -------
+    Tensor, shape (...)
+
+    Raises
+    ------
+    ValueError
+        If `p` is out of its range.
+    """
+    one_dtype("dropout", x)
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout needs p in [0, 1), and it is {p}")
+    keep = (rng.random(x.shape, dtype=np.float32) >= p).astype(x.dtype)
+    keep /= 1 - p
+    return record("dropout", x.data * keep, (x,), lambda g: (g * keep,))

@@ -1,0 +1,96 @@
+"""Cross-entropy of logits and the classes that were right."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axone.autograd import Tensor
+from axone.autograd.extend import Array, record
+from axone.nn.functional.softmax import exp_rows
+
+
+def cross_entropy(
+    logits: Tensor, targets: NDArray[np.integer[Any]], *, ignore_index: int = -100, label_smoothing: float = 0.0
+) -> Tensor:
+    """Return the mean negative log-probability of the targets, in nats.
+
+    With ``p = softmax(logits)``, N targets that count, V classes and smoothing e, the gradient of a row is
+    ``(p - (1 - e) one_hot(target) - e / V) / N``.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (..., V)
+        Unnormalized log-probabilities.
+    targets : ndarray of int, shape (...)
+        The class of each row, in ``[0, V)``.
+    ignore_index : int, default -100
+        A target that does not count.
+    label_smoothing : float, default 0.0
+        The share of the probability that is asked to be spread evenly over all classes, in [0, 1].
+
+    Returns
+    -------
+    Tensor, shape ()
+        Zero if no target counts.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or the smoothing is out of its range.
+    TypeError
+        If the targets are not integers.
+    IndexError
+        If a target is out of its range.
+    """
+    shape, V = logits.shape, logits.shape[-1] if logits.ndim else 0
+    chosen, counts = _checked(np.asarray(targets), shape, ignore_index)  # (N,), (N,) or None
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy needs label_smoothing in [0, 1], and it is {label_smoothing}")
+    flat = logits.data.reshape(-1, V)  # (N, V)
+    each = np.arange(len(chosen))
+    p, total, shift = exp_rows(flat)
+    losses = np.log(total, dtype=np.float64)  # in float64: no digits are lost where a target is nearly certain
+    losses += shift
+    losses -= (1 - label_smoothing) * flat[each, chosen].astype(np.float64)
+    if label_smoothing:
+        losses -= label_smoothing * (flat @ np.full(V, 1 / V, flat.dtype))
+    if counts is not None:
+        losses = losses[counts]
+    count = max(len(losses), 1)
+
+    def vjp(g: Array) -> tuple[Array]:
+        share = g / count
+        np.multiply(p, (share / total)[:, None], out=p)
+        p[each, chosen] -= (1 - label_smoothing) * share
+        if label_smoothing:
+            np.subtract(p, label_smoothing / V * share, out=p)
+        if counts is not None:
+            p[~counts] = 0
+        return (p.reshape(shape),)
+
+    return record("cross_entropy", np.asarray(losses.sum() / count, dtype=p.dtype), (logits,), vjp)
+
+
+def _checked(
+    targets: NDArray[np.integer[Any]], shape: tuple[int, ...], ignore_index: int
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.bool_] | None]:
+    """Return the targets as one row, zero where they do not count, and where they count; None for everywhere."""
+    if not shape or shape[:-1] != targets.shape:
+        raise ValueError(
+            f"cross_entropy needs logits of shape (..., V) and targets of shape (...), and got {shape} and "
+            f"{targets.shape}"
+        )
+    if targets.dtype.kind not in "iu":
+        raise TypeError(f"cross_entropy needs integer targets, and these are {targets.dtype}")
+    chosen = targets.reshape(-1)
+    counts = None
+    if chosen.size and (ignored := chosen == ignore_index).any():
+        counts = ~ignored
+        chosen = np.where(counts, chosen, 0)
+    if chosen.size and (chosen.min() < 0 or chosen.max() >= shape[-1]):
+        raise IndexError(
+            f"cross_entropy needs targets from 0 to {shape[-1] - 1} or {ignore_index}, and these go from "
+            f"{chosen.min()} to {chosen.max()}"
+        )
+    return chosen, counts

@@ -1,0 +1,227 @@
+"""Layer and root-mean-square normalization, forward and backward in place.
+
+Sums over rows and columns go through BLAS, and so do products of a column with a row: NumPy's broadcasting costs more
+than twice as much.
+
+References
+----------
+.. [1] J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", https://arxiv.org/abs/1607.06450
+.. [2] B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", https://arxiv.org/abs/1910.07467
+"""
+
+import numpy as np
+
+from axone.autograd import Tensor
+from axone.autograd.extend import Array, record
+from axone.nn.functional.checks import last_axis, one_dtype
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: float = 1e-5) -> Tensor:
+    """Return each row of `x` shifted to mean 0, scaled to variance 1, then times `weight` plus `bias`.
+
+    With ``xhat = r (x - m)``, m the mean and ``r = 1 / sqrt(var + eps)``, the gradient g, ``h = g weight``, and means
+    over the row::
+
+        dx = r (h - mean(h) - xhat mean(h xhat))        dweight = sum(g xhat)        dbias = sum(g)
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., C)
+    weight : Tensor, shape (C,)
+    bias : Tensor, shape (C,), optional
+    eps : float, default 1e-5
+        Added to the variance, so that a constant row gives zeros.
+
+    Returns
+    -------
+    Tensor, shape (..., C)
+
+    Raises
+    ------
+    ValueError
+        If the last axis of `x` is not C long.
+    TypeError
+        If the dtypes differ.
+    """
+    one_dtype("layer_norm", x, weight, bias)
+    last_axis("layer_norm", x, weight.shape[0])
+    C, shape, gamma = weight.shape[0], x.shape, weight.data
+    has_bias = bias is not None
+    rows = x.data.reshape(-1, C)  # (N, C)
+    rows, m, r = _center_and_scale(rows, eps)
+    y = _rank_one(r, gamma)  # (N, C)
+    y *= rows
+    y += _rank_one(-m * r, gamma, plus=None if bias is None else bias.data)
+
+    def vjp(g: Array) -> tuple[Array, ...]:
+        g = g.reshape(-1, C)  # (N, C)
+        gx = g * rows
+        share = gamma / C
+        tilt = gx @ share
+        shift = g @ share  # mean(h)
+        tilt -= m * shift
+        tilt *= r  # mean(h xhat)
+        dbeta, offset = np.stack((np.ones_like(r), m * r)) @ g
+        dgamma = r @ gx
+        dgamma -= offset
+        tilt *= r * r
+        dx = _rank_one(r, gamma)
+        dx *= g
+        dx -= np.multiply(rows, tilt[:, None], out=gx)
+        dx += (tilt * m - r * shift)[:, None]
+        return (dx.reshape(shape), dgamma, dbeta) if has_bias else (dx.reshape(shape), dgamma)
+
+    inputs = (x, weight) if bias is None else (x, weight, bias)
+    return record("layer_norm", y.reshape(shape), inputs, vjp)
+
+
+def _center_and_scale(rows: Array, eps: float) -> tuple[Array, Array, Array]:
+    """Return the rows, their means and the reciprocals of their standard deviations.
+
+    The variance is the mean of the squares less the square of the mean, as long as that keeps its digits; where a mean
+    outweighs its deviation, the rows come back centered, with means of zero.
+    """
+    C = rows.shape[1]
+    m = rows @ np.full(C, 1 / C, rows.dtype)  # (N,)
+    r = np.vecdot(rows, rows)  # (N,)
+    r /= C
+    squared = m * m
+    r -= squared
+    if (squared > r).any():
+        rows = rows - m[:, None]
+        m = np.zeros_like(m)
+        r = np.vecdot(rows, rows)
+        r /= C
+    r += eps
+    np.sqrt(r, out=r)
+    np.reciprocal(r, out=r)
+    return rows, m, r
+
+
+def _rank_one(column: Array, row: Array, *, plus: Array | None = None) -> Array:
+    """Return the outer product of a column and a row, plus a row: as a product of rank two, which BLAS writes in one go.
+
+    Parameters
+    ----------
+    column : ndarray, shape (N,)
+    row : ndarray, shape (C,)
+    plus : ndarray, shape (C,), optional
+
+    Returns
+    -------
+    ndarray, shape (N, C)
+    """
+    left = np.ones((len(column), 2), column.dtype)
+    left[:, 0] = column
+    right = np.zeros((2, len(row)), row.dtype)
+    right[0] = row
+    if plus is not None:
+        right[1] = plus
+    return left @ right
+
+
+def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-6) -> Tensor:
+    """Return each row of `x` divided by its root mean square, then times `weight`.
+
+    With ``xhat = r x``, ``r = 1 / sqrt(mean(x^2) + eps)``, the gradient g and ``h = g weight``::
+
+        dx = r (h - xhat mean(h xhat))        dweight = sum(g xhat)
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., C)
+    weight : Tensor, shape (C,)
+    eps : float, default 1e-6
+        Added to the mean square, so that a row of zeros gives zeros.
+
+    Returns
+    -------
+    Tensor, shape (..., C)
+
+    Raises
+    ------
+    ValueError
+        If the last axis of `x` is not C long.
+    TypeError
+        If the dtypes differ.
+    """
+    one_dtype("rms_norm", x, weight)
+    last_axis("rms_norm", x, weight.shape[0])
+    C, shape, gamma = weight.shape[0], x.shape, weight.data
+    rows = x.data.reshape(-1, C)  # (N, C)
+    r = np.vecdot(rows, rows)  # (N,)
+    r /= C
+    r += eps
+    np.sqrt(r, out=r)
+    np.reciprocal(r, out=r)
+    y = _rank_one(r, gamma)  # (N, C)
+    y *= rows
+
+    def vjp(g: Array) -> tuple[Array, Array]:
+        g = g.reshape(-1, C)  # (N, C)
+        gx = g * rows
+        dgamma = r @ gx
+        tilt = gx @ (gamma / C)
+        tilt *= r * r * r
+        dx = _rank_one(r, gamma)
+        dx *= g
+        dx -= np.multiply(rows, tilt[:, None], out=gx)
+        return dx.reshape(shape), dgamma
+
+    return record("rms_norm", y.reshape(shape), (x, weight), vjp)
+
+
+def packed_rms_norm(
+    qkv: Tensor, q_weight: Tensor, k_weight: Tensor, num_heads: int, num_kv_heads: int, *, eps: float = 1e-6
+) -> Tensor:
+    """Return queries, keys and values that lie in one array, each head of the first two normalized as by `rms_norm`.
+
+    Parameters
+    ----------
+    qkv : Tensor, shape (B, T, (H + 2 K) D)
+        As `packed_attention` takes it.
+    q_weight, k_weight : Tensor, shape (D,)
+    num_heads, num_kv_heads : int
+        H and K.
+    eps : float, default 1e-6
+        Added to the mean square.
+
+    Returns
+    -------
+    Tensor, shape (B, T, (H + 2 K) D)
+
+    Raises
+    ------
+    ValueError
+        If the last axis of `qkv` is not ``(H + 2 K) D`` long.
+    TypeError
+        If the dtypes differ.
+    """
+    one_dtype("packed_rms_norm", qkv, q_weight, k_weight)
+    H, K, D = num_heads, num_kv_heads, q_weight.shape[0]
+    last_axis("packed_rms_norm", qkv, (H + 2 * K) * D)
+    split = qkv.data.reshape(-1, H + 2 * K, D)  # (N, H + 2K, D)
+    rows = split[:, : H + K]
+    gamma = np.repeat(np.stack((q_weight.data, k_weight.data)), (H, K), axis=0)  # (H + K, D)
+    r = np.vecdot(rows, rows)[..., None]  # (N, H + K, 1)
+    r /= D
+    r += eps
+    np.sqrt(r, out=r)
+    np.reciprocal(r, out=r)
+    y = split.copy()
+    y[:, : H + K] *= r
+    y[:, : H + K] *= gamma
+    shape = qkv.shape
+
+    def vjp(g: Array) -> tuple[Array, Array, Array]:
+        dx = g.reshape(split.shape).copy()
+        part = dx[:, : H + K]
+        xhat = rows * r
+        dgamma = np.einsum("nhd,nhd->hd", part, xhat)
+        part *= gamma
+        xhat *= np.vecdot(part, xhat)[..., None] / D
+        part -= xhat
+        part *= r
+        return dx.reshape(shape), dgamma[:H].sum(axis=0), dgamma[H:].sum(axis=0)
+
+    return record("packed_rms_norm", y.reshape(shape), (qkv, q_weight, k_weight), vjp)

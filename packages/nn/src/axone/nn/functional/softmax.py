@@ -1,0 +1,97 @@
+"""Softmax along the last axis, in range.
+
+Softmax does not change when a row is shifted, and the usual shift is by the row's largest score, so that nothing
+overflows. Finding that and subtracting it costs half as much as the exponentials. But most scores need no shift at
+all: their exponentials stay in range, which the sums of the rows show afterwards. Only if they do not is the work done
+again, with the shift.
+"""
+
+import numpy as np
+
+from axone.autograd import Tensor
+from axone.autograd.extend import Array, record
+from axone.nn.functional.checks import one_dtype
+
+_SMALLEST, _LARGEST = 1e-20, 1e30  # of a row's sum: far enough from both ends of float32 that no digit is lost
+
+
+def softmax(x: Tensor) -> Tensor:
+    """Return the exponential of each score, divided by their sum over the last axis.
+
+    With the gradient g and the result p::
+
+        dx = p (g - rowsum(g p))
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., S)
+
+    Returns
+    -------
+    Tensor, shape (..., S)
+        A row adds up to one, unless all its scores are minus infinity: then it is zero.
+
+    Raises
+    ------
+    ValueError
+        If `x` has no axis.
+    """
+    one_dtype("softmax", x)
+    if x.ndim == 0:
+        raise ValueError("softmax needs an input of shape (..., S), and got a single number")
+    p, _, _ = softmax_rows(x.data)
+
+    def vjp(g: Array) -> tuple[Array]:
+        dx = g - np.vecdot(g, p)[..., None]
+        dx *= p
+        return (dx,)
+
+    return record("softmax", p, (x,), vjp)
+
+
+def softmax_rows(scores: Array) -> tuple[Array, Array, Array | float]:
+    """Return the softmax of each row, and the sums of exponentials and the shift that it was made with.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (..., S)
+
+    Returns
+    -------
+    p : ndarray, shape (..., S)
+    total : ndarray, shape (...)
+        One where all scores are minus infinity.
+    shift : ndarray, shape (...), or 0.0
+    """
+    p, total, shift = exp_rows(scores)
+    total[total == 0] = 1
+    p /= total[..., None]
+    return p, total, shift
+
+
+def exp_rows(scores: Array) -> tuple[Array, Array, Array | float]:
+    """Return ``exp(scores - shift)``, its sums over the last axis, and the shift of each row.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (..., S)
+        May hold minus infinity.
+
+    Returns
+    -------
+    p : ndarray, shape (..., S)
+    total : ndarray, shape (...)
+        Zero where all scores are minus infinity, and only there.
+    shift : ndarray, shape (...), or 0.0
+    """
+    ones = np.ones(scores.shape[-1], scores.dtype)
+    with np.errstate(over="ignore"):
+        p = np.exp(scores)
+    total = np.asarray(p @ ones)
+    if total.size == 0 or (total.min() > _SMALLEST and total.max() < _LARGEST):
+        return p, total, 0.0
+    shift = np.asarray(scores.max(axis=-1, initial=-np.inf))
+    shift[~np.isfinite(shift)] = 0
+    np.subtract(scores, shift[..., None], out=p)
+    np.exp(p, out=p)
+    return p, np.asarray(p @ ones), shift

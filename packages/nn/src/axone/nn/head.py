@@ -1,0 +1,82 @@
+"""Head: one attention head, written as it is explained.
+
+`MultiHeadAttention` computes many of these at once, through fused kernels.
+
+References
+----------
+.. [1] A. Vaswani et al., "Attention Is All You Need", https://arxiv.org/abs/1706.03762
+"""
+
+import numpy as np
+
+from axone.autograd import Tensor, where
+from axone.nn import init
+from axone.nn.functional import softmax
+from axone.nn.functional.checks import misfit
+from axone.nn.linear import Linear
+from axone.nn.module import Module
+
+
+class Head(Module):
+    """One head of causal self-attention: each position gathers from itself and those before.
+
+    Each position asks with a query, and every position answers with a key: where the two agree, much of that position's
+    value is taken.
+
+    Parameters
+    ----------
+    dim : int
+        C, the width of the input.
+    head_dim : int
+        D, the width of queries, keys and values, and of the output.
+    rng : numpy.random.Generator, optional
+        Where the first values come from; None draws a fresh one.
+
+    Attributes
+    ----------
+    query, key, value : Linear
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from axone.autograd import Tensor
+    >>> from axone.nn import Head
+    >>> Head(8, 4)(Tensor(np.ones((1, 3, 8), np.float32))).shape
+    (1, 3, 4)
+    """
+
+    def __init__(self, dim: int, head_dim: int, *, rng: np.random.Generator | None = None) -> None:
+        rng = init.generator(rng)
+        self.query = Linear(dim, head_dim, bias=False, rng=rng)
+        self.key = Linear(dim, head_dim, bias=False, rng=rng)
+        self.value = Linear(dim, head_dim, bias=False, rng=rng)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return what each position gathers.
+
+        Parameters
+        ----------
+        x : Tensor, shape (B, T, C)
+
+        Returns
+        -------
+        Tensor, shape (B, T, D)
+
+        Raises
+        ------
+        ValueError
+            If `x` has another number of axes, or a last axis of another length.
+        """
+        D, C = self.query.weight.shape
+        if x.ndim != 3 or x.shape[2] != C:
+            raise misfit(self.describe(), f"(B, T, {C})", x.shape)
+        T = x.shape[1]
+        q, k, v = self.query(x), self.key(x), self.value(x)  # (B, T, D)
+        scores = q @ k.swapaxes(1, 2) / D**0.5  # (B, T, T)
+        scores = where(np.tri(T, dtype=np.bool_), scores, -np.inf)  # no position sees a later one
+        return softmax(scores) @ v  # (B, T, D)
+
+    def describe(self) -> str:
+        """Return the layer with its sizes."""
+        head_dim, dim = self.query.weight.shape
+        return f"Head({dim}, {head_dim})"

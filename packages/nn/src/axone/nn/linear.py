@@ -1,0 +1,72 @@
+"""Linear: the affine layer."""
+
+import numpy as np
+
+from axone.autograd import Tensor
+from axone.nn import init
+from axone.nn.functional import linear
+from axone.nn.functional.checks import last_axis
+from axone.nn.module import Module, Parameter
+
+
+class Linear(Module):
+    """``y = x @ weight.T + bias``, along the last axis.
+
+    Weights and bias start uniform in ``[-1 / sqrt(in_features), 1 / sqrt(in_features))``.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        The lengths of the last axis before and after.
+    bias : bool, default True
+        Whether a bias is added.
+    rng : numpy.random.Generator, optional
+        Where the first values come from; None draws a fresh one.
+
+    Attributes
+    ----------
+    weight : Parameter, shape (out_features, in_features)
+    bias : Parameter, shape (out_features,), or None
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from axone.autograd import Tensor
+    >>> from axone.nn import Linear
+    >>> layer = Linear(3, 2, rng=np.random.default_rng(0))
+    >>> layer(Tensor(np.zeros((5, 3), np.float32))).shape
+    (5, 2)
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, *, bias: bool = True, rng: np.random.Generator | None = None
+    ) -> None:
+        rng = init.generator(rng)
+        self.weight = Parameter(np.empty((out_features, in_features), np.float32))
+        self.bias = Parameter(np.empty(out_features, np.float32)) if bias else None
+        for parameter in self.parameters():
+            init.uniform(parameter, bound=max(in_features, 1) ** -0.5, rng=rng)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the layer's output.
+
+        Parameters
+        ----------
+        x : Tensor, shape (..., in_features)
+
+        Returns
+        -------
+        Tensor, shape (..., out_features)
+
+        Raises
+        ------
+        ValueError
+            If the last axis of `x` is not `in_features` long.
+        """
+        last_axis(self.describe, x, self.weight.shape[1])
+        return linear(x, self.weight, self.bias)
+
+    def describe(self) -> str:
+        """Return the layer with its sizes."""
+        out_features, in_features = self.weight.shape
+        return f"Linear({in_features}, {out_features}{'' if self.bias is not None else ', bias=False'})"

@@ -1,0 +1,209 @@
+"""Module: a tree of layers whose parameters can be named, counted, saved and shared.
+
+A module is a plain object. Its parameters and submodules are found by walking its attributes, lists and dicts in the
+order in which they were set: no attribute hooks, so a misspelt name is an error that type checkers see.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from axone.autograd import Tensor
+
+Layer: TypeAlias = Callable[[Tensor], Tensor]
+"""What `Sequential` chains and a `TransformerBlock` is made of: a module, or any function of a Tensor."""
+
+
+class Parameter(Tensor):
+    """A Tensor that a module trains.
+
+    Parameters
+    ----------
+    data : array_like
+        The first values.
+    dtype : dtype, optional
+        Convert them to this first.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: ArrayLike, *, dtype: DTypeLike | None = None) -> None:
+        super().__init__(data, requires_grad=True, dtype=dtype)
+
+
+class Module:
+    """The base of all layers.
+
+    A subclass sets its parameters and submodules as attributes, in a list or in a dict, and defines ``__call__``.
+
+    Attributes
+    ----------
+    training : bool
+        Whether the module is trained now: dropout is active only then. Set by `train` and `eval`.
+
+    Examples
+    --------
+    >>> from axone.nn import Linear, Sequential
+    >>> Sequential(Linear(2, 3), Linear(3, 1, bias=False))
+    Sequential  12 parameters
+      layers.0  Linear(2, 3)  9
+      layers.1  Linear(3, 1, bias=False)  3
+    """
+
+    training: bool = True
+
+    def modules(self) -> Iterator[tuple[str, Module]]:
+        """Yield this module and all below it, each once, with their paths: ``""``, ``"blocks.0"``, ..."""
+        return ((path, item) for path, item in _walk(self, "", set()) if isinstance(item, Module))
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Yield the parameters with their paths, a tied one only once, under its first name."""
+        return ((path, item) for path, item in _walk(self, "", set()) if isinstance(item, Parameter))
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Yield the parameters, a tied one only once."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    def num_parameters(self) -> int:
+        """Return how many numbers the module trains."""
+        return sum(parameter.size for parameter in self.parameters())
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return the parameters' arrays by name: the arrays themselves, not copies."""
+        return {name: parameter.data for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> None:
+        """Copy arrays into the parameters, in place, all or nothing.
+
+        Parameters
+        ----------
+        state : mapping of str to array_like
+            As from `state_dict`.
+        strict : bool, default True
+            Whether a missing or an extra name is an error; a wrong shape always is.
+
+        Raises
+        ------
+        ValueError
+            With every missing, extra and misshapen name at once, and every array that holds no real numbers.
+        """
+        own = dict(self.named_parameters())
+        given = {name: np.asarray(value) for name, value in state.items()}
+        faults = [fault for name in own if name in given for fault in _faults(name, own[name], given[name])]
+        if strict:
+            faults += [f"{name} is missing" for name in own if name not in given]
+            faults += [f"{name} is not expected" for name in given if name not in own]
+        if faults:
+            raise ValueError(f"the state does not fit this {type(self).__name__}: " + "; ".join(faults))
+        for name, parameter in own.items():
+            if name in given:
+                parameter.data[...] = given[name]
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Convert all parameters, here and below, and drop their gradients; return the module.
+
+        Parameters
+        ----------
+        dtype : dtype
+            Of floating-point numbers, such as ``numpy.float64``.
+        """
+        for parameter in self.parameters():
+            parameter.data = parameter.data.astype(dtype)
+            parameter.grad = None
+        return self
+
+    def train(self) -> Self:
+        """Switch to training, here and below; return the module."""
+        for _, module in self.modules():
+            module.training = True
+        return self
+
+    def eval(self) -> Self:
+        """Switch to evaluation, here and below; return the module."""
+        for _, module in self.modules():
+            module.training = False
+        return self
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero, in place."""
+        for parameter in self.parameters():
+            parameter.zero_grad()
+
+    def replica(self) -> Self:
+        """Return a module with the same parameter arrays, and gradients and random generators of its own.
+
+        Workers that train one model at the same time each hold one.
+        """
+        return _replicate(self, {})  # type: ignore[no-any-return]  # of the type that came in
+
+    def describe(self) -> str:
+        """Return what stands for the module in the tree that `repr` shows."""
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        tree = list(self.modules())
+        if len(tree) == 1:
+            return self.describe()
+        lines = [f"{self.describe()}  {self.num_parameters():,} parameters"]
+        for path, module in tree[1:]:
+            depth = path.count(".") - sum(part.isdigit() for part in path.split("."))
+            lines.append(f"{'  ' * (depth + 1)}{path}  {module.describe()}  {module.num_parameters():,}")
+        return "\n".join(lines)
+
+
+def _walk(item: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Module | Parameter]]:
+    """Yield the modules and parameters at and below an attribute's value, in order, each once."""
+    if isinstance(item, (Module, Parameter)):
+        if id(item) in seen:
+            return
+        seen.add(id(item))
+        yield path, item
+    for key, child in _children(item):
+        yield from _walk(child, f"{path}.{key}" if path else str(key), seen)
+
+
+def _children(item: Any) -> Iterable[tuple[Any, Any]]:
+    """Return what hangs below an attribute's value: a module's attributes, the items of lists and dicts."""
+    if isinstance(item, Module):
+        return vars(item).items()
+    if isinstance(item, (list, tuple)):
+        return enumerate(item)
+    if isinstance(item, dict):
+        return item.items()
+    return ()
+
+
+def _faults(name: str, parameter: Parameter, given: NDArray[Any]) -> Iterator[str]:
+    """Yield what is wrong with an array that shall be copied into a parameter."""
+    if given.shape != parameter.shape:
+        yield f"{name} must have shape {parameter.shape} and has {given.shape}"
+    if given.dtype.kind not in "fiu":
+        yield f"{name} must hold real numbers and holds {given.dtype}"
+
+
+def _replicate(item: Any, made: dict[int, Any]) -> Any:
+    """Copy the structure of modules, sharing the parameters' arrays; what is tied stays tied."""
+    if id(item) in made:
+        return made[id(item)]
+    if isinstance(item, Parameter):
+        twin = made[id(item)] = Parameter(item.data)
+        twin.requires_grad = item.requires_grad
+        return twin
+    if isinstance(item, Module):
+        module = made[id(item)] = copy.copy(item)
+        for key, child in vars(item).items():
+            setattr(module, key, _replicate(child, made))
+        return module
+    if isinstance(item, (list, tuple)):
+        return type(item)(_replicate(child, made) for child in item)
+    if isinstance(item, dict):
+        return {key: _replicate(child, made) for key, child in item.items()}
+    if isinstance(item, np.random.Generator):
+        made[id(item)] = item.spawn(1)[0]
+        return made[id(item)]
+    return item

@@ -1,0 +1,115 @@
+"""Normalization layers."""
+
+import numpy as np
+
+from axone.autograd import Tensor
+from axone.nn.functional import layer_norm, rms_norm
+from axone.nn.functional.checks import last_axis
+from axone.nn.module import Module, Parameter
+
+
+class LayerNorm(Module):
+    """Shift each vector to mean 0, scale it to variance 1, then apply a learned weight and bias.
+
+    Parameters
+    ----------
+    dim : int
+        C, the length of a vector.
+    eps : float, default 1e-5
+        Added to the variance.
+    bias : bool, default True
+        Whether a bias is added.
+
+    Attributes
+    ----------
+    weight : Parameter, shape (C,)
+        Starts at one.
+    bias : Parameter, shape (C,), or None
+        Starts at zero.
+
+    Examples
+    --------
+    >>> from axone.autograd import Tensor
+    >>> from axone.nn import LayerNorm
+    >>> LayerNorm(3)(Tensor([1.0, 2.0, 3.0])).data.round(3)
+    array([-1.225,  0.   ,  1.225], dtype=float32)
+    """
+
+    def __init__(self, dim: int, *, eps: float = 1e-5, bias: bool = True) -> None:
+        self.eps = eps
+        self.weight = Parameter(np.ones(dim, np.float32))
+        self.bias = Parameter(np.zeros(dim, np.float32)) if bias else None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the normalized vectors.
+
+        Parameters
+        ----------
+        x : Tensor, shape (..., C)
+
+        Returns
+        -------
+        Tensor, shape (..., C)
+
+        Raises
+        ------
+        ValueError
+            If the last axis of `x` is not C long.
+        """
+        last_axis(self.describe, x, self.weight.size)
+        return layer_norm(x, self.weight, self.bias, eps=self.eps)
+
+    def describe(self) -> str:
+        """Return the layer with its size."""
+        return f"LayerNorm({self.weight.size}{'' if self.bias is not None else ', bias=False'})"
+
+
+class RMSNorm(Module):
+    """Divide each vector by its root mean square, then apply a learned weight.
+
+    Parameters
+    ----------
+    dim : int
+        C, the length of a vector.
+    eps : float, default 1e-6
+        Added to the mean square.
+
+    Attributes
+    ----------
+    weight : Parameter, shape (C,)
+        Starts at one.
+
+    Examples
+    --------
+    >>> from axone.autograd import Tensor
+    >>> from axone.nn import RMSNorm
+    >>> RMSNorm(2)(Tensor([3.0, 4.0])).data.round(3)
+    array([0.849, 1.131], dtype=float32)
+    """
+
+    def __init__(self, dim: int, *, eps: float = 1e-6) -> None:
+        self.eps = eps
+        self.weight = Parameter(np.ones(dim, np.float32))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the normalized vectors.
+
+        Parameters
+        ----------
+        x : Tensor, shape (..., C)
+
+        Returns
+        -------
+        Tensor, shape (..., C)
+
+        Raises
+        ------
+        ValueError
+            If the last axis of `x` is not C long.
+        """
+        last_axis(self.describe, x, self.weight.size)
+        return rms_norm(x, self.weight, eps=self.eps)
+
+    def describe(self) -> str:
+        """Return the layer with its size."""
+        return f"RMSNorm({self.weight.size})"

@@ -1,0 +1,45 @@
+"""Sequential: layers one after the other."""
+
+from axone.autograd import Tensor
+from axone.nn.module import Layer, Module
+
+
+class Sequential(Module):
+    """Apply layers, or any functions of a Tensor, one after the other.
+
+    Parameters
+    ----------
+    *layers : callable
+        Each from Tensor to Tensor.
+
+    Attributes
+    ----------
+    layers : list of callable
+
+    Examples
+    --------
+    >>> from axone.autograd import Tensor, relu
+    >>> from axone.nn import Linear, Sequential
+    >>> net = Sequential(Linear(2, 16), relu, Linear(16, 1))
+    >>> net(Tensor([[0.5, -1.0]])).shape
+    (1, 1)
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        self.layers = list(layers)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return what the last layer returns.
+
+        Parameters
+        ----------
+        x : Tensor
+            The input of the first.
+
+        Returns
+        -------
+        Tensor
+        """
+        for layer in self.layers:
+            x = layer(x)
+        return x

@@ -1,0 +1,189 @@
+"""Attention: its tiles, its masks, its cache, its range of numbers, its memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from axone.autograd import Tensor, no_grad
+from axone.nn import KVCache, MultiHeadAttention, RotaryEmbedding
+from axone.nn.functional import attention_kernel, packed_attention, plain, scaled_dot_product_attention
+
+Arrays = list[NDArray[Any]]
+
+
+def random(*shape: int, dtype: Any = np.float64, seed: int = 0) -> NDArray[Any]:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def run(function: Any, arrays: Arrays, **options: Any) -> Arrays:
+    """Return the output and all gradients."""
+    leaves = [Tensor(array, requires_grad=True) for array in arrays]
+    out = function(*leaves, **options)
+    out.backward(random(*out.shape, seed=1))
+    return [out.data, *(leaf.grad for leaf in leaves if leaf.grad is not None)]
+
+
+@pytest.fixture(params=["kept", "computed again"])
+def small_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make tiles of four queries and few heads, so that small inputs meet everything large ones do."""
+    monkeypatch.setattr(attention_kernel, "_TILE_ROWS", 4)
+    monkeypatch.setattr(attention_kernel, "_TILE_SCORES", 60)
+    monkeypatch.setattr(attention_kernel, "_BLAS_SMALL", 30)
+    if request.param == "computed again":
+        monkeypatch.setattr(attention_kernel, "_KEPT_SCORES", 0)
+
+
+@pytest.mark.usefixtures("small_tiles")
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_tiles_change_nothing(data: st.DataObject) -> None:
+    B, K, G, T, S, D = (data.draw(st.integers(1, n), label=name) for name, n in zip("BKGTSD", (3, 3, 3, 13, 13, 3)))
+    causal, seed = data.draw(st.booleans(), label="causal"), data.draw(st.integers(0, 99), label="seed")
+    shape = data.draw(st.sampled_from([(B, K * G, T, S), (B, 1, 1, S), (T, S), (1, K * G, T, 1)]), label="mask")
+    mask = None if data.draw(st.booleans(), label="all") else random(*shape, seed=seed) > -0.5
+    arrays = [random(B, K * G, T, D), random(B, K, S, D, seed=2), random(B, K, S, D, seed=3)]
+    found = run(scaled_dot_product_attention, arrays, mask=mask, causal=causal)
+    expected = run(plain.scaled_dot_product_attention, arrays, mask=mask, causal=causal)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_query_that_may_see_nothing_gives_zeros(causal: bool) -> None:
+    mask = np.ones((2, 1, 9, 9), np.bool_)
+    mask[1, :, :, :5] = False  # as of a text padded on the left
+    mask[0, :, 7] = False
+    out, gradient = run(lambda qkv: packed_attention(qkv, 2, 1, mask=mask, causal=causal), [random(2, 9, 8)])
+    assert np.isfinite(gradient).all()
+    np.testing.assert_array_equal(out[0, 7], np.zeros(4))
+    if causal:
+        np.testing.assert_array_equal(out[1, :5], np.zeros((5, 4)))
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_scores_of_any_size_stay_finite(scale: float) -> None:
+    arrays = [random(2, 2, 9, 4, dtype=np.float32, seed=i) for i in range(3)]
+    arrays[0] *= np.float32(scale)
+    found = run(scaled_dot_product_attention, arrays, causal=True)
+    wide = run(plain.scaled_dot_product_attention, [array.astype(np.float64) for array in arrays], causal=True)
+    for one, other in zip(found, wide, strict=True):
+        assert np.isfinite(one).all()
+        np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-5 * np.abs(other).max())
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_rows_far_apart_keep_their_digits() -> None:
+    """One head's scores lie around -1,000 and another's around 1,000: no shift serves both."""
+    q = np.stack([np.full((9, 1), -1.0), np.full((9, 1), 1.0)])[None] * 1000
+    k = 1 + 1e-3 * random(1, 2, 9, 1)
+    found = run(scaled_dot_product_attention, [q, k, random(1, 2, 9, 1, seed=2)])
+    expected = run(plain.scaled_dot_product_attention, [q, k, random(1, 2, 9, 1, seed=2)])
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
+def peak(kept: int, monkeypatch: pytest.MonkeyPatch, T: int = 1024) -> int:
+    """Return the bytes that forward and backward take at most."""
+    monkeypatch.setattr(attention_kernel, "_KEPT_SCORES", kept)
+    arrays = [random(1, 4, T, 16, dtype=np.float32) for _ in range(3)]
+    tracemalloc.start()
+    run(scaled_dot_product_attention, arrays, causal=True)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return most
+
+
+def test_memory_grows_with_the_length_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = peak(0, monkeypatch, 1024), peak(0, monkeypatch, 2048)
+    assert two < 2.5 * one
+    assert one < peak(2**40, monkeypatch) / 2
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-12)])
+@pytest.mark.parametrize("options", [{}, {"num_kv_heads": 2}, {"rotary": True, "qk_norm": True}], ids=str)
+def test_the_cache_changes_nothing(options: dict[str, Any], dtype: Any, tolerance: float) -> None:
+    rotary = RotaryEmbedding(4) if options.pop("rotary", False) else None
+    attention = MultiHeadAttention(16, 4, rotary=rotary, rng=np.random.default_rng(0), **options).astype(dtype)
+    x = random(2, 80, 16, dtype=dtype)
+    cache = KVCache(2, attention.num_kv_heads, 80, 4, dtype=dtype)
+    with no_grad():
+        whole = attention(Tensor(x)).data
+        parts = [attention(Tensor(x[:, a:b]), cache=cache).data for a, b in ((0, 5), (5, 6), (6, 75), (75, 80))]
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=tolerance)
+
+
+def test_a_cache_can_be_set_back() -> None:
+    attention = MultiHeadAttention(8, 2, rng=np.random.default_rng(0))
+    x = Tensor(random(1, 5, 8, dtype=np.float32))
+    cache = KVCache(1, 2, 5, 4)
+    first = attention(x, cache=cache).data
+    cache.length = 0
+    np.testing.assert_array_equal(attention(x, cache=cache).data, first)
+
+
+def test_a_full_cache_says_so() -> None:
+    cache = KVCache(1, 2, 4, 4)
+    with pytest.raises(ValueError, match="the cache has room for 4 positions, and 5 are needed"):
+        MultiHeadAttention(8, 2)(Tensor(random(1, 5, 8, dtype=np.float32)), cache=cache)
+
+
+def test_a_cache_of_another_shape_says_so() -> None:
+    with pytest.raises(ValueError, match=r"the cache holds keys of shape \(1, 2, 4, 4\), and got \(1, 2, 3, 3\)"):
+        KVCache(1, 2, 4, 4).append(np.ones((1, 2, 3, 3)), np.ones((1, 2, 3, 3)))
+
+
+def test_there_is_no_way_back_through_a_cache() -> None:
+    out = MultiHeadAttention(8, 2)(Tensor(random(1, 3, 8, dtype=np.float32)), cache=KVCache(1, 2, 3, 4))
+    with pytest.raises(RuntimeError, match="a KVCache is for inference and holds no gradients: train without one"):
+        out.sum().backward()
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_weights_are_those_that_make_the_output(cached: bool) -> None:
+    """With one-hot values, what a position gathers is the row of its weights."""
+    attention = MultiHeadAttention(6, 2, num_kv_heads=1, head_dim=6, bias=False, rng=np.random.default_rng(0))
+    x = Tensor(np.eye(6, dtype=np.float32)[None])
+    attention.qkv_proj.weight.data[-6:] = np.eye(6)
+    cache = KVCache(1, 1, 6, 6) if cached else None
+    mask = np.random.default_rng(1).random((1, 2, 6, 6)) < 0.7
+    _, weights = attention(x, mask=mask, cache=cache, return_weights=True)
+    assert weights.shape == (1, 2, 6, 6)
+    gathered = packed_attention(attention.qkv_proj(x), 2, 1, mask=mask).data  # (1, T, 2 * 6)
+    np.testing.assert_allclose(gathered.reshape(1, 6, 2, 6).swapaxes(1, 2), weights, atol=1e-6)
+
+
+def test_a_text_padded_on_the_left_reads_as_alone() -> None:
+    attention = MultiHeadAttention(8, 2, rotary=RotaryEmbedding(4), rng=np.random.default_rng(0)).astype(np.float64)
+    x = random(2, 7, 8)
+    visible = np.arange(7) >= np.array([[3], [0]])  # (B, S)
+    together = attention(Tensor(x), mask=visible[:, None, None], positions=np.maximum(np.arange(7) - [[3], [0]], 0))
+    alone = attention(Tensor(x[:1, 3:]))
+    np.testing.assert_allclose(together.data[:1, 3:], alone.data, atol=1e-12)
+
+
+def test_attention_refuses_what_does_not_fit() -> None:
+    attention = MultiHeadAttention(8, 2)
+    x = Tensor(np.ones((1, 3, 8), np.float32))
+    with pytest.raises(TypeError, match="a mask is boolean, True where a query may see a key, and this one is float64"):
+        attention(x, mask=np.ones((3, 3)))  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(ValueError, match=r"a mask must broadcast to \(B, H, T, S\) = \(1, 2, 3, 3\), and this one has"):
+        attention(x, mask=np.ones((2, 4), np.bool_))
+    with pytest.raises(ValueError, match="num_heads must be a multiple of num_kv_heads: 4 of 3"):
+        MultiHeadAttention(8, 4, num_kv_heads=3)
+    with pytest.raises(ValueError, match="dim must be a multiple of num_heads, or head_dim be given: 8 of 3"):
+        MultiHeadAttention(8, 3)
+    with pytest.raises(ValueError, match="the rotary embedding must be of head_dim 4, and it is of 6"):
+        MultiHeadAttention(8, 2, rotary=RotaryEmbedding(6))
+    with pytest.raises(
+        ValueError, match=r"queries \(B, H, T, D\), keys \(B, K, S, D\) and values .* got \(1, 3, 2, 4\)"
+    ):
+        scaled_dot_product_attention(*(Tensor(np.ones((1, n, 2, 4))) for n in (3, 2, 2)))

@@ -1,0 +1,86 @@
+"""Networks of single numbers: they agree with the layers of arrays, and they learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from axone.autograd import Tensor, Value, leaky_relu, relu, sigmoid, tanh
+from axone.autograd.optim import SGD
+from axone.nn import Linear, Sequential
+from axone.nn.module import Layer as ArrayLayer
+from axone.nn.scalar import MLP, Layer, Neuron
+
+BENDS: dict[Any, ArrayLayer] = {
+    "tanh": tanh, "relu": relu, "leaky_relu": leaky_relu, "sigmoid": sigmoid, "linear": lambda x: x,
+}  # fmt: skip
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("activation", BENDS)
+def test_a_network_of_neurons_is_a_network_of_arrays(activation: Any) -> None:
+    net = MLP(3, [4, 2], activation=activation, rng=rng())
+    arrays = Sequential(Linear(3, 4), BENDS[activation], Linear(4, 2)).astype(np.float64)
+    layers = [part for part in arrays.layers if isinstance(part, Linear)]
+    for layer, numbers in zip(layers, net.layers, strict=True):
+        assert layer.bias is not None
+        layer.weight.data[...] = [[w.data for w in neuron.weights] for neuron in numbers.neurons]
+        layer.bias.data[...] = [neuron.bias.data for neuron in numbers.neurons]
+    x = [0.5, -1.0, 2.0]
+    out, expected = net(x), arrays(Tensor(np.array(x)))
+    np.testing.assert_allclose([y.data for y in out], expected.data, atol=1e-15)
+    (out[0] * 2.0 + out[1]).backward()
+    expected.backward(np.array([2.0, 1.0]))
+    for layer, numbers in zip(layers, net.layers, strict=True):
+        assert layer.bias is not None
+        assert layer.weight.grad is not None
+        assert layer.bias.grad is not None
+        found = np.array([[w.grad for w in neuron.weights] for neuron in numbers.neurons])
+        np.testing.assert_allclose(found, layer.weight.grad, atol=1e-14)
+        found = np.array([neuron.bias.grad for neuron in numbers.neurons])
+        np.testing.assert_allclose(found, layer.bias.grad, atol=1e-14)
+
+
+def test_it_learns_xor() -> None:
+    net = MLP(2, [6, 1], rng=rng())
+    optimizer = SGD(net.parameters(), lr=0.2)
+    examples = [([0.0, 0.0], -1.0), ([0.0, 1.0], 1.0), ([1.0, 0.0], 1.0), ([1.0, 1.0], -1.0)]
+    loss = Value(np.inf)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss = Value(0.0)
+        for x, y in examples:
+            loss = loss + (net(x)[0] - y) ** 2 / 4
+        loss.backward()
+        optimizer.step()
+    assert loss.data < 0.01
+
+
+def test_parameters_and_sizes() -> None:
+    assert len(Neuron(3).parameters()) == 4
+    assert len(Layer(3, 5).parameters()) == 20
+    net = MLP(2, [3, 1])
+    assert len(net.parameters()) == 13
+    assert [neuron.activation for layer in net.layers for neuron in layer.neurons] == ["tanh"] * 3 + ["linear"]
+    assert repr(net) == "MLP(Layer(3 x Neuron(2, activation='tanh')), Layer(1 x Neuron(3, activation='linear')))"
+
+
+def test_weights_start_within_their_bound() -> None:
+    neuron = Neuron(100, rng=rng())
+    assert max(abs(w.data) for w in neuron.weights) <= 0.1
+    assert neuron.bias.data == 0
+    assert [w.data for w in neuron.weights] == [w.data for w in Neuron(100, rng=rng()).weights]
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Neuron\(2, activation='tanh'\) needs 2 inputs, and got 3"):
+        Neuron(2)([1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="a neuron needs an activation of tanh, relu, leaky_relu, sigmoid, linear"):
+        Neuron(2, activation="gelu")  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(ValueError, match="an MLP needs at least one layer, and layer_sizes is empty"):
+        MLP(2, [])
