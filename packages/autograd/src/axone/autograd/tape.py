@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection, Sequence
 from operator import attrgetter
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, final
 
 import numpy as np
 
@@ -32,7 +32,7 @@ VJP: TypeAlias = Callable[[Array], Sequence[Gradient]]
 """A vector-Jacobian product: from the gradient of an operation's output to those of its inputs."""
 
 # An operation is younger than its inputs, so the order of creation is a topological order of every graph.
-_next_index = itertools.count().__next__
+next_index = itertools.count().__next__
 _by_age = attrgetter("index")
 
 
@@ -45,6 +45,7 @@ class Owner(Protocol):
     _grad_is_void: bool  # zero, but not yet written as such
 
 
+@final
 class Leaf:
     """Where the graph ends: a Tensor made by the user.
 
@@ -54,50 +55,50 @@ class Leaf:
 
     __slots__ = ("__weakref__", "owner", "shape")
 
-    def __init__(self, owner: Owner | None, shape: Shape) -> None:
-        self.owner = owner
-        self.shape = shape
+    owner: Owner | None
+    shape: Shape
 
     def accumulate(self, part: Array | Deferred) -> None:
         """Add a gradient to the owner's: a recipe is carried out in place, an array that is not ours is copied."""
         owner = self.owner
         if owner is None:
             return
-        total = owner._grad
+        total, dtype = owner._grad, owner.data.dtype
         if isinstance(part, Deferred):
             if total is None:
-                owner._grad = total = np.empty(self.shape, owner.data.dtype)
+                owner._grad = total = np.empty(self.shape, dtype)
                 part.write(total)
             elif owner._grad_is_zero:
                 part.write(total)
             else:
                 part.add(total)
         else:
-            reduced = part if part.shape == self.shape else unbroadcast(part, self.shape)
+            fits = part.shape == self.shape
+            reduced = part if fits else unbroadcast(part, self.shape)
             if total is None:
-                dtype = owner.data.dtype
                 if reduced.dtype is not dtype or type(reduced) is not np.ndarray:
                     owner._grad = np.array(reduced, dtype, order="C")
                 else:
-                    owner._grad = reduced.copy() if reduced is part else reduced
-            elif owner._grad_is_zero:
+                    owner._grad = reduced.copy() if fits else reduced
+                return
+            if owner._grad_is_zero:
                 total[...] = reduced
             else:
                 total += reduced
         owner._grad_is_zero = owner._grad_is_void = False
 
 
+@final
 class Node:
     """One recorded operation."""
 
     __slots__ = ("__weakref__", "index", "inputs", "name", "shape", "vjp")
 
-    def __init__(self, name: str, shape: Shape, inputs: Sequence[Node | Leaf | None], vjp: VJP) -> None:
-        self.index = _next_index()
-        self.name = name
-        self.shape = shape
-        self.inputs = inputs
-        self.vjp: VJP | None = vjp  # None once a backward has been through
+    index: int
+    name: str
+    shape: Shape
+    inputs: Sequence[Node | Leaf | None]
+    vjp: VJP | None  # None once a backward has been through
 
     @property
     def consumed(self) -> bool:
@@ -156,11 +157,11 @@ def backward(root: Node | Leaf, gradient: Array, wanted: Collection[Node | Leaf]
             for source, part in zip(inputs, parts):
                 if part is None or source is None:
                     continue
-                if isinstance(source, Node):
-                    if source not in totals and not isinstance(part, Deferred) and part.shape == source.shape:
-                        totals[source] = part  # the usual case
-                    else:
+                if type(source) is Node:
+                    if source in totals or isinstance(part, Deferred) or part.shape != source.shape:
                         _add(source, part, totals, ours, arrived.dtype)
+                    else:
+                        totals[source] = part  # the usual case
                 elif not wanted:
                     source.accumulate(part)
                 elif source in wanted:
@@ -211,7 +212,7 @@ def _reachable(root: Node) -> list[Node]:
                 "passed: compute the output again, or add up the losses and call backward on their sum"
             )
         for source in node.inputs:
-            if isinstance(source, Node) and source not in seen:
+            if type(source) is Node and source not in seen:
                 seen.add(source)
                 order.append(source)
     if len(order) > 1:

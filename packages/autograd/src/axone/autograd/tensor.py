@@ -7,6 +7,7 @@ The class holds data, gradient and a place in the graph. What can be computed wi
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from axone.autograd import tape
 from axone.autograd.arrays import Array, Axis, Shape, to_array
 from axone.autograd.mode import mode
-from axone.autograd.tape import VJP, Leaf, Node
+from axone.autograd.tape import Leaf, Node
 
 
 class Tensor:
@@ -159,7 +160,7 @@ class Tensor:
         ValueError
             If `gradient` is missing for more than one element, or has another shape.
         """
-        tape.backward(_place(self), _seed(self, gradient))
+        tape.backward(self._node or _place(self), _seed(self, gradient))
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Return the data for ``np.asarray(t)``, unless gradients would be lost that way without a word."""
@@ -287,9 +288,6 @@ def raw(value: object) -> Any:
     return value.data if isinstance(value, Tensor) else value
 
 
-_new = object.__new__
-
-
 def needs_grad(value: object) -> TypeGuard[Tensor]:
     """Return whether a gradient for `value` is wanted, so that a `vjp` can leave out what is not."""
     return isinstance(value, Tensor) and value.requires_grad
@@ -298,50 +296,6 @@ def needs_grad(value: object) -> TypeGuard[Tensor]:
 def is_leaf(value: object) -> bool:
     """Return whether a Tensor was made by the user, as a weight is: worth a recipe, see `Deferred`."""
     return isinstance(value, Tensor) and value._node is None
-
-
-def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tensor:
-    """Make the Tensor that an operation returns, and record the operation if a gradient may be wanted.
-
-    Parameters
-    ----------
-    name : str
-        The operation's name, for error messages and pictures.
-    data : ndarray
-        What the operation computed.
-    inputs : sequence of Tensor or array_like
-        What it was computed from. All but Tensors are constants.
-    vjp : callable
-        Takes the gradient of the output, an array of the shape of `data` that it must not change, and returns one
-        array or None for each input. A gradient may have the shape to which its input was broadcast: the engine sums
-        it back. It should hold arrays, never a Tensor, and may reuse the arrays that its own forward allocated.
-
-    Returns
-    -------
-    Tensor
-    """
-    out = _new(Tensor)
-    out.data = data if type(data) is np.ndarray else np.asarray(data)
-    out._grad = out._leaf = node = None
-    out._grad_is_zero = out._grad_is_void = wanted = False
-    if mode.recording:
-        places: list[Node | Leaf | None] = []
-        for source in inputs:
-            if not isinstance(source, Tensor):
-                places.append(None)
-                continue
-            wanted = wanted or source.requires_grad
-            place: Node | Leaf | None = source._node
-            if place is None and source._leaf is not None:
-                place = source._leaf()
-            places.append(place or _new_leaf(source))
-        if wanted:
-            node = Node(name, out.data.shape, places, vjp)
-    out._node = node
-    out.requires_grad = wanted
-    if mode.watcher is not None:
-        mode.watcher.computed(name, out.data, inputs, node)
-    return out
 
 
 def grad(output: Tensor, inputs: Sequence[Tensor], gradient: ArrayLike | None = None) -> list[Array]:
@@ -385,7 +339,9 @@ def _leaf(tensor: Tensor) -> Leaf:
 
 
 def _new_leaf(tensor: Tensor) -> Leaf:
-    leaf = Leaf(tensor if tensor.requires_grad else None, tensor.data.shape)
+    leaf = Leaf()
+    leaf.owner = tensor if tensor.requires_grad else None
+    leaf.shape = tensor.data.shape
     tensor._leaf = weakref.ref(leaf)
     return leaf
 
@@ -400,6 +356,14 @@ def _place(tensor: Tensor) -> Node | Leaf:
     return tensor._node or _leaf(tensor)
 
 
+@functools.lru_cache
+def _one(dtype: np.dtype[Any]) -> Array:
+    """Return the number one, as an array that nobody can write to."""
+    one: Array = np.ones((), dtype)
+    one.flags.writeable = False
+    return one
+
+
 def _seed(tensor: Tensor, gradient: ArrayLike | None) -> Array:
     """Return the gradient to start from."""
     if gradient is None:
@@ -408,9 +372,8 @@ def _seed(tensor: Tensor, gradient: ArrayLike | None) -> Array:
                 f"backward without a gradient needs a single number, and this Tensor has shape {tensor.shape}: "
                 "reduce it first, for instance with sum(), or give backward(gradient)"
             )
-        one = np.empty(tensor.data.shape, tensor.data.dtype)
-        one.fill(1)
-        return one
+        one = _one(tensor.data.dtype)
+        return one if tensor.data.ndim == 0 else one.reshape(tensor.data.shape)
     seed: Array = np.asarray(raw(gradient), tensor.data.dtype)
     if seed.shape != tensor.data.shape:
         raise ValueError(f"the gradient must have the Tensor's shape {tensor.shape}, and it has {seed.shape}")
