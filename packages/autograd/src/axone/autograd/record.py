@@ -5,14 +5,13 @@ common case looks nothing up twice.
 """
 
 from collections.abc import Sequence
-from weakref import ref
 
 import numpy as np
 
 from axone.autograd.arrays import Array
 from axone.autograd.mode import mode
 from axone.autograd.tape import VJP, Leaf, Node, next_index
-from axone.autograd.tensor import Operand, Tensor
+from axone.autograd.tensor import Operand, Tensor, leaf_of
 
 _new = object.__new__
 _ndarray = np.ndarray
@@ -40,8 +39,8 @@ def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tenso
     """
     out = _new(Tensor)
     out.data = data = data if type(data) is _ndarray else np.asarray(data)
-    out._grad = out._leaf = node = None
-    out._grad_is_zero = out._grad_is_void = wanted = False
+    out._leaf = node = None
+    wanted = False
     if mode.recording:
         places: list[Node | Leaf | None] = []
         for source in inputs:
@@ -51,13 +50,9 @@ def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tenso
                     wanted = True
                 place = source._node
                 if place is None:
-                    leaf = source._leaf
-                    place = None if leaf is None else leaf()
-                    if place is None:
-                        place = Leaf()
-                        place.owner = source if source.requires_grad else None
-                        place.shape = source.data.shape
-                        source._leaf = ref(place)
+                    place = source._leaf or leaf_of(source)
+                    place.data = source.data
+                    place.wanted = source.requires_grad
             places.append(place)
         if wanted:
             node = Node()

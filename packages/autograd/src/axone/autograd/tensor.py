@@ -8,7 +8,7 @@ The class holds data, gradient and a place in the graph. What can be computed wi
 from __future__ import annotations
 
 import functools
-import weakref
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
@@ -56,7 +56,7 @@ class Tensor:
     array([2., 4.], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_grad", "_grad_is_void", "_grad_is_zero", "_leaf", "_node", "data", "requires_grad")
+    __slots__ = ("__weakref__", "_leaf", "_node", "data", "requires_grad")
 
     data: Array
     requires_grad: bool
@@ -69,32 +69,35 @@ class Tensor:
                 "convert it first, for instance with dtype=np.float32"
             )
         self.requires_grad = requires_grad
-        self._grad: Array | None = None
-        self._grad_is_zero = self._grad_is_void = False
-        self._node: Node | None = None
-        self._leaf: weakref.ref[Leaf] | None = None
+        self._node: Node | None = None  # the operation that computed it, if that was recorded
+        self._leaf: Leaf | None = None  # its place in graphs otherwise, once it is in one or has a gradient
 
     @property
     def grad(self) -> Array | None:
         """The sum of the gradients of all backwards since `zero_grad`; None before the first."""
-        if self._grad_is_void and self._grad is not None:
-            self._grad.fill(0)
-        self._grad_is_zero = self._grad_is_void = False  # whoever holds the array may write to it
-        return self._grad
+        leaf = self._leaf
+        if leaf is None:
+            return None
+        if leaf.is_void and leaf.gradient is not None:
+            leaf.gradient.fill(0)
+        leaf.is_zero = leaf.is_void = False  # whoever holds the array may write to it
+        return leaf.gradient
 
     @grad.setter
     def grad(self, gradient: Array | None) -> None:
-        self._grad = gradient
-        self._grad_is_zero = self._grad_is_void = False
+        leaf = self._leaf or leaf_of(self)
+        leaf.gradient = gradient
+        leaf.is_zero = leaf.is_void = False
 
     def zero_grad(self) -> None:
         """Set the gradient to zero, in place: the array stays, and with it any buffer that it is a view of.
 
         The next backward then overwrites it instead of adding to it, unless `grad` has been looked at in between.
         """
-        if self._grad is not None and (self._grad_is_void or not self._grad_is_zero):
-            self._grad.fill(0)
-            self._grad_is_zero, self._grad_is_void = True, False
+        leaf = self._leaf
+        if leaf is not None and leaf.gradient is not None and (leaf.is_void or not leaf.is_zero):
+            leaf.gradient.fill(0)
+            leaf.is_zero, leaf.is_void = True, False
 
     def discard_grad(self) -> None:
         """Set the gradient to zero, but leave the writing of zeros to whoever first looks at `grad`.
@@ -102,8 +105,9 @@ class Tensor:
         The array stays, and until then it holds what it held. A backward that comes first overwrites it, so that a
         pass over the memory is saved; a trainer that reads one flat buffer looks at every `grad` before.
         """
-        if self._grad is not None and not self._grad_is_zero:
-            self._grad_is_zero = self._grad_is_void = True
+        leaf = self._leaf
+        if leaf is not None and leaf.gradient is not None and not leaf.is_zero:
+            leaf.is_zero = leaf.is_void = True
 
     @property
     def shape(self) -> Shape:
@@ -226,8 +230,8 @@ class Tensor:
         RuntimeError
             If a recorded operation still needs the values, or the Tensor requires gradients while recording.
         """
-        leaf = self._leaf() if self._leaf is not None else None
-        if leaf is not None or (self._node is not None and not self._node.consumed):
+        in_graph = self._leaf is not None and sys.getrefcount(self._leaf) > _OURS
+        if in_graph or (self._node is not None and not self._node.consumed):
             raise RuntimeError(
                 f"an in-place write needs a Tensor that no recorded operation depends on, and this one of shape "
                 f"{self.shape} is part of a graph: call backward first, write to a copy, or use where()"
@@ -279,6 +283,8 @@ class Tensor:
         def var(self, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False) -> Tensor: ...
 
 
+_OURS = 2  # references to a Leaf outside of graphs: that of its Tensor, and the one of asking
+
 Operand: TypeAlias = Tensor | ArrayLike
 """What stands beside a Tensor in an operation: another one, an array, a list, a number."""
 
@@ -327,22 +333,18 @@ def grad(output: Tensor, inputs: Sequence[Tensor], gradient: ArrayLike | None = 
     >>> grad((x * x).sum(), [x])
     [array([2., 6.], dtype=float32)]
     """
-    places = [source._node or _leaf(source) for source in inputs]
+    places = [source._node or leaf_of(source) for source in inputs]
     found = tape.backward(_place(output), _seed(output, gradient), wanted=set(places))
     return [found[place].copy() if place in found else np.zeros_like(t.data) for place, t in zip(places, inputs)]
 
 
-def _leaf(tensor: Tensor) -> Leaf:
-    """Return the Leaf that stands for a Tensor in the graph, made when first needed."""
-    leaf = None if tensor._leaf is None else tensor._leaf()
-    return _new_leaf(tensor) if leaf is None else leaf
-
-
-def _new_leaf(tensor: Tensor) -> Leaf:
-    leaf = Leaf()
-    leaf.owner = tensor if tensor.requires_grad else None
-    leaf.shape = tensor.data.shape
-    tensor._leaf = weakref.ref(leaf)
+def leaf_of(tensor: Tensor) -> Leaf:
+    """Return the Leaf that stands for a Tensor in the graph."""
+    if tensor._leaf is None:
+        tensor._leaf = Leaf()
+    leaf = tensor._leaf
+    leaf.data = tensor.data
+    leaf.wanted = tensor.requires_grad
     return leaf
 
 
@@ -353,7 +355,7 @@ def _place(tensor: Tensor) -> Node | Leaf:
             f"backward needs a Tensor that was computed, while recording, from one with requires_grad=True, and this "
             f"one of shape {tensor.shape} was not"
         )
-    return tensor._node or _leaf(tensor)
+    return tensor._node or leaf_of(tensor)
 
 
 @functools.lru_cache
