@@ -63,6 +63,6 @@ def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tenso
             node.vjp = vjp
     out._node = node
     out.requires_grad = wanted
-    if mode.watcher is not None:
-        mode.watcher.computed(name, data, inputs, node)
+    for watcher in mode.watchers:
+        watcher.computed(name, data, inputs, node)
     return out
