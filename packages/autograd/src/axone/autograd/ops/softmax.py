@@ -30,7 +30,7 @@ def _exponentials(data: Array, axis: Axis) -> tuple[Array, Array]:
     """Return exp(x - m) with the largest score m, and m itself."""
     lowest, _ = _limits(data.dtype)  # m is at least this: minus infinity less itself would be NaN
     top: Array = maximum_reduce(data, axis, None, None, True, lowest)
-    e: Array = data - top
+    e: Array = np.asarray(data - top)  # which NumPy makes a number if it is 0-d
     np.exp(e, e)
     return e, top
 
