@@ -85,7 +85,9 @@ class Tensor:
 
     @grad.setter
     def grad(self, gradient: Array | None) -> None:
-        leaf = self._leaf or leaf_of(self)
+        if gradient is not None and gradient.shape != self.data.shape:
+            raise ValueError(f"grad must have the Tensor's shape {self.data.shape}, and this has {gradient.shape}")
+        leaf = leaf_of(self)
         leaf.gradient = gradient
         leaf.is_zero = leaf.is_void = False
 
@@ -191,6 +193,10 @@ class Tensor:
 
     def __int__(self) -> int:
         return int(self.item())
+
+    def __format__(self, spec: str) -> str:
+        """Format the only element, as in ``f"{loss:.4f}"``; without a format, any Tensor as `repr` does."""
+        return format(self.item(), spec) if spec else repr(self)
 
     def __repr__(self) -> str:
         body = np.array2string(self.data, separator=", ", prefix="Tensor(", threshold=100)
@@ -343,6 +349,8 @@ def grad(output: Tensor, inputs: Sequence[Tensor], gradient: ArrayLike | None = 
     ------
     RuntimeError
         If there is nothing to walk back through, or another backward has been there.
+    TypeError
+        If `inputs` is a single Tensor.
 
     Examples
     --------
@@ -351,6 +359,8 @@ def grad(output: Tensor, inputs: Sequence[Tensor], gradient: ArrayLike | None = 
     >>> grad((x * x).sum(), [x])
     [array([2., 6.], dtype=float32)]
     """
+    if isinstance(inputs, Tensor):
+        raise TypeError("grad needs a sequence of Tensors, and got one: put it into a list")
     places = [source._node or leaf_of(source) for source in inputs]
     found = tape.backward(_place(output), _seed(output, gradient), wanted=set(places))
     return [found[place].copy() if place in found else np.zeros_like(t.data) for place, t in zip(places, inputs)]
