@@ -45,7 +45,7 @@ class Leaf:
     """Where the graph ends: the place of a Tensor that the user made, with the gradient that arrives there.
 
     The Tensor holds its Leaf and the Leaf not the Tensor, so that nothing is held in a circle. A Leaf that anything
-    else holds belongs to a graph, which may still need the Tensor's values: see `in_use`.
+    else holds belongs to a graph, which may still need the Tensor's values: in-place writes ask for that.
     """
 
     __slots__ = ("data", "gradient", "is_void", "is_zero", "wanted")
