@@ -36,7 +36,6 @@ DOORS = [
     "axone.llm.report",
 ]
 FIRST = ["value", "tensor", "module", "linear", "protocol", "char", "config", "model", "data", "trainer"]
-AWAITED = {"PRESETS", "VJP"}
 
 
 @dataclass
@@ -103,8 +102,7 @@ def _definition(door: str, name: str) -> tuple[str, str, str]:
                         ast.Constant(str(text))
                     ) if found == name:
                         return room, "", cleandoc(text)
-    if name not in AWAITED:
-        logging.getLogger(__name__).warning("%s.%s has no docstring below its definition", door, name)
+    logging.getLogger(__name__).warning("%s.%s has no docstring below its definition", door, name)
     return door, "", ""
 
 
@@ -125,6 +123,11 @@ def _read(_app: Sphinx, what: str, _name: str, obj: object, _options: object, li
     # An author's initial or a dimension at the start of a line begins no list, and the dot of a product ends no sentence.
     initial = re.compile(r"^(\s*(?:\.\. \[\d+\] )?)([A-Z]\.)(?= |$)")
     lines[:] = [initial.sub(r"\1\\\2", line).replace(" . ", " · ") for line in lines]
+
+
+def _sign(_app: Sphinx, what: str, _name: str, obj: object, *_: object) -> tuple[str, None] | None:
+    """Show a protocol without arguments: nobody constructs one."""
+    return ("", None) if what == "class" and getattr(obj, "_is_protocol", False) else None
 
 
 def _forget(app: Sphinx) -> None:
@@ -158,5 +161,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", _forget)
     app.connect("builder-inited", _neuron)
     app.connect("autodoc-process-docstring", _read, priority=100)  # before numpydoc reads it
+    app.connect("autodoc-process-signature", _sign, priority=900)  # after numpydoc
     app.connect("write-started", _bring_home)
     return {"parallel_read_safe": True}

@@ -6,13 +6,14 @@ ends with the weights of the run that was left alone.
 
     python packages/llm/reliability/crash_points.py [--last]
 
-Not for Windows, which has no fork.
+``--last`` tries only the points in resuming a run for its last step. Not for Windows, which has no fork.
 """
 
 import argparse
 import itertools
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -22,7 +23,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a process that forks must have one t
 
 from tiny import trainer, weights_sum
 
-from axone.llm import Callback, CheckpointError, Saved, Trainer
+from axone.llm import Callback, CheckpointError, Step, Trainer
 from axone.llm.files import leftovers
 from axone.llm.run import Run
 from axone.llm.testing import DiskCall, DiskShim
@@ -31,46 +32,59 @@ STEPS = 4
 CRASHED = 77
 
 
+class StopBeforeTheLast(Callback):
+    """Interrupts a training when one step is left."""
+
+    def on_step(self, event: Step) -> None:
+        if event.step == STEPS - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 def main() -> int:
     """Try all crash points; return 1 if one of them lost anything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--last", action="store_true", help="only the points in writing the last checkpoint")
+    parser.add_argument("--last", action="store_true", help="only the points in the last step")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        written: list[int] = []  # calls made when each checkpoint was there
-
-        class Saves(Callback):
-            def on_checkpoint(self, event: Saved) -> None:
-                written.append(len(shim.calls))
-
-        with DiskShim(folder) as shim:
-            whole = trainer(folder / "whole", STEPS, [Saves()])
+        run, begun = Path(name) / "run", Path(name) / "begun"
+        if options.last:
+            trainer(begun, STEPS, [StopBeforeTheLast()]).fit()
+            shutil.copytree(begun, run)
+        with DiskShim(run.parent) as shim:
+            whole = begin(run)
             whole.fit()
         expected = weights_sum(whole.model)
-        first = written[-2] if options.last else 0
-        points = list(itertools.product(range(first, len(shim.calls)), ("before", "after")))
-        outcomes = Counter(crash(folder / "run", number, when, expected) for number, when in points)
+        points = list(itertools.product(range(len(shim.calls)), ("before", "after")))
+        outcomes: Counter[str] = Counter()
+        for number, when in points:
+            shutil.rmtree(run, ignore_errors=True)
+            if options.last:
+                shutil.copytree(begun, run)
+            outcomes[crash(run, number, when, expected)] += 1
     for outcome, count in sorted(outcomes.items()):
         print(f"{count:6}  {outcome}")
-    print(f"{len(points):6}  crash points, before and after each of {len(points) // 2} calls")
+    print(f"{len(points):6}  crash points, before and after each of {len(shim.calls)} calls")
     return 0 if set(outcomes) <= {"resumed, same weights", "not begun"} else 1
+
+
+def begin(run: Path) -> Trainer:
+    """Return a trainer for a run: a new one, or the one that is there."""
+    return Trainer.resume(run) if run.exists() else trainer(run, STEPS)
 
 
 def crash(run: Path, number: int, when: str, expected: str) -> str:
     """Die at one point, and say what came of it."""
-    shutil.rmtree(run, ignore_errors=True)
     child = os.fork()
     if child == 0:
         die_at(run, number, when)
     _, status = os.waitpid(child, 0)
     if os.waitstatus_to_exitcode(status) != CRASHED:
-        return f"did not crash: {number} {when} {status}"
-    steps_seen = [checkpoint.step for checkpoint in Run(run).checkpoints()]
+        return f"did not crash {when} call {number}"
+    begun = bool(Run(run).checkpoints())
     try:
         resumed = Trainer.resume(run)
     except CheckpointError as error:
-        return "not begun" if not steps_seen else f"lost: {error}"
+        return f"lost: {error}" if begun else "not begun"
     resumed.fit()
     left = leftovers(run) + leftovers(run / "checkpoints")
     if left:
@@ -86,7 +100,7 @@ def die_at(run: Path, number: int, when: str) -> None:
             os._exit(CRASHED)
 
     with DiskShim(run.parent, before=die) if when == "before" else DiskShim(run.parent, after=die):
-        trainer(run, STEPS).fit()
+        begin(run).fit()
     os._exit(0)
 
 

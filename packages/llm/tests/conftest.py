@@ -8,6 +8,8 @@ import pytest
 from axone.llm import LanguageModel, LanguageModelConfig, TokenDataset
 from axone.tokenizer import CharTokenizer
 
+collect_ignore = ["frozen"]  # the scripts there import peers
+
 TEXT = "the quick brown fox jumps over the lazy dog. pack my box with five dozen liquor jugs.\n" * 30
 
 

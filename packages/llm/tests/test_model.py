@@ -4,11 +4,15 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from axone.llm import CheckpointError, LanguageModel, LanguageModelConfig, cross_entropy
+from axone.llm.layout import count_parameters, parameter_shapes
+from axone.llm.loss import next_token_loss
+from axone.llm.weights import read_arrays, write_arrays
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -56,18 +60,90 @@ def test_too_many_positions_are_refused(model: LanguageModel) -> None:
         model(np.zeros((1, 17), np.int64))
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"bias": False}, {"tie_embeddings": False}, {"hidden_dim": 24, "norm_eps": 1e-6, "dropout": 0.1}]
-)
+SHAPES: list[dict[str, Any]] = [
+    {},
+    {"bias": False},
+    {"tie_embeddings": False},
+    {"hidden_dim": 24, "norm_eps": 1e-6, "dropout": 0.1},
+    {"norm": "rms"},
+    {"position": "rotary", "rope_theta": 500.0},
+    {"mlp": "swiglu"},
+    {"mlp": "relu2", "bias": False},
+    {"qk_norm": True},
+    {"num_kv_heads": 1},
+    {"norm": "rms", "position": "rotary", "mlp": "swiglu", "qk_norm": True, "bias": False, "tie_embeddings": False},
+]
+
+
+@pytest.mark.parametrize("changes", SHAPES)
+def test_names_and_shapes_are_known_without_a_model(config: LanguageModelConfig, changes: dict[str, Any]) -> None:
+    config = dataclasses.replace(config, **changes)
+    model = LanguageModel(config)
+    assert dict(parameter_shapes(config)) == {name: p.shape for name, p in model.named_parameters()}
+    assert count_parameters(config) == model.num_parameters()
+
+
+@pytest.mark.parametrize("changes", SHAPES)
 def test_a_model_folder_gives_the_same_model_back(
-    config: LanguageModelConfig, tmp_path: Path, changes: dict[str, object]
+    config: LanguageModelConfig, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    model = LanguageModel(dataclasses.replace(config, **changes), rng=np.random.default_rng(1)).eval()  # type: ignore[arg-type]  # each of its field's type
+    model = LanguageModel(dataclasses.replace(config, **changes), rng=np.random.default_rng(1)).eval()
+    rng = np.random.default_rng(2)
+    for parameter in model.parameters():
+        parameter.data[...] = rng.normal(size=parameter.shape)
     model.save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    plain = not {"norm", "position", "mlp", "qk_norm", "num_kv_heads"} & set(changes)
+    assert content["model_type"] == ("gpt2" if plain else "axone")
     again = LanguageModel.from_pretrained(tmp_path)
     assert again.config == model.config
     for name, array in model.state_dict().items():
         np.testing.assert_array_equal(again.state_dict()[name], array)
+    ids = np.arange(16)[None] % config.vocab_size
+    np.testing.assert_array_equal(again(ids).data, model(ids).data)
+
+
+@pytest.mark.parametrize("changes", SHAPES)
+def test_every_shape_learns_and_reads_nothing_ahead(config: LanguageModelConfig, changes: dict[str, Any]) -> None:
+    model = LanguageModel(dataclasses.replace(config, **changes), rng=np.random.default_rng(0)).eval()
+    ids = np.arange(16)[None] % 7
+    changed = ids.copy()
+    changed[0, 10:] = 8
+    np.testing.assert_allclose(model(ids).data[0, :10], model(changed).data[0, :10], atol=1e-5)
+    loss = next_token_loss(model.train(), ids, np.roll(ids, -1))
+    loss.backward()
+    assert all(p.grad is not None and np.abs(p.grad).max() > 0 for p in model.parameters())
+
+
+def test_a_bias_that_the_configuration_denies_is_refused(config: LanguageModelConfig, tmp_path: Path) -> None:
+    LanguageModel(config).save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**content, "axone": {"bias": False}}), encoding="utf-8")
+    arrays = dict(read_arrays(tmp_path / "model.safetensors"))
+    assert LanguageModel.from_pretrained(tmp_path).config.bias is False
+    arrays["transformer.h.1.ln_2.bias"] += 1
+    write_arrays(tmp_path / "model.safetensors", arrays)
+    with pytest.raises(CheckpointError, match=r"transformer\.h\.1\.ln_2\.bias must be zero"):
+        LanguageModel.from_pretrained(tmp_path)
+
+
+def test_names_without_a_prefix_masks_and_tied_heads_are_read(model: LanguageModel, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    arrays = {name.removeprefix("transformer."): a for name, a in read_arrays(tmp_path / "model.safetensors").items()}
+    mask = np.tril(np.ones((1, 1, 16, 16), np.float32))
+    old = {
+        **arrays,
+        "h.0.attn.bias": mask,
+        "h.0.attn.masked_bias": np.float32(-1e4),
+        "lm_head.weight": arrays["wte.weight"],
+    }
+    write_arrays(tmp_path / "model.safetensors", {name: np.asarray(array) for name, array in old.items()})
+    again = LanguageModel.from_pretrained(tmp_path)
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(again.state_dict()[name], array)
+    write_arrays(tmp_path / "model.safetensors", {**arrays, "transformer.wte.weight": arrays["wte.weight"]})
+    with pytest.raises(CheckpointError, match=r"wte\.weight appears twice"):
+        LanguageModel.from_pretrained(tmp_path)
 
 
 def test_a_model_of_another_kind_is_refused_by_name(model: LanguageModel, tmp_path: Path) -> None:
@@ -99,6 +175,9 @@ def test_missing_and_extra_weights_are_all_named(model: LanguageModel, tmp_path:
         ({"embed_dim": 15}, "embed_dim must be a multiple of num_heads"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
         ({"norm": "batch"}, "norm must be one of"),
+        ({"num_kv_heads": 0}, "num_kv_heads must be at least 1"),
+        ({"embed_dim": 6, "position": "rotary"}, "rotary positions need heads of even width"),
+        ({"norm_eps": 0.0}, "norm_eps must be positive"),
     ],
 )
 def test_a_configuration_out_of_range_is_refused(

@@ -29,6 +29,7 @@ Gradient: TypeAlias = Array | Deferred | None
 """What a `vjp` returns for one input: an array, a recipe for one, or None where no gradient flows."""
 
 VJP: TypeAlias = Callable[[Array], Sequence[Gradient]]
+"""A vector-Jacobian product: from the gradient of an operation's output to those of its inputs."""
 
 # An operation is younger than its inputs, so the order of creation is a topological order of every graph.
 _next_index = itertools.count().__next__

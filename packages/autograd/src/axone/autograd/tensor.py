@@ -322,27 +322,25 @@ def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tenso
     """
     out = _new(Tensor)
     out.data = data if type(data) is np.ndarray else np.asarray(data)
-    out._grad = out._node = out._leaf = None
-    out._grad_is_zero = out._grad_is_void = out.requires_grad = False
+    out._grad = out._leaf = node = None
+    out._grad_is_zero = out._grad_is_void = wanted = False
     if mode.recording:
         places: list[Node | Leaf | None] = []
         for source in inputs:
             if not isinstance(source, Tensor):
                 places.append(None)
-            elif source._node is not None:
-                places.append(source._node)
-                out.requires_grad = True
-            else:
-                leaf = None if source._leaf is None else source._leaf()
-                if leaf is None:
-                    leaf = _new_leaf(source)
-                places.append(leaf)
-                if source.requires_grad:
-                    out.requires_grad = True
-        if out.requires_grad:
-            out._node = Node(name, out.data.shape, places, vjp)
+                continue
+            wanted = wanted or source.requires_grad
+            place: Node | Leaf | None = source._node
+            if place is None and source._leaf is not None:
+                place = source._leaf()
+            places.append(place or _new_leaf(source))
+        if wanted:
+            node = Node(name, out.data.shape, places, vjp)
+    out._node = node
+    out.requires_grad = wanted
     if mode.watcher is not None:
-        mode.watcher.computed(name, out.data, inputs, out._node)
+        mode.watcher.computed(name, out.data, inputs, node)
     return out
 
 

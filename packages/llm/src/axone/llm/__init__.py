@@ -2,11 +2,11 @@
 
 from axone.llm.callbacks import Callback, End, Evaluation, Saved, Start, Step
 from axone.llm.config import LanguageModelConfig
-from axone.llm.corpus import python_source, read_text
+from axone.llm.corpus import TextFiles, python_source, read_text
 from axone.llm.data import TokenDataset
 from axone.llm.errors import CheckpointError, NotEnoughMemoryError, RunExistsError, TrainingDivergedError
 from axone.llm.estimate import Estimate, require_memory
-from axone.llm.generate import TextGenerator, generate
+from axone.llm.generate import Completion, TextGenerator, generate
 from axone.llm.loss import bigram_loss, bits_per_byte, cross_entropy
 from axone.llm.model import LanguageModel
 from axone.llm.presets import PRESETS, Preset, preset
@@ -19,6 +19,7 @@ __all__ = [
     "PRESETS",
     "Callback",
     "CheckpointError",
+    "Completion",
     "End",
     "Estimate",
     "Evaluation",
@@ -31,6 +32,7 @@ __all__ = [
     "Saved",
     "Start",
     "Step",
+    "TextFiles",
     "TextGenerator",
     "TokenDataset",
     "Trainer",

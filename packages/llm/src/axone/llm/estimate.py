@@ -90,7 +90,7 @@ def estimate(
     """
     weights = sum(parameter.data.nbytes for parameter in model.parameters())
     _require(weights * (2 + workers) + workers * _activations(model, train_data, config, workers))
-    with Workers(model, workers) as threads:
+    with Workers(model, workers, threads=config.threads) as threads:
         step = TrainingStep(threads, config, train_data, validation_data)
         times: list[float] = []
         while len(times) < _WARM_UP + _FEWEST or (sum(times[_WARM_UP:]) < _LONG_ENOUGH and len(times) < _MOST):

@@ -89,6 +89,9 @@ class Workers(Generic[M]):
         The first worker uses it itself, the others replicas.
     count : int, optional
         How many; by default one for each core.
+    threads : int, optional
+        How many threads there are in all, by default as many as workers: those beyond help inside the products, and
+        with whatever is done in blocks.
 
     Attributes
     ----------
@@ -97,18 +100,18 @@ class Workers(Generic[M]):
     replicas : list of Module
     """
 
-    def __init__(self, module: M, count: int | None = None) -> None:
+    def __init__(self, module: M, count: int | None = None, *, threads: int | None = None) -> None:
         self.count = available_cores() if count is None else count
         if self.count < 1:
             raise ValueError(f"there must be at least one worker, and {self.count} were asked for")
+        self._threads = self.count if threads is None else max(threads, self.count)
         self._module = module
         self._settings = contextlib.ExitStack()
 
     def __enter__(self) -> Workers[M]:
         self._settings.enter_context(kept_memory())
-        # One worker may use all cores inside each product; several have a core each.
-        self._settings.enter_context(blas_threads(1 if self.count > 1 else None))
-        self._team = self._settings.enter_context(Team(self.count))
+        self._settings.enter_context(blas_threads(self._threads // self.count))
+        self._team = self._settings.enter_context(Team(self._threads))
         self.flat = FlatParameters(self._module)
         self.replicas = [self._module, *(self._module.replica() for _ in range(self.count - 1))]
         self._gradients = [self.flat.bind_gradients(replica) for replica in self.replicas]
@@ -223,16 +226,14 @@ class Workers(Generic[M]):
 
     def _run(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         every = list(items)
-        if self.count == 1 or len(every) <= 1:
-            return [function(item) for item in every]
-        cuts = [len(every) * i // self.count for i in range(self.count + 1)]
+        cuts = [len(every) * i // self._threads for i in range(self._threads + 1)]
         runs = [every[start:stop] for start, stop in itertools.pairwise(cuts) if start < stop]
-        done = self._team.run([partial(_each, function, run) for run in runs])
+        done = self._team.run([partial(_each, function, run) for run in runs]) if runs else []
         return [result for results in done for result in results]
 
     def _blocks(self) -> list[slice]:
         size = self.flat.data.size
-        count = max(math.ceil(size / BLOCK), min(self.count, size))
+        count = max(math.ceil(size / BLOCK), min(self._threads, size))
         return [slice(size * i // count, size * (i + 1) // count) for i in range(count)]
 
 

@@ -70,6 +70,7 @@ PRESETS = {
          "eval_every": 250, "eval_windows": 100},
     ),
 }  # fmt: skip
+"""The presets by name, from the quickest to the longest."""
 
 
 def preset(name: str) -> Preset:

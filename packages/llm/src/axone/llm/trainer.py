@@ -139,8 +139,7 @@ class Trainer:
     @property
     def workers(self) -> int:
         """How many threads train: one takes over where a batch has fewer windows than there would be threads."""
-        wanted = self.config.workers or platform.available_cores()
-        return wanted if wanted <= self.config.batch_size else 1
+        return self.config.threads if self.config.threads <= self.config.batch_size else 1
 
     def estimate(self) -> Estimate:
         """Make some steps without changing the weights, and say what all of them will take.
@@ -194,7 +193,7 @@ class Trainer:
     def _fit(self, run: Run | None) -> End:
         config, began = self.config, time.perf_counter()
         tokens = config.batch_size * config.context_length * config.accumulation
-        with Workers(self.model, self.workers) as workers, deferred_interrupts() as interrupt:
+        with Workers(self.model, self.workers, threads=config.threads) as workers, deferred_interrupts() as interrupt:
             step = TrainingStep(workers, config, self.train_data, self.validation_data)
             progress = self._restore(step)
             saved = None if self._resumed is None else progress

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from axone.llm.data import Order
+from axone.llm.platform import available_cores
 
 _WHOLE = ("steps", "batch_size", "context_length", "accumulation", "eval_every")
 _WHOLE_OR_NONE = ("eval_windows", "save_every", "patience", "workers")
@@ -54,7 +55,7 @@ class TrainerConfig:
     patience : int or None
         Stop after this many evaluations without a lower loss.
     workers : int or None
-        Threads; by default one for each core, and never more than windows in a batch.
+        Threads; by default one for each core. Where a batch has fewer windows, one worker uses them all.
     seed : int
         What batches and dropout depend on.
 
@@ -113,3 +114,8 @@ class TrainerConfig:
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field} must be one of {', '.join(allowed)}, and is {getattr(self, field)!r}")
+
+    @property
+    def threads(self) -> int:
+        """How many threads train, also where `workers` is left out."""
+        return self.workers or available_cores()

@@ -10,6 +10,8 @@ from axone.autograd.ops.operands import operands
 from axone.autograd.tape import VJP, Gradient
 from axone.autograd.tensor import Operand, Tensor, is_leaf, needs_grad, record
 
+_SMALL = 4096  # elements: up to here a copy costs less than a recipe
+
 
 def matmul(a: Operand, b: Operand) -> Tensor:
     """Return the matrix product ``a @ b``, over leading axes that broadcast.
@@ -46,7 +48,8 @@ def matmul(a: Operand, b: Operand) -> Tensor:
 
 def _vjp_of_matrices(a: Operand, b: Operand, x: Array, y: Array) -> VJP:
     """Return the product for two matrices; the gradient of a weight goes straight where it belongs."""
-    needs_a, needs_b, weight_a, weight_b = needs_grad(a), needs_grad(b), is_leaf(a), is_leaf(b)
+    needs_a, needs_b = needs_grad(a), needs_grad(b)
+    weight_a, weight_b = x.size > _SMALL and is_leaf(a), y.size > _SMALL and is_leaf(b)
 
     def vjp(g: Array) -> tuple[Gradient, Gradient]:
         dx: Gradient = None

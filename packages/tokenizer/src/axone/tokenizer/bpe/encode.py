@@ -17,7 +17,7 @@ rule; The Unicode Standard, chapter 3.9, https://www.unicode.org/versions/latest
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
@@ -25,11 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.tokenizer.bpe.flat import GONE, FlatWords, IntArray, expand, lay_out, pair_key
-from axone.tokenizer.bpe.ranks import NEVER, RankTable
+from axone.tokenizer.bpe.lookup import IntegerTable
+from axone.tokenizer.bpe.pieces import Points
+from axone.tokenizer.protocol import TokenizerError
 
-_LONG = 256  # characters: a longer word is merged alone
-_FEW = 256  # characters: fewer are merged word by word
-_BATCH = 1 << 17  # characters that are merged at once: what the processor's cache holds
+_LONG = 256  # symbols: a longer word is merged alone
+_BATCH = 1 << 17  # symbols that are merged at once: what the processor's cache holds
+_NEVER = 1 << 30  # the rank of a pair that no merge joins
 _LOW = (1 << 32) - 1
 _NUM_POINTS = 0x110000  # code points
 
@@ -52,24 +54,14 @@ class PairMerger:
         self._pairs = np.array(merges, dtype=np.int64).reshape(-1, 2)  # (M, 2)
         self._keys = pair_key(self._pairs[:, 0], self._pairs[:, 1])  # (M,)
         self._products = np.array(products, dtype=np.int64)  # (M,)
-
-    def encode(self, words: Sequence[str]) -> list[bytes]:
-        """Return the token ids of each word as the bytes of an int32 array: small, and quick to join.
-
-        It is fastest when words of about one length are neighbours: they are done at about the same time.
-        """
-        encoded: list[bytes] = []
-        for batch in _batches(words):
-            if sum(map(len, batch)) <= _FEW or len(batch[0]) > _LONG:
-                encoded += [np.array(self.merge_word(word.encode()), dtype=np.int32).tobytes() for word in batch]
-            else:
-                ids, counts = self.merge_words(batch)
-                joined = ids.astype(np.int32).tobytes()
-                encoded += [joined[start:stop] for start, stop in pairwise([0, *(4 * counts.cumsum()).tolist()])]
-        return encoded
+        self._lacks_bytes = bool((byte_ids == GONE).any())
 
     def merge_word(self, word: bytes) -> list[int]:
-        """Return the token ids of one word.
+        """Return the token ids of one word."""
+        return self._merge_heap(self._symbols(word).tolist())
+
+    def _merge_heap(self, ids: list[int]) -> list[int]:
+        """Merge one word, in place.
 
         Notes
         -----
@@ -77,7 +69,6 @@ class PairMerger:
         place has now tells.
         """
         ranks, products = self._scalar_tables
-        ids: list[int] = self._byte_ids[np.frombuffer(word, dtype=np.uint8)].tolist()
         size = len(ids)
         following, preceding = list(range(1, size + 1)), list(range(-1, size - 1))
         heap = [
@@ -104,37 +95,73 @@ class PairMerger:
                 heappush(heap, rank << 32 | before)
         return [id for id in ids if id != GONE]
 
-    def merge_words(self, words: Sequence[str]) -> tuple[IntArray, IntArray]:
-        """Return the token ids of many words, none of them empty.
+    def merge_words(self, points: Points, lengths: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+        """Return the token ids of many words.
+
+        Parameters
+        ----------
+        points : Points, shape (C,)
+            The code points of all words, one word after another.
+        lengths : IntArray, shape (N,)
+            How many each has, at least one.
 
         Returns
         -------
         ids : IntArray, shape (T,)
-            Those of all words, one word after another.
-        counts : IntArray, shape (N,)
-            How many each word has.
+            The ids of all words.
+        starts, counts : IntArray, shape (N,)
+            Where those of each word start, and how many they are.
         """
-        text = "".join(words)
-        lengths = np.fromiter(map(len, words), np.int64, len(words))  # (N,) characters
-        if text.isascii():
-            symbols = self._byte_ids[np.frombuffer(text.encode(), dtype=np.uint8)]
-        else:
-            symbols, counts = self._spell(np.frombuffer(text.encode("utf-32-le"), dtype="<u4"))
-            lengths = np.add.reduceat(counts, lengths.cumsum() - lengths)  # (N,) symbols
-        return self._merge(lay_out(symbols, lengths))
+        symbols, sizes = self._spell(points)
+        lengths = np.add.reduceat(sizes, lengths.cumsum() - lengths)  # now of symbols
+        # Shortest words first: those of one length are done at about the same time.
+        order = lengths.argsort(kind="stable")
+        symbols = expand(order, symbols, lengths.cumsum() - lengths, lengths)
+        lengths = lengths[order]
+        stops = lengths.cumsum()
+        bounds = np.searchsorted(stops, np.arange(_BATCH, stops[-1], _BATCH)).tolist()
+        num_short = int(np.searchsorted(lengths, _LONG))
+        ids: list[IntArray] = []
+        counts: list[IntArray] = []
+        for start, stop in pairwise(sorted({0, num_short, *(bound for bound in bounds if bound < num_short)})):
+            here = symbols[stops[start] - lengths[start] : stops[stop - 1]]
+            merged = self._merge(lay_out(here, lengths[start:stop]))
+            ids.append(merged[0])
+            counts.append(merged[1])
+        for i in range(num_short, len(lengths)):
+            long = self._merge_heap(symbols[stops[i] - lengths[i] : stops[i]].tolist())
+            ids.append(np.array(long, dtype=np.int64))
+            counts.append(np.array([len(long)]))
+        unsorted = np.empty_like(lengths)
+        unsorted[order] = joined = np.concatenate(counts)
+        starts = np.empty_like(lengths)
+        starts[order] = joined.cumsum() - joined
+        return np.concatenate(ids), starts, unsorted
 
-    def _spell(self, points: NDArray[np.uint32]) -> tuple[IntArray, IntArray]:
+    def _symbols(self, data: bytes) -> IntArray:
+        """Return the token ids of bytes."""
+        symbols = self._byte_ids[np.frombuffer(data, dtype=np.uint8)]
+        if self._lacks_bytes and symbols.min(initial=0) == GONE:
+            byte = data[int(symbols.argmin())]
+            raise TokenizerError(
+                f"Text must be made of bytes that the vocabulary holds, but byte 0x{byte:02x} of {data[:40]!r} is not in it; "
+                "the file that was loaded lacks it."
+            )
+        return symbols
+
+    def _spell(self, points: Points) -> tuple[IntArray, IntArray]:
         """Return what becomes of characters on their own, as far as that is certain, and how many symbols each is."""
         present = np.zeros(_NUM_POINTS, dtype=np.bool_)
         present[points] = True
         distinct = present.nonzero()[0]
-        characters = list(map(chr, distinct.tolist()))
-        lengths = np.fromiter((len(character.encode()) for character in characters), np.int64, len(characters))
-        symbols = self._byte_ids[np.frombuffer("".join(characters).encode(), dtype=np.uint8)]
-        spelled, sizes = self._merge(lay_out(symbols, lengths), self._certain)
+        characters = [chr(point).encode() for point in distinct.tolist()]
+        lengths = np.fromiter(map(len, characters), np.int64, len(characters))
+        symbols = self._symbols(b"".join(characters))
+        if distinct[-1] >= 0x80:
+            symbols, lengths = self._merge(lay_out(symbols, lengths), self._certain)
         starts, counts = np.zeros((2, _NUM_POINTS), dtype=np.int64)
-        starts[distinct], counts[distinct] = sizes.cumsum() - sizes, sizes
-        return expand(points, spelled, starts, counts), counts[points]
+        starts[distinct], counts[distinct] = lengths.cumsum() - lengths, lengths
+        return expand(points, symbols, starts, counts), counts[points]
 
     def _merge(self, words: FlatWords, allowed: NDArray[np.bool_] | None = None) -> tuple[IntArray, IntArray]:
         """Merge each word as far as it goes, or up to the first merge that is not allowed.
@@ -154,7 +181,7 @@ class PairMerger:
         shift = np.zeros_like(starts)  # from a place in `best` to its place in `symbols`
         while True:
             smallest = np.minimum.reduceat(best, starts)
-            go_on = smallest < NEVER << 32
+            go_on = smallest < _NEVER << 32
             if allowed is not None:
                 go_on[go_on] = allowed[smallest[go_on] >> 32]
             unfinished = go_on.nonzero()[0]
@@ -178,7 +205,7 @@ class PairMerger:
             changed = np.concatenate((lefts, places))
             keys = np.concatenate((pair_key(symbols[lefts], products), pair_key(products, symbols[rights])))
             shifts = shift[unfinished]
-            best[seconds - shifts] = NEVER << 32
+            best[seconds - shifts] = _NEVER << 32
             best[changed - np.concatenate((shifts, shifts))] = self._rank_table.find(keys) << 32 | changed
         alive = symbols != GONE  # (P,)
         return symbols[alive], np.add.reduceat(alive, words.starts, dtype=np.int64)
@@ -207,7 +234,7 @@ class PairMerger:
             crosses[product] = crosses[left] or begins[right] or crosses[right]
         crossing = np.array(crosses)[self._products]
         from_left, from_right = np.full(
-            (2, num_ids), NEVER
+            (2, num_ids), _NEVER
         )  # the lowest rank of a crossing merge that takes the symbol
         lowest_last = crossing.nonzero()[0][::-1]
         from_left[rights[lowest_last]] = lowest_last
@@ -226,19 +253,7 @@ class PairMerger:
         return self._rank_table.find(pair_key(ids[:, None], ids).ravel()).reshape(257, 257)
 
     @functools.cached_property
-    def _rank_table(self) -> RankTable:
-        return RankTable(self._keys)
-
-
-def _batches(words: Sequence[str]) -> Iterator[list[str]]:
-    """Cut words into batches; a long word is one alone."""
-    batch: list[str] = []
-    size = 0
-    for word in words:
-        if batch and (size + len(word) > _BATCH or max(len(word), len(batch[0])) > _LONG):
-            yield batch
-            batch, size = [], 0
-        batch.append(word)
-        size += len(word)
-    if batch:
-        yield batch
+    def _rank_table(self) -> IntegerTable:
+        table = IntegerTable(default=_NEVER)
+        table.add(self._keys, np.arange(len(self._keys)))
+        return table

@@ -51,6 +51,15 @@ def lay_out(symbols: IntArray, lengths: IntArray) -> FlatWords:
     return FlatWords(spaced, np.arange(1, positions + 1), np.arange(-1, positions - 1), starts, sizes)
 
 
+def first_of_equals(values: IntArray) -> IntArray:
+    """Return the place of one of each set of equal values, in the order of values. (`np.unique` imports all of `numpy.ma`.)"""
+    order = values.argsort(kind="stable")
+    ordered = values[order]
+    different = np.ones(len(values), dtype=np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=different[1:])
+    return order[different]
+
+
 def pair_key(left: IntArray, right: IntArray) -> IntArray:
     """Return one integer for each pair of ids, ordered as the pairs are; negative where either is `GONE`."""
     return left << 32 | right

@@ -1,7 +1,8 @@
 """The byte-level BPE tokenizer: text to ids and back.
 
 Text is cut at special tokens, then into pieces by a pattern; the bytes of each piece are merged into tokens. Most pieces of a text are
-words that came before, so what a piece became is remembered: encoding takes as long as finding the pieces and looking them up.
+words that came before. A long text is therefore turned into numbers of pieces first, and only the different ones are merged; for short
+texts what a piece became is remembered from one to the next.
 
 Here the parts are put together. How text is cut is known by `patterns`, how bytes are merged by `encode`, how merges are learned by
 `train`, what files look like by `huggingface` and `tiktoken`.
@@ -16,6 +17,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Literal, Self
 
 import numpy as np
@@ -24,15 +26,20 @@ from numpy.typing import NDArray
 from axone.tokenizer.bpe import huggingface, tiktoken
 from axone.tokenizer.bpe.count import count_pieces
 from axone.tokenizer.bpe.encode import PairMerger
-from axone.tokenizer.bpe.flat import GONE, expand
+from axone.tokenizer.bpe.flat import GONE, IntArray, expand
 from axone.tokenizer.bpe.model import BPEModel
-from axone.tokenizer.bpe.patterns import pre_tokenizer
+from axone.tokenizer.bpe.patterns import code_points, pre_tokenizer
+from axone.tokenizer.bpe.pieces import PieceTable
+from axone.tokenizer.bpe.rules import BREAK
 from axone.tokenizer.bpe.stream import BPEStreamDecoder
 from axone.tokenizer.bpe.train import NUM_BYTES, learn_merges
 from axone.tokenizer.files import read_json, write_json
 from axone.tokenizer.protocol import TokenizerError, text_to_bytes
 
-_REMEMBERED = 1 << 18  # pieces
+_SHORT = 1 << 14  # characters: below, remembering pieces is faster than arrays
+_REMEMBERED = 1 << 17  # pieces
+_LONG_PIECE = 256  # characters: longer ones are not remembered
+_END = GONE - 1  # of a text in a batch
 _NONE: frozenset[str] = frozenset()
 
 
@@ -69,8 +76,7 @@ class BPETokenizer:
         self._splitter = pre_tokenizer(model.pattern)
         self._merger = PairMerger(model.byte_ids, model.merges, model.products)
         self._tokens = model.tokens
-        self._no_token = bytes(byte for byte in range(NUM_BYTES) if model.byte_ids[byte] == GONE)
-        self._known: dict[str, bytes] = {}
+        self._remembered = _Remembered(self._encode_piece)
 
     @classmethod
     def train(
@@ -81,7 +87,6 @@ class BPETokenizer:
         pattern: str | None = "gpt2",
         special_tokens: Sequence[str] = (),
         progress: Callable[[int, int], object] | None = None,
-        workers: int | None = None,
     ) -> Self:
         """Learn a vocabulary from texts.
 
@@ -100,9 +105,6 @@ class BPETokenizer:
             Tokens with a meaning of their own, such as ``"<|endoftext|>"``.
         progress : Callable[[int, int], object], optional
             Called now and then with the number of merges learned and to learn; while texts are still read, the first is 0.
-        workers : int or None
-            Processes that help to read a corpus of more than a few megabytes; None for one on each further core. The result does not depend
-            on it.
 
         Returns
         -------
@@ -127,14 +129,13 @@ class BPETokenizer:
                 f"{len(special_tokens)} special tokens, not {vocab_size}."
             )
         splitter = pre_tokenizer(pattern)
-        counts = count_pieces(
+        pieces, counts = count_pieces(
             [texts] if isinstance(texts, str) else texts,
             splitter,
             separators=special_tokens,
-            workers=workers,
             on_progress=progress and functools.partial(progress, 0, num_merges),
         )
-        merges = learn_merges(counts, num_merges, progress)
+        merges = learn_merges(pieces, counts, num_merges, progress)
         tokens = [bytes((byte,)) for byte in range(NUM_BYTES)]
         for left, right in merges:
             tokens.append(tokens[left] + tokens[right])
@@ -247,17 +248,20 @@ class BPETokenizer:
         TokenizerError
             If the text holds a lone surrogate.
         """
-        (ids,) = self._encode([text], _NONE)
-        listed: list[int] = ids.tolist()
-        return listed
+        ids: list[int] = self._encode(text, _NONE).tolist()
+        return ids
 
     def encode_batch(
         self, texts: Iterable[str], *, allowed_special: Collection[str] | Literal["all"] = _NONE
     ) -> list[list[int]]:
-        """Return the ids of each of several texts; see `encode`. New words are merged for all texts at once."""
+        """Return the ids of each of several texts; see `encode`. New words are merged for all of them at once."""
         texts = list(texts)
         allowed = self._check_special(texts, allowed_special)
-        return [ids.tolist() for ids in self._encode(texts, allowed)]
+        if sum(map(len, texts)) < _SHORT:
+            return [self._encode(text, allowed).tolist() for text in texts]
+        ids = self._encode_long(part for text in texts for part in (*self._parts(text, allowed), _END))
+        stops = (ids == _END).nonzero()[0].tolist()
+        return [ids[start + 1 : stop].tolist() for start, stop in pairwise([-1, *stops])]
 
     def encode_to_array(
         self, text: str, *, allowed_special: Collection[str] | Literal["all"] = _NONE
@@ -279,8 +283,7 @@ class BPETokenizer:
         TokenizerError
             As for `encode`.
         """
-        (ids,) = self._encode([text], self._check_special([text], allowed_special))
-        return ids
+        return self._encode(text, self._check_special([text], allowed_special))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids. Bytes that are no UTF-8, as half a character, become U+FFFD; `decode_bytes` keeps them.
@@ -329,41 +332,76 @@ class BPETokenizer:
                 )
         return allowed
 
-    def _encode(self, texts: Sequence[str], allowed: frozenset[str]) -> list[NDArray[np.int32]]:
-        """Return the ids of each text.
+    def _encode(self, text: str, allowed: frozenset[str]) -> NDArray[np.int32]:
+        parts = self._parts(text, allowed)
+        return self._encode_short(parts) if len(text) < _SHORT else self._encode_long(parts)
 
-        First each text becomes the numbers of its pieces, in the order in which pieces are met; then the pieces become ids, those
-        never seen before all at once; then numbers are replaced by ids.
-        """
-        numbers = _Numbers()
-        numbered = [
-            [
-                np.fromiter(map(numbers.__getitem__, pieces), np.int32, len(pieces))
-                for pieces in self._pieces(text, allowed)
-            ]
-            for text in texts
-        ]
-        encoded = self._look_up(list(numbers))
-        ids = np.frombuffer(b"".join(encoded), dtype=np.int32)
-        counts = np.fromiter(map(len, encoded), np.int64, len(encoded)) // ids.itemsize
-        starts = counts.cumsum() - counts
-        return [
-            np.concatenate([ids[:0], *(expand(block, ids, starts, counts) for block in blocks)]) for blocks in numbered
-        ]
-
-    def _pieces(self, text: str, allowed: frozenset[str]) -> Iterator[Sequence[str | int]]:
-        """Yield the pieces of a text, a block at a time, and the ids of special and added tokens between them."""
-        if not text.isascii():
-            text_to_bytes(text, "utf-8")
-        for part in self._parts(text, allowed):
+    def _encode_short(self, parts: Iterable[str | int]) -> NDArray[np.int32]:
+        """Encode piece by piece, remembering what each became."""
+        ids = bytearray()
+        for part in parts:
             if isinstance(part, int):
-                yield (part,)
-            else:
-                for block in self._splitter.blocks(part):
-                    yield self._splitter.split(block)
+                ids += np.int32(part).tobytes()
+            elif part:
+                starts = self._splitter.cut(part, code_points(part)).tolist()
+                pieces = [part[start:stop] for start, stop in pairwise([*starts, len(part)])]
+                ids += b"".join(map(self._remembered.__getitem__, pieces))
+        return np.frombuffer(ids, dtype=np.int32)
+
+    def _encode_long(self, parts: Iterable[str | int]) -> NDArray[np.int32]:
+        """Number the pieces, merge the different ones all at once, and put their ids in place of the numbers.
+
+        What stands between texts keeps its place as a break, whose id is `GONE` until the end.
+        """
+        ordinary: list[str] = []
+        between: list[int] = []
+        for part in parts:
+            ordinary.append(BREAK if isinstance(part, int) else part)
+            if isinstance(part, int):
+                between.append(part)
+        table = PieceTable()
+        numbered: list[IntArray] = []
+        for block in self._splitter.blocks("".join(ordinary)):
+            points = code_points(block)
+            numbered.append(table.number(points, self._splitter.cut(block, points)))
+        ids, starts, counts = self._merge(table)
+        encoded = np.concatenate([ids[:0], *(expand(numbers, ids, starts, counts) for numbers in numbered)])
+        if between:
+            encoded[encoded == GONE] = between
+        return encoded
+
+    def _merge(self, table: PieceTable) -> tuple[NDArray[np.int32], IntArray, IntArray]:
+        """Return the ids of all pieces, where those of each start, and how many they are."""
+        lengths = table.lengths
+        firsts = lengths.cumsum() - lengths
+        text = table.points[firsts] != ord(BREAK)
+        starts, counts = np.zeros_like(lengths), np.ones_like(lengths)
+        ids = np.array([GONE])
+        if text.any():
+            points = table.points[table.points != ord(BREAK)]
+            merged, merged_starts, counts[text] = self._merger.merge_words(points, lengths[text])
+            ids = np.append(ids, merged)
+            starts[text] = merged_starts + 1
+        if self._model.whole_words:
+            pieces = table.strings()
+            several = (counts > 1).nonzero()[0].tolist()
+            whole = {i: id for i in several if (id := self._model.vocabulary.get(pieces[i].encode())) is not None}
+            found = np.array([*whole], dtype=np.int64)
+            starts[found], counts[found] = np.arange(len(ids), len(ids) + len(found)), 1
+            ids = np.append(ids, np.array([*whole.values()], dtype=np.int64))
+        return ids.astype(np.int32), starts, counts
+
+    def _encode_piece(self, piece: str) -> bytes:
+        """Return the ids of one piece as the bytes of an int32 array."""
+        word = piece.encode()
+        if self._model.whole_words and (id := self._model.vocabulary.get(word)) is not None:
+            return np.int32(id).tobytes()
+        return np.array(self._merger.merge_word(word), dtype=np.int32).tobytes()
 
     def _parts(self, text: str, allowed: frozenset[str]) -> Iterator[str | int]:
         """Cut text at allowed special and at added tokens: ids, and the text between them."""
+        if not text.isascii():
+            text_to_bytes(text, "utf-8")
         model = self._model
         matcher = _matcher(frozenset(allowed | model.added_tokens.keys()))
         start = 0
@@ -377,38 +415,20 @@ class BPETokenizer:
     def _normalize(self, text: str) -> str:
         return unicodedata.normalize("NFC", text) if self._model.normalization else text
 
-    def _look_up(self, pieces: list[str | int]) -> list[bytes]:
-        """Return what pieces of text are as ids, and ids as themselves, as the bytes of int32 arrays."""
-        # Another thread may add to this dictionary meanwhile, but nobody removes from it: a full one is replaced.
-        known = self._known = self._known if len(self._known) < _REMEMBERED else {}
-        new = sorted((piece for piece in pieces if isinstance(piece, str) and piece not in known), key=len)
-        known.update(zip(new, self._merge(new)))
-        return [known[piece] if isinstance(piece, str) else np.int32(piece).tobytes() for piece in pieces]
 
-    def _merge(self, pieces: list[str]) -> list[bytes]:
-        if self._no_token:
-            self._refuse_unknown_bytes(pieces)
-        if not self._model.whole_words:
-            return self._merger.encode(pieces)
-        whole = [self._model.vocabulary.get(piece.encode()) for piece in pieces]
-        merged = iter(self._merger.encode([piece for piece, id in zip(pieces, whole) if id is None]))
-        return [next(merged) if id is None else np.int32(id).tobytes() for id in whole]
+class _Remembered(dict[str, bytes]):
+    """What pieces became, as far as there is room. Safe to use from several threads: what one throws away another makes anew."""
 
-    def _refuse_unknown_bytes(self, pieces: list[str]) -> None:
-        for piece in pieces:
-            if set(piece.encode()).intersection(self._no_token):
-                raise TokenizerError(
-                    f"Text must be made of bytes that the vocabulary holds, but {piece[:40]!r} has another; "
-                    f"the file that was loaded lacks {len(self._no_token)} of the 256."
-                )
+    def __init__(self, encode: Callable[[str], bytes]) -> None:
+        self._encode = encode
 
-
-class _Numbers(dict[str | int, int]):
-    """Gives each new key the next number."""
-
-    def __missing__(self, key: str | int) -> int:
-        self[key] = number = len(self)
-        return number
+    def __missing__(self, piece: str) -> bytes:
+        ids = self._encode(piece)
+        if len(piece) <= _LONG_PIECE:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[piece] = ids
+        return ids
 
 
 @functools.lru_cache(maxsize=256)

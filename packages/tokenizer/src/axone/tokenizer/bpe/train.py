@@ -17,7 +17,7 @@ https://arxiv.org/abs/1508.07909; A. Karpathy, *minbpe*, https://github.com/karp
 hold this one equal to).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush, heapreplace
 from typing import NamedTuple
 
@@ -52,14 +52,16 @@ class _Run(NamedTuple):
 
 
 def learn_merges(
-    counts: Mapping[str, int], num_merges: int, progress: Callable[[int, int], object] | None = None
+    words: Sequence[bytes], counts: IntArray, num_merges: int, progress: Callable[[int, int], object] | None = None
 ) -> list[tuple[int, int]]:
     """Learn merges from counted words.
 
     Parameters
     ----------
-    counts : Mapping[str, int]
-        How often each word occurs; merges do not cross words.
+    words : Sequence[bytes]
+        N different words; merges do not cross them.
+    counts : IntArray, shape (N,)
+        How often each occurs.
     num_merges : int
         How many to learn. Fewer are returned when every word has become one token.
     progress : Callable[[int, int], object], optional
@@ -70,7 +72,6 @@ def learn_merges(
     list[tuple[int, int]]
         The pairs of ids: the bytes are 0 to 255, merge `i` makes ``256 + i``. Of equally frequent pairs the smallest is first.
     """
-    words = [word.encode() for word in counts]
     lengths = np.fromiter(map(len, words), np.int64, len(words))
     symbols = np.frombuffer(b"".join(words), dtype=np.uint8).astype(np.int64)
     merger = _Merger(lay_out(symbols, lengths), counts)
@@ -110,10 +111,9 @@ def learn_merges(
 class _Merger:
     """All words with their weights, and the key of the pair that begins at each place."""
 
-    def __init__(self, words: FlatWords, counts: Mapping[str, int]) -> None:
+    def __init__(self, words: FlatWords, counts: IntArray) -> None:
         self._symbols, self._following, self._preceding = words.symbols, words.following, words.preceding
-        weights = -np.fromiter(counts.values(), np.int64, len(counts))
-        self.weights = np.append(np.repeat(weights, words.sizes), 0)  # (P,) negative: the heap takes the smallest first
+        self.weights = np.append(np.repeat(-counts, words.sizes), 0)  # (P,) negative: the heap takes the smallest first
         self.keys = np.append(
             pair_key(self._symbols[:-1], self._symbols[1:]), GONE
         )  # (P,) negative: no pair begins here
