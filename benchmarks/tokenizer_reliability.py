@@ -111,8 +111,8 @@ def exchange(options):
         texts.append("".join(character for character in random_text(rng) if character in known))
     print(f"exchange     {len(texts):,} texts of characters in Unicode {unicodedata.unidata_version}")
     files = {path.name: path.read_bytes().decode() for path in options.texts}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
         (folder / "texts.json").write_text(json.dumps([*texts, *files.values()]), encoding="utf-8")
         tokenizers = {}
         for pattern in ("gpt2", "gpt4"):
