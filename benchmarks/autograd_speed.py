@@ -69,11 +69,14 @@ def compare(task, options):
         print(f"  {row:14}", end="")
         for library, results in runs.items():
             seconds = statistics.median(result[row] for result in results)
-            ratio = "" if library == "axone" else f" ({seconds / ours:.3g}x)"
-            print(f"{library} {readable(seconds)}{ratio}", end="   ")
+            print(f"{library} {readable(seconds)}{'' if library == 'axone' else factor(seconds / ours)}", end="   ")
         print()
     peaks = (f"{library} {statistics.median(r['peak'] for r in results):.0f} MB" for library, results in runs.items())
     print(f"  {'peak memory':14}{'   '.join(peaks)}")
+
+
+def factor(ratio):
+    return f" ({ratio:.3g}x)" if ratio >= 0.1 else f" (1/{1 / ratio:.3g})"
 
 
 def readable(seconds):

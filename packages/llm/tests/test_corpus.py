@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from axone.llm import bigram_loss, python_source, read_text
+from axone.llm import TextFiles, bigram_loss, corpus, python_source, read_text
 from axone.tokenizer import CharTokenizer
 
 
@@ -42,3 +42,32 @@ def test_counted_pairs_beat_chance_and_know_what_follows() -> None:
     text = "abababababababababab" * 20
     ids = CharTokenizer.train(text).encode_to_array(text)
     assert bigram_loss(ids[:300], ids[300:], 2) < 0.01
+
+
+def test_a_long_file_comes_in_parts_that_new_lines_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "_PART", 50)
+    lines = [f"line {number} of a long file, größer\n" * (number % 3) for number in range(40)]
+    for name, text in (
+        ("a.txt", "".join(lines)),
+        ("b.txt", "no line ends here " * 20),
+        ("c.txt", "x" * 49 + "\n" + "y" * 60 + "\n"),
+        ("d.txt", "\n" * 120),
+        ("e.txt", "short"),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        texts = TextFiles(tmp_path / name)
+        assert "\n".join(texts) == text
+        assert list(texts) == list(texts)
+    assert len(list(TextFiles(tmp_path / "a.txt"))) > 5
+    assert max(map(len, TextFiles(tmp_path / "a.txt"))) < 120
+
+
+def test_where_a_file_stops_being_text_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "_PART", 50)
+    for good in (0, 1, 49, 50, 99, 1000):
+        (tmp_path / "a").write_bytes("ü".encode() * good + b"\xff" + b"rest")
+        with pytest.raises(ValueError, match=f"is not at byte {2 * good}: convert it first"):
+            list(TextFiles(tmp_path / "a"))
+    (tmp_path / "a").write_bytes("fine ü".encode()[:-1])
+    with pytest.raises(ValueError, match="is not at byte 5"):
+        list(TextFiles(tmp_path / "a"))

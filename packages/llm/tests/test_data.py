@@ -1,5 +1,8 @@
 """Token datasets: splits, batches and token files."""
 
+import json
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +65,136 @@ def test_a_token_file_cut_short_is_refused(dataset: TokenDataset, tmp_path: Path
 def test_a_text_shorter_than_the_context_is_refused(dataset: TokenDataset) -> None:
     with pytest.raises(ValueError, match="more tokens than the context of 16"):
         dataset.part(0, 16).batch(0, 0, 1, 16)
+
+
+TEXTS = ["the first text", "a second, somewhat longer one", "", "the third"]
+
+
+@pytest.fixture
+def tokenizer() -> CharTokenizer:
+    return CharTokenizer.train("\n".join(TEXTS) + " ")
+
+
+def test_documents_stand_one_after_the_other(tokenizer: CharTokenizer, tmp_path: Path) -> None:
+    for path in (None, tmp_path / "tokens.bin"):
+        dataset = TokenDataset.from_texts(TEXTS, tokenizer, path)
+        assert tokenizer.decode(dataset.tokens.tolist()) == "\n".join(TEXTS)
+        assert dataset.num_documents == 4
+        spaced = TokenDataset.from_texts(TEXTS, tokenizer, path, separator=tokenizer.encode("  "))
+        assert tokenizer.decode(spaced.tokens.tolist()) == "  ".join(TEXTS)
+
+
+@pytest.mark.parametrize("filed", [True, False])
+def test_a_split_by_documents_cuts_none(tokenizer: CharTokenizer, tmp_path: Path, filed: bool) -> None:
+    dataset = TokenDataset.from_texts(TEXTS, tokenizer, tmp_path / "tokens.bin" if filed else None)
+    train, validation = dataset.split(0.4, by="document")
+    assert tokenizer.decode(train.tokens.tolist()) == "\n".join([*TEXTS[:2], ""])
+    assert tokenizer.decode(validation.tokens.tolist()) == "\n".join(TEXTS[2:])
+    assert (train.num_documents, validation.num_documents) == (2, 2)
+    half, _ = dataset.split(0.5)
+    assert half.num_documents == 2
+    first, rest = train.split(0.5, by="document")
+    assert tokenizer.decode(first.tokens.tolist()) == TEXTS[0] + "\n"
+    assert rest.start == len(first)
+    with pytest.raises(ValueError, match="needs at least two, and there is one"):
+        first.split(by="document")
+    with pytest.raises(ValueError, match=r"must be in \(0, 1\), and is 1"):
+        dataset.split(1)
+
+
+def test_a_token_file_is_made_once(tokenizer: CharTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tokens.bin"
+    made: list[str] = []
+    original = CharTokenizer.encode_to_array
+
+    def encode(self: CharTokenizer, text: str) -> object:
+        made.append(text)
+        return original(self, text)
+
+    monkeypatch.setattr(CharTokenizer, "encode_to_array", encode)
+
+    def texts_encoded(texts: list[str], tokenizer: CharTokenizer) -> int:
+        made.clear()
+        dataset = TokenDataset.from_texts(texts, tokenizer, path)
+        assert tokenizer.decode(dataset.tokens.tolist()) == "\n".join(texts)
+        return len([text for text in made if text != "\n"])
+
+    assert texts_encoded(TEXTS, tokenizer) == 4
+    assert texts_encoded(TEXTS, tokenizer) == 0
+    assert texts_encoded(TEXTS[::-1], tokenizer) == 4
+    assert texts_encoded(["".join(TEXTS)], tokenizer) == 1
+    other = CharTokenizer.train("\n".join(TEXTS) + " Ω")
+    assert texts_encoded(["".join(TEXTS)], other) == 1
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(content)
+    assert texts_encoded(["".join(TEXTS)], other) == 1
+    path.with_suffix(".json").write_text("{}", encoding="utf-8")
+    assert texts_encoded(["".join(TEXTS)], other) == 1
+
+
+def test_a_corpus_never_is_in_memory_as_a_whole(tmp_path: Path) -> None:
+    """32 texts of a million characters are written with the memory of a few."""
+
+    class Texts:
+        def __iter__(self) -> Iterator[str]:
+            return (chr(97 + number % 26) * 1_000_000 for number in range(32))
+
+    tokenizer = CharTokenizer.train("abcdefghijklmnopqrstuvwxyz\n")
+    tracemalloc.start()
+    try:
+        dataset = TokenDataset.from_texts(Texts(), tokenizer, tmp_path / "tokens.bin")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(dataset) == 32_000_031
+    assert isinstance(dataset.tokens, np.memmap)
+    assert peak < 20_000_000  # the tokens alone take 64
+
+
+def test_texts_that_come_only_once_are_refused_for_a_file(tokenizer: CharTokenizer, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="texts for a token file are read twice"):
+        TokenDataset.from_texts(iter(TEXTS), tokenizer, tmp_path / "tokens.bin")
+    assert len(TokenDataset.from_texts(iter(TEXTS), tokenizer)) == len("\n".join(TEXTS))
+
+
+def test_no_text_is_refused(tokenizer: CharTokenizer, tmp_path: Path) -> None:
+    for texts in ([], [""]):
+        for path in (None, tmp_path / "tokens.bin"):
+            with pytest.raises(ValueError, match="needs at least one token"):
+                TokenDataset.from_texts(texts, tokenizer, path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_large_vocabularies_take_four_bytes_a_token() -> None:
+    many = "".join(chr(point) for point in range(0x4E00, 0x4E00 + 70_000) if not 0xD800 <= point < 0xE000)
+    dataset = TokenDataset.from_text(many, CharTokenizer.train(many))
+    assert dataset.tokens.dtype == np.uint32
+    assert TokenDataset.from_text("abc", CharTokenizer.train("abc")).tokens.dtype == np.uint16
+
+
+def test_a_file_of_another_tokenizer_is_refused(tokenizer: CharTokenizer, tmp_path: Path) -> None:
+    TokenDataset.from_texts(TEXTS, tokenizer, tmp_path / "tokens.bin")
+    with pytest.raises(CheckpointError, match="was made by another tokenizer"):
+        TokenDataset.open(tmp_path / "tokens.bin", CharTokenizer.train("\n".join(TEXTS) + "Ω"))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"tokens": 3}, "must hold 3 tokens of uint16"),
+        ({"dtype": "float32"}, "dtype must be 'uint16' or 'uint32'"),
+        ({"documents": 3}, "must hold the ends of 3 documents"),
+        ({"sha256": "0"}, "is damaged"),
+        ({"tokens": "many"}, "tokens must be a whole number"),
+    ],
+)
+def test_a_wrong_description_is_refused(
+    tokenizer: CharTokenizer, tmp_path: Path, change: dict[str, object], reason: str
+) -> None:
+    TokenDataset.from_texts(TEXTS, tokenizer, tmp_path / "tokens.bin")
+    path = tmp_path / "tokens.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, **change}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=reason):
+        TokenDataset.open(tmp_path / "tokens.bin", tokenizer)

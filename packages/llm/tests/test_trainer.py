@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from axone.llm import (
     Evaluation,
     LanguageModel,
     LanguageModelConfig,
+    NotEnoughMemoryError,
     RunExistsError,
+    Saved,
     Step,
     TokenDataset,
     Trainer,
@@ -24,7 +27,11 @@ from axone.llm import (
     TrainingDivergedError,
     cross_entropy,
     load,
+    platform,
+    require_memory,
 )
+from axone.llm.run import Run
+from axone.llm.training_step import TrainingStep
 
 CONFIG = TrainerConfig(
     steps=12, batch_size=6, context_length=16, warmup_steps=3, eval_every=5, learning_rate=3e-3, workers=2
@@ -223,3 +230,191 @@ def test_the_estimate_leaves_the_weights_alone(config: LanguageModelConfig, data
 def test_options_out_of_range_are_refused(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         dataclasses.replace(CONFIG, **change)
+
+
+def test_patience_ends_a_training_that_no_longer_gets_better(
+    config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path
+) -> None:
+    impatient = dataclasses.replace(
+        CONFIG, steps=100, eval_every=2, patience=2, learning_rate=0.0, min_learning_rate=0.0, eval_windows=4
+    )
+    recorder = Recorder()
+    model = LanguageModel(config, rng=np.random.default_rng(0))
+    end = Trainer(model, *dataset.split(), impatient, [recorder], run=tmp_path / "run").fit()
+    # Nothing is learned: the first evaluation is the best, and two more are not better.
+    assert (end.outcome, end.step) == ("stopped", 6)
+    assert end.best_loss == pytest.approx(recorder.evaluations[0][1])
+    assert end.validation_loss == pytest.approx(end.best_loss, rel=0.05)
+    assert [step for step, _ in recorder.evaluations] == [2, 4, 6]
+    again = Trainer.resume(tmp_path / "run").fit()
+    assert (again.outcome, again.step, again.validation_loss) == ("stopped", 6, end.validation_loss)
+
+
+def test_checkpoints_can_be_more_frequent_than_evaluations(
+    config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path
+) -> None:
+    class Saves(Callback):
+        def __init__(self) -> None:
+            self.steps: list[int] = []
+
+        def on_checkpoint(self, event: Saved) -> None:
+            self.steps.append(event.step)
+            assert (event.path / "manifest.json").exists()
+
+    saves = Saves()
+    model = LanguageModel(config, rng=np.random.default_rng(0))
+    saving = dataclasses.replace(CONFIG, save_every=4)
+    Trainer(model, *dataset.split(), saving, [saves], run=tmp_path / "run").fit()
+    assert saves.steps == [0, 4, 5, 8, 10, 12]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+def test_every_optimizer_learns_by_every_schedule(
+    config: LanguageModelConfig, dataset: TokenDataset, optimizer: str, schedule: str
+) -> None:
+    training = dataclasses.replace(
+        CONFIG,
+        steps=80,
+        optimizer=optimizer,  # type: ignore[arg-type]  # one of the choices
+        schedule=schedule,  # type: ignore[arg-type]  # likewise
+        learning_rate=0.2 if optimizer == "sgd" else 1e-2,
+        min_learning_rate=1e-3,
+        momentum=0.9,
+    )
+    rates: list[float] = []
+
+    class Rates(Callback):
+        def on_step(self, event: Step) -> None:
+            rates.append(event.learning_rate)
+
+    recorder, model = Recorder(), LanguageModel(config, rng=np.random.default_rng(0))
+    Trainer(model, *dataset.split(), training, [recorder, Rates()]).fit()
+    assert np.mean(recorder.losses[-5:]) < 0.8 * recorder.losses[0]
+    assert rates[0] == pytest.approx(training.learning_rate / training.warmup_steps)
+    assert rates[training.warmup_steps - 1] == pytest.approx(training.learning_rate)
+    assert rates[-1] == pytest.approx(training.learning_rate if schedule == "constant" else 1e-3)
+    assert max(rates) == pytest.approx(training.learning_rate)
+
+
+def test_a_signal_in_an_evaluation_leaves_it_and_it_is_made_up_for(
+    config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, recorder = trained(config, dataset, CONFIG)
+    original = TrainingStep.evaluate
+    signalled = False
+
+    def evaluate(self: TrainingStep, starts: Any, stop: Any) -> Any:
+        nonlocal signalled
+        if not signalled:
+            signalled = True
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, starts, stop)
+
+    monkeypatch.setattr(TrainingStep, "evaluate", evaluate)
+    first = Recorder()
+    model = LanguageModel(config, rng=np.random.default_rng(0))
+    end = Trainer(model, *dataset.split(), CONFIG, [first], run=tmp_path / "run").fit()
+    assert (end.outcome, end.step, first.evaluations) == ("terminated", 5, [])
+    rest = Recorder()
+    trainer = Trainer.resume(tmp_path / "run", [rest])
+    trainer.fit()
+    assert rest.evaluations == recorder.evaluations
+    assert same(trainer.model, whole)
+
+
+def test_a_signal_in_the_last_evaluation_is_made_up_for(
+    config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path
+) -> None:
+    _, recorder = trained(config, dataset, CONFIG)
+    interrupted = Recorder(at=CONFIG.steps, action=lambda: os.kill(os.getpid(), signal.SIGINT))
+    model = LanguageModel(config, rng=np.random.default_rng(0))
+    end = Trainer(model, *dataset.split(), CONFIG, [interrupted], run=tmp_path / "run").fit()
+    assert (end.outcome, end.step, end.validation_loss) == ("interrupted", CONFIG.steps, recorder.evaluations[1][1])
+    end = Trainer.resume(tmp_path / "run").fit()
+    assert (end.outcome, end.validation_loss) == ("finished", recorder.evaluations[-1][1])
+
+
+def test_a_run_is_not_trained_twice_at_once(config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path) -> None:
+    trained(config, dataset, CONFIG, tmp_path / "run")
+    first, second = Trainer.resume(tmp_path / "run"), Trainer.resume(tmp_path / "run")
+    with Run(tmp_path / "run").lock(), pytest.raises(RunExistsError, match=f"by process {os.getpid()}"):
+        first.fit()
+    new = Trainer(LanguageModel(config), *dataset.split(), CONFIG, run=tmp_path / "run", overwrite=True)
+    with Run(tmp_path / "run").lock(), pytest.raises(RunExistsError, match=f"by process {os.getpid()}"):
+        new.fit()
+    newest = tmp_path / "run" / "checkpoints" / "step-000012"
+    newest.rename(newest.with_name("step-000099"))
+    with pytest.raises(RunExistsError, match="has been trained on since it was opened"):
+        second.fit()
+
+
+def test_weights_that_are_not_finite_are_not_saved(
+    config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path
+) -> None:
+    """The step that spoils them comes right before a checkpoint, so no loss has told yet."""
+    model = LanguageModel(config, rng=np.random.default_rng(0))
+
+    def spoil() -> None:
+        model.embedding.weight.data[0, 0] = np.inf
+        os.kill(os.getpid(), signal.SIGINT)
+
+    trainer = Trainer(model, *dataset.split(), CONFIG, [Recorder(at=7, action=spoil)], run=tmp_path / "run")
+    with pytest.raises(TrainingDivergedError, match="after step 7 a weight is not"):
+        trainer.fit()
+    assert Run(tmp_path / "run").latest().step == 5
+
+
+def test_a_validation_loss_that_is_not_finite_stops_too(
+    config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path
+) -> None:
+    model = LanguageModel(config, rng=np.random.default_rng(0))
+
+    def spoil() -> None:
+        model.embedding.weight.data[...] = np.nan
+
+    trainer = Trainer(model, *dataset.split(), CONFIG, [Recorder(at=5, action=spoil)], run=tmp_path / "run")
+    with pytest.raises(TrainingDivergedError, match="after step 5 the loss on held-out text is nan"):
+        trainer.fit()
+    assert Run(tmp_path / "run").latest().step == 0
+
+
+def test_the_data_stays_with_the_run(config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path) -> None:
+    """Tokens in a file get a second name in the run: nothing is copied, and the run can be moved."""
+    (tmp_path / "cache").mkdir()
+    filed = dataset.write(tmp_path / "cache" / "tokens.bin")
+    model = LanguageModel(config, rng=np.random.default_rng(0))
+    whole, _ = trained(config, dataset, CONFIG)
+    stop = Recorder(at=7, action=lambda: os.kill(os.getpid(), signal.SIGINT))
+    Trainer(model, *filed.split(), CONFIG, [stop], run=tmp_path / "run").fit()
+    kept = tmp_path / "run" / "data" / "tokens.bin"
+    assert kept.samefile(tmp_path / "cache" / "tokens.bin")
+    shutil.rmtree(tmp_path / "cache")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    trainer = Trainer.resume(tmp_path / "moved")
+    trainer.fit()
+    assert same(trainer.model, whole)
+
+
+def test_what_does_not_belong_together_is_refused(config: LanguageModelConfig, dataset: TokenDataset) -> None:
+    parts = dataset.split()
+    with pytest.raises(ValueError, match="no longer than the model's context of 16 tokens, and are 17"):
+        Trainer(LanguageModel(config), *parts, dataclasses.replace(CONFIG, context_length=17))
+    with pytest.raises(ValueError, match="must know all 29 tokens of the tokenizer, and knows 28"):
+        Trainer(LanguageModel(dataclasses.replace(config, vocab_size=28)), *parts, CONFIG)
+
+
+def test_a_training_that_does_not_fit_into_memory_is_refused_with_the_numbers(
+    config: LanguageModelConfig, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(LanguageModel(config), *dataset.split(), CONFIG)
+    monkeypatch.setattr(platform, "available_memory", lambda: 300_000)
+    with pytest.raises(
+        NotEnoughMemoryError, match=r"needs about \d+ MB of memory, and 0 MB are free: choose a smaller"
+    ):
+        trainer.estimate()
+    require_memory(config)
+    with pytest.raises(NotEnoughMemoryError, match="needs about 59,418 MB"):
+        require_memory(LanguageModelConfig.gpt2(num_layers=48, embed_dim=1600, num_heads=25), workers=7)
+    monkeypatch.setattr(platform, "available_memory", lambda: None)
+    require_memory(LanguageModelConfig.gpt2(num_layers=10**6))

@@ -2,7 +2,7 @@
 
 from axone.llm.callbacks import Callback, End, Evaluation, Saved, Start, Step
 from axone.llm.config import LanguageModelConfig
-from axone.llm.corpus import python_source, read_text
+from axone.llm.corpus import TextFiles, python_source, read_text
 from axone.llm.data import TokenDataset
 from axone.llm.errors import CheckpointError, NotEnoughMemoryError, RunExistsError, TrainingDivergedError
 from axone.llm.estimate import Estimate, require_memory
@@ -32,6 +32,7 @@ __all__ = [
     "Saved",
     "Start",
     "Step",
+    "TextFiles",
     "TextGenerator",
     "TokenDataset",
     "Trainer",

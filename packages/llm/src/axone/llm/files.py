@@ -162,12 +162,11 @@ def read_json(path: Path) -> dict[str, Any]:
         If it is not there or not one.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_JSON + 1)
+        if path.stat().st_size > _LARGEST_JSON:
+            raise CheckpointError(path, f"is no option file: it has more than {_LARGEST_JSON:,} bytes")
+        content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(path, f"cannot be read ({error.strerror})") from error
-    if len(content) > _LARGEST_JSON:
-        raise CheckpointError(path, f"is no option file: it has more than {_LARGEST_JSON:,} bytes")
     return parse_json(path, content)
 
 

@@ -5,15 +5,24 @@ import math
 import numpy as np
 
 from axone.autograd import Tensor
+from axone.autograd.extend import Array, needs_grad, record
+from axone.autograd.mode import mode
 from axone.llm.model import LanguageModel
 from axone.llm.token_file import Ids
 from axone.nn.functional import cross_entropy
+from axone.nn.functional.softmax import exp_rows
 
-__all__ = ["bigram_loss", "bits_per_byte", "cross_entropy", "next_token_loss"]
+__all__ = ["bigram_loss", "bits_per_byte", "cross_entropy", "linear_cross_entropy", "next_token_loss"]
+
+_MOST_LOGITS = 1 << 25  # numbers: up to here all are held at once, which is a little faster
+_LOGITS_AT_ONCE = 1 << 24  # numbers: else these many
 
 
 def next_token_loss(model: LanguageModel, inputs: Ids, targets: Ids) -> Tensor:
     """Return the mean loss of a model on a batch, in nats a token.
+
+    Over a large vocabulary the logits of all tokens together would take more memory than all else: they are then
+    computed some rows at a time.
 
     Parameters
     ----------
@@ -24,7 +33,68 @@ def next_token_loss(model: LanguageModel, inputs: Ids, targets: Ids) -> Tensor:
     -------
     Tensor, shape ()
     """
-    return cross_entropy(model(inputs), targets)
+    if targets.size * model.config.vocab_size <= _MOST_LOGITS:
+        return cross_entropy(model(inputs), targets)
+    return linear_cross_entropy(model.hidden(inputs), model.output_weight, targets)
+
+
+def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Ids, *, rows: int | None = None) -> Tensor:
+    """Return ``cross_entropy(linear(x, weight), targets)`` without ever holding all logits.
+
+    With N targets, the gradient of a row of logits is ``(softmax(x weight^T) - one_hot(target)) / N``. It is multiplied
+    on to x and the weight as soon as it is known, in the forward, and then let go.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., C)
+    weight : Tensor, shape (V, C)
+    targets : ndarray of int, shape (...)
+        Each in ``[0, V)``.
+    rows : int, optional
+        How many rows of logits to hold at once, by default as many as 64 MB take in float32.
+
+    Returns
+    -------
+    Tensor, shape ()
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    IndexError
+        If a target is out of its range.
+    """
+    V, C = weight.shape
+    if x.shape != (*targets.shape, C):
+        raise ValueError(
+            f"x must have shape (..., {C}) and targets shape (...), and they have {x.shape}, {targets.shape}"
+        )
+    flat, w, chosen = x.data.reshape(-1, C), weight.data, targets.reshape(-1)  # (N, C), (V, C), (N,)
+    if chosen.size and (chosen.min() < 0 or chosen.max() >= V):
+        raise IndexError(f"targets must be from 0 to {V - 1}, and these go from {chosen.min()} to {chosen.max()}")
+    step = max(_LOGITS_AT_ONCE // V, 1) if rows is None else rows
+    recorded = mode.recording and (needs_grad(x) or needs_grad(weight))
+    dx, dw = (np.empty_like(flat), np.zeros_like(w)) if recorded else (flat, w)
+    total = 0.0
+    for part in (slice(start, start + step) for start in range(0, len(flat), step)):
+        logits = flat[part] @ w.T  # (R, V)
+        picked = logits[np.arange(len(logits)), chosen[part]].astype(np.float64)  # (R,)
+        p, sums, shift = exp_rows(logits)
+        total += float((np.log(sums, dtype=np.float64) + shift - picked).sum())
+        if recorded:
+            p *= (1 / (sums * len(flat)))[:, None]
+            p[np.arange(len(p)), chosen[part]] -= 1 / len(flat)
+            np.matmul(p, w, out=dx[part])
+            dw += p.T @ flat[part]
+
+    def vjp(g: Array) -> tuple[Array, Array]:
+        if g != 1:
+            np.multiply(dx, g, out=dx)
+            np.multiply(dw, g, out=dw)
+        return dx.reshape(x_shape), dw
+
+    x_shape = x.shape
+    return record("linear_cross_entropy", np.asarray(total / max(len(flat), 1), dtype=w.dtype), (x, weight), vjp)
 
 
 def bits_per_byte(loss: float, tokens: int, num_bytes: int) -> float:

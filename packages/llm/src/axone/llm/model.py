@@ -30,6 +30,7 @@ from axone.nn import (
     Linear,
     Module,
     MultiHeadAttention,
+    Parameter,
     RMSNorm,
     RotaryEmbedding,
     SwiGLU,
@@ -123,6 +124,24 @@ class LanguageModel(Module):
         """
         return self._logits(self._stream(ids, caches, mask, positions))
 
+    def hidden(self, ids: Ids) -> Tensor:
+        """Return what the output layer sees: the normalized stream after the last block.
+
+        Parameters
+        ----------
+        ids : ndarray of int, shape (B, T)
+
+        Returns
+        -------
+        Tensor, shape (B, T, C)
+        """
+        return self._stream(ids, None, None, None)
+
+    @property
+    def output_weight(self) -> Parameter:
+        """The weight of the output layer, of shape (V, C): the token embedding, if they are tied."""
+        return self.embedding.weight if self.head is None else self.head.weight
+
     def next_logits(
         self,
         ids: Ids,
@@ -200,7 +219,7 @@ class LanguageModel(Module):
         return self.transformer(x, mask=mask, caches=caches, positions=positions)
 
     def _logits(self, x: Tensor) -> Tensor:
-        return linear(x, self.embedding.weight) if self.head is None else self.head(x)
+        return linear(x, self.output_weight)
 
 
 class _SwiGLU(SwiGLU):

@@ -115,6 +115,8 @@ def write_tokens(
             sum_.update(part)
             ends.append((ends[-1] if ends else 0) + len(ids))
             yield part
+        if not any(ends):
+            raise ValueError("a dataset needs at least one token, and the text is empty")
 
     describe(path).unlink(missing_ok=True)  # what it says holds no longer
     write_parts(path, parts(), None if tokens is None else tokens * dtype.itemsize)

@@ -5,7 +5,6 @@ that the operand does not have. Three things need care: an axis that only this o
 along it), a letter that occurs twice in it (the gradient lies on the diagonal), and the ellipsis.
 """
 
-import string
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +12,8 @@ import numpy as np
 from axone.autograd.arrays import Array, unbroadcast
 from axone.autograd.ops.operands import many_operands
 from axone.autograd.tensor import Operand, Tensor, needs_grad, record
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def einsum(subscripts: str, *operands: Operand, optimize: bool = False) -> Tensor:
@@ -58,7 +59,7 @@ def _explicit(subscripts: str, arrays: Sequence[Array]) -> tuple[list[str], str]
     if len(terms) != len(arrays):
         raise ValueError(f"{len(terms)} subscripts for {len(arrays)} operands")
     hidden = [array.ndim - len(term.replace("...", "")) if "..." in term else 0 for term, array in zip(terms, arrays)]
-    free = [letter for letter in string.ascii_letters if letter not in subscripts]
+    free = [letter for letter in _LETTERS if letter not in subscripts]
     letters = "".join(free[: max(hidden, default=0)])
     terms = [term.replace("...", letters[len(letters) - n :]) for term, n in zip(terms, hidden)]
     if not arrow:
