@@ -1,14 +1,17 @@
 """The byte-level BPE tokenizer, as users meet it.
 
-Here the parts are put together, and special tokens are guarded. How text becomes ids is known by `encoder`, how merges are learned by
+Here the parts are put together, and special tokens are guarded. How text becomes ids is known by `encoder`, how a model is learned by
 `train`, what files look like by `huggingface` and `tiktoken`.
 
-Sources: R. Sennrich, B. Haddow, A. Birch, *Neural Machine Translation of Rare Words with Subword Units*,
-https://arxiv.org/abs/1508.07909; A. Radford et al., *Language Models are Unsupervised Multitask Learners*, section 2.2, for bytes and
-pieces; tiktoken, https://github.com/openai/tiktoken, for what `allowed_special` means.
+References
+----------
+.. [1] R. Sennrich, B. Haddow, A. Birch, "Neural Machine Translation of Rare Words with Subword Units",
+   https://arxiv.org/abs/1508.07909
+.. [2] A. Radford et al., "Language Models are Unsupervised Multitask Learners", section 2.2, for bytes and pieces,
+   https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
+.. [3] tiktoken, for what `allowed_special` means, https://github.com/openai/tiktoken
 """
 
-import functools
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Literal, Self
@@ -17,14 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.tokenizer.bpe import huggingface, tiktoken
-from axone.tokenizer.bpe.count import count_pieces
 from axone.tokenizer.bpe.encoder import TextEncoder, matcher
 from axone.tokenizer.bpe.model import BPEModel
 from axone.tokenizer.bpe.patterns import pre_tokenizer
-from axone.tokenizer.bpe.stream import BPEStreamDecoder
-from axone.tokenizer.bpe.train import NUM_BYTES, learn_merges
+from axone.tokenizer.bpe.train import train_model
 from axone.tokenizer.files import read_json, write_json
-from axone.tokenizer.protocol import TokenizerError
+from axone.tokenizer.protocol import StreamDecoder, TokenizerError
+from axone.tokenizer.stream import ByteStreamDecoder
 
 _NONE: frozenset[str] = frozenset()
 
@@ -41,6 +43,7 @@ class BPETokenizer:
 
     Examples
     --------
+    >>> from axone.tokenizer import BPETokenizer
     >>> tokenizer = BPETokenizer.train("low lower lowest", vocab_size=260, special_tokens=["<|end|>"])
     >>> ids = tokenizer.encode("low lower")
     >>> ids
@@ -102,50 +105,51 @@ class BPETokenizer:
             If `vocab_size` has no room for the bytes and the special tokens, a special token is empty or named twice, the pattern
             is no regular expression or too slow, or a text holds a lone surrogate.
         """
-        num_merges = vocab_size - NUM_BYTES - len(special_tokens)
-        if isinstance(special_tokens, str) or not all(special_tokens) or len(set(special_tokens)) < len(special_tokens):
-            raise TokenizerError(
-                f"Special tokens must be a list of different, non-empty strings, not {special_tokens!r}."
-            )
-        if num_merges < 0:
-            raise TokenizerError(
-                f"vocab_size must be at least {NUM_BYTES + len(special_tokens)}, for {NUM_BYTES} bytes and "
-                f"{len(special_tokens)} special tokens, not {vocab_size}."
-            )
-        splitter = pre_tokenizer(pattern)
-        pieces, counts = count_pieces(
-            [texts] if isinstance(texts, str) else texts,
-            splitter,
-            separators=special_tokens,
-            on_progress=progress and functools.partial(progress, 0, num_merges),
-        )
-        merges = learn_merges(pieces, counts, num_merges, progress)
-        tokens = [bytes((byte,)) for byte in range(NUM_BYTES)]
-        for left, right in merges:
-            tokens.append(tokens[left] + tokens[right])
-        return cls(
-            BPEModel(
-                vocabulary={token: id for id, token in enumerate(tokens)},
-                merges=merges,
-                pattern=splitter.pattern,
-                special_tokens={text: id for id, text in enumerate(special_tokens, len(tokens))},
-            )
-        )
+        model = train_model(texts, vocab_size, pattern=pattern, special_tokens=special_tokens, progress=progress)
+        return cls(model)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a `tokenizer.json`, written by `save` or by Hugging Face; `path` is the file or the folder that holds it.
+        """Read a `tokenizer.json`, written by `save` or by Hugging Face.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, or the folder that holds it.
+
+        Returns
+        -------
+        BPETokenizer
+            With the ids of the file.
 
         Raises
         ------
         TokenizerError
             If it is damaged, or asks for a part that is not supported: the message names it.
+        OSError
+            If it cannot be read.
         """
         return cls.from_document(read_json(path))
 
     @classmethod
     def from_document(cls, document: object) -> Self:
-        """Return the tokenizer that the JSON of a `tokenizer.json` describes."""
+        """Return the tokenizer that the JSON of a `tokenizer.json` describes.
+
+        Parameters
+        ----------
+        document : object
+            What `json.loads` makes of the file, or `to_document`.
+
+        Returns
+        -------
+        BPETokenizer
+            With the ids of the document.
+
+        Raises
+        ------
+        TokenizerError
+            If it asks for a part that is not supported: the message names it.
+        """
         return cls(huggingface.from_document(document))
 
     @classmethod
@@ -162,17 +166,50 @@ class BPETokenizer:
             Its ``pat_str``, or what `train` takes.
         special_tokens : Mapping[str, int], optional
             The ids of special tokens.
+
+        Returns
+        -------
+        BPETokenizer
+            With these ids.
+
+        Raises
+        ------
+        TokenizerError
+            If two tokens have one id, or the pattern is no regular expression.
+
+        Examples
+        --------
+        >>> from axone.tokenizer import BPETokenizer
+        >>> ranks = {bytes([byte]): byte for byte in range(256)} | {b"ow": 256, b"low": 257}
+        >>> BPETokenizer.from_tiktoken(ranks, "gpt2", {"<|end|>": 258}).encode("low")
+        [257]
         """
         return cls(tiktoken.from_ranks(ranks, pre_tokenizer(pattern).pattern, special_tokens or {}))
 
     def to_document(self) -> dict[str, object]:
-        """Return the JSON of this tokenizer's `tokenizer.json`."""
+        """Return the JSON of this tokenizer's `tokenizer.json`.
+
+        Returns
+        -------
+        dict[str, object]
+            What `json.dumps` writes and `from_document` reads.
+
+        Raises
+        ------
+        TokenizerError
+            If no such file could say what the tokenizer is: ids from tiktoken with gaps between them.
+        """
         return huggingface.to_document(self._model)
 
     def to_tiktoken(self) -> dict[bytes, int]:
         """Return the ``mergeable_ranks`` of a ``tiktoken.Encoding`` that gives the same ids.
 
         It also takes `pattern` as ``pat_str`` and `special_tokens`.
+
+        Returns
+        -------
+        dict[bytes, int]
+            The rank of each token, which is its id; special tokens have none.
 
         Raises
         ------
@@ -182,7 +219,20 @@ class BPETokenizer:
         return tiktoken.to_ranks(self._model)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `tokenizer.json`, whole or not at all; `path` is the file, or an existing folder to put it in."""
+        """Write a `tokenizer.json`, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, or an existing folder to put it in.
+
+        Raises
+        ------
+        TokenizerError
+            As `to_document`.
+        OSError
+            If it cannot be written.
+        """
         write_json(path, self.to_document())
 
     @property
@@ -216,6 +266,11 @@ class BPETokenizer:
             The special tokens that the text may spell, and which then become their ids. For text from outside keep the default:
             nobody can slip in the end of a text by writing it.
 
+        Returns
+        -------
+        list[int]
+            Its token ids.
+
         Raises
         ------
         TokenizerError
@@ -226,6 +281,16 @@ class BPETokenizer:
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the ids of a text, in which special tokens are spelled out like any other words.
+
+        Parameters
+        ----------
+        text : str
+            Any text.
+
+        Returns
+        -------
+        list[int]
+            Its token ids, none of them special.
 
         Raises
         ------
@@ -238,7 +303,25 @@ class BPETokenizer:
     def encode_batch(
         self, texts: Iterable[str], *, allowed_special: Collection[str] | Literal["all"] = _NONE
     ) -> list[list[int]]:
-        """Return the ids of each of several texts; see `encode`. New words are merged for all of them at once."""
+        """Return the ids of each of several texts. New words are merged for all of them at once.
+
+        Parameters
+        ----------
+        texts : Iterable[str]
+            Any texts.
+        allowed_special : Collection[str] or "all"
+            As for `encode`.
+
+        Returns
+        -------
+        list[list[int]]
+            The token ids of each.
+
+        Raises
+        ------
+        TokenizerError
+            As for `encode`.
+        """
         texts = list(texts)
         allowed = self._check_special(texts, allowed_special)
         return [ids.tolist() for ids in self._encoder.encode_batch(texts, allowed)]
@@ -250,13 +333,15 @@ class BPETokenizer:
 
         Parameters
         ----------
-        text, allowed_special
+        text : str
+            Any text.
+        allowed_special : Collection[str] or "all"
             As for `encode`.
 
         Returns
         -------
-        NDArray[np.int32], shape (T,)
-            The ids.
+        ndarray of int32, shape (T,)
+            Its token ids.
 
         Raises
         ------
@@ -268,6 +353,16 @@ class BPETokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids. Bytes that are no UTF-8, as half a character, become U+FFFD; `decode_bytes` keeps them.
 
+        Parameters
+        ----------
+        ids : Iterable[int]
+            Token ids: a list, an integer array, a generator.
+
+        Returns
+        -------
+        str
+            Their text.
+
         Raises
         ------
         TokenizerError
@@ -277,6 +372,16 @@ class BPETokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Return the bytes of ids.
+
+        Parameters
+        ----------
+        ids : Iterable[int]
+            As for `decode`.
+
+        Returns
+        -------
+        bytes
+            What their tokens spell, UTF-8 or not.
 
         Raises
         ------
@@ -290,9 +395,15 @@ class BPETokenizer:
                 f"Token ids must be in the vocabulary, 0 to {self.vocab_size - 1}, but {error} came."
             ) from None
 
-    def stream_decoder(self) -> BPEStreamDecoder:
-        """Return a decoder for ids that arrive one by one, which never shows half a character."""
-        return BPEStreamDecoder(self.decode_bytes)
+    def stream_decoder(self) -> StreamDecoder:
+        """Return a decoder for ids that arrive one by one.
+
+        Returns
+        -------
+        StreamDecoder
+            It never shows half a character.
+        """
+        return ByteStreamDecoder(self.decode_bytes)
 
     def __repr__(self) -> str:
         return f"BPETokenizer({self.vocab_size} tokens, {len(self._model.special_tokens)} of them special)"
