@@ -1,0 +1,133 @@
+"""apps/tokenize_text.py: training and showing, and every way to get it wrong."""
+
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import tokenize_text
+from axone.tokenizer import BPETokenizer, CharTokenizer, load
+
+App = Callable[[Callable[[], int], str], int]
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Path:
+    path = tmp_path / "bpe.json"
+    BPETokenizer.train("low lower lowest", 260, special_tokens=["<|end|>"]).save(path)
+    return path
+
+
+def shown(*arguments: str) -> Callable[[], int]:
+    return lambda: tokenize_text.main(["show", *arguments])
+
+
+def test_training_saves_a_tokenizer(app: App, text_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    line = f"tokenize_text.py train {text_file} --vocab-size 300 --special <|end|> --special <|pad|> --out new.json"
+    assert app(tokenize_text.main, line) == 0
+    out, err = capfd.readouterr()
+    assert out.startswith("new.json: 300 tokens, learned in ")
+    assert "bytes, " in out
+    assert "characters a token" in out
+    assert err == ""
+    tokenizer = load("new.json")
+    assert isinstance(tokenizer, BPETokenizer)
+    assert tokenizer.special_tokens == {"<|end|>": 298, "<|pad|>": 299}
+
+
+def test_training_takes_a_folder_and_characters(app: App, text_file: Path) -> None:
+    assert app(tokenize_text.main, f"tokenize_text.py train {text_file.parent} --characters") == 0
+    assert isinstance(load("tokenizer.json"), CharTokenizer)
+
+
+@pytest.mark.parametrize(("pattern", "expected"), [("none", None), (r"\w+", r"\w+")])
+def test_training_takes_a_pattern(app: App, text_file: Path, pattern: str, expected: str | None) -> None:
+    line = f"tokenize_text.py train {text_file} --vocab-size 260 --pattern {pattern}"
+    assert app(tokenize_text.main, line) == 0
+    tokenizer = load("tokenizer.json")
+    assert isinstance(tokenizer, BPETokenizer)
+    assert tokenizer.pattern == expected
+
+
+def test_tokens_are_shown_with_ids_and_statistics(app: App, tokenizer: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert app(shown(str(tokenizer), "low low\n文<|end|>\x1b"), "tokenize_text.py") == 0
+    assert capfd.readouterr().out == (
+        "low[257] low[258]⏎[10]\n<e6>[230]<96>[150]<87>[135]<|end|>[259]<U+001B>[27]\n"
+        "8 tokens of 19 bytes: 2.38 bytes, 2.12 characters a token\n"
+    )
+    assert app(shown(str(tokenizer), "low low", "--no-ids"), "tokenize_text.py") == 0
+    assert capfd.readouterr().out.startswith("low| low|\n")
+    assert app(shown(str(tokenizer), ""), "tokenize_text.py") == 0
+    assert capfd.readouterr().out == "\n0 tokens of 0 bytes\n"
+
+
+def test_colors_are_for_terminals_and_those_who_ask(
+    app: App, tokenizer: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    always = "\x1b[97;44mlow\x1b[0m\x1b[2m[257]\x1b[0m\x1b[7;1m<|end|>\x1b[0m\x1b[2m[259]\x1b[0m\n"
+    assert app(shown(str(tokenizer), "low<|end|>", "--color", "always"), "tokenize_text.py") == 0
+    assert capfd.readouterr().out.startswith(always)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert app(shown(str(tokenizer), "low<|end|>"), "tokenize_text.py") == 0
+    assert capfd.readouterr().out.startswith(always)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert app(shown(str(tokenizer), "low<|end|>"), "tokenize_text.py") == 0
+    assert "\x1b" not in capfd.readouterr().out
+
+
+def test_text_comes_from_a_file_or_standard_input(
+    app: App, tokenizer: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "low.txt").write_text("low", encoding="utf-8")
+    assert app(shown(str(tokenizer), "--file", "low.txt"), "tokenize_text.py") == 0
+    assert capfd.readouterr().out.startswith("low[257]\n")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("low low"))
+    assert app(shown(str(tokenizer)), "tokenize_text.py") == 0
+    assert capfd.readouterr().out.startswith("low[257] low[258]\n")
+
+
+def test_characters_are_shown_too(app: App, capfd: pytest.CaptureFixture[str]) -> None:
+    CharTokenizer.train("abc\n").save("characters.json")
+    assert app(shown("characters.json", "ab\n"), "tokenize_text.py") == 0
+    assert capfd.readouterr().out.startswith("a[1]b[2]⏎[0]\n3 tokens")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ("", "train|show"),
+        ("train", "the following arguments are required: TEXT"),
+        ("train nothing.txt", "nothing.txt is not there"),
+        ("train bpe.json --out bpe.json", "bpe.json is there already"),
+        ("train bpe.json --vocab-size 100", "at least 256"),
+        ("train bpe.json --vocab-size many", "invalid int value"),
+        ("train bpe.json --pattern (", "no regular expression"),
+        ("train bpe.json --special <a> --special <a>", "different, non-empty"),
+        ("train bpe.json --vocab-size 257 --out missing/new.json", "missing does not exist"),
+        ("show", "the following arguments are required: TOKENIZER"),
+        ("show nothing.json text", "nothing.json"),
+        ("show empty text", "tokenizer.json"),
+        ("show damaged.json text", "is not valid JSON"),
+        ("show bpe.json text --file bpe.json", "must come once"),
+        ("show bpe.json --file nothing.txt", "nothing.txt is not there"),
+        ("show bpe.json text --color loud", "invalid choice"),
+    ],
+)
+@pytest.mark.usefixtures("tokenizer")
+def test_what_a_user_gets_wrong_is_one_sentence(
+    app: App, tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: str, reason: str
+) -> None:
+    (tmp_path / "damaged.json").write_text("{", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    assert app(tokenize_text.main, f"tokenize_text.py {arguments}") == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    last = err.splitlines()[-1]
+    assert "error: " in last
+    assert reason in last
+    assert "Traceback" not in err
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,162 @@
+"""Train a tokenizer on a text, or show how one cuts a text into tokens.
+
+uv run apps/tokenize_text.py train notes.txt --vocab-size 4096 --out notes.json
+uv run apps/tokenize_text.py show notes.json "Any text at all"
+uv run apps/tokenize_text.py show notes.json --file chapter.txt --color always | less -R
+"""
+
+import argparse
+import itertools
+import os
+import sys
+import time
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import console
+from axone.llm import read_text
+from axone.tokenizer import BPETokenizer, CharTokenizer, Tokenizer, load
+from console import UserError
+
+COLORS = ("44", "42", "45", "46", "41", "43")  # backgrounds, one after another
+VISIBLE = {"\n": "⏎\n", "\t": "→\t"}
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Return what the user asked for."""
+    parser = argparse.ArgumentParser(
+        prog="tokenize_text.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="train|show")
+
+    train = commands.add_parser("train", help="train a tokenizer on a file or a folder of text files")
+    train.add_argument("text", type=Path, metavar="TEXT", help="a file, or a folder of them")
+    train.add_argument(
+        "--out", type=Path, default=Path("tokenizer.json"), metavar="FILE", help="(default: %(default)s)"
+    )
+    train.add_argument("--overwrite", action="store_true", help="replace a file that is there already")
+    train.add_argument("--characters", action="store_true", help="one token a character, nothing merged")
+    train.add_argument("--vocab-size", type=int, default=8192, metavar="N", help="tokens (default: %(default)s)")
+    train.add_argument(
+        "--pattern", default="gpt2", metavar="P", help="gpt2, gpt4, none or a regular expression (default: %(default)s)"
+    )
+    train.add_argument(
+        "--special", action="append", default=[], metavar="TOKEN", help="a special token; may be repeated"
+    )
+
+    show = commands.add_parser("show", help="show the tokens of a text, their ids, and how many bytes they save")
+    show.add_argument("tokenizer", type=Path, metavar="TOKENIZER", help="a tokenizer.json, or a folder that holds one")
+    show.add_argument("text", nargs="?", metavar="TEXT", help="the text (default: standard input)")
+    show.add_argument("--file", type=Path, metavar="FILE", help="a file that holds the text, or a folder")
+    show.add_argument("--no-ids", action="store_true", help="only the tokens")
+    show.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="(default: on a terminal)")
+    options = parser.parse_args(arguments)
+    if options.command == "show" and options.text is not None and options.file is not None:
+        parser.error("the text must come once: as TEXT or with --file")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train or show; return the exit code."""
+    options = parse(arguments)
+    try:
+        return train(options) if options.command == "train" else show(options)
+    except ValueError as error:  # the library's one-sentence refusals of what was asked for
+        raise UserError(str(error)) from error
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train, save, and say what came out."""
+    if options.out.exists() and not options.overwrite:
+        raise UserError(f"{options.out} is there already: choose another --out, or give --overwrite")
+    text = read_text(options.text)
+    start = time.perf_counter()
+    if options.characters:
+        tokenizer: Tokenizer = CharTokenizer.train(text)
+    else:
+        pattern = None if options.pattern == "none" else options.pattern
+        progress = show_progress if sys.stderr.isatty() else None
+        tokenizer = BPETokenizer.train(
+            text, options.vocab_size, pattern=pattern, special_tokens=options.special, progress=progress
+        )
+    seconds = time.perf_counter() - start
+    tokenizer.save(options.out)
+    print(f"{options.out}: {tokenizer.vocab_size:,} tokens, learned in {seconds:.1f} s")
+    if not any(special in text for special in options.special):
+        print(statistics(text, len(tokenizer.encode_to_array(text))))
+    return console.SUCCESS
+
+
+def show(options: argparse.Namespace) -> int:
+    """Print a text as its tokens."""
+    tokenizer = load(options.tokenizer)
+    if options.file is not None:
+        text = read_text(options.file)
+    else:
+        text = sys.stdin.read() if options.text is None else options.text
+    special = frozenset[str]()
+    if isinstance(tokenizer, BPETokenizer):
+        ids = tokenizer.encode(text, allowed_special="all")
+        special = frozenset(tokenizer.special_tokens)
+    else:
+        ids = tokenizer.encode(text)
+    paint = painter(options.color)
+    end = ""
+    for id in ids:
+        token = spelled(tokenizer, id)
+        end = "\n" if token.endswith("\n") else ""
+        print(paint(token.removesuffix("\n"), "" if options.no_ids else f"[{id}]", token in special), end=end)
+    print(end="" if end else "\n")
+    print(statistics(text, len(ids)))
+    return console.SUCCESS
+
+
+def spelled(tokenizer: Tokenizer, id: int) -> str:
+    """Return a token as text that can be seen: bytes of half a character in hexadecimal, control characters escaped."""
+    if isinstance(tokenizer, BPETokenizer):
+        token = tokenizer.decode_bytes([id])
+        try:
+            text = token.decode()
+        except UnicodeDecodeError:
+            return "".join(f"<{byte:02x}>" for byte in token)
+    else:
+        text = tokenizer.decode([id])
+    return "".join(map(visible, text))
+
+
+def visible(character: str) -> str:
+    """Return a character as it can be seen."""
+    if unicodedata.category(character) in {"Cc", "Cs", "Cn", "Co"} and character not in VISIBLE:
+        return f"<U+{ord(character):04X}>"
+    return VISIBLE.get(character, character)
+
+
+def painter(color: str) -> Callable[[str, str, bool], str]:
+    """Return what makes one piece of output of a token, its id, and whether it is special."""
+    if color == "never" or (color == "auto" and (not sys.stdout.isatty() or "NO_COLOR" in os.environ)):
+        return lambda token, number, _: f"{token}{number or '|'}"
+    backgrounds = itertools.cycle(COLORS)
+
+    def paint(token: str, number: str, special: bool) -> str:
+        style = "7;1" if special else f"97;{next(backgrounds)}"
+        lines = "\n".join(f"\x1b[{style}m{line}\x1b[0m" if line else "" for line in token.split("\n"))
+        return f"{lines}\x1b[2m{number}\x1b[0m" if number else lines
+
+    return paint
+
+
+def statistics(text: str, tokens: int) -> str:
+    """Return how long a text is in tokens, and what a token stands for."""
+    size = len(text.encode())
+    each = f": {size / tokens:.2f} bytes, {len(text) / tokens:.2f} characters a token" if tokens else ""
+    return f"{tokens:,} tokens of {size:,} bytes{each}"
+
+
+def show_progress(done: int, total: int) -> None:
+    """Print how far training is, over what was printed before."""
+    print(f"\r{done:,} of {total:,} merges", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(console.run(main))
