@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from axone.llm.callbacks import Callback, End, Evaluation, Saved, Start, Step
+from axone.llm.files import write_file
 from axone.llm.generate import TextGenerator
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["LossPlot", "MetricsFile", "Progress", "Samples", "duration", "read_metrics"]
+__all__ = ["LossPlot", "MetricsFile", "Progress", "Samples", "TensorBoard", "duration", "read_metrics"]
 
 
 def duration(seconds: float) -> str:
@@ -169,9 +170,8 @@ class MetricsFile(Callback):
     def on_start(self, event: Start) -> None:
         """Open the file."""
         kept = [line for line in read_metrics(self._path) if line["step"] <= event.step and line["kind"] != "end"]
-        self._file = self._path.open("w", encoding="utf-8")
-        for line in kept:
-            self._file.write(json.dumps(line) + "\n")
+        write_file(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._file = self._path.open("a", encoding="utf-8")
 
     def on_step(self, event: Step) -> None:
         """Write a line."""
@@ -201,7 +201,7 @@ class MetricsFile(Callback):
 
 
 def read_metrics(path: str | PathLike[str]) -> list[dict[str, Any]]:
-    """Return the lines of a metrics file; none if it is not there. A last line that was cut short is left out."""
+    """Return the lines of a metrics file; none if it is not there. What comes after a line that was cut short is left out."""
     lines: list[dict[str, Any]] = []
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -209,8 +209,9 @@ def read_metrics(path: str | PathLike[str]) -> list[dict[str, Any]]:
         return lines
     for line in text.splitlines():
         try:
-            lines.append(json.loads(line))
-        except ValueError:
+            content = json.loads(line)
+            lines.append({**content, "kind": str(content["kind"]), "step": int(content["step"])})
+        except (ValueError, TypeError, KeyError):
             break
     return lines
 
@@ -259,6 +260,50 @@ class LossPlot(Callback):
         handles = [*axes.get_lines()[1:], *rates.get_lines()]
         axes.legend(handles=handles, loc="upper right")
         figure.savefig(self._path, dpi=120)
+
+
+class TensorBoard(Callback):
+    """Files that TensorBoard shows: ``pip install axone-llm[tensorboard]``.
+
+    Parameters
+    ----------
+    folder : path
+        Where they go; a run that is resumed goes on there.
+
+    Raises
+    ------
+    ImportError
+        If tensorboardX is not installed.
+    """
+
+    def __init__(self, folder: str | PathLike[str]) -> None:
+        from tensorboardX import SummaryWriter
+
+        self._open = SummaryWriter
+        self._folder = str(folder)
+        self._writer: Any = None
+
+    def on_start(self, event: Start) -> None:
+        """Open a file; what came after the checkpoint is not shown any more."""
+        self._writer = self._open(self._folder, purge_step=event.step + 1)
+
+    def on_step(self, event: Step) -> None:
+        """Write what a step tells."""
+        for name in ("loss", "learning_rate", "gradient_norm", "tokens_per_second"):
+            self._writer.add_scalar(f"training/{name}", getattr(event, name), event.step)
+
+    def on_evaluation(self, event: Evaluation) -> None:
+        """Write what an evaluation tells."""
+        self._writer.add_scalar("validation/loss", event.loss, event.step)
+        self._writer.add_scalar("validation/bits_per_byte", event.bits_per_byte, event.step)
+
+    def on_checkpoint(self, event: Saved) -> None:  # noqa: ARG002
+        """See that the file holds all up to the checkpoint."""
+        self._writer.flush()
+
+    def on_end(self, event: End) -> None:  # noqa: ARG002
+        """Close the file."""
+        self._writer.close()
 
 
 def _smooth(values: Iterable[float], keep: float = 0.95) -> Iterable[float]:
