@@ -14,6 +14,7 @@ import numpy as np
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, record
 from axone.nn.functional.checks import last_axis, one_dtype
+from axone.nn.functional.products import ones
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: float = 1e-5) -> Tensor:
@@ -48,7 +49,9 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
     C, shape, gamma = weight.shape[0], x.shape, weight.data
     has_bias = bias is not None
     rows = x.data.reshape(-1, C)  # (N, C)
-    centered = rows - (rows @ np.full(C, 1 / C, rows.dtype))[:, None]  # (N, C)
+    mean = rows @ ones(C, rows.dtype)  # (N,)
+    mean /= C
+    centered = rows - mean[:, None]  # (N, C)
     r = _reciprocal_root(centered, eps)  # (N,)
     y = _rank_one(r, gamma)  # (N, C)
     y *= centered
@@ -69,7 +72,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
         np.multiply(centered, tilt[:, None], out=gx)
         gx += shift[:, None]
         dx -= gx
-        return (dx.reshape(shape), dgamma, np.ones_like(r) @ g) if has_bias else (dx.reshape(shape), dgamma)
+        return (dx.reshape(shape), dgamma, ones(len(g), g.dtype) @ g) if has_bias else (dx.reshape(shape), dgamma)
 
     inputs = (x, weight) if bias is None else (x, weight, bias)
     return record("layer_norm", y.reshape(shape), inputs, vjp)
@@ -77,7 +80,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
 
 def _reciprocal_root(rows: Array, eps: float) -> Array:
     """Return ``1 / sqrt(mean(x^2) + eps)`` of each row, over the last axis."""
-    r = np.vecdot(rows, rows)
+    r: Array = np.vecdot(rows, rows)
     r /= rows.shape[-1]
     r += eps
     np.sqrt(r, out=r)
