@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from axone.tokenizer import BPETokenizer, TokenizerError
-from axone.tokenizer.bpe import count, learn
+from axone.tokenizer.bpe import corpus as module
+from axone.tokenizer.bpe import learn
 from axone.tokenizer.bpe.flat import IntArray
 
 Naive = Callable[[Mapping[str, int], int], list[tuple[int, int]]]
@@ -89,7 +90,7 @@ def test_merges_do_not_depend_on_how_the_corpus_comes(
 ) -> None:
     lines = corpus.splitlines(keepends=True)
     expected = BPETokenizer.train(lines, 400).merges
-    monkeypatch.setattr(count, "_TOGETHER", together)
+    monkeypatch.setattr(module, "_TOGETHER", together)
     if shuffled:
         random.Random(0).shuffle(lines)
     assert BPETokenizer.train(lines, 400).merges == expected
@@ -116,18 +117,6 @@ def test_progress_goes_from_nothing_to_all(corpus: str) -> None:
     assert calls[-1] == (243, 243)
     assert calls == sorted(calls)
     assert tokenizer.vocab_size == 500
-
-
-def test_a_script_without_a_main_guard_runs_once(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        "print('once')\n"
-        "from axone.tokenizer import BPETokenizer\n"
-        "BPETokenizer.train(('word%d ' % i for i in range(20_000)), 300)\n",
-        encoding="utf-8",
-    )
-    finished = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True)
-    assert finished.stdout == "once\n"
 
 
 @pytest.mark.parametrize(

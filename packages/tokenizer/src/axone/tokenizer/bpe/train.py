@@ -1,6 +1,6 @@
 """Training: from texts to a model, by counting their pieces and learning merges from the counts.
 
-How pieces are counted is known by `count`, how merges are learned by `learn`.
+How pieces are counted is known by `corpus`, how merges are learned by `learn`.
 
 References
 ----------
@@ -11,7 +11,7 @@ References
 import functools
 from collections.abc import Callable, Iterable, Sequence
 
-from axone.tokenizer.bpe.count import count_pieces
+from axone.tokenizer.bpe.corpus import count_pieces
 from axone.tokenizer.bpe.learn import NUM_BYTES, learn_merges
 from axone.tokenizer.bpe.model import BPEModel
 from axone.tokenizer.bpe.patterns import pre_tokenizer
