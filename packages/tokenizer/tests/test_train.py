@@ -129,6 +129,9 @@ def test_progress_goes_from_nothing_to_all(corpus: str) -> None:
         ({"vocab_size": 300, "special_tokens": "<a>"}, "list of"),
         ({"vocab_size": 300, "special_tokens": ["\ud800"]}, "lone surrogate"),
         ({"vocab_size": 300, "pattern": "("}, "no regular expression"),
+        ({"vocab_size": 300, "pattern": "gpt-4"}, "'gpt-4' finds only itself"),
+        ({"vocab_size": 300, "pattern": ""}, "'' finds only itself"),
+        ({"vocab_size": 300, "special_tokens": [7]}, "non-empty strings"),
         ({"vocab_size": 300, "texts": ["ok", "a\udc00"]}, "position 1 holds the lone surrogate"),
     ],
 )
@@ -136,6 +139,19 @@ def test_mistakes_get_one_sentence(arguments: dict[str, object], message: str) -
     with pytest.raises(TokenizerError, match=message) as caught:
         BPETokenizer.train(**({"texts": "abc"} | arguments))  # type: ignore[arg-type]  # mistakes on purpose
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"vocab_size": 300, "texts": [b"bytes"]}, "must be a str, not bytes"),
+        ({"vocab_size": 300, "texts": b"bytes"}, "must be a str, not int"),
+        ({"vocab_size": 300.0}, "'float' object"),
+    ],
+)
+def test_what_is_of_the_wrong_type_is_refused(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        BPETokenizer.train(**({"texts": "abc"} | arguments))  # type: ignore[arg-type]  # mistakes on purpose
 
 
 @pytest.mark.parametrize("unit", ["a", " ", "\n", "^", "7", "'", "ab", "aab", "word "])

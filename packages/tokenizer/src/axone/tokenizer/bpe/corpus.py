@@ -14,7 +14,7 @@ from axone.tokenizer.bpe.flat import IntArray
 from axone.tokenizer.bpe.patterns import PreTokenizer
 from axone.tokenizer.bpe.processes import CountingProcesses
 from axone.tokenizer.bpe.rules import BREAK
-from axone.tokenizer.protocol import text_to_bytes
+from axone.tokenizer.protocol import check_text
 
 _TOGETHER = 1 << 16  # characters of short texts that are gathered
 _ALONE = 2.0  # seconds of work before it is shared out: to start the others takes a fraction of one
@@ -71,8 +71,7 @@ def _cut(texts: Iterable[str], separators: Iterable[str]) -> Iterator[str]:
     ordered = sorted(separators, key=len, reverse=True)
     pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
     for text in texts:
-        if not text.isascii():
-            text_to_bytes(text, "utf-8")
+        check_text(text)
         if pattern is None:
             yield text
         else:
