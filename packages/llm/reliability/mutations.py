@@ -28,6 +28,7 @@ from tiny import trainer
 from axone.llm import CheckpointError, LanguageModel, LanguageModelConfig, load
 from axone.llm.checkpoint import MANIFEST, Checkpoint, Progress
 from axone.llm.run import Run
+from axone.llm.text_model import TextModel
 from axone.tokenizer import CharTokenizer
 
 SLOWEST = 1.0  # seconds
@@ -183,7 +184,7 @@ def memory(folder: Path) -> int:
     text = "".join(map(chr, range(32, 127)))
     config = LanguageModelConfig(vocab_size=len(text), context_length=64, num_layers=8, num_heads=8, embed_dim=512)
     model = LanguageModel(config, rng=np.random.default_rng(0))
-    Checkpoint.write(folder / "step-000001", model, CharTokenizer.train(text), Progress(step=1), {})
+    Checkpoint.write(folder / "step-000001", TextModel(model, CharTokenizer.train(text)), Progress(step=1), {})
     size = (folder / "step-000001" / "model.safetensors").stat().st_size
     command = [sys.executable, "-c", LOAD, str(folder / "step-000001")]
     taken = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -22,13 +22,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from axone.llm.checkpoint import STEP, Checkpoint, Progress
+from axone.llm.checkpoint import STEP, Checkpoint, ModelFiles, Progress
 from axone.llm.errors import CheckpointError, RunExistsError
 from axone.llm.files import clean, new_folder, read_json, remove_folder, sync_folder
 from axone.llm.lock import locked
-from axone.llm.model import LanguageModel
 from axone.llm.weights import State
-from axone.tokenizer import Tokenizer
 
 KEPT = 2
 OPTIONS = "run.json"
@@ -122,8 +120,13 @@ class Run:
         """
         return read_json(self.path / OPTIONS)
 
-    def save(self, model: LanguageModel, tokenizer: Tokenizer, progress: Progress, moments: State) -> Checkpoint:
+    def save(self, model: ModelFiles, progress: Progress, moments: State) -> Checkpoint:
         """Write a checkpoint, and remove those that are neither new nor the best.
+
+        Parameters
+        ----------
+        model, progress, moments
+            As for `Checkpoint.write`.
 
         Raises
         ------
@@ -135,7 +138,7 @@ class Run:
             place.rename(place.with_name(f".{place.name}{_REPLACED}"))
             sync_folder(self.checkpoints_path)
         try:
-            checkpoint = Checkpoint.write(place, model, tokenizer, progress, moments)
+            checkpoint = Checkpoint.write(place, model, progress, moments)
         finally:
             self.clean()
         self._rotate(progress.step)
@@ -212,49 +215,3 @@ def unused_run(name: str) -> Path:
         path = Path("runs") / f"{name}-{number}"
         number += 1
     return path
-
-
-def load(folder: str | os.PathLike[str]) -> tuple[LanguageModel, Tokenizer]:
-    """Return the model and the tokenizer of a run (its best checkpoint) or of one model folder.
-
-    Parameters
-    ----------
-    folder : path
-
-    Returns
-    -------
-    model : LanguageModel
-        In evaluation mode.
-    tokenizer : Tokenizer
-
-    Raises
-    ------
-    CheckpointError
-        If the folder is neither, or damaged.
-    """
-    path = Path(folder)
-    if not path.is_dir():
-        raise CheckpointError(path, "is not a folder: name a run, or a checkpoint in it")
-    if not (path / "checkpoints").is_dir():
-        if not (path / "config.json").exists():
-            raise CheckpointError(path, "is no model: it holds neither checkpoints nor a config.json")
-        Checkpoint(path).verify()
-        return _load(Checkpoint(path))
-    while True:
-        checkpoint = Run(path).best()
-        try:
-            return _load(checkpoint)
-        except CheckpointError:
-            if checkpoint.path.exists():
-                raise
-            # The run is being trained, and has moved on from this one meanwhile.
-
-
-def _load(checkpoint: Checkpoint) -> tuple[LanguageModel, Tokenizer]:
-    model, tokenizer = checkpoint.model(), checkpoint.tokenizer()
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise CheckpointError(
-            checkpoint.path,
-            f"has a tokenizer of {tokenizer.vocab_size} tokens and a model of {model.config.vocab_size}",
-        )
-    return model, tokenizer
