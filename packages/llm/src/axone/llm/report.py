@@ -29,8 +29,17 @@ __all__ = ["LossPlot", "MetricsFile", "Progress", "Samples", "TensorBoard", "dur
 def duration(seconds: float) -> str:
     """Return a time as people say it.
 
+    Parameters
+    ----------
+    seconds : float
+
+    Returns
+    -------
+    str
+
     Examples
     --------
+    >>> from axone.llm.report import duration
     >>> duration(7.2), duration(125), duration(7300)
     ('7 s', '2 min 05 s', '2 h 01 min')
     """
@@ -113,7 +122,13 @@ class Progress(Callback):
             self._bar = None
 
     def write(self, text: str) -> None:
-        """Write lines above the bar."""
+        """Write lines above the bar.
+
+        Parameters
+        ----------
+        text : str
+            One or more, without the last line's end.
+        """
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         else:
@@ -194,7 +209,19 @@ class MetricsFile(Callback):
 
 
 def read_metrics(path: str | PathLike[str]) -> list[dict[str, Any]]:
-    """Return the lines of a metrics file; none if it is not there. What comes after a line that was cut short is left out."""
+    """Return the lines of a metrics file.
+
+    Parameters
+    ----------
+    path : path
+        The file that `MetricsFile` writes.
+
+    Returns
+    -------
+    list of dict
+        Each with its ``kind``, ``"step"``, ``"evaluation"`` or ``"end"``, its ``step``, and what that event tells. None
+        if there is no file; what comes after a line that was cut short is left out.
+    """
     lines: list[dict[str, Any]] = []
     try:
         text = Path(path).read_text(encoding="utf-8")

@@ -39,6 +39,10 @@ class Run:
     Parameters
     ----------
     path : path
+
+    Attributes
+    ----------
+    path, checkpoints_path : Path
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -47,6 +51,11 @@ class Run:
 
     def check_new(self, *, overwrite: bool = False) -> None:
         """Check that the folder may be made.
+
+        Parameters
+        ----------
+        overwrite : bool, default False
+            Whether a run that is there may be replaced.
 
         Raises
         ------
@@ -65,6 +74,15 @@ class Run:
     @contextlib.contextmanager
     def created(self, *, overwrite: bool = False) -> Iterator[Path]:
         """Give out a temporary folder for the run's options and data, and put it in place when the block ends well.
+
+        Parameters
+        ----------
+        overwrite : bool, default False
+            Whether a run that is there may be replaced.
+
+        Yields
+        ------
+        Path
 
         Raises
         ------
@@ -91,6 +109,10 @@ class Run:
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Return the run's lock, to be held while it is written to.
 
+        Returns
+        -------
+        context manager
+
         Raises
         ------
         RunExistsError
@@ -113,6 +135,12 @@ class Run:
     def options(self) -> dict[str, Any]:
         """Read ``run.json``.
 
+        Returns
+        -------
+        dict
+            The trainer's options under ``"trainer"``, the data's places under ``"data"``, and what whoever began the
+            run noted besides.
+
         Raises
         ------
         CheckpointError
@@ -127,6 +155,10 @@ class Run:
         ----------
         model, progress, moments
             As for `Checkpoint.write`.
+
+        Returns
+        -------
+        Checkpoint
 
         Raises
         ------
@@ -145,12 +177,22 @@ class Run:
         return checkpoint
 
     def checkpoints(self) -> list[Checkpoint]:
-        """Return the checkpoints, whole or not, oldest first."""
+        """Return the checkpoints, whole or not.
+
+        Returns
+        -------
+        list of Checkpoint
+            Oldest first.
+        """
         found = {checkpoint.step: checkpoint for checkpoint in self._found(replaced=True) + self._found()}
         return [found[step] for step in sorted(found)]
 
     def latest(self) -> Checkpoint:
         """Return the newest checkpoint that is whole; warn of those skipped.
+
+        Returns
+        -------
+        Checkpoint
 
         Raises
         ------
@@ -160,7 +202,17 @@ class Run:
         return self._first_whole(reversed(self.checkpoints()))
 
     def best(self) -> Checkpoint:
-        """Return the whole checkpoint with the lowest validation loss, the newest if none was measured."""
+        """Return the whole checkpoint with the lowest validation loss, the newest if none was measured.
+
+        Returns
+        -------
+        Checkpoint
+
+        Raises
+        ------
+        CheckpointError
+            If there is none.
+        """
         newest_first = reversed(self.checkpoints())
         return self._first_whole(sorted(newest_first, key=_validation_loss))
 
@@ -208,7 +260,17 @@ def _validation_loss(checkpoint: Checkpoint) -> float:
 
 
 def unused_run(name: str) -> Path:
-    """Return a new folder's path for a run: ``runs/NAME``, numbered if there is one."""
+    """Return a path for a new run: ``runs/NAME``, numbered if there is one.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    Path
+        Of a folder that does not exist.
+    """
     path = Path("runs") / name
     number = 2
     while path.exists():

@@ -65,6 +65,20 @@ class Trainer:
     ------
     ValueError
         If a text is too short for one window, or the windows or tokens are not the model's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from axone.llm import LanguageModel, LanguageModelConfig, TokenDataset, Trainer, TrainerConfig
+    >>> from axone.tokenizer import CharTokenizer
+    >>> text = "how much wood would a woodchuck chuck if a woodchuck could chuck wood? " * 9
+    >>> train, validation = TokenDataset.from_text(text, CharTokenizer.train(text)).split()
+    >>> shape = LanguageModelConfig(vocab_size=17, context_length=8, num_layers=1, num_heads=1, embed_dim=8)
+    >>> model = LanguageModel(shape, rng=np.random.default_rng(0))
+    >>> config = TrainerConfig(steps=20, batch_size=4, context_length=8, workers=1)
+    >>> end = Trainer(model, train, validation, config).fit()
+    >>> end.outcome, end.step
+    ('finished', 20)
     """
 
     def __init__(
@@ -142,6 +156,10 @@ class Trainer:
 
     def estimate(self) -> Estimate:
         """Make some steps without changing the weights, and say what all of them will take.
+
+        Returns
+        -------
+        Estimate
 
         Raises
         ------
