@@ -70,7 +70,7 @@ def run(stopped: Path, tmp_path: Path) -> Path:
 @posix
 def test_a_process_that_dies_at_any_call_loses_nothing() -> None:
     printed = script("crash_points.py", "--last")
-    assert re.search(r"1\d\d  resumed, same weights\n +1\d\d  crash points", printed)
+    assert re.search(r"(\d\d)  resumed, same weights\n +\1  crash points", printed)
 
 
 @posix
@@ -105,7 +105,13 @@ def test_an_error_at_any_call_leaves_a_checkpoint_and_nothing_else(
 
 
 def test_a_checkpoint_is_written_synced_renamed_and_synced(run: Path) -> None:
-    with DiskShim(run) as shim:
+    synced: dict[str, int] = {}
+
+    def measure(call: DiskCall) -> None:
+        if call.name == "fsync":
+            synced[Path(call.path).name] = Path(call.path).stat().st_size
+
+    with DiskShim(run, before=measure) as shim:
         Trainer.resume(run).fit()
     checkpoints = run.resolve() / "checkpoints"
     calls = [(call.name, re.sub(r"\.[0-9a-f]{8}\.tmp|\.\d+\.tmp", ".tmp", call.path)) for call in shim.calls]
@@ -125,8 +131,8 @@ def test_a_checkpoint_is_written_synced_renamed_and_synced(run: Path) -> None:
         temporary = f"{checkpoints}/.step-000004.tmp/.{name}"
         ours = [call for call, path in made[:renamed] if path.startswith(temporary)]
         assert [call for call, _ in itertools.groupby(ours)][-2:] == ["fsync", "replace"], name
-        if name != "tokenizer.json":  # written by another package, through a file object
-            assert [call for call, _ in itertools.groupby(ours)] == ["open", "write", "fsync", "replace"], name
+        if name != "tokenizer.json":  # written by another package, under a name of its own
+            assert synced[f".{name}.{os.getpid()}.tmp"] == (checkpoints / "step-000004" / name).stat().st_size
 
 
 @posix
@@ -192,7 +198,7 @@ def test_saving_a_model_elsewhere_is_durable_too(tmp_path: Path, model: Language
     with DiskShim(tmp_path) as shim:
         model.save_pretrained(tmp_path / "model")
     assert [name for name, _ in itertools.groupby(call.name for call in shim.calls)] == [
-        "mkdir", "open", "write", "fsync", "replace", "fsync", "open", "write", "fsync", "replace", "fsync",
+        "mkdir", "open", "fsync", "replace", "fsync", "open", "write", "fsync", "replace", "fsync",
     ]  # fmt: skip
     loaded = LanguageModel.from_pretrained(tmp_path / "model")
     assert tiny.weights_sum(loaded) == tiny.weights_sum(model)

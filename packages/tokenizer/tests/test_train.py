@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from axone.tokenizer import BPETokenizer, TokenizerError
-from axone.tokenizer.bpe import count, train
+from axone.tokenizer.bpe import count, learn
 from axone.tokenizer.bpe.flat import IntArray
 
 Naive = Callable[[Mapping[str, int], int], list[tuple[int, int]]]
@@ -156,20 +156,20 @@ def test_work_grows_with_the_corpus_and_no_faster(
 ) -> None:
     """The places that merging looks at, counted: a clock would say the same less surely."""
     looked_at = 0
-    merge, run = train._Merger.merge, train._Merger.run
+    merge, run = learn._Merger.merge, learn._Merger.run
 
-    def counting_merge(self: train._Merger, key: int, places: IntArray, token: int) -> IntArray:
+    def counting_merge(self: learn._Merger, key: int, places: IntArray, token: int) -> IntArray:
         nonlocal looked_at
         looked_at += len(places)
         return merge(self, key, places, token)
 
-    def counting_run(self: train._Merger, places: IntArray) -> train._Run:
+    def counting_run(self: learn._Merger, places: IntArray) -> learn._Run:
         nonlocal looked_at
         looked_at += len(places)
         return run(self, places)
 
-    monkeypatch.setattr(train._Merger, "merge", counting_merge)
-    monkeypatch.setattr(train._Merger, "run", counting_run)
+    monkeypatch.setattr(learn._Merger, "merge", counting_merge)
+    monkeypatch.setattr(learn._Merger, "run", counting_run)
     work = []
     for size in (50_000, 100_000):
         looked_at = 0

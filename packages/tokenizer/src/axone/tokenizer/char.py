@@ -6,7 +6,9 @@ know a character that it was not trained on: that is an error which names it, or
 
 The file is a `tokenizer.json` of Hugging Face: a BPE model without merges, whose tokens are joined as they are.
 
-Sources: A. Karpathy, *nanoGPT*, https://github.com/karpathy/nanoGPT (its character-level example).
+References
+----------
+.. [1] A. Karpathy, nanoGPT (its character-level example), https://github.com/karpathy/nanoGPT
 """
 
 import os
@@ -19,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.tokenizer.files import Section, read_json, write_json
-from axone.tokenizer.protocol import TokenizerError, text_to_bytes
+from axone.tokenizer.protocol import StreamDecoder, TokenizerError, text_to_bytes
+from axone.tokenizer.stream import ByteStreamDecoder
 
 
 class CharTokenizer:
@@ -47,6 +50,7 @@ class CharTokenizer:
 
     Examples
     --------
+    >>> from axone.tokenizer import CharTokenizer
     >>> tokenizer = CharTokenizer.train("hello world")
     >>> tokenizer.encode("hold")
     [3, 5, 4, 1]
@@ -112,6 +116,7 @@ class CharTokenizer:
 
         Examples
         --------
+        >>> from axone.tokenizer import CharTokenizer
         >>> tokenizer = CharTokenizer.train("abc", unknown="<unk>")
         >>> tokenizer.decode(tokenizer.encode("cab!"))
         'cab<unk>'
@@ -126,18 +131,46 @@ class CharTokenizer:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a `tokenizer.json` that `save` wrote; `path` is the file or the folder that holds it.
+        """Read a `tokenizer.json` that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, or the folder that holds it.
+
+        Returns
+        -------
+        CharTokenizer
+            With the ids of the file.
 
         Raises
         ------
         TokenizerError
-            If the file is no tokenizer of characters.
+            If the file is damaged, or no tokenizer of characters.
+        OSError
+            If it cannot be read.
         """
         return cls.from_document(read_json(path))
 
     @classmethod
     def from_document(cls, document: object) -> Self:
-        """Return the tokenizer that the JSON of a `tokenizer.json` describes."""
+        """Return the tokenizer that the JSON of a `tokenizer.json` describes.
+
+        Parameters
+        ----------
+        document : object
+            What `json.loads` makes of the file, or `to_document`.
+
+        Returns
+        -------
+        CharTokenizer
+            With the ids of the document.
+
+        Raises
+        ------
+        TokenizerError
+            If it is no tokenizer of characters.
+        """
         top = Section(document, "tokenizer.json")
         top.expect("version", "1.0")
         for key in ("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor"):
@@ -162,7 +195,13 @@ class CharTokenizer:
         return cls(vocabulary, unknown=unknown)
 
     def to_document(self) -> dict[str, object]:
-        """Return the JSON of this tokenizer's `tokenizer.json`."""
+        """Return the JSON of this tokenizer's `tokenizer.json`.
+
+        Returns
+        -------
+        dict[str, object]
+            What `json.dumps` writes and `from_document` reads.
+        """
         return {
             "version": "1.0",
             "truncation": None,
@@ -194,6 +233,16 @@ class CharTokenizer:
     def encode(self, text: str) -> list[int]:
         """Return the id of each character.
 
+        Parameters
+        ----------
+        text : str
+            A text.
+
+        Returns
+        -------
+        list[int]
+            As many ids as code points.
+
         Raises
         ------
         TokenizerError
@@ -205,9 +254,14 @@ class CharTokenizer:
     def encode_to_array(self, text: str) -> NDArray[np.int32]:
         """Return the id of each character as an array.
 
+        Parameters
+        ----------
+        text : str
+            A text.
+
         Returns
         -------
-        NDArray[np.int32], shape (len(text),)
+        ndarray of int32, shape (T,)
             As `encode`, at about the speed of memory.
 
         Raises
@@ -228,6 +282,16 @@ class CharTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids.
 
+        Parameters
+        ----------
+        ids : Iterable[int]
+            Token ids: a list, an integer array, a generator.
+
+        Returns
+        -------
+        str
+            A character, or the unknown token, for each id.
+
         Raises
         ------
         TokenizerError
@@ -238,32 +302,30 @@ class CharTokenizer:
         except KeyError as error:
             raise TokenizerError(f"Token ids must be 0 to {self.vocab_size - 1}, but {error} came.") from None
 
-    def stream_decoder(self) -> "CharStreamDecoder":
-        """Return a decoder for ids that arrive one by one; a character is always whole."""
-        return CharStreamDecoder(self)
+    def stream_decoder(self) -> StreamDecoder:
+        """Return a decoder for ids that arrive one by one.
+
+        Returns
+        -------
+        StreamDecoder
+            It holds nothing back: a character is always whole.
+        """
+        return ByteStreamDecoder(lambda ids: self.decode(ids).encode())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `tokenizer.json`, whole or not at all; `path` is the file, or an existing folder to put it in."""
+        """Write a `tokenizer.json`, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, or an existing folder to put it in.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
         write_json(path, self.to_document())
 
     def __repr__(self) -> str:
         return f"CharTokenizer({self.vocab_size} characters, unknown={self.unknown!r})"
-
-
-class CharStreamDecoder:
-    """Decodes the ids of a `CharTokenizer` as they arrive. Nothing is ever held back."""
-
-    def __init__(self, tokenizer: CharTokenizer) -> None:
-        self._tokenizer = tokenizer
-
-    def decode(self, token: int) -> str:
-        """Return the character of one id."""
-        return self._tokenizer.decode((token,))
-
-    def push(self, ids: Iterable[int]) -> str:
-        """Return the characters of several ids."""
-        return self._tokenizer.decode(ids)
-
-    def flush(self) -> str:
-        """Return nothing: every character was whole."""
-        return ""

@@ -67,7 +67,9 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
         tilt *= r * r
         dx = _rank_one(r, gamma)
         dx *= g
-        dx -= np.multiply(rows, tilt[:, None], out=gx)
+        _rank_one(tilt, np.ones_like(gamma), out=gx)
+        gx *= rows
+        dx -= gx
         dx += (tilt * m - r * shift)[:, None]
         return (dx.reshape(shape), dgamma, dbeta) if has_bias else (dx.reshape(shape), dgamma)
 
@@ -98,7 +100,7 @@ def _center_and_scale(rows: Array, eps: float) -> tuple[Array, Array, Array]:
     return rows, m, r
 
 
-def _rank_one(column: Array, row: Array, *, plus: Array | None = None) -> Array:
+def _rank_one(column: Array, row: Array, *, plus: Array | None = None, out: Array | None = None) -> Array:
     """Return the outer product of a column and a row, plus a row: as a product of rank two, which BLAS writes in one go.
 
     Parameters
@@ -106,6 +108,8 @@ def _rank_one(column: Array, row: Array, *, plus: Array | None = None) -> Array:
     column : ndarray, shape (N,)
     row : ndarray, shape (C,)
     plus : ndarray, shape (C,), optional
+    out : ndarray, shape (N, C), optional
+        Where to write it.
 
     Returns
     -------
@@ -117,7 +121,7 @@ def _rank_one(column: Array, row: Array, *, plus: Array | None = None) -> Array:
     right[0] = row
     if plus is not None:
         right[1] = plus
-    return left @ right
+    return np.matmul(left, right, out=out)
 
 
 def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-6) -> Tensor:
@@ -165,7 +169,9 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-6) -> Tensor:
         tilt *= r * r * r
         dx = _rank_one(r, gamma)
         dx *= g
-        dx -= np.multiply(rows, tilt[:, None], out=gx)
+        _rank_one(tilt, np.ones_like(gamma), out=gx)
+        gx *= rows
+        dx -= gx
         return dx.reshape(shape), dgamma
 
     return record("rms_norm", y.reshape(shape), (x, weight), vjp)

@@ -1,6 +1,7 @@
 """Byte-level BPE, one idea a file: what pieces text is cut into, how merges are learned and applied, what files hold.
 
-Read in this order: `patterns`, `flat`, `train`, `encode`, `model`, `tokenizer`; then `count` with `worker`, `stream`,
+Read in this order: `patterns` and `rules`, how text is cut; `flat`, `learn` and `merge`, how pairs are learned and joined; `model`, what is
+learned; `train`, `encoder` and `tokenizer`, which put this together. Then `lookup`, `pieces` and `count`, which make it fast, and the files:
 `huggingface` and `tiktoken`.
 """
 

@@ -14,7 +14,7 @@ from axone.tokenizer.bpe.pieces import PieceTable
 from axone.tokenizer.bpe.rules import BREAK
 from axone.tokenizer.protocol import text_to_bytes
 
-_TOGETHER = 1 << 20  # characters of short texts that are gathered
+_TOGETHER = 1 << 16  # characters of short texts that are gathered
 
 
 def count_pieces(

@@ -7,9 +7,12 @@ came with a file may backtrack for years.
 
 Nothing here knows of tokens or merges.
 
-Sources: A. Radford et al., *Language Models are Unsupervised Multitask Learners* (GPT-2), section 2.2,
-https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf; the patterns as
-tiktoken writes them, https://github.com/openai/tiktoken; `regex`, https://github.com/mrabarnett/mrab-regex.
+References
+----------
+.. [1] A. Radford et al., "Language Models are Unsupervised Multitask Learners" (GPT-2), section 2.2,
+   https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
+.. [2] The patterns as tiktoken writes them, https://github.com/openai/tiktoken
+.. [3] regex, https://github.com/mrabarnett/mrab-regex
 """
 
 import functools

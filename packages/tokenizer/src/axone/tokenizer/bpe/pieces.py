@@ -4,8 +4,10 @@ A text has millions of pieces and thousands of different ones. Each piece is has
 hash; then every piece is compared with the one that its number stands for, so that a collision of hashes is found, and put right, and
 numbers are exact.
 
-Sources: R. Karp, M. Rabin, *Efficient randomized pattern-matching algorithms*, https://doi.org/10.1147/rd.312.0249, for hashes that are
-polynomials in the characters.
+References
+----------
+.. [1] R. Karp, M. Rabin, "Efficient randomized pattern-matching algorithms", for hashes that are polynomials in the characters,
+   https://doi.org/10.1147/rd.312.0249
 """
 
 from itertools import pairwise

@@ -5,7 +5,9 @@ merging its own bytes until two parts are left. That pair is the merge that make
 nothing else has happened to these bytes. A token whose bytes never come down to two parts is not made by merging; it is found only as
 a whole piece, which tiktoken looks up first.
 
-Sources: tiktoken, https://github.com/openai/tiktoken.
+References
+----------
+.. [1] tiktoken, https://github.com/openai/tiktoken
 """
 
 from collections.abc import Mapping
