@@ -17,7 +17,7 @@ from os import PathLike
 from typing import TypeVar
 
 from axone.autograd.tape import Leaf, Node
-from axone.autograd.tensor import Tensor, _leaf
+from axone.autograd.tensor import Tensor, leaf_of
 from axone.autograd.value import Value
 
 T = TypeVar("T")
@@ -97,7 +97,7 @@ def draw(output: Value | Tensor) -> Drawing:
         return Drawing(_svg(_boxes(output, lambda value: value._inputs, _value_lines)))
     if not isinstance(output, Tensor):
         raise TypeError(f"draw needs a Value or a Tensor, and got {type(output).__name__}")
-    return Drawing(_svg(_boxes(output._node or _leaf(output), _tensor_inputs, _tensor_lines)))
+    return Drawing(_svg(_boxes(output._node or leaf_of(output), _tensor_inputs, _tensor_lines)))
 
 
 def _value_lines(value: Value) -> list[str]:
@@ -116,7 +116,7 @@ def _tensor_inputs(place: Node | Leaf) -> Sequence[Node | Leaf]:
 
 def _tensor_lines(place: Node | Leaf) -> list[str]:
     if isinstance(place, Leaf):
-        return ["parameter" if place.owner is not None else "constant", str(place.shape)]
+        return ["parameter" if place.wanted else "constant", str(place.shape)]
     return [place.name, str(place.shape)]
 
 

@@ -29,11 +29,38 @@ class Preset:
     trainer: Mapping[str, Any]
 
     def model_config(self, vocab_size: int) -> LanguageModelConfig:
-        """Return the model's configuration for a vocabulary."""
+        """Return the model's configuration for a vocabulary.
+
+        Parameters
+        ----------
+        vocab_size : int
+            V.
+
+        Returns
+        -------
+        LanguageModelConfig
+        """
         return LanguageModelConfig(vocab_size=vocab_size, **self.model)
 
     def trainer_config(self, context_length: int, **changes: Any) -> TrainerConfig:
-        """Return the training's configuration, with changes where they are not None."""
+        """Return the training's configuration, or one that differs in some fields.
+
+        Parameters
+        ----------
+        context_length : int
+            T.
+        **changes
+            Fields of `TrainerConfig` that differ; None leaves one as it is.
+
+        Returns
+        -------
+        TrainerConfig
+
+        Raises
+        ------
+        ValueError
+            If a field is out of its range.
+        """
         given = {name: value for name, value in changes.items() if value is not None}
         return TrainerConfig(**{**self.trainer, "context_length": context_length, **given})
 
@@ -76,10 +103,28 @@ PRESETS = {
 def preset(name: str) -> Preset:
     """Return the preset of a name.
 
+    Parameters
+    ----------
+    name : str
+        One of those in `PRESETS`.
+
+    Returns
+    -------
+    Preset
+
     Raises
     ------
     ValueError
         If there is none.
+
+    Examples
+    --------
+    >>> from axone.llm import preset
+    >>> plan = preset("tiny")
+    >>> plan.summary
+    'seconds: to see that all works'
+    >>> plan.trainer_config(plan.model["context_length"], steps=50).steps
+    50
     """
     if name not in PRESETS:
         raise ValueError(f"a preset is one of {', '.join(PRESETS)}, and got {name!r}")

@@ -29,8 +29,17 @@ __all__ = ["LossPlot", "MetricsFile", "Progress", "Samples", "TensorBoard", "dur
 def duration(seconds: float) -> str:
     """Return a time as people say it.
 
+    Parameters
+    ----------
+    seconds : float
+
+    Returns
+    -------
+    str
+
     Examples
     --------
+    >>> from axone.llm.report import duration
     >>> duration(7.2), duration(125), duration(7300)
     ('7 s', '2 min 05 s', '2 h 01 min')
     """
@@ -113,7 +122,13 @@ class Progress(Callback):
             self._bar = None
 
     def write(self, text: str) -> None:
-        """Write lines above the bar."""
+        """Write lines above the bar.
+
+        Parameters
+        ----------
+        text : str
+            One or more, without the last line's end.
+        """
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         else:
@@ -171,22 +186,15 @@ class MetricsFile(Callback):
         """Open the file."""
         kept = [line for line in read_metrics(self._path) if line["step"] <= event.step and line["kind"] != "end"]
         write_file(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        self._file = self._path.open("a", encoding="utf-8")
+        self._file = self._path.open("a", encoding="utf-8", buffering=1)  # a kill loses no line
 
     def on_step(self, event: Step) -> None:
         """Write a line."""
         self._write("step", event)
 
     def on_evaluation(self, event: Evaluation) -> None:
-        """Write a line, and see that all lines are in the file."""
+        """Write a line."""
         self._write("evaluation", event)
-        if self._file is not None:
-            self._file.flush()
-
-    def on_checkpoint(self, event: Saved) -> None:  # noqa: ARG002
-        """See that the file holds all lines up to the checkpoint."""
-        if self._file is not None:
-            self._file.flush()
 
     def on_end(self, event: End) -> None:
         """Write a last line and close the file."""
@@ -201,7 +209,19 @@ class MetricsFile(Callback):
 
 
 def read_metrics(path: str | PathLike[str]) -> list[dict[str, Any]]:
-    """Return the lines of a metrics file; none if it is not there. What comes after a line that was cut short is left out."""
+    """Return the lines of a metrics file.
+
+    Parameters
+    ----------
+    path : path
+        The file that `MetricsFile` writes.
+
+    Returns
+    -------
+    list of dict
+        Each with its ``kind``, ``"step"``, ``"evaluation"`` or ``"end"``, its ``step``, and what that event tells. None
+        if there is no file; what comes after a line that was cut short is left out.
+    """
     lines: list[dict[str, Any]] = []
     try:
         text = Path(path).read_text(encoding="utf-8")
