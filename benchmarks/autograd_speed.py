@@ -54,11 +54,12 @@ def main():
 
 def compare(task, options):
     runs = {library: [] for library in LIBRARIES[task]}
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # as installed
     for _ in range(options.runs):
         for library, results in runs.items():
             python = sys.executable if library.startswith("axone") else options.peer_python
             command = [python, __file__, "--one", task, library, "--clock", options.clock]
-            environment = os.environ | (ONE_THREAD if task == "small" else {})
+            environment = inherited | (ONE_THREAD if task == "small" else {})
             done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
             results.append(json.loads(done.stdout.splitlines()[-1]))
     print(f"\n{task}, medians of {options.runs} processes, {options.clock} clock")

@@ -12,7 +12,10 @@ from axone.autograd.operators import METHODS
 
 
 def test_the_door_is_exact() -> None:
-    core = ["AnomalyError", "Drawing", "Tensor", "Value", "detect_anomaly", "draw", "grad", "no_grad", "optim"]
+    core = [
+        *("AnomalyError", "Drawing", "Measurement", "Tensor", "Value"),
+        *("detect_anomaly", "draw", "grad", "no_grad", "optim", "profile"),
+    ]
     assert sorted(ag.__all__) == sorted([*core, *(name for name in ops.__all__ if name != "getitem")])
     for module in (ag, extend, optim):
         assert all(hasattr(module, name) for name in module.__all__)

@@ -90,6 +90,14 @@ def test_lone_surrogates_are_refused(size: int, tokenizer: BPETokenizer) -> None
         tokenizer.encode_batch(["fine", text])
 
 
+def test_what_is_no_text_is_refused(tokenizer: BPETokenizer) -> None:
+    for encode in (tokenizer.encode, tokenizer.encode_ordinary, tokenizer.encode_to_array):
+        with pytest.raises(TypeError, match="must be a str, not bytes"):
+            encode(b"the dog")  # type: ignore[arg-type]  # a mistake on purpose
+    with pytest.raises(TypeError, match="use encode for a single text"):
+        tokenizer.encode_batch("the dog")
+
+
 # R16: text that spells a special token never yields its id unless it is allowed.
 
 

@@ -1,5 +1,6 @@
 """A language model on NumPy: train it on your own text on a CPU, sample from it, read every line."""
 
+from axone.llm.attention_maps import attention_maps, plot_attention
 from axone.llm.callbacks import Callback, End, Evaluation, Saved, Start, Step
 from axone.llm.config import LanguageModelConfig
 from axone.llm.corpus import TextFiles, python_source, read_text
@@ -41,11 +42,13 @@ __all__ = [
     "Trainer",
     "TrainerConfig",
     "TrainingDivergedError",
+    "attention_maps",
     "bigram_loss",
     "bits_per_byte",
     "cross_entropy",
     "generate",
     "load",
+    "plot_attention",
     "preset",
     "python_source",
     "read_text",

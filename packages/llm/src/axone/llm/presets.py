@@ -85,15 +85,15 @@ PRESETS = {
          "weight_decay": 0.1, "betas": (0.9, 0.99), "clip": 1.0, "eval_every": 250, "eval_windows": 400},
     ),
     "medium": Preset(
-        "an hour or two: a larger model of characters",
+        "an hour and a half on two cores: a larger model",
         {"context_length": 256, "num_layers": 6, "num_heads": 6, "embed_dim": 384, "bias": False, "dropout": 0.1},
-        {"steps": 5000, "batch_size": 16, "learning_rate": 1e-3, "min_learning_rate": 1e-4, "warmup_steps": 100,
+        {"steps": 3000, "batch_size": 16, "learning_rate": 1e-3, "min_learning_rate": 1e-4, "warmup_steps": 100,
          "eval_every": 250, "eval_windows": 200},
     ),
     "overnight": Preset(
-        "a night: 30 million parameters, best with a BPE tokenizer",
+        "a night on two cores: 27 million parameters, best with a BPE tokenizer",
         {"context_length": 512, "num_layers": 8, "num_heads": 8, "embed_dim": 512, "bias": False, "dropout": 0.1},
-        {"steps": 8000, "batch_size": 16, "learning_rate": 6e-4, "min_learning_rate": 6e-5, "warmup_steps": 200,
+        {"steps": 6000, "batch_size": 8, "learning_rate": 6e-4, "min_learning_rate": 6e-5, "warmup_steps": 200,
          "eval_every": 250, "eval_windows": 100},
     ),
 }  # fmt: skip

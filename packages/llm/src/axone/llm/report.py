@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -258,27 +258,26 @@ class LossPlot(Callback):
         lines = read_metrics(self._metrics)
         steps = [line for line in lines if line["kind"] == "step"]
         evaluations = [line for line in lines if line["kind"] == "evaluation"]
-        figure = Figure(figsize=(8, 5), layout="constrained")
-        axes = figure.add_subplot()
-        x, losses = [line["step"] for line in steps], [line["loss"] for line in steps]
-        axes.plot(x, losses, color="tab:blue", alpha=0.25, linewidth=0.8)
-        axes.plot(x, list(_smooth(losses)), color="tab:blue", label="training, smoothed")
+        figure = Figure(figsize=(8, 6), layout="constrained")
+        losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+        x, values = [line["step"] for line in steps], [line["loss"] for line in steps]
+        losses.plot(x, values, color="tab:blue", alpha=0.25, linewidth=0.8)
+        losses.plot(x, _smooth(values), color="tab:blue", label="training, smoothed")
         if evaluations:
-            axes.plot(
+            losses.plot(
                 [line["step"] for line in evaluations],
                 [line["loss"] for line in evaluations],
                 color="tab:orange",
                 marker="o",
-                label="validation",
+                markersize=4,
+                label=f"validation, {evaluations[-1]['loss']:.3f} in the end",
             )
-        axes.set(xlabel="step", ylabel="loss, nats a token")
-        axes.grid(alpha=0.3)
-        rates = axes.twinx()
-        rates.plot(x, [line["learning_rate"] for line in steps], color="tab:gray", linestyle=":", label="learning rate")
-        rates.set_ylabel("learning rate")
-        rates.set_ylim(bottom=0)
-        handles = [*axes.get_lines()[1:], *rates.get_lines()]
-        axes.legend(handles=handles, loc="upper right")
+        losses.set_ylabel("loss, nats a token")
+        losses.legend()
+        rates.plot(x, [line["learning_rate"] for line in steps], color="tab:gray")
+        rates.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
+        for axes in (losses, rates):
+            axes.grid(alpha=0.3)
         figure.savefig(self._path, dpi=120)
 
 
@@ -328,7 +327,9 @@ class TensorBoard(Callback):
         self._writer.close()
 
 
-def _smooth(values: Iterable[float], keep: float = 0.95) -> Iterable[float]:
-    """Return the exponential moving average, corrected for its start."""
-    sums = itertools.accumulate(values, lambda total, value: keep * total + (1 - keep) * value, initial=0.0)
-    return (total / (1 - keep**count) for count, total in enumerate(sums) if count)
+def _smooth(values: Sequence[float]) -> list[float]:
+    """Return at each place the mean over a fiftieth of all around it, over fewer near the ends."""
+    reach = len(values) // 100
+    sums = list(itertools.accumulate(values, initial=0.0))
+    reaches = [min(reach, i, len(values) - 1 - i) for i in range(len(values))]
+    return [(sums[i + r + 1] - sums[i - r]) / (2 * r + 1) for i, r in enumerate(reaches)]

@@ -13,7 +13,6 @@ References
 
 import os
 from collections.abc import Iterable, Mapping
-from itertools import chain
 from types import MappingProxyType
 from typing import Self
 
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.tokenizer.files import Section, read_json, write_json
-from axone.tokenizer.protocol import StreamDecoder, TokenizerError, text_to_bytes
+from axone.tokenizer.protocol import StreamDecoder, TokenizerError, check_text
 from axone.tokenizer.stream import ByteStreamDecoder
 
 
@@ -46,7 +45,7 @@ class CharTokenizer:
     Raises
     ------
     TokenizerError
-        If the vocabulary is empty, an id is missing or a token other than `unknown` is not one character.
+        If the vocabulary or a token is empty, an id is missing or a token other than `unknown` is not one character.
 
     Examples
     --------
@@ -68,7 +67,9 @@ class CharTokenizer:
     def __init__(self, vocabulary: Mapping[str, int], *, unknown: str | None = None) -> None:
         characters = {token: id for token, id in vocabulary.items() if token != unknown or len(token) == 1}
         for token in vocabulary:
-            text_to_bytes(token, "utf-8")
+            check_text(token)
+            if not token:
+                raise TokenizerError("A token must have text, but the vocabulary holds an empty one.")
         if not vocabulary:
             raise TokenizerError("A vocabulary must hold at least one character, but the text is empty.")
         if unknown is not None and unknown not in vocabulary:
@@ -121,7 +122,10 @@ class CharTokenizer:
         >>> tokenizer.decode(tokenizer.encode("cab!"))
         'cab<unk>'
         """
-        found = set(chain.from_iterable([text] if isinstance(text, str) else text))
+        found = set[str]()
+        for part in [text] if isinstance(text, str) else text:
+            check_text(part)
+            found.update(part)
         if not found:
             raise TokenizerError("Training needs at least one character of text, but the text is empty.")
         vocabulary = {character: id for id, character in enumerate(sorted(found))}
@@ -269,7 +273,8 @@ class CharTokenizer:
         TokenizerError
             As `encode`.
         """
-        points = np.frombuffer(text_to_bytes(text, "utf-32-le"), dtype="<u4")  # (T,)
+        check_text(text)
+        points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")  # (T,)
         ids: NDArray[np.int32] = self._table[np.minimum(points, len(self._table) - 1)]  # (T,)
         if self.unknown is None and ids.size and ids.min() < 0:
             position = int(np.argmax(ids < 0))
@@ -298,7 +303,7 @@ class CharTokenizer:
             If an id is not in the vocabulary.
         """
         try:
-            return "".join(map(self._tokens.__getitem__, ids))
+            return "".join(map(self._tokens.__getitem__, ids.tolist() if isinstance(ids, np.ndarray) else ids))
         except KeyError as error:
             raise TokenizerError(f"Token ids must be 0 to {self.vocab_size - 1}, but {error} came.") from None
 

@@ -198,10 +198,16 @@ class Tokenizer(Protocol):
         ...
 
 
-def text_to_bytes(text: str, encoding: str) -> bytes:
-    """Encode text, refusing what no encoding of Unicode can hold: half of a surrogate pair."""
+def check_text(text: str) -> None:
+    """Refuse what is no text: anything but a `str`, and one with half of a surrogate pair, which no encoding of Unicode can hold."""
+    if not isinstance(text, str):
+        raise TypeError(
+            f"Text must be a str, not {type(text).__name__}; decode bytes, and pass several texts one by one."
+        )
+    if text.isascii():
+        return
     try:
-        return text.encode(encoding)
+        text.encode()
     except UnicodeEncodeError as error:
         raise TokenizerError(
             f"Text must be valid Unicode, but position {error.start} holds the lone surrogate "

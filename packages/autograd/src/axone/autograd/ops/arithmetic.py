@@ -4,7 +4,8 @@ import numpy as np
 
 from axone.autograd.arrays import Array
 from axone.autograd.ops.operands import misfit, operands, values
-from axone.autograd.tensor import Operand, Tensor, needs_grad, record
+from axone.autograd.record import record
+from axone.autograd.tensor import Operand, Tensor, needs_grad
 
 
 def add(a: Operand, b: Operand) -> Tensor:

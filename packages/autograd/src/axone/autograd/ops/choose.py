@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike
 
 from axone.autograd.arrays import Array
 from axone.autograd.ops.operands import adopt, misfit, operands, values
-from axone.autograd.tensor import Operand, Tensor, needs_grad, raw, record
+from axone.autograd.record import record
+from axone.autograd.tensor import Operand, Tensor, needs_grad, raw
 
 
 def maximum(a: Operand, b: Operand) -> Tensor:

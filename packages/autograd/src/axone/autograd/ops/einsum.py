@@ -11,7 +11,8 @@ import numpy as np
 
 from axone.autograd.arrays import Array, unbroadcast
 from axone.autograd.ops.operands import many_operands
-from axone.autograd.tensor import Operand, Tensor, needs_grad, record
+from axone.autograd.record import record
+from axone.autograd.tensor import Operand, Tensor, needs_grad
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from axone.autograd.arrays import Array
 from axone.autograd.ops.operands import values
-from axone.autograd.tensor import Operand, Tensor, record
+from axone.autograd.record import record
+from axone.autograd.tensor import Operand, Tensor
 
 
 def exp(x: Operand) -> Tensor:
@@ -141,11 +142,9 @@ def tanh(x: Operand) -> Tensor:
     result = np.tanh(values(x))
 
     def vjp(g: Array) -> tuple[Array]:
-        dx = -result  # g (1 - t^2)
-        dx *= result
-        dx += 1
-        dx *= g
-        return (dx,)
+        part = g * result
+        part *= result
+        return (g - part,)  # g (1 - tanh^2)
 
     return record("tanh", result, (x,), vjp)
 

@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike
 from axone.autograd.arrays import Array
 from axone.autograd.deferred import Deferred, Part, Rows, Scattered
 from axone.autograd.ops.operands import values
-from axone.autograd.tensor import Operand, Tensor, raw, record
+from axone.autograd.record import record
+from axone.autograd.tensor import Operand, Tensor, raw
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:

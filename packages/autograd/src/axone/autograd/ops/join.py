@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 from axone.autograd.arrays import Array
 from axone.autograd.deferred import Part, Scattered
 from axone.autograd.ops.operands import adopt, many_operands, values
-from axone.autograd.tensor import Operand, Tensor, record
+from axone.autograd.record import record
+from axone.autograd.tensor import Operand, Tensor
 
 _COPYING_MODES = ("edge", "reflect", "symmetric", "wrap")
 

@@ -7,7 +7,8 @@ import numpy as np
 from axone.autograd.arrays import Array, Axis, stretch
 from axone.autograd.ops.axes import add_reduce, count_of, dropped, kept_shape, maximum_reduce, minimum_reduce
 from axone.autograd.ops.operands import values
-from axone.autograd.tensor import Operand, Tensor, record
+from axone.autograd.record import record
+from axone.autograd.tensor import Operand, Tensor
 
 
 def sum(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
@@ -50,7 +51,7 @@ def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     Tensor
     """
     data = values(x)
-    shape, count = data.shape, count_of(data.shape, axis)
+    shape, count = data.shape, data.size if axis is None else count_of(data.shape, axis)
 
     def vjp(g: Array) -> tuple[Array]:
         g = np.asarray(g / count)

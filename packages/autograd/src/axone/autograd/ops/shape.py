@@ -10,7 +10,8 @@ from numpy.typing import DTypeLike
 
 from axone.autograd.arrays import Axis
 from axone.autograd.ops.operands import values
-from axone.autograd.tensor import Operand, Tensor, record
+from axone.autograd.record import record
+from axone.autograd.tensor import Operand, Tensor
 
 
 def reshape(x: Operand, shape: int | Sequence[int]) -> Tensor:

@@ -21,7 +21,6 @@ from axone.tokenizer.bpe.model import BPEModel
 from axone.tokenizer.bpe.patterns import code_points, pre_tokenizer
 from axone.tokenizer.bpe.pieces import PieceTable
 from axone.tokenizer.bpe.rules import BREAK
-from axone.tokenizer.protocol import text_to_bytes
 
 _SHORT = 1 << 14  # characters: below, remembering pieces is faster than arrays
 _REMEMBERED = 1 << 17  # pieces
@@ -45,12 +44,12 @@ class TextEncoder:
         self._remembered = _Remembered(self._encode_piece)
 
     def encode(self, text: str, allowed: frozenset[str]) -> NDArray[np.int32]:
-        """Return the ids of a text, in which these special tokens are their ids, shape (T,).
+        """Return the ids of a text that is valid, in which these special tokens are their ids, shape (T,).
 
         Raises
         ------
         TokenizerError
-            If the text holds a lone surrogate or bytes that are no tokens, or the pattern is too slow.
+            If the text holds bytes that are no tokens, or the pattern is too slow.
         """
         parts = self._parts(text, allowed)
         return self._encode_short(parts) if len(text) < _SHORT else self._encode_long(parts)
@@ -127,8 +126,6 @@ class TextEncoder:
 
     def _parts(self, text: str, allowed: frozenset[str]) -> Iterator[str | int]:
         """Cut text at allowed special and at added tokens: ids, and the text between them."""
-        if not text.isascii():
-            text_to_bytes(text, "utf-8")
         model = self._model
         tokens = matcher(frozenset(allowed | model.added_tokens.keys()))
         start = 0

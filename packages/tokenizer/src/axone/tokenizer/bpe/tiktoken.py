@@ -10,7 +10,7 @@ References
 .. [1] tiktoken, https://github.com/openai/tiktoken
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from axone.tokenizer.bpe.model import BPEModel
 from axone.tokenizer.protocol import TokenizerError
@@ -19,7 +19,17 @@ _NEVER = 1 << 31
 
 
 def from_ranks(ranks: Mapping[bytes, int], pattern: str | None, special_tokens: Mapping[str, int]) -> BPEModel:
-    """Return the model of tiktoken's ranks."""
+    """Return the model of tiktoken's ranks.
+
+    Raises
+    ------
+    TokenizerError
+        If they are not bytes with an integer each, or not consistent.
+    """
+    given: Iterable[tuple[object, object]] = ranks.items()
+    for token, rank in given:
+        if not (isinstance(token, bytes) and isinstance(rank, int)):
+            raise TokenizerError(f"Ranks must map bytes to integers, but there is {token!r}: {rank!r}.")
     vocabulary = dict(sorted(ranks.items(), key=lambda item: item[1]))
     halves = [_last_pair(token, ranks) for token in vocabulary if len(token) > 1]
     return BPEModel(

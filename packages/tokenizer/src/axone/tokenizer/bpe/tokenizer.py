@@ -25,7 +25,7 @@ from axone.tokenizer.bpe.model import BPEModel
 from axone.tokenizer.bpe.patterns import pre_tokenizer
 from axone.tokenizer.bpe.train import train_model
 from axone.tokenizer.files import read_json, write_json
-from axone.tokenizer.protocol import StreamDecoder, TokenizerError
+from axone.tokenizer.protocol import StreamDecoder, TokenizerError, check_text
 from axone.tokenizer.stream import ByteStreamDecoder
 
 _NONE: frozenset[str] = frozenset()
@@ -297,6 +297,7 @@ class BPETokenizer:
         TokenizerError
             If the text holds a lone surrogate.
         """
+        check_text(text)
         ids: list[int] = self._encoder.encode(text, _NONE).tolist()
         return ids
 
@@ -322,6 +323,10 @@ class BPETokenizer:
         TokenizerError
             As for `encode`.
         """
+        if isinstance(texts, str):
+            raise TypeError(
+                "Several texts must come as a list or another iterable, not as one str; use encode for a single text."
+            )
         texts = list(texts)
         allowed = self._check_special(texts, allowed_special)
         return [ids.tolist() for ids in self._encoder.encode_batch(texts, allowed)]
@@ -389,7 +394,7 @@ class BPETokenizer:
             If an id is not in the vocabulary.
         """
         try:
-            return b"".join(map(self._tokens.__getitem__, ids))
+            return b"".join(map(self._tokens.__getitem__, ids.tolist() if isinstance(ids, np.ndarray) else ids))
         except KeyError as error:
             raise TokenizerError(
                 f"Token ids must be in the vocabulary, 0 to {self.vocab_size - 1}, but {error} came."
@@ -416,6 +421,7 @@ class BPETokenizer:
         allowed = special if allowed_special == "all" else special.intersection(allowed_special)
         forbidden = matcher(special - allowed)
         for text in texts:
+            check_text(text)
             if forbidden is not None and (found := forbidden.search(text)):
                 raise TokenizerError(
                     f"The text spells the special token {found.group()!r} at position {found.start()}; pass it in "

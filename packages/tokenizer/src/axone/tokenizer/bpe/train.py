@@ -1,6 +1,6 @@
 """Training: from texts to a model, by counting their pieces and learning merges from the counts.
 
-How pieces are counted is known by `count`, how merges are learned by `learn`.
+How pieces are counted is known by `corpus`, how merges are learned by `learn`.
 
 References
 ----------
@@ -9,12 +9,14 @@ References
 """
 
 import functools
+import operator
+import re
 from collections.abc import Callable, Iterable, Sequence
 
-from axone.tokenizer.bpe.count import count_pieces
+from axone.tokenizer.bpe.corpus import count_pieces
 from axone.tokenizer.bpe.learn import NUM_BYTES, learn_merges
 from axone.tokenizer.bpe.model import BPEModel
-from axone.tokenizer.bpe.patterns import pre_tokenizer
+from axone.tokenizer.bpe.patterns import NAMES, pre_tokenizer
 from axone.tokenizer.protocol import TokenizerError
 
 
@@ -27,9 +29,18 @@ def train_model(
     progress: Callable[[int, int], object] | None,
 ) -> BPEModel:
     """Learn a model from texts; see `BPETokenizer.train`."""
-    if isinstance(special_tokens, str) or not all(special_tokens) or len(set(special_tokens)) < len(special_tokens):
+    names: Sequence[object] = special_tokens
+    if (
+        isinstance(names, str)
+        or not all(isinstance(name, str) and name for name in names)
+        or len(set(names)) < len(names)
+    ):
         raise TokenizerError(f"Special tokens must be a list of different, non-empty strings, not {special_tokens!r}.")
-    num_merges = vocab_size - NUM_BYTES - len(special_tokens)
+    if pattern is not None and pattern not in NAMES and re.fullmatch(r"[\w-]*", pattern):
+        raise TokenizerError(
+            f'A pattern must be "gpt2", "gpt4", None or a regular expression that cuts text, but {pattern!r} finds only itself.'
+        )
+    num_merges = operator.index(vocab_size) - NUM_BYTES - len(special_tokens)
     if num_merges < 0:
         raise TokenizerError(
             f"vocab_size must be at least {NUM_BYTES + len(special_tokens)}, for {NUM_BYTES} bytes and "
