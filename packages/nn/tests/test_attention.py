@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from axone.autograd import Tensor, no_grad
 from axone.nn import KVCache, MultiHeadAttention, RotaryEmbedding
-from axone.nn.functional import attention_kernel, packed_attention, plain, scaled_dot_product_attention
+from axone.nn.functional import attention_kernel, packed_attention, plain, products, scaled_dot_product_attention
 
 Arrays = list[NDArray[Any]]
 
@@ -35,7 +35,9 @@ def small_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Make tiles of four queries and few heads, so that small inputs meet everything large ones do."""
     monkeypatch.setattr(attention_kernel, "_TILE_ROWS", 4)
     monkeypatch.setattr(attention_kernel, "_TILE_SCORES", 60)
-    monkeypatch.setattr(attention_kernel, "_BLAS_SMALL", 30)
+    monkeypatch.setattr(products, "_SMALL", 300)
+    monkeypatch.setattr(products, "_FEWEST_ROWS", 1)
+    monkeypatch.setattr(products, "_small_is_fast", lambda: True)
     if request.param == "computed again":
         monkeypatch.setattr(attention_kernel, "_KEPT_SCORES", 0)
 
@@ -77,7 +79,10 @@ def test_scores_of_any_size_stay_finite(scale: float) -> None:
     wide = run(plain.scaled_dot_product_attention, [array.astype(np.float64) for array in arrays], causal=True)
     for one, other in zip(found, wide, strict=True):
         assert np.isfinite(one).all()
-        np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-5 * np.abs(other).max())
+        atol = max(
+            2e-5 * np.abs(other).max(), 2e-6
+        )  # where softmax is certain, gradients are what rounding leaves of 0
+        np.testing.assert_allclose(one, other, rtol=2e-3, atol=atol)
 
 
 @pytest.mark.usefixtures("small_tiles")

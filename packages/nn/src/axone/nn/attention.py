@@ -170,7 +170,9 @@ class MultiHeadAttention(Module):
             raise misfit(self.describe(), f"(B, T, {C})", x.shape)
         H, K = self.num_heads, self.num_kv_heads
         qkv = self._packed(x, 0 if cache is None else cache.length, positions)  # (B, T, (H + 2K) D)
-        q, k, v = split_heads(qkv.data, H, K)  # for the cache and for the weights
+        if cache is None and not return_weights:
+            return self.dropout(self.out_proj(packed_attention(qkv, H, K, mask=mask, causal=self.causal)))
+        q, k, v = split_heads(qkv.data, H, K)
         if cache is None:
             out = packed_attention(qkv, H, K, mask=mask, causal=self.causal)  # (B, T, H D)
         else:

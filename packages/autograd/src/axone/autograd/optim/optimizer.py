@@ -272,5 +272,7 @@ def _blocks(kernel: Kernel, arrays: Sequence[Array]) -> Iterator[Callable[[], No
     if not data.flags.c_contiguous:
         raise ValueError(f"a parameter of shape {data.shape} must be C-contiguous: use numpy.ascontiguousarray")
     flat = [array.reshape(-1) for array in arrays]
-    for start in range(0, data.size, BLOCK):
-        yield partial(kernel, *(array[start : start + BLOCK] for array in flat))
+    count = 1 << ((data.size - 1) // BLOCK).bit_length()  # a power of two, so that threads get equal shares
+    for cut in range(count):
+        part = slice(data.size * cut // count, data.size * (cut + 1) // count)
+        yield partial(kernel, *(array[part] for array in flat))

@@ -28,11 +28,11 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from axone.autograd.extend import Array
+from axone.nn.functional.products import matmul
 from axone.nn.functional.softmax import softmax_rows
 
 _TILE_ROWS = 64  # queries in a tile
 _TILE_SCORES = 2**19  # in a tile of many heads: 2 MiB in float32
-_BLAS_SMALL = 10**6  # multiplications
 _KEPT_SCORES = 2**24  # up to here P is kept: 64 MiB in float32
 
 
@@ -82,7 +82,7 @@ def attention_forward(
         p, total, shift = softmax_rows(_tile_scores(q, kt, bias, tile, causal=causal))
         if lse is not None:
             np.add(np.log(total), shift, out=lse[b, h, :, rows])
-        _matmul(p, v[b, h, :, seen], out=out[b, h, :, rows])
+        matmul(p, v[b, h, :, seen], out=out[b, h, :, rows])
         if keep and lse is None:
             kept.append(p)
     return kept if lse is None else lse
@@ -135,11 +135,11 @@ def attention_backward(
         g_tile = g[b, h, :, rows]
         last = tile.stop == q.shape[3]  # the first to come, and the one that reaches all keys
         _product_over_queries(p, g_tile, dv[b, h, :, seen], add=not last)
-        ds = _matmul(g_tile, vt[b, h, ..., seen])
+        ds = matmul(g_tile, vt[b, h, ..., seen])
         ds -= np.vecdot(g_tile, out[b, h, :, rows])[..., None]
         ds *= p
         ds *= scale
-        _matmul(ds, k[b, h, :, seen], out=dq[b, h, :, rows])
+        matmul(ds, k[b, h, :, seen], out=dq[b, h, :, rows])
         _product_over_queries(ds, q[b, h, :, rows], dk[b, h, :, seen], add=not last)
 
 
@@ -171,7 +171,7 @@ def _scaled(q: Array, k: Array) -> tuple[Array, Array]:
 def _tile_scores(q: Array, kt: Array, bias: Array | None, tile: Tile, *, causal: bool) -> Array:
     """Return S of a tile: (B, K, G, rows, keys)."""
     b, h, rows = tile.batch, tile.heads, slice(tile.start, tile.stop)
-    scores = _matmul(q[b, h, :, rows], kt[b, h, ..., : tile.keys])
+    scores = matmul(q[b, h, :, rows], kt[b, h, ..., : tile.keys])
     if bias is not None:
         scores += bias[b, h, :, rows, : tile.keys]
     if causal and (queries := tile.stop - tile.start) > 1:
@@ -194,28 +194,6 @@ def _product_over_queries(a: Array, b: Array, out: Array, *, add: bool) -> None:
     a = a.reshape(B, K, 1, G * R, a.shape[4]).swapaxes(-1, -2)
     b = b.reshape(B, K, 1, G * R, b.shape[4])
     if add:
-        out += _matmul(a, b)
+        out += matmul(a, b)
     else:
-        _matmul(a, b, out=out)
-
-
-def _matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """Return ``a @ b``, the rows of `a` taken in runs of at most a million multiplications.
-
-    Up to that size OpenBLAS multiplies in place; beyond it copies into blocks first, which thin matrices do not repay.
-    """
-    M, K = a.shape[-2:]
-    N = b.shape[-1]
-    pieces = 1
-    while pieces * _BLAS_SMALL < M * K * N and M % (2 * pieces) == 0:
-        pieces *= 2
-    if out is None:
-        out = np.empty((*a.shape[:-1], N), a.dtype)
-    if pieces == 1:
-        return np.matmul(a, b, out=out)
-    np.matmul(
-        a.reshape(*a.shape[:-2], pieces, M // pieces, K),
-        b[..., None, :, :],
-        out=out.reshape(*out.shape[:-2], pieces, M // pieces, N),
-    )
-    return out
+        matmul(a, b, out=out)

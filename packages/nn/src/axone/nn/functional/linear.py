@@ -5,11 +5,10 @@ With the rows of x and the gradient g flattened to matrices::
     dx = g W        dW = g^T x        db = sum of the rows of g
 """
 
-import numpy as np
-
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, Gradient, Product, needs_grad, record
 from axone.nn.functional.checks import last_axis, one_dtype
+from axone.nn.functional.products import matmul, ones
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -43,9 +42,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     def vjp(g: Array) -> tuple[Gradient, ...]:
         g = g.reshape(-1, w.shape[0])  # (N, out)
-        dx = (g @ w).reshape(shape) if needs_x else None
+        dx = matmul(g, w).reshape(shape) if needs_x else None
         dw = Product(g.T, rows) if needs_w else None
-        return (dx, dw, Product(np.ones(len(g), g.dtype), g)) if has_bias else (dx, dw)
+        return (dx, dw, Product(ones(len(g), g.dtype), g)) if has_bias else (dx, dw)
 
     inputs = (x, weight) if bias is None else (x, weight, bias)
     return record("linear", y.reshape(*shape[:-1], w.shape[0]), inputs, vjp)

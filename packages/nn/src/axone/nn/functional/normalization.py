@@ -14,6 +14,7 @@ import numpy as np
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, record
 from axone.nn.functional.checks import last_axis, one_dtype
+from axone.nn.functional.products import ones
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: float = 1e-5) -> Tensor:
@@ -48,75 +49,61 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
     C, shape, gamma = weight.shape[0], x.shape, weight.data
     has_bias = bias is not None
     rows = x.data.reshape(-1, C)  # (N, C)
-    rows, m, r = _center_and_scale(rows, eps)
+    mean = rows @ ones(C, rows.dtype)  # (N,)
+    mean /= C
+    centered = rows - mean[:, None]  # (N, C)
+    r = _reciprocal_root(centered, eps)  # (N,)
     y = _rank_one(r, gamma)  # (N, C)
-    y *= rows
-    y += _rank_one(-m * r, gamma, plus=None if bias is None else bias.data)
+    y *= centered
+    if bias is not None:
+        y += bias.data
 
     def vjp(g: Array) -> tuple[Array, ...]:
         g = g.reshape(-1, C)  # (N, C)
-        gx = g * rows
+        gx = g * centered
+        dgamma = r @ gx
         share = gamma / C
         tilt = gx @ share
-        shift = g @ share  # mean(h)
-        tilt -= m * shift
-        tilt *= r  # mean(h xhat)
-        dbeta, offset = np.stack((np.ones_like(r), m * r)) @ g
-        dgamma = r @ gx
-        dgamma -= offset
-        tilt *= r * r
+        tilt *= r * r * r  # mean(h xhat), times r^2
+        shift = g @ share
+        shift *= r  # mean(h), times r
         dx = _rank_one(r, gamma)
         dx *= g
-        dx -= np.multiply(rows, tilt[:, None], out=gx)
-        dx += (tilt * m - r * shift)[:, None]
-        return (dx.reshape(shape), dgamma, dbeta) if has_bias else (dx.reshape(shape), dgamma)
+        np.multiply(centered, tilt[:, None], out=gx)
+        gx += shift[:, None]
+        dx -= gx
+        return (dx.reshape(shape), dgamma, ones(len(g), g.dtype) @ g) if has_bias else (dx.reshape(shape), dgamma)
 
     inputs = (x, weight) if bias is None else (x, weight, bias)
     return record("layer_norm", y.reshape(shape), inputs, vjp)
 
 
-def _center_and_scale(rows: Array, eps: float) -> tuple[Array, Array, Array]:
-    """Return the rows, their means and the reciprocals of their standard deviations.
-
-    The variance is the mean of the squares less the square of the mean, as long as that keeps its digits; where a mean
-    outweighs its deviation, the rows come back centered, with means of zero.
-    """
-    C = rows.shape[1]
-    m = rows @ np.full(C, 1 / C, rows.dtype)  # (N,)
-    r = np.vecdot(rows, rows)  # (N,)
-    r /= C
-    squared = m * m
-    r -= squared
-    if (squared > r).any():
-        rows = rows - m[:, None]
-        m = np.zeros_like(m)
-        r = np.vecdot(rows, rows)
-        r /= C
+def _reciprocal_root(rows: Array, eps: float) -> Array:
+    """Return ``1 / sqrt(mean(x^2) + eps)`` of each row, over the last axis."""
+    r: Array = np.vecdot(rows, rows)
+    r /= rows.shape[-1]
     r += eps
     np.sqrt(r, out=r)
     np.reciprocal(r, out=r)
-    return rows, m, r
+    return r
 
 
-def _rank_one(column: Array, row: Array, *, plus: Array | None = None) -> Array:
-    """Return the outer product of a column and a row, plus a row: as a product of rank two, which BLAS writes in one go.
+def _rank_one(column: Array, row: Array) -> Array:
+    """Return the outer product of a column and a row: as a product of rank two, for which BLAS has a quick path.
 
     Parameters
     ----------
     column : ndarray, shape (N,)
     row : ndarray, shape (C,)
-    plus : ndarray, shape (C,), optional
 
     Returns
     -------
     ndarray, shape (N, C)
     """
-    left = np.ones((len(column), 2), column.dtype)
+    left = np.zeros((len(column), 2), column.dtype)
     left[:, 0] = column
     right = np.zeros((2, len(row)), row.dtype)
     right[0] = row
-    if plus is not None:
-        right[1] = plus
     return left @ right
 
 
@@ -149,11 +136,7 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-6) -> Tensor:
     last_axis("rms_norm", x, weight.shape[0])
     C, shape, gamma = weight.shape[0], x.shape, weight.data
     rows = x.data.reshape(-1, C)  # (N, C)
-    r = np.vecdot(rows, rows)  # (N,)
-    r /= C
-    r += eps
-    np.sqrt(r, out=r)
-    np.reciprocal(r, out=r)
+    r = _reciprocal_root(rows, eps)  # (N,)
     y = _rank_one(r, gamma)  # (N, C)
     y *= rows
 
@@ -165,7 +148,8 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-6) -> Tensor:
         tilt *= r * r * r
         dx = _rank_one(r, gamma)
         dx *= g
-        dx -= np.multiply(rows, tilt[:, None], out=gx)
+        np.multiply(rows, tilt[:, None], out=gx)
+        dx -= gx
         return dx.reshape(shape), dgamma
 
     return record("rms_norm", y.reshape(shape), (x, weight), vjp)
@@ -203,11 +187,7 @@ def packed_rms_norm(
     split = qkv.data.reshape(-1, H + 2 * K, D)  # (N, H + 2K, D)
     rows = split[:, : H + K]
     gamma = np.repeat(np.stack((q_weight.data, k_weight.data)), (H, K), axis=0)  # (H + K, D)
-    r = np.vecdot(rows, rows)[..., None]  # (N, H + K, 1)
-    r /= D
-    r += eps
-    np.sqrt(r, out=r)
-    np.reciprocal(r, out=r)
+    r = _reciprocal_root(rows, eps)[..., None]  # (N, H + K, 1)
     y = split.copy()
     y[:, : H + K] *= r
     y[:, : H + K] *= gamma

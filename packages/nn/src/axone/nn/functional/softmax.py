@@ -11,6 +11,7 @@ import numpy as np
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, record
 from axone.nn.functional.checks import one_dtype
+from axone.nn.functional.products import ones
 
 _SMALLEST, _LARGEST = 1e-20, 1e30  # of a row's sum: far enough from both ends of float32 that no digit is lost
 
@@ -84,14 +85,15 @@ def exp_rows(scores: Array) -> tuple[Array, Array, Array | float]:
         Zero where all scores are minus infinity, and only there.
     shift : ndarray, shape (...), or 0.0
     """
-    ones = np.ones(scores.shape[-1], scores.dtype)
+    row = ones(scores.shape[-1], scores.dtype)
     with np.errstate(over="ignore"):
         p = np.exp(scores)
-    total = np.asarray(p @ ones)
-    if total.size == 0 or (total.min() > _SMALLEST and total.max() < _LARGEST):
+    total = np.asarray(p @ row)
+    every = total.reshape(-1)
+    if not every.size or (np.minimum.reduce(every) > _SMALLEST and np.maximum.reduce(every) < _LARGEST):
         return p, total, 0.0
     shift = np.asarray(scores.max(axis=-1, initial=-np.inf))
     shift[~np.isfinite(shift)] = 0
     np.subtract(scores, shift[..., None], out=p)
     np.exp(p, out=p)
-    return p, np.asarray(p @ ones), shift
+    return p, np.asarray(p @ row), shift
