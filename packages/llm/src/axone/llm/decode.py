@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from axone.autograd import Tensor, no_grad, relu
 from axone.autograd.extend import Array
-from axone.llm.platform import available_cores, blas_threads, kept_memory
+from axone.llm.platform import available_cores, blas_threads
 from axone.llm.team import Team
 from axone.nn import MLP, KVCache, LayerNorm, Linear, MultiHeadAttention, RMSNorm, SwiGLU, Transformer
 from axone.nn.functional import relu2, silu, swiglu
@@ -139,7 +139,7 @@ class Reader:
                 raise
 
         cuts = [T * run // runs for run in range(runs + 1)]
-        with kept_memory(), blas_threads(1), Team(runs) as team:
+        with blas_threads(1), Team(runs) as team:
             last = team.run([partial(read, start, stop) for start, stop in pairwise(cuts)])[-1]
         for cache in caches:
             cache.length += T
@@ -221,17 +221,19 @@ def _column(of_rows: Array) -> Array:
 def _mlp(layer: Layer) -> _Step:
     if type(layer) is MLP:
         up, down = _linear(layer.up_proj), _linear(layer.down_proj)
-        activation = (
-            _gelu(layer.up_proj.weight.dtype) if layer.activation == "gelu" else _as_it_is(_OTHERS[layer.activation])
-        )
+        others = {"silu": silu, "relu": relu, "relu2": relu2}
+        gelu = layer.activation == "gelu"
+        activation = _gelu(layer.up_proj.weight.dtype) if gelu else _as_it_is(others[layer.activation])
         return lambda x: down(activation(up(x)))
     if type(layer) is SwiGLU:
         gate, up, down = _linear(layer.gate_proj), _linear(layer.up_proj), _linear(layer.down_proj)
-        return lambda x: down(_as_it_is(lambda g: swiglu(g, Tensor(up(x))))(gate(x)))
+
+        def gated(x: Array) -> Array:
+            with no_grad():
+                return down(swiglu(Tensor(gate(x)), Tensor(up(x))).data)
+
+        return gated
     return _as_it_is(layer)
-
-
-_OTHERS = {"silu": silu, "relu": relu, "relu2": relu2}
 
 
 def _gelu(dtype: np.dtype[Any]) -> _Step:

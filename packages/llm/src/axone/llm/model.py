@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor
+from axone.llm.blank import Blank
 from axone.llm.cache import SequenceCache
 from axone.llm.config import LanguageModelConfig
 from axone.llm.decode import Reader
@@ -192,7 +193,7 @@ class LanguageModel(Module):
             If the folder holds no model, or one that this class does not compute exactly.
         """
         config, weights = model_folder.read(Path(folder))
-        model = cls(config, rng=np.random.default_rng(0))
+        model = cls(config, rng=Blank(np.random.PCG64(0)))
         parameters = dict(model.named_parameters())
         for name, array in weights:  # one at a time: a second copy of all would double the memory
             parameters[name].data[...] = array

@@ -106,6 +106,8 @@ class Sampling:
         -------
         int
         """
+        if self.temperature == 0 and self.repetition_penalty == 1.0:
+            return int(logits.argmax())
         scores = self.filter(logits, seen)
         if self.temperature == 0:
             return int(scores.argmax())
