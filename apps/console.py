@@ -1,11 +1,14 @@
-"""What the apps share: exit codes, and errors as one sentence instead of a traceback."""
+"""What the apps share: exit codes, and errors and warnings as one sentence instead of a traceback."""
 
+import io
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
-from axone.llm import CheckpointError, RunExistsError, TrainingDivergedError
+from axone.llm import CheckpointError, NotEnoughMemoryError, RunExistsError, TrainingDivergedError
 
 SUCCESS, USER_ERROR, INTERRUPTED, TERMINATED = 0, 2, 130, 143
 
@@ -16,18 +19,43 @@ class UserError(Exception):
 
 def run(main: Callable[[], int]) -> int:
     """Run an app and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows a question mark
+            stream.reconfigure(errors="replace")
+    warnings.showwarning = _show
     try:
-        return main()
+        status = main()
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("\ninterrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # whoever read the output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SUCCESS
-    except (UserError, CheckpointError, RunExistsError, TrainingDivergedError) as error:
+    except (UserError, CheckpointError, NotEnoughMemoryError, RunExistsError, TrainingDivergedError) as error:
         message = str(error)
+    except MemoryError:
+        message = "there is not enough memory: choose a smaller model, a shorter context or a smaller batch"
     except OSError as error:
         message = f"{error.filename or 'the disk'}: {error.strerror or error}"
-    sentence = " ".join(message.split())
-    print(f"{Path(sys.argv[0]).name}: error: {sentence}", file=sys.stderr)
+    else:
+        return status
+    say("error", message)
     return USER_ERROR
+
+
+def _show(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,  # noqa: ARG001 - as `warnings` calls it
+    lineno: int,  # noqa: ARG001
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    if issubclass(category, UserWarning):  # NumPy's, of numbers that overflow, come before an error that says more
+        say("warning", str(message))
+
+
+def say(kind: str, message: str) -> None:
+    """Print a sentence on standard error, as one line."""
+    print(f"{Path(sys.argv[0]).name}: {kind}: {' '.join(message.split())}", file=sys.stderr)

@@ -6,21 +6,22 @@ uv run apps/tokenize_text.py show notes.json --file chapter.txt --color always |
 """
 
 import argparse
+import functools
 import itertools
 import os
 import sys
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import console
-from axone.llm import read_text
+from axone.llm import TextFiles, read_text
 from axone.tokenizer import BPETokenizer, CharTokenizer, Tokenizer, load
 from console import UserError
 
-COLORS = ("44", "42", "45", "46", "41", "43")  # backgrounds, one after another
-VISIBLE = {"\n": "⏎\n", "\t": "→\t"}
+COLORS = ("104", "102", "105", "106", "103", "101")  # light backgrounds, one after another
+VISIBLE = {"\n": "⏎", "\t": "→\t"}
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -70,46 +71,55 @@ def train(options: argparse.Namespace) -> int:
     """Train, save, and say what came out."""
     if options.out.exists() and not options.overwrite:
         raise UserError(f"{options.out} is there already: choose another --out, or give --overwrite")
-    text = read_text(options.text)
+    texts = TextFiles(options.text)
     start = time.perf_counter()
     if options.characters:
-        tokenizer: Tokenizer = CharTokenizer.train(text)
+        tokenizer: Tokenizer = CharTokenizer.train(texts)
     else:
         pattern = None if options.pattern == "none" else options.pattern
         progress = show_progress if sys.stderr.isatty() else None
         tokenizer = BPETokenizer.train(
-            text, options.vocab_size, pattern=pattern, special_tokens=options.special, progress=progress
+            texts, options.vocab_size, pattern=pattern, special_tokens=options.special, progress=progress
         )
     seconds = time.perf_counter() - start
     tokenizer.save(options.out)
     print(f"{options.out}: {tokenizer.vocab_size:,} tokens, learned in {seconds:.1f} s")
-    if not any(special in text for special in options.special):
-        print(statistics(text, len(tokenizer.encode_to_array(text))))
+    print(statistics((text, len(encode(tokenizer, text))) for text in texts))
     return console.SUCCESS
 
 
 def show(options: argparse.Namespace) -> int:
     """Print a text as its tokens."""
     tokenizer = load(options.tokenizer)
-    if options.file is not None:
-        text = read_text(options.file)
-    else:
-        text = sys.stdin.read() if options.text is None else options.text
-    special = frozenset[str]()
-    if isinstance(tokenizer, BPETokenizer):
-        ids = tokenizer.encode(text, allowed_special="all")
-        special = frozenset(tokenizer.special_tokens)
-    else:
-        ids = tokenizer.encode(text)
+    text = read_text(options.file) if options.file is not None else given_text(options.text)
+    special = tokenizer.special_tokens if isinstance(tokenizer, BPETokenizer) else {}
+    ids = encode(tokenizer, text)
+    spell = functools.cache(functools.partial(spelled, tokenizer))
     paint = painter(options.color)
     end = ""
     for id in ids:
-        token = spelled(tokenizer, id)
+        token = spell(id)
         end = "\n" if token.endswith("\n") else ""
         print(paint(token.removesuffix("\n"), "" if options.no_ids else f"[{id}]", token in special), end=end)
     print(end="" if end else "\n")
-    print(statistics(text, len(ids)))
+    print(statistics([(text, len(ids))]))
     return console.SUCCESS
+
+
+def given_text(argument: str | None) -> str:
+    """Return the text that was given as an argument or comes on standard input, which are UTF-8 whatever the locale says."""
+    data = sys.stdin.buffer.read() if argument is None else os.fsencode(argument)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"the text must be UTF-8, and is not at byte {error.start}: convert it first") from error
+
+
+def encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return the ids of a text, in which special tokens are what they say."""
+    return (
+        tokenizer.encode(text, allowed_special="all") if isinstance(tokenizer, BPETokenizer) else tokenizer.encode(text)
+    )
 
 
 def spelled(tokenizer: Tokenizer, id: int) -> str:
@@ -126,30 +136,37 @@ def spelled(tokenizer: Tokenizer, id: int) -> str:
 
 
 def visible(character: str) -> str:
-    """Return a character as it can be seen."""
-    if unicodedata.category(character) in {"Cc", "Cs", "Cn", "Co"} and character not in VISIBLE:
-        return f"<U+{ord(character):04X}>"
-    return VISIBLE.get(character, character)
+    """Return a character as it can be seen: its code point if it cannot, or not by this terminal."""
+    sign = VISIBLE.get(character, character)
+    try:
+        sign.encode(sys.stdout.encoding or "utf-8")
+        seen = character in VISIBLE or unicodedata.category(character) not in {"Cc", "Cs", "Cn", "Co"}
+    except UnicodeEncodeError:
+        seen = False
+    return (sign if seen else f"<U+{ord(character):04X}>") + "\n" * (character == "\n")
 
 
 def painter(color: str) -> Callable[[str, str, bool], str]:
     """Return what makes one piece of output of a token, its id, and whether it is special."""
-    if color == "never" or (color == "auto" and (not sys.stdout.isatty() or "NO_COLOR" in os.environ)):
+    plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    if color == "never" or (color == "auto" and plain):
         return lambda token, number, _: f"{token}{number or '|'}"
     backgrounds = itertools.cycle(COLORS)
 
     def paint(token: str, number: str, special: bool) -> str:
-        style = "7;1" if special else f"97;{next(backgrounds)}"
+        style = "7;1" if special else f"30;{next(backgrounds)}"
         lines = "\n".join(f"\x1b[{style}m{line}\x1b[0m" if line else "" for line in token.split("\n"))
         return f"{lines}\x1b[2m{number}\x1b[0m" if number else lines
 
     return paint
 
 
-def statistics(text: str, tokens: int) -> str:
-    """Return how long a text is in tokens, and what a token stands for."""
-    size = len(text.encode())
-    each = f": {size / tokens:.2f} bytes, {len(text) / tokens:.2f} characters a token" if tokens else ""
+def statistics(texts: Iterable[tuple[str, int]]) -> str:
+    """Return how long texts are in tokens, given each with its number of them, and what a token stands for."""
+    tokens = size = characters = 0
+    for text, count in texts:
+        tokens, size, characters = tokens + count, size + len(text.encode()), characters + len(text)
+    each = f": {size / tokens:.2f} bytes, {characters / tokens:.2f} characters a token" if tokens else ""
     return f"{tokens:,} tokens of {size:,} bytes{each}"
 
 

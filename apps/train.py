@@ -1,84 +1,53 @@
-"""Train a language model on a text, then sample from it.
+"""Train a language model on a text, then sample from it: `uv run apps/train.py --help`."""
 
-uv run apps/train.py                          on Python's own standard library, two minutes
-uv run apps/train.py --data shakespeare       downloads a megabyte of Shakespeare
-uv run apps/train.py --data notes.txt         on a text of your own, or a folder of texts
-uv run apps/train.py --resume runs/NAME       goes on with a run that was interrupted
-"""
-
-import argparse
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import console
 from axone.llm import (
-    PRESETS,
     End,
     LanguageModel,
+    TextFiles,
     TextGenerator,
     TokenDataset,
     Trainer,
+    TrainerConfig,
     bigram_loss,
     load,
-    preset,
     python_source,
-    read_text,
+    require_memory,
     unused_run,
 )
-from axone.llm.report import LossPlot, MetricsFile, Progress, Samples, duration
+from axone.llm.platform import available_cores
+from axone.llm.report import LossPlot, MetricsFile, Progress, Samples, TensorBoard, duration
 from axone.llm.run import Run
-from axone.tokenizer import CharTokenizer, Tokenizer
 from console import UserError
 from shakespeare import download
+from tokens import Corpus
+from train_options import Options, parse
 
 SAMPLE_TOKENS = 600
 BIGRAM_VOCABULARY = 4096  # the table of counts is its square
-
-EPILOG = """presets:
-{presets}
-
-A run's folder holds its options, metrics, loss plot and checkpoints. Ctrl-C finishes the step, saves, and says how to
-go on. Exit status: 0 done, 2 something to put right, 130 interrupted.
-"""
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Return what the user asked for."""
-    presets = "\n".join(f"  {name:14}{preset.summary}" for name, preset in PRESETS.items())
-    parser = argparse.ArgumentParser(
-        prog="train.py",
-        description=__doc__,
-        epilog=EPILOG.format(presets=presets),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--data", metavar="WHAT", help="python (default), shakespeare, a text file, or a folder of them"
-    )
-    parser.add_argument("--preset", metavar="NAME", help="model and training, see below (default: default)")
-    parser.add_argument("--steps", type=int, metavar="N", help="how many updates to make (default: the preset's)")
-    parser.add_argument("--workers", type=int, metavar="N", help="threads (default: one for each core)")
-    parser.add_argument("--seed", type=int, metavar="N", help="first weights, batches and dropout (default: 0)")
-    parser.add_argument("--out", type=Path, metavar="RUN", help="the run's folder (default: a new one in runs/)")
-    parser.add_argument("--overwrite", action="store_true", help="replace a run that is there already")
-    parser.add_argument("--init", type=Path, metavar="FOLDER", help="start from the weights of a run or model folder")
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run; takes no other option")
-    options = parser.parse_args(arguments)
-    if options.resume is not None and any(value for name, value in vars(options).items() if name != "resume"):
-        parser.error("--resume takes everything from the run: give it without other options")
-    return options
+EXIT_STATUS = {
+    "finished": console.SUCCESS,
+    "stopped": console.SUCCESS,
+    "interrupted": console.INTERRUPTED,
+    "terminated": console.TERMINATED,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Train and sample; return the exit code."""
-    options = parse(arguments)
-    if options.resume is not None:
-        trainer, prompt, out = resumed(options.resume)
-    else:
-        trainer, prompt, out = prepared(options)
-
+    try:
+        options = parse(arguments)
+        trainer, notes, out = prepared(options) if options.resume is None else resumed(options.resume)
+    except ValueError as error:  # the library's one-sentence refusals of what was asked for
+        raise UserError(str(error)) from error
+    prompt = notes["prompt"]
     show_plan(trainer)
     generator = TextGenerator(trainer.model, trainer.train_data.tokenizer)
     progress = Progress(sys.stderr)
@@ -88,86 +57,106 @@ def main(arguments: list[str] | None = None) -> int:
         MetricsFile(out / "metrics.jsonl"),
         LossPlot(out / "metrics.jsonl", out / "loss.png"),
     ]
+    if notes["tensorboard"]:
+        trainer.callbacks.append(TensorBoard(out / "tensorboard"))
     try:
         end = trainer.fit()
     finally:
         progress.close()
 
-    if end.outcome != "finished":
+    if end.outcome in {"interrupted", "terminated"}:
         print(f"\nStopped after step {end.step}; everything is saved in {out}. To go on:")
         print(f"    uv run apps/train.py --resume {shlex.quote(str(out))}")
-        return console.INTERRUPTED if end.outcome == "interrupted" else console.TERMINATED
+        return EXIT_STATUS[end.outcome]
     show_result(trainer, end)
     show_sample(generator, prompt)
     print(f"\nThe run lies in {out}, its loss plot in {out / 'loss.png'}. To sample more:")
-    asked = "" if prompt == "\n" else f" --prompt {shlex.quote(prompt)}"  # a new line is the default
+    asked = "" if prompt == "\n" else f" --prompt {shlex.quote(prompt)}"
     print(f"    uv run apps/sample.py {shlex.quote(str(out))}{asked}")
-    return console.SUCCESS
+    return EXIT_STATUS[end.outcome]
 
 
-def prepared(options: argparse.Namespace) -> tuple[Trainer, str, Path]:
-    """Return a trainer for a new run, the prompt of its samples, and the run's folder."""
-    data = options.data or "python"
-    try:
-        plan = preset(options.preset or "default")
-        text = corpus(data)
-        initial = None if options.init is None else load(options.init)
-        config = plan.trainer_config(
-            plan.model["context_length"] if initial is None else initial[0].config.context_length,
-            steps=options.steps,
-            workers=options.workers,
-            seed=options.seed,
-        )
-        if initial is None:
-            tokenizer: Tokenizer = CharTokenizer.train(text)
-            rng = np.random.default_rng(config.seed)
-            model = LanguageModel(plan.model_config(tokenizer.vocab_size), rng=rng)
-        else:
-            model, tokenizer = initial
-        dataset = TokenDataset.from_text(text, tokenizer)
-        name = data if data in {"python", "shakespeare"} else Path(data).resolve().stem
-        out = options.out or unused_run(f"{name}-{options.preset or 'default'}")
-        notes = {"data_source": data, "preset": options.preset or "default", "prompt": first_prompt(data, text)}
-        trainer = Trainer(model, *dataset.split(), config, run=out, overwrite=options.overwrite, notes=notes)
-        trainer.check_run()
-    except ValueError as error:  # the library's one-sentence refusals of what was asked for
-        raise UserError(str(error)) from error
-    return trainer, str(notes["prompt"]), out
+def prepared(options: Options) -> tuple[Trainer, dict[str, Any], Path]:
+    """Return a trainer for a new run, what the app notes in it, and the run's folder."""
+    initial = None if options.init is None else load(options.init)
+    context = options.plan.model["context_length"] if initial is None else initial[0].config.context_length
+    config = options.plan.trainer_config(context if options.context_length is None else options.context_length)
+    name = options.data if options.data in {"python", "shakespeare"} else Path(options.data).resolve().stem
+    out = options.out or unused_run(f"{name}-{options.preset_name}")
+    Run(out).check_new(overwrite=options.overwrite)
+    texts = corpus(options.data)
+    if initial is None:
+        dataset = tokenized(texts, options)
+        model = new_model(options, config, dataset.tokenizer.vocab_size)
+    else:
+        model, dataset = initial[0], texts.with_tokenizer(initial[1])
+    notes = {
+        "data_source": options.data,
+        "preset": options.preset_name,
+        "prompt": first_prompt(options.data, dataset),
+        "tensorboard": options.tensorboard,
+    }
+    parts = dataset.split(options.validation, by=options.split)
+    return Trainer(model, *parts, config, run=out, overwrite=options.overwrite, notes=notes), notes, out
 
 
-def resumed(run: Path) -> tuple[Trainer, str, Path]:
-    """Return a trainer that goes on with a run, the prompt of its samples, and the run's folder."""
+def resumed(run: Path) -> tuple[Trainer, dict[str, Any], Path]:
+    """Return a trainer that goes on with a run, what the app noted in it, and the run's folder."""
     trainer = Trainer.resume(run)
-    return trainer, str(Run(run).options().get("prompt") or "\n"), run
+    return trainer, {"prompt": "\n", "tensorboard": False, **Run(run).options()}, run
 
 
-def corpus(data: str) -> str:
-    """Return the text that `--data` names."""
+def corpus(data: str) -> Corpus:
+    """Return the texts that `--data` names."""
     if data == "python":
-        return python_source()
-    return read_text(download() if data == "shakespeare" else data)
+        return Corpus([python_source()], data, sys.stderr)
+    path = download() if data == "shakespeare" else Path(data)
+    return Corpus(TextFiles(path), str(path.resolve()), sys.stderr)
 
 
-def first_prompt(data: str, text: str) -> str:
+def tokenized(texts: Corpus, options: Options) -> TokenDataset:
+    """Return the texts as tokens of a tokenizer that is learned from them."""
+    return texts.as_characters() if options.tokenizer == "char" else texts.as_byte_pairs(options.vocab_size)
+
+
+def new_model(options: Options, config: TrainerConfig, vocab_size: int) -> LanguageModel:
+    """Return a model with fresh weights, if memory holds it and what training adds."""
+    shape = options.plan.model_config(vocab_size)
+    require_memory(shape, config.workers or available_cores())
+    return LanguageModel(shape, rng=np.random.default_rng(config.seed))
+
+
+def first_prompt(data: str, dataset: TokenDataset) -> str:
     """Return what samples go on from: something that the model has read."""
-    return "def " if data == "python" else "\n" if "\n" in text else text[0]
+    if data == "python":
+        return "def "
+    try:
+        dataset.tokenizer.encode("\n")
+    except ValueError:  # a text of a single line
+        return dataset.tokenizer.decode(dataset.tokens[:1].tolist())
+    return "\n"
 
 
 def show_plan(trainer: Trainer) -> None:
-    """Print what will be trained, on what, and what it will take."""
+    """Print what will be trained, on what, and, when some steps have been tried, what it will take."""
     model, config = trainer.model, trainer.config
-    tokens = len(trainer.train_data) + len(trainer.validation_data)
+    held_out = len(trainer.validation_data)
+    tokens = len(trainer.train_data) + held_out
+    print(f"model           {model.num_parameters():,} parameters, context {config.context_length} tokens")
+    print(f"corpus          {tokens:,} tokens of {model.config.vocab_size:,} kinds, the last {held_out:,} held out")
+    batches = f"{config.accumulation} x {config.batch_size}" if config.accumulation > 1 else f"{config.batch_size}"
+    workers = "1 worker" if trainer.workers == 1 else f"{trainer.workers} workers"
+    print(f"training        {config.steps:,} steps of {batches} windows, {workers}", flush=True)
     estimate = trainer.estimate()
     memory = "" if estimate.memory is None else f", {estimate.memory / 2**20:,.0f} MB of memory"
-    print(f"model           {model.num_parameters():,} parameters, context {config.context_length} tokens")
-    print(f"corpus          {tokens:,} tokens of {model.config.vocab_size} kinds, the last part held out")
-    print(f"training        {config.steps:,} steps of {config.batch_size} windows, {trainer.workers} workers")
     print(f"estimate        {duration(estimate.seconds)}{memory}\n", flush=True)
 
 
 def show_result(trainer: Trainer, end: End) -> None:
     """Print the loss on held-out text beside that of the model to beat."""
     vocab_size = trainer.model.config.vocab_size
+    if end.outcome == "stopped":
+        print(f"\nStopped after step {end.step}: the loss on held-out text no longer fell. The best weights are kept.")
     if end.validation_loss is not None:
         print(f"\nvalidation loss {end.validation_loss:.4f} nats a token, {end.bits_per_byte:.3f} bits a byte")
     if vocab_size <= BIGRAM_VOCABULARY:

@@ -5,14 +5,24 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pooch
 import pytest
 
 import console
 import train
+from axone.llm.report import LossPlot
 
 TEXT = "to be, or not to be, that is the question: whether 'tis nobler in the mind to suffer\n" * 40
 
 App = Callable[[Callable[[], int], str], int]
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keep what the apps keep in the user's cache in a folder of the test's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr(pooch, "os_cache", lambda _: folder)
+    return folder
 
 
 @pytest.fixture
@@ -28,6 +38,14 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> App:
             return int(stop.code or 0)
 
     return run
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what takes longest in a run of few steps: the estimate, the plot and the long sample."""
+    monkeypatch.setattr(train, "show_plan", lambda _: None)
+    monkeypatch.setattr(LossPlot, "on_end", lambda *_: None)
+    monkeypatch.setattr(train, "SAMPLE_TOKENS", 5)
 
 
 @pytest.fixture

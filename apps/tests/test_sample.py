@@ -1,11 +1,20 @@
 """apps/sample.py: text on standard output, and every way to get it wrong."""
 
-from collections.abc import Callable
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import sample
+from axone.llm import LanguageModel, LanguageModelConfig, TextGenerator
+from axone.tokenizer import CharTokenizer
 
 App = Callable[[Callable[[], int], str], int]
 
@@ -29,6 +38,10 @@ def test_the_text_goes_to_standard_output(app: App, trained: Path, capfd: pytest
         ("run --temperature -1", "temperature must be at least 0, and is -1.0"),
         ("run --top-k 0", "top_k must be at least 1"),
         ("run --top-p 2", "top_p must be in (0, 1]"),
+        ("run --min-p 2", "min_p must be in"),
+        ("run --repetition-penalty 0", "repetition_penalty must be"),
+        ("run --prompt to --stop=", "stop must be a list of texts that are not empty"),
+        ("run --samples 0", "--samples must be at least 1"),
         ("run --max-new-tokens 0", "--max-new-tokens must be at least 1"),
         ("run --seed -1", "--seed must not be negative"),
         ("run --temperature warm", "invalid float value: 'warm'"),
@@ -48,11 +61,174 @@ def test_what_a_user_gets_wrong_is_one_sentence(
     assert "Traceback" not in err
 
 
-def test_an_empty_prompt_is_refused(
-    app: App, trained: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_empty_prompt_is_refused(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
     def main() -> int:
         return sample.main([str(trained), "--prompt", ""])
 
     assert app(main, "sample.py") == 2
     assert "at least one token" in capfd.readouterr().err
+
+
+def test_several_texts_come_together_and_as_they_would_alone(
+    app: App, trained: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    common = f"sample.py {trained} --max-new-tokens 20"
+    alone = []
+    for prompt, seed in (("to", 5), ("to", 6), ("be", 7), ("be", 8)):
+        assert app(sample.main, f"{common} --prompt {prompt} --seed {seed}") == 0
+        alone.append(capfd.readouterr().out)
+    assert app(sample.main, f"{common} --prompt to --prompt be --samples 2 --seed 5") == 0
+    out, err = capfd.readouterr()
+    assert out == "".join(alone)
+    assert err.splitlines() == [f"--- {number} of 4 ---" for number in range(1, 5)]
+
+
+def test_json_tells_ids_and_log_probabilities(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert app(sample.main, f"sample.py {trained} --prompt to --max-new-tokens 5 --temperature 0 --json") == 0
+    (line,) = capfd.readouterr().out.splitlines()
+    content = json.loads(line)
+    assert set(content) == {"prompt", "text", "ids", "log_probabilities", "stopped"}
+    assert content["prompt"] == "to"
+    assert len(content["text"]) == len(content["ids"]) == len(content["log_probabilities"]) == 5
+    assert all(value <= 0 for value in content["log_probabilities"])
+
+
+def test_a_stop_text_ends_it(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    line = f"sample.py {trained} --prompt to --max-new-tokens 200 --seed 1"
+    assert app(sample.main, line) == 0
+    whole = capfd.readouterr().out
+    assert app(sample.main, f"{line} --stop e --stop t") == 0
+    stopped = capfd.readouterr().out.removesuffix("\n")
+    assert whole.startswith(stopped)
+    assert whole[len(stopped)] in "et"
+
+
+def test_a_prompt_comes_from_standard_input(
+    app: App, trained: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("to be\n"))
+    assert app(sample.main, f"sample.py {trained} --prompt - --max-new-tokens 5") == 0
+    out, err = capfd.readouterr()
+    assert out.startswith("to be")
+    assert err == ""
+
+
+def test_without_a_prompt_and_a_terminal_the_runs_own_is_taken(
+    app: App, trained: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("not read"))
+    assert app(sample.main, f"sample.py {trained} --max-new-tokens 5") == 0
+    out, err = capfd.readouterr()
+    assert len(out) == 6
+    assert err == "sample.py: note: going on from '\\n': another may be given with --prompt\n"
+
+
+def test_in_a_terminal_it_asks(
+    app: App, trained: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed: Iterator[str | BaseException] = iter(
+        ["to", "", "Ω", KeyboardInterrupt(), UnicodeDecodeError("ascii", b"\xc3", 0, 1, "no"), "be", EOFError()]
+    )
+
+    def answer(prompt: str) -> str:
+        assert prompt == "> "
+        given = next(typed)
+        if isinstance(given, BaseException):
+            raise given
+        return given
+
+    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert app(sample.main, f"sample.py {trained} --max-new-tokens 30 --temperature 0") == 0
+    out, err = capfd.readouterr()
+    assert "Ctrl-D: leave" in err
+    assert "The character 'Ω'" in err
+    assert "(Ctrl-D leaves)" in err
+    assert "set PYTHONIOENCODING=utf-8" in err
+    assert app(sample.main, f"sample.py {trained} --max-new-tokens 60 --temperature 0 --prompt to") == 0
+    whole = capfd.readouterr().out
+    assert out.replace("\n", "").startswith(whole.replace("\n", ""))  # Enter alone went on with it
+
+
+def test_ctrl_c_stops_a_text_and_the_next_prompt_goes_on_from_it(
+    app: App, trained: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, begun = TextGenerator.stream, []
+
+    def interrupted(generator: TextGenerator, prompt: str, **options: Any) -> Iterator[str]:
+        begun.append(prompt)
+        for number, piece in enumerate(stream(generator, prompt, **options)):
+            if number == 3:
+                raise KeyboardInterrupt
+            yield piece
+
+    typed = iter(["to", ""])
+
+    def answer(_: str) -> str:
+        try:
+            return next(typed)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr(TextGenerator, "stream", interrupted)
+    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert app(sample.main, f"sample.py {trained}") == 0
+    assert begun[0] == "to"
+    assert begun[1].startswith("to")
+    assert len(begun[1]) == 2 + 3
+    assert capfd.readouterr().out.replace("\n", "").startswith(begun[1].replace("\n", ""))
+
+
+@pytest.fixture
+def terminal(trained: Path) -> Callable[..., subprocess.Popen[bytes]]:
+    """Return what starts the app as the shell does."""
+
+    def start(*options: str, **environment: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, sample.__file__, str(trained), "--prompt", "to", *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **environment},
+        )
+
+    return start
+
+
+def test_a_reader_who_has_had_enough_is_no_error(terminal: Callable[..., subprocess.Popen[bytes]]) -> None:
+    with terminal("--max-new-tokens", "100000") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
+def test_ctrl_c_ends_in_order(terminal: Callable[..., subprocess.Popen[bytes]]) -> None:
+    with terminal("--max-new-tokens", "100000") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.stderr.read() == b"\ninterrupted\n"
+    assert process.returncode == 130
+
+
+def test_a_terminal_that_lacks_a_character_shows_a_question_mark(tmp_path: Path) -> None:
+    tokenizer = CharTokenizer.train("é")
+    config = LanguageModelConfig(vocab_size=1, context_length=8, num_layers=1, num_heads=1, embed_dim=4)
+    LanguageModel(config).save_pretrained(tmp_path)
+    tokenizer.save(tmp_path)
+    ended = subprocess.run(
+        [sys.executable, sample.__file__, str(tmp_path), "--prompt", "é", "--max-new-tokens", "3"],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert (ended.returncode, ended.stdout.decode().split(), ended.stderr) == (0, ["????"], b"")

@@ -66,7 +66,7 @@ def test_tokens_are_shown_with_ids_and_statistics(app: App, tokenizer: Path, cap
 def test_colors_are_for_terminals_and_those_who_ask(
     app: App, tokenizer: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    always = "\x1b[97;44mlow\x1b[0m\x1b[2m[257]\x1b[0m\x1b[7;1m<|end|>\x1b[0m\x1b[2m[259]\x1b[0m\n"
+    always = "\x1b[30;104mlow\x1b[0m\x1b[2m[257]\x1b[0m\x1b[7;1m<|end|>\x1b[0m\x1b[2m[259]\x1b[0m\n"
     assert app(shown(str(tokenizer), "low<|end|>", "--color", "always"), "tokenize_text.py") == 0
     assert capfd.readouterr().out.startswith(always)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
@@ -84,9 +84,27 @@ def test_text_comes_from_a_file_or_standard_input(
     (tmp_path / "low.txt").write_text("low", encoding="utf-8")
     assert app(shown(str(tokenizer), "--file", "low.txt"), "tokenize_text.py") == 0
     assert capfd.readouterr().out.startswith("low[257]\n")
-    monkeypatch.setattr(sys, "stdin", io.StringIO("low low"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"low low")))
     assert app(shown(str(tokenizer)), "tokenize_text.py") == 0
     assert capfd.readouterr().out.startswith("low[257] low[258]\n")
+
+
+def test_a_terminal_that_is_not_utf_8_shows_code_points(
+    app: App, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    BPETokenizer.train("文文 文文", 260).save("chinese.json")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    assert app(shown("chinese.json", "文\nlow", "--no-ids"), "tokenize_text.py") == 0
+    assert written.getvalue().startswith(b"<U+6587>|<U+000A>|\nl|o|w|\n")
+
+
+def test_standard_input_that_is_not_utf_8_is_refused(
+    app: App, tokenizer: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"low\xff")))
+    assert app(shown(str(tokenizer)), "tokenize_text.py") == 2
+    assert "must be UTF-8, and is not at byte 3" in capfd.readouterr().err
 
 
 def test_characters_are_shown_too(app: App, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """apps/train.py: a run from end to end, and every way to get it wrong."""
 
+import json
 import os
 import re
 import signal
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 
 import shakespeare
+import tokens
 import train
+from axone.llm import load
 
 App = Callable[[Callable[[], int], str], int]
 TRAIN = Path(train.__file__)
@@ -37,18 +40,131 @@ def test_it_trains_and_says_what_to_do_next(
     assert {path.name for path in run.iterdir()} == {"run.json", "metrics.jsonl", "loss.png", "checkpoints", "data"}
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_second_run_gets_a_folder_of_its_own(app: App, text_file: Path, tmp_path: Path) -> None:
     for _ in range(2):
         assert app(train.main, f"train.py --data {text_file} --preset tiny --steps 1") == 0
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["hamlet-tiny", "hamlet-tiny-2"]
 
 
+@pytest.mark.usefixtures("quick")
 def test_it_starts_from_the_weights_of_another(
     app: App, text_file: Path, trained: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     line = f"train.py --data {text_file} --preset tiny --steps 1 --init {trained} --out second"
     assert app(train.main, line) == 0
     assert "uv run apps/sample.py second" in capfd.readouterr().out
+
+
+@pytest.mark.usefixtures("quick")
+def test_pieces_of_words_are_learned_once(
+    app: App, text_file: Path, cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    line = f"train.py --data {text_file} --tokenizer bpe --vocab-size 280 --preset tiny --steps 1"
+    assert app(train.main, line) == 0
+    out, err = capfd.readouterr()
+    assert "nats a token" in out
+    assert "tokenizer: 280 tokens learned in" in err
+    (kept,) = cache.rglob("tokens.bin")
+    assert kept.samefile("runs/hamlet-tiny/data/tokens.bin")
+    assert app(train.main, line) == 0
+    assert "tokenizer:" not in capfd.readouterr().err
+    text_file.write_text(text_file.read_text(encoding="utf-8").upper(), encoding="utf-8")
+    assert app(train.main, line) == 0
+    assert "tokenizer: 280 tokens learned in" in capfd.readouterr().err
+    assert app(train.main, "train.py --resume runs/hamlet-tiny") == 0  # the run has its own tokens
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_was_kept_and_is_damaged_is_made_anew(
+    app: App, text_file: Path, cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    line = f"train.py --data {text_file} --tokenizer bpe --vocab-size 280 --preset tiny --steps 1"
+    assert app(train.main, line) == 0
+    for name in ("tokens.bin", "tokens.json", "tokenizer.json"):
+        (kept,) = cache.rglob(name)
+        content = kept.read_bytes()
+        kept.unlink()
+        kept.write_bytes(content[:-20])
+        capfd.readouterr()
+        assert app(train.main, line) == 0
+        assert "tokenizer: 280 tokens learned in" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_long_text_streams_through_a_file(
+    app: App, text_file: Path, cache: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "IN_MEMORY", 100)
+    monkeypatch.setattr(tokens, "WORTH_A_BAR", 100)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert app(train.main, f"train.py --data {text_file} --preset tiny --steps 1 --out first") == 0
+    _, err = capfd.readouterr()
+    assert re.search(r"encoding: +0%.* 0.00/3.40k", err)
+    assert len(list(cache.rglob("tokens.bin"))) == 1
+    assert app(train.main, f"train.py --data {text_file} --preset tiny --steps 1 --init first") == 0
+    assert len(list(cache.rglob("tokens.bin"))) == 2
+    line = f"train.py --data {text_file} --tokenizer bpe --vocab-size 280 --preset tiny --steps 1"
+    assert app(train.main, line) == 0
+    _, err = capfd.readouterr()
+    assert re.search(r"counting words: +0%.* 0.00/3.40k", err)
+
+
+@pytest.mark.usefixtures("quick")
+def test_options_reach_model_and_training(app: App, text_file: Path) -> None:
+    line = (
+        f"train.py --data {text_file} --preset tiny --steps 2 --out run --context-length 16 --num-layers 1 --num-heads 4 "
+        "--num-kv-heads 2 --embed-dim 16 --hidden-dim 32 --dropout 0.1 --norm rms --position rotary --mlp swiglu --qk-norm "
+        "--batch-size 3 --accumulation 2 --order epoch --optimizer muon --learning-rate 0.01 --schedule linear "
+        "--weight-decay 0.2 --clip 0.5 --eval-every 1 --save-every 1 --patience 3 --workers 1 --seed 5 --validation 0.2"
+    )
+    assert app(train.main, line) == 0
+    model, _ = load("run")
+    shape = model.config
+    assert (shape.context_length, shape.num_layers, shape.num_heads, shape.num_kv_heads) == (16, 1, 4, 2)
+    assert (shape.embed_dim, shape.hidden_dim, shape.dropout) == (16, 32, 0.1)
+    assert (shape.norm, shape.position, shape.mlp, shape.qk_norm) == ("rms", "rotary", "swiglu", True)
+    options = json.loads(Path("run/run.json").read_text(encoding="utf-8"))["trainer"]
+    assert options["context_length"] == 16
+    assert (options["batch_size"], options["accumulation"], options["order"]) == (3, 2, "epoch")
+    assert (options["optimizer"], options["learning_rate"], options["schedule"]) == ("muon", 0.01, "linear")
+    assert (options["weight_decay"], options["clip"], options["patience"]) == (0.2, 0.5, 3)
+    assert (options["eval_every"], options["save_every"], options["workers"], options["seed"]) == (1, 1, 1, 5)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_that_no_longer_learns_stops(app: App, text_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    line = f"train.py --data {text_file} --preset tiny --steps 50 --learning-rate 0 --eval-every 1 --patience 2"
+    assert app(train.main, line) == 0
+    out, _ = capfd.readouterr()
+    assert "Stopped after step 3: the loss on held-out text no longer fell" in out
+
+
+@pytest.mark.usefixtures("quick")
+def test_tensorboard_is_told_on_request_and_after_resuming(
+    app: App, text_file: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert app(train.main, f"train.py --data {text_file} --preset tiny --steps 1 --out run --tensorboard") == 0
+    (events,) = Path("run/tensorboard").iterdir()
+    events.unlink()
+    assert app(train.main, "train.py --resume run") == 0
+    (events,) = Path("run/tensorboard").iterdir()
+    assert events.stat().st_size > 0
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    assert app(train.main, "train.py --tensorboard") == 2
+    assert "needs the package tensorboardX" in capfd.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
+    options = ["--preset", "tiny", "--steps", "30", "--learning-rate", "1e30", "--clip", "1e30", "--optimizer", "sgd"]
+    ended = subprocess.run(
+        [sys.executable, str(TRAIN), "--data", str(text_file), *options],
+        cwd=text_file.parent,
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert re.fullmatch(r"train.py: error: .*lower the learning rate\s+", ended.stderr.decode())
 
 
 @pytest.mark.parametrize(
@@ -67,6 +183,18 @@ def test_it_starts_from_the_weights_of_another(
         ("--data hamlet.txt --preset tiny --out taken", "exists: resume it, overwrite it, or name another"),
         ("--data hamlet.txt --preset tiny --out hamlet.txt --overwrite", "is none: name another folder"),
         ("--data hamlet.txt --preset tiny --init folder", "is no model"),
+        ("--data hamlet.txt --init folder --num-layers 3 --tokenizer bpe", "leave out --num-layers, --tokenizer"),
+        ("--data hamlet.txt --tokenizer bpe --vocab-size 100", "at least 256"),
+        ("--data hamlet.txt --vocab-size 300", "--vocab-size is for --tokenizer bpe"),
+        ("--data hamlet.txt --tokenizer words", "invalid choice: 'words'"),
+        ("--data hamlet.txt --validation 1", "must be in (0, 1), and is 1.0"),
+        ("--data hamlet.txt --split document", "needs at least two, and there is one"),
+        ("--data hamlet.txt --embed-dim 65 --num-heads 2", "embed_dim"),
+        ("--data hamlet.txt --context-length 0", "context_length must be at least 1"),
+        ("--data hamlet.txt --batch-size 0", "batch_size must be at least 1"),
+        ("--data hamlet.txt --learning-rate nan", "learning_rate must not be negative"),
+        ("--data hamlet.txt --dropout 2", "dropout"),
+        ("--data hamlet.txt --clip 0", "clip must be positive"),
         ("--resume folder", "cannot be read"),
         ("--resume taken --steps 5", "--resume takes everything from the run"),
         ("--unknown", "unrecognized arguments"),

@@ -98,3 +98,10 @@ def test_a_consumed_graph_and_other_things_are_refused() -> None:
         draw(y)
     with pytest.raises(TypeError, match="draw needs a Value or a Tensor, and got float"):
         draw(1.0)  # type: ignore[arg-type]  # the misuse under test
+
+
+def test_its_style_keeps_to_itself() -> None:
+    svg = ET.fromstring(draw(Value(1.0)).svg)  # noqa: S314 - our own text
+    rules = (svg.findtext(f"{SVG}style") or "").split("}")[:-1]
+    assert len(rules) > 5
+    assert all(rule.startswith(f".{svg.get('class')} ") for rule in rules)

@@ -1,5 +1,6 @@
 """Tensor: what it is made from, how dtypes meet, writing in place, looking at it."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -176,3 +177,17 @@ def test_what_is_written_to_a_cleared_gradient_counts() -> None:
     gradient += 10
     (x * 3).sum().backward()
     np.testing.assert_array_equal(x.grad, [13.0, 13.0])
+
+
+def test_a_copy_has_its_own_gradient() -> None:
+    original = Tensor([1.0, 2.0], requires_grad=True)
+    waiting = (original * original).sum()
+    copied = copy.deepcopy(original)
+    (copied * 3).sum().backward()
+    assert original.grad is None
+    np.testing.assert_array_equal(copied.grad, [3.0, 3.0])
+    waiting.backward()
+    np.testing.assert_array_equal(original.grad, [2.0, 4.0])
+    again = copy.deepcopy(original)
+    np.testing.assert_array_equal(again.grad, [2.0, 4.0])
+    assert not np.shares_memory(again.grad, original.grad)

@@ -56,11 +56,13 @@ def main() -> int:
         expected = weights_sum(whole.model)
         points = list(itertools.product(range(len(shim.calls)), ("before", "after")))
         outcomes: Counter[str] = Counter()
+        doomed = None
         for number, when in points:
             shutil.rmtree(run, ignore_errors=True)
             if options.last:
                 shutil.copytree(begun, run)
-            outcomes[crash(run, number, when, expected)] += 1
+            doomed = doomed or begin(run)  # the same for all: only forks train with it
+            outcomes[crash(doomed, run, number, when, expected)] += 1
     for outcome, count in sorted(outcomes.items()):
         print(f"{count:6}  {outcome}")
     print(f"{len(points):6}  crash points, before and after each of {len(shim.calls)} calls")
@@ -72,11 +74,11 @@ def begin(run: Path) -> Trainer:
     return Trainer.resume(run) if run.exists() else trainer(run, STEPS)
 
 
-def crash(run: Path, number: int, when: str, expected: str) -> str:
+def crash(doomed: Trainer, run: Path, number: int, when: str, expected: str) -> str:
     """Die at one point, and say what came of it."""
     child = os.fork()
     if child == 0:
-        die_at(run, number, when)
+        die_at(doomed, run, number, when)
     _, status = os.waitpid(child, 0)
     if os.waitstatus_to_exitcode(status) != CRASHED:
         return f"did not crash {when} call {number}"
@@ -92,7 +94,7 @@ def crash(run: Path, number: int, when: str, expected: str) -> str:
     return "resumed, same weights" if weights_sum(resumed.model) == expected else "resumed, other weights"
 
 
-def die_at(run: Path, number: int, when: str) -> None:
+def die_at(doomed: Trainer, run: Path, number: int, when: str) -> None:
     """Train, and end the process at a call."""
 
     def die(call: DiskCall) -> None:
@@ -100,7 +102,7 @@ def die_at(run: Path, number: int, when: str) -> None:
             os._exit(CRASHED)
 
     with DiskShim(run.parent, before=die) if when == "before" else DiskShim(run.parent, after=die):
-        begin(run).fit()
+        doomed.fit()
     os._exit(0)
 
 

@@ -261,5 +261,5 @@ def test_a_tokenizer_of_more_tokens_than_the_model_is_refused(run: Path, checkpo
     vocabulary = content["model"]["vocab"]
     vocabulary["Ω"] = len(vocabulary)
     (checkpoint / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"has a tokenizer of \d+ tokens and a model of \d+"):
+    with pytest.raises(CheckpointError, match="must know all 30 tokens of the tokenizer, and knows 29"):
         load(checkpoint)

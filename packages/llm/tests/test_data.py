@@ -115,7 +115,10 @@ def test_a_token_file_is_made_once(tokenizer: CharTokenizer, tmp_path: Path, mon
 
     def texts_encoded(texts: list[str], tokenizer: CharTokenizer) -> int:
         made.clear()
+        current = TokenDataset.is_current(path, texts, tokenizer)
         dataset = TokenDataset.from_texts(texts, tokenizer, path)
+        assert current == (not made)
+        assert TokenDataset.is_current(path, texts, tokenizer)
         assert tokenizer.decode(dataset.tokens.tolist()) == "\n".join(texts)
         return len([text for text in made if text != "\n"])
 

@@ -1,12 +1,16 @@
 """What training shows and keeps."""
 
 import io
+import struct
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
+from tensorboardX.proto.event_pb2 import Event
 
-from axone.llm import LanguageModel, TextGenerator, TokenDataset, Trainer, TrainerConfig
-from axone.llm.report import LossPlot, MetricsFile, Progress, Samples, read_metrics
+from axone.llm import End, LanguageModel, Start, Step, TextGenerator, TokenDataset, Trainer, TrainerConfig
+from axone.llm.report import LossPlot, MetricsFile, Progress, Samples, TensorBoard, read_metrics
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -61,3 +65,55 @@ def test_metrics_and_plot_are_files(model: LanguageModel, dataset: TokenDataset,
 def test_metrics_cut_short_are_read_up_to_there(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"kind": "step", "step": 1}\n{"kind": "st', encoding="utf-8")
     assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1]
+
+
+def test_metrics_go_on_after_the_checkpoint(model: LanguageModel, dataset: TokenDataset, tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    fit(model, dataset, io.StringIO(), tmp_path)
+    with metrics.open("a", encoding="utf-8") as file:
+        file.write('{"kind": "st')
+    callback = MetricsFile(metrics)
+    callback.on_start(Start(step=2, total_steps=4, tokens_per_step=32, run=None))
+    callback.on_step(Step(3, 1.0, 0.1, 1.0, 0.1, 320.0))
+    callback.on_end(End("finished", 3, None, None, None, 1.0, None))
+    lines = [(line["kind"], line["step"]) for line in read_metrics(metrics)]
+    assert lines == [("step", 1), ("step", 2), ("evaluation", 2), ("step", 3), ("end", 3)]
+
+
+@pytest.mark.parametrize("line", ["{}", "[]", "5", '{"kind": "step"}', '{"kind": "step", "step": "x"}', "\0"])
+def test_what_is_no_metric_ends_the_file(tmp_path: Path, line: str) -> None:
+    good = '{"kind": "step", "step": 1}'
+    (tmp_path / "metrics.jsonl").write_text(f"{good}\n{line}\n{good}\n", encoding="utf-8")
+    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 1
+
+
+def test_tensorboard_gets_every_number(model: LanguageModel, dataset: TokenDataset, tmp_path: Path) -> None:
+    config = TrainerConfig(steps=4, batch_size=2, context_length=16, eval_every=2, workers=1)
+    Trainer(model, *dataset.split(), config, [TensorBoard(tmp_path)], run=tmp_path / "run").fit()
+    (path,) = tmp_path.glob("events.out.tfevents.*")
+    scalars = [(value.tag, event.step, value.simple_value) for event in events(path) for value in event.summary.value]
+    tags = {tag for tag, _, _ in scalars}
+    assert tags == {
+        "training/loss", "training/learning_rate", "training/gradient_norm", "training/tokens_per_second",
+        "validation/loss", "validation/bits_per_byte",
+    }  # fmt: skip
+    assert [step for tag, step, _ in scalars if tag == "training/loss"] == [1, 2, 3, 4]
+    assert [step for tag, step, _ in scalars if tag == "validation/loss"] == [2, 4]
+    assert all(np.isfinite(value) for _, _, value in scalars)
+
+
+def test_without_tensorboardx_one_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ImportError, match=r"pip install axone-llm\[tensorboard\]"):
+        TensorBoard(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def events(path: Path) -> list[Event]:
+    """Read the records of an event file: each is its length, a checksum, the event and another checksum."""
+    content, found, place = path.read_bytes(), [], 0
+    while place < len(content):
+        (length,) = struct.unpack_from("<Q", content, place)
+        found.append(Event.FromString(content[place + 12 : place + 12 + length]))
+        place += length + 16
+    return found

@@ -1,7 +1,8 @@
-"""Files of arrays: every layout comes back, the library's bytes are ours, and hostile files are refused."""
+"""Files of arrays: every layout comes back, and hostile files are refused."""
 
+import errno
 import json
-import re
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,33 +16,6 @@ from numpy.typing import NDArray
 
 from axone.llm import CheckpointError
 from axone.llm.weights import ArrayFile, read_arrays, write_arrays
-
-LIBRARY = Path(__file__).parent / "frozen" / "library.safetensors"
-ARRAYS: dict[str, NDArray[Any]] = {
-    "zeta": np.arange(6, dtype=np.float32).reshape(2, 3),
-    "alpha": np.linspace(0, 1, 5),
-    "größe": np.array(2.5, np.float16),
-    "none": np.zeros((0, 3), np.int64),
-    "yes": np.array([True, False]),
-    "bytes": np.arange(3, dtype=np.uint8),
-    "steps": np.array(7),
-    "wide": np.array([[1]], np.uint32),
-    "small": np.array([-1, 1], np.int16),
-}
-
-
-def test_the_library_writes_the_same_bytes(tmp_path: Path) -> None:
-    write_arrays(tmp_path / "ours", ARRAYS)
-    assert (tmp_path / "ours").read_bytes() == LIBRARY.read_bytes()
-
-
-def test_the_librarys_file_is_read() -> None:
-    arrays = read_arrays(LIBRARY)
-    assert set(arrays) == set(ARRAYS)
-    for name, array in arrays.items():
-        assert array.dtype == ARRAYS[name].dtype
-        np.testing.assert_array_equal(array, ARRAYS[name])
-
 
 LAYOUTS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "as it is": lambda a: a,
@@ -100,48 +74,69 @@ GOOD = entry("F32", [2], 0, 8)
 
 
 @pytest.mark.parametrize(
-    ("header", "data", "reason"),
+    ("header", "data"),
     [
-        ({"a": GOOD}, b"\0" * 7, "must hold 8 bytes of arrays, and holds 7"),
-        ({"a": GOOD}, b"\0" * 9, "must hold 8 bytes of arrays, and holds 9"),
-        ({"a": GOOD, "b": entry("F32", [2], 4, 12)}, b"\0" * 12, "b must begin at byte 8, and begins at 4"),
-        ({"a": GOOD, "b": entry("F32", [2], 12, 20)}, b"\0" * 20, "b must begin at byte 8, and begins at 12"),
-        ({"a": entry("F32", [3], 0, 8)}, b"\0" * 8, r"a of F32 \(3,\) must take 12 bytes"),
-        ({"a": entry("F32", [2], 8, 0)}, b"\0" * 8, "must take 8 bytes"),
-        ({"a": entry("F32", [-2], 0, 8)}, b"\0" * 8, "lists of whole numbers"),
-        ({"a": entry("F32", [True], 0, 4)}, b"\0" * 4, "lists of whole numbers"),
-        ({"a": entry("F32", [2.0], 0, 8)}, b"\0" * 8, "lists of whole numbers"),
-        ({"a": entry("F32", [1 << 62, 4], 0, 8)}, b"\0" * 8, "must take"),
-        ({"a": entry("F32", [1] * 33, 0, 4)}, b"\0" * 4, "lists of whole numbers"),
-        ({"a": entry("F8_E4M3", [8], 0, 8)}, b"\0" * 8, "dtype 'F8_E4M3', which is not read here"),
-        ({"a": entry([], [8], 0, 8)}, b"\0" * 8, "which is not read here"),  # type: ignore[arg-type]  # the point
-        ({"a": {**GOOD, "x": 1}}, b"\0" * 8, "must have dtype, shape and data_offsets"),
-        ({"a": 5}, b"", "must have dtype, shape and data_offsets"),
-        ({"__metadata__": {"format": 1}}, b"", "must map names to strings"),
-        ([], b"", "must hold a JSON object"),
+        ({"a": GOOD}, b"\0" * 7),  # truncated
+        ({"a": GOOD}, b"\0" * 9),  # too long
+        ({"a": GOOD, "b": entry("F32", [2], 4, 12)}, b"\0" * 12),  # overlapping
+        ({"a": GOOD, "b": entry("F32", [2], 12, 20)}, b"\0" * 20),  # with a hole
+        ({"a": entry("F32", [3], 0, 8)}, b"\0" * 8),
+        ({"a": entry("F32", [2], 8, 0)}, b"\0" * 8),
+        ({"a": entry("F32", [-2], 0, 8)}, b"\0" * 8),
+        ({"a": entry("F32", [True], 0, 4)}, b"\0" * 4),
+        ({"a": entry("F32", [2.0], 0, 8)}, b"\0" * 8),
+        ({"a": entry("F32", [1 << 62, 4], 0, 8)}, b"\0" * 8),
+        ({"a": entry("F32", [1 << 64, 0], 0, 0)}, b""),
+        ({"a": entry([], [8], 0, 8)}, b"\0" * 8),  # type: ignore[arg-type]  # the point
+        ({"a": {"dtype": "F32", "shape": [2]}}, b"\0" * 8),
+        ({"a": 5}, b""),
+        ({"__metadata__": {"format": 1}}, b""),
+        ([], b""),
     ],
 )
-def test_hostile_headers_are_refused(tmp_path: Path, header: object, data: bytes, reason: str) -> None:
-    with pytest.raises(CheckpointError, match=reason):
+def test_hostile_headers_are_refused(tmp_path: Path, header: object, data: bytes) -> None:
+    with pytest.raises(CheckpointError, match="is no safetensors file"):
         read_arrays(hostile(tmp_path, header, data))
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    ("array", "size"),
     [
-        (b"", "is no safetensors file"),
-        (b"\x08\0\0", "is no safetensors file"),
-        ((1 << 62).to_bytes(8, "little") + b"{}", f"a header of {1 << 62} bytes in a file of 10"),
-        ((3).to_bytes(8, "little") + b"{}", "a header of 3 bytes in a file of 10"),
-        ((0).to_bytes(8, "little"), "is no safetensors file"),
-        (b"\x80\x04\x95" + b"\0" * 40, "is no safetensors file"),
-        (b"PK\x03\x04" + b"\0" * 40, "is no safetensors file|is not JSON"),
+        (entry("F32", [1] * 65, 0, 4), 4),  # NumPy has 64 axes at most
+        (entry("F32", [1 << 62, 0, 4], 0, 0), 0),
+        (entry("BF16", [1 << 62, 0, 4], 0, 0), 0),
+        (entry("F8_E4M3", [8], 0, 8), 8),
+        (entry("F4", [8], 0, 4), 4),
     ],
 )
-def test_what_is_no_such_file_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_arrays_that_numpy_does_not_have_are_refused(tmp_path: Path, array: dict[str, Any], size: int) -> None:
+    with pytest.raises(CheckpointError, match="a cannot be read"):
+        read_arrays(hostile(tmp_path, {"a": array}, b"\0" * size))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x08\0\0",
+        (1 << 62).to_bytes(8, "little") + b"{}",  # a huge header
+        (3).to_bytes(8, "little") + b"{}",
+        (0).to_bytes(8, "little"),
+        b"\x80\x04\x95" + b"\0" * 40,
+        b"PK\x03\x04" + b"\0" * 40,
+        (600_000).to_bytes(8, "little") + b'{"a":' * 100_000 + b"1" + b"}" * 99_999,
+    ],
+)
+def test_what_is_no_such_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(CheckpointError, match=re.escape(reason) if "|" not in reason else reason):
+    with pytest.raises(CheckpointError, match="a: is no safetensors file"):
         read_arrays(tmp_path / "a")
+
+
+@pytest.mark.parametrize(("name", "reason"), [("gone", "cannot be read"), ("", "cannot be read")])
+def test_what_is_no_file_is_refused(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(CheckpointError, match=reason):
+        read_arrays(tmp_path / name)
 
 
 def test_a_name_twice_is_refused(tmp_path: Path) -> None:
@@ -154,6 +149,25 @@ def test_a_name_twice_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) -> None:
     write_arrays(tmp_path / "a", {"a": np.ones(1000)})
     with ArrayFile(tmp_path / "a") as file:
-        (tmp_path / "a").write_bytes((tmp_path / "a").read_bytes()[:-10])
-        with pytest.raises(CheckpointError, match="ends within a"):
+        os.truncate(tmp_path / "a", 2000)
+        with pytest.raises(CheckpointError, match="a cannot be read"):
             file.read("a")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limits of files")
+def test_a_system_that_refuses_is_named_and_leaves_the_old_file(tmp_path: Path) -> None:
+    import resource
+    import signal
+
+    write_arrays(tmp_path / "a", {"a": np.zeros(4)})
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        with pytest.raises(OSError, match="and 80,000 bytes are needed") as caught:
+            write_arrays(tmp_path / "a", {"a": np.ones(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert caught.value.errno == errno.EFBIG
+    assert read_arrays(tmp_path / "a")["a"].tolist() == [0, 0, 0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

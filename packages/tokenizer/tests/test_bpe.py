@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from axone.tokenizer import BPETokenizer, Tokenizer, TokenizerError
-from axone.tokenizer.bpe import tokenizer as module
+from axone.tokenizer.bpe import encoder as module
 from axone.tokenizer.bpe.model import BPEModel
 
 Random = Callable[[random.Random, int], str]
@@ -88,6 +88,14 @@ def test_lone_surrogates_are_refused(size: int, tokenizer: BPETokenizer) -> None
             encode(text)
     with pytest.raises(TokenizerError, match="lone surrogate"):
         tokenizer.encode_batch(["fine", text])
+
+
+def test_what_is_no_text_is_refused(tokenizer: BPETokenizer) -> None:
+    for encode in (tokenizer.encode, tokenizer.encode_ordinary, tokenizer.encode_to_array):
+        with pytest.raises(TypeError, match="must be a str, not bytes"):
+            encode(b"the dog")  # type: ignore[arg-type]  # a mistake on purpose
+    with pytest.raises(TypeError, match="use encode for a single text"):
+        tokenizer.encode_batch("the dog")
 
 
 # R16: text that spells a special token never yields its id unless it is allowed.
@@ -179,14 +187,14 @@ def test_threads_may_share_a_tokenizer(corpus: str, monkeypatch: pytest.MonkeyPa
     expected = [tokenizer.encode(line) for line in lines]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(tokenizer.encode, lines)) == expected
-    assert len(tokenizer._remembered) <= 10
+    assert len(tokenizer._encoder._remembered) <= 10
 
 
 def test_what_is_remembered_is_bounded(corpus: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_LONG_PIECE", 3)
     tokenizer = BPETokenizer.train(corpus, 500)
     tokenizer.encode("the lengthy dog")
-    assert set(tokenizer._remembered) == {"the"}
+    assert set(tokenizer._encoder._remembered) == {"the"}
 
 
 # Models that training does not make, but files do.

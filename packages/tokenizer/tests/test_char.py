@@ -60,6 +60,15 @@ def test_unknown_character_is_named_with_its_position(text: str, position: int) 
     assert f"position {position} " in message
 
 
+def test_what_is_no_text_is_refused() -> None:
+    with pytest.raises(TypeError, match="must be a str, not bytes"):
+        CharTokenizer.train("abc").encode(b"abc")  # type: ignore[arg-type]  # a mistake on purpose
+    with pytest.raises(TypeError, match="must be a str, not bytes"):
+        CharTokenizer.train([b"abc"])  # type: ignore[list-item]  # likewise
+    with pytest.raises(TokenizerError, match="must have text"):
+        CharTokenizer.train("abc", unknown="")
+
+
 def test_unknown_token_takes_the_last_id() -> None:
     tokenizer = CharTokenizer.train("abc", unknown="<unk>")
     assert tokenizer.vocabulary["<unk>"] == 3
@@ -98,7 +107,7 @@ def test_bad_vocabularies_are_refused() -> None:
         CharTokenizer({"a": 0, "b": 2})
     with pytest.raises(TokenizerError, match="one character"):
         CharTokenizer({"a": 0, "bc": 1})
-    with pytest.raises(TokenizerError, match="one character"):
+    with pytest.raises(TokenizerError, match="must have text"):
         CharTokenizer({"a": 0, "": 1})
     with pytest.raises(TokenizerError, match="unknown token"):
         CharTokenizer({"a": 0}, unknown="?")

@@ -315,6 +315,13 @@ def test_files_with_more_pairs_than_tokens_go_to_ranks(tmp_path: Path) -> None:
     assert again.encode("abc bc abcbc") == loaded.encode("abc bc abcbc")
 
 
+def test_what_are_no_ranks_is_refused() -> None:
+    with pytest.raises(TokenizerError, match="must map bytes to integers, but there is 'a': 1"):
+        BPETokenizer.from_tiktoken({"a": 1}, "gpt2")  # type: ignore[dict-item]  # a mistake on purpose
+    with pytest.raises(TokenizerError, match="at least one token"):
+        BPETokenizer.from_tiktoken({}, "gpt2")
+
+
 def test_ids_out_of_the_order_of_merges_do_not_go_to_ranks() -> None:
     vocabulary = {bytes((byte,)): byte for byte in range(256)} | {b"ab": 257, b"bc": 256}
     with pytest.raises(TokenizerError, match="order of its merges"):

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from axone.tokenizer import BPETokenizer, TokenizerError
-from axone.tokenizer.bpe import count, train
+from axone.tokenizer.bpe import corpus as module
+from axone.tokenizer.bpe import learn
 from axone.tokenizer.bpe.flat import IntArray
 
 Naive = Callable[[Mapping[str, int], int], list[tuple[int, int]]]
@@ -89,7 +90,7 @@ def test_merges_do_not_depend_on_how_the_corpus_comes(
 ) -> None:
     lines = corpus.splitlines(keepends=True)
     expected = BPETokenizer.train(lines, 400).merges
-    monkeypatch.setattr(count, "_TOGETHER", together)
+    monkeypatch.setattr(module, "_TOGETHER", together)
     if shuffled:
         random.Random(0).shuffle(lines)
     assert BPETokenizer.train(lines, 400).merges == expected
@@ -118,18 +119,6 @@ def test_progress_goes_from_nothing_to_all(corpus: str) -> None:
     assert tokenizer.vocab_size == 500
 
 
-def test_a_script_without_a_main_guard_runs_once(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        "print('once')\n"
-        "from axone.tokenizer import BPETokenizer\n"
-        "BPETokenizer.train(('word%d ' % i for i in range(20_000)), 300)\n",
-        encoding="utf-8",
-    )
-    finished = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True)
-    assert finished.stdout == "once\n"
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -140,6 +129,9 @@ def test_a_script_without_a_main_guard_runs_once(tmp_path: Path) -> None:
         ({"vocab_size": 300, "special_tokens": "<a>"}, "list of"),
         ({"vocab_size": 300, "special_tokens": ["\ud800"]}, "lone surrogate"),
         ({"vocab_size": 300, "pattern": "("}, "no regular expression"),
+        ({"vocab_size": 300, "pattern": "gpt-4"}, "'gpt-4' finds only itself"),
+        ({"vocab_size": 300, "pattern": ""}, "'' finds only itself"),
+        ({"vocab_size": 300, "special_tokens": [7]}, "non-empty strings"),
         ({"vocab_size": 300, "texts": ["ok", "a\udc00"]}, "position 1 holds the lone surrogate"),
     ],
 )
@@ -149,6 +141,19 @@ def test_mistakes_get_one_sentence(arguments: dict[str, object], message: str) -
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"vocab_size": 300, "texts": [b"bytes"]}, "must be a str, not bytes"),
+        ({"vocab_size": 300, "texts": b"bytes"}, "must be a str, not int"),
+        ({"vocab_size": 300.0}, "'float' object"),
+    ],
+)
+def test_what_is_of_the_wrong_type_is_refused(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        BPETokenizer.train(**({"texts": "abc"} | arguments))  # type: ignore[arg-type]  # mistakes on purpose
+
+
 @pytest.mark.parametrize("unit", ["a", " ", "\n", "^", "7", "'", "ab", "aab", "word "])
 @pytest.mark.parametrize("pattern", ["gpt2", None])
 def test_work_grows_with_the_corpus_and_no_faster(
@@ -156,20 +161,20 @@ def test_work_grows_with_the_corpus_and_no_faster(
 ) -> None:
     """The places that merging looks at, counted: a clock would say the same less surely."""
     looked_at = 0
-    merge, run = train._Merger.merge, train._Merger.run
+    merge, run = learn._Merger.merge, learn._Merger.run
 
-    def counting_merge(self: train._Merger, key: int, places: IntArray, token: int) -> IntArray:
+    def counting_merge(self: learn._Merger, key: int, places: IntArray, token: int) -> IntArray:
         nonlocal looked_at
         looked_at += len(places)
         return merge(self, key, places, token)
 
-    def counting_run(self: train._Merger, places: IntArray) -> train._Run:
+    def counting_run(self: learn._Merger, places: IntArray) -> learn._Run:
         nonlocal looked_at
         looked_at += len(places)
         return run(self, places)
 
-    monkeypatch.setattr(train._Merger, "merge", counting_merge)
-    monkeypatch.setattr(train._Merger, "run", counting_run)
+    monkeypatch.setattr(learn._Merger, "merge", counting_merge)
+    monkeypatch.setattr(learn._Merger, "run", counting_run)
     work = []
     for size in (50_000, 100_000):
         looked_at = 0

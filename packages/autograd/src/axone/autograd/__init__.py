@@ -55,6 +55,7 @@ from axone.autograd.ops import (
     var,
     where,
 )
+from axone.autograd.profile import Measurement, profile
 from axone.autograd.tensor import Tensor, grad
 from axone.autograd.value import Value
 
@@ -63,6 +64,7 @@ operators.complete()
 __all__ = [
     "AnomalyError",
     "Drawing",
+    "Measurement",
     "Tensor",
     "Value",
     "abs",
@@ -98,6 +100,7 @@ __all__ = [
     "optim",
     "pad",
     "power",
+    "profile",
     "relu",
     "reshape",
     "roll",

@@ -12,7 +12,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
-from types import CellType, FrameType, TracebackType
+from types import CellType, FrameType
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from axone.autograd.arrays import Array, Shape
 from axone.autograd.deferred import Deferred
-from axone.autograd.mode import Watcher, mode, watching
+from axone.autograd.mode import Watcher
 from axone.autograd.tape import VJP, Gradient, Node
 from axone.autograd.tensor import raw
 
@@ -29,7 +29,7 @@ class AnomalyError(ArithmeticError):
     """An operation made a NaN or an infinity, or an array that backward needs was written to."""
 
 
-class detect_anomaly:  # noqa: N801 - lower case as a context manager, as in PyTorch
+class detect_anomaly(Watcher):  # noqa: N801 - lower case as a context manager, as in PyTorch
     """Stop at the operation that first made a NaN or an infinity, forward or backward; a context manager.
 
     Infinities that an operation was given may pass on, as the minus infinity of a mask does; a NaN never. A raw write
@@ -51,42 +51,19 @@ class detect_anomaly:  # noqa: N801 - lower case as a context manager, as in PyT
     """
 
     def __init__(self) -> None:
-        self._watching: list[watching] = []
-
-    def __enter__(self) -> None:
-        self._watching.append(watching(_Detector(mode.watcher)))
-        self._watching[-1].__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._watching.pop().__exit__(kind, error, trace)
-
-
-class _Detector:
-    """Looks at every result, and puts a check around every vector-Jacobian product."""
-
-    def __init__(self, outer: Watcher | None) -> None:
-        self._outer = outer
         self._silence = _Silence()
 
-    def entered(self) -> None:
+    def _entered(self) -> None:
         """Silence NumPy's warnings, for here more is told; see `Watcher`."""
-        if self._outer is not None:
-            self._outer.entered()
         self._silence.held.append(np.errstate(all="ignore"))
         self._silence.held[-1].__enter__()
 
-    def left(self) -> None:
+    def _left(self) -> None:
         """Give the warnings back; see `Watcher`."""
         self._silence.held.pop().__exit__(None, None, None)
-        if self._outer is not None:
-            self._outer.left()
 
-    def computed(self, name: str, data: Array, inputs: Sequence[object], node: Node | None) -> None:
-        """Look at a result; see `Watcher`."""
-        if self._outer is not None:
-            self._outer.computed(name, data, inputs, node)
+    def _computed(self, name: str, data: Array, inputs: Sequence[object], node: Node | None) -> None:
+        """Look at a result, and put a check around its vector-Jacobian product; see `Watcher`."""
         place = f"{name} of shape {data.shape}"
         line = _users_line()
         fault = _fault(data, [raw(x) for x in inputs])

@@ -17,7 +17,7 @@ from os import PathLike
 from typing import TypeVar
 
 from axone.autograd.tape import Leaf, Node
-from axone.autograd.tensor import Tensor, _leaf
+from axone.autograd.tensor import Tensor, leaf_of
 from axone.autograd.value import Value
 
 T = TypeVar("T")
@@ -25,14 +25,18 @@ T = TypeVar("T")
 _CHARACTER, _LINE = 7.2, 16.0  # of the font, in pixels
 _PADDING, _COLUMN_GAP, _ROW_GAP, _MARGIN = 8.0, 44.0, 14.0, 12.0
 _SWEEPS = 12
-_STYLE = (
-    "text{text-anchor:middle;font:12px ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;fill:#1b1f24}"
-    ".name{font-weight:600}.leaf rect{fill:#e8f1fb;stroke:#3b73b9}.operation rect{fill:#fff;stroke:#8a939d}"
-    ".output rect{fill:#fdf3e1;stroke:#c07f16}path{fill:none;stroke:#8a939d}.head{fill:#8a939d;stroke:none}"
-)
-
+_STYLE = {  # by selector, each below the class of the picture, so that a page that shows it inline keeps its own
+    "text": "text-anchor:middle;font:12px ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;fill:#1b1f24",
+    ".name": "font-weight:600",
+    ".leaf rect": "fill:#e8f1fb;stroke:#3b73b9",
+    ".operation rect": "fill:#fff;stroke:#8a939d",
+    ".output rect": "fill:#fdf3e1;stroke:#c07f16",
+    "path": "fill:none;stroke:#8a939d",
+    ".head": "fill:#8a939d;stroke:none",
+}
 _HEAD = (
-    '<defs><marker id="head" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+    f"<style>{''.join(f'.axone-graph {selector}{{{style}}}' for selector, style in _STYLE.items())}</style>"
+    '<defs><marker id="axone-head" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
     '<path class="head" d="M0 0L8 4L0 8z"/></marker></defs>'
 )
 
@@ -97,7 +101,7 @@ def draw(output: Value | Tensor) -> Drawing:
         return Drawing(_svg(_boxes(output, lambda value: value._inputs, _value_lines)))
     if not isinstance(output, Tensor):
         raise TypeError(f"draw needs a Value or a Tensor, and got {type(output).__name__}")
-    return Drawing(_svg(_boxes(output._node or _leaf(output), _tensor_inputs, _tensor_lines)))
+    return Drawing(_svg(_boxes(output._node or leaf_of(output), _tensor_inputs, _tensor_lines)))
 
 
 def _value_lines(value: Value) -> list[str]:
@@ -116,7 +120,7 @@ def _tensor_inputs(place: Node | Leaf) -> Sequence[Node | Leaf]:
 
 def _tensor_lines(place: Node | Leaf) -> list[str]:
     if isinstance(place, Leaf):
-        return ["parameter" if place.owner is not None else "constant", str(place.shape)]
+        return ["parameter" if place.wanted else "constant", str(place.shape)]
     return [place.name, str(place.shape)]
 
 
@@ -234,8 +238,8 @@ def _svg(boxes: Sequence[_Box]) -> str:
     edges = [_edge(source, box) for box in boxes for source in box.inputs]
     nodes = [_node(box, output=box is boxes[-1]) for box in boxes if box.lines]
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
-    opening = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>'
-    return "\n".join([opening, f"<style>{_STYLE}</style>", _HEAD, *edges, *nodes, "</svg>"])
+    opening = f'<svg xmlns="http://www.w3.org/2000/svg" class="axone-graph" {size}>'
+    return "\n".join([opening, _HEAD, *edges, *nodes, "</svg>"])
 
 
 def _edge(source: _Box, target: _Box) -> str:
@@ -243,7 +247,7 @@ def _edge(source: _Box, target: _Box) -> str:
     bend = max((x2 - x1) / 2, _COLUMN_GAP / 2)
     curve = f"M{x1:.1f} {y1:.1f}C{x1 + bend:.1f} {y1:.1f} {x2 - bend:.1f} {y2:.1f} {x2:.1f} {y2:.1f}"
     if target.lines:
-        return f'<path d="{curve}" marker-end="url(#head)"/>'
+        return f'<path d="{curve}" marker-end="url(#axone-head)"/>'
     return f'<path d="{curve}h{target.width:.1f}"/>'
 
 

@@ -32,8 +32,9 @@ derives from `Deferred` and defines ``write``, and ``add`` where that can be don
 from axone.autograd.arrays import Array, unbroadcast
 from axone.autograd.deferred import Deferred, Part, Product, Rows, Scattered
 from axone.autograd.mode import watched_alike
+from axone.autograd.record import record
 from axone.autograd.tape import VJP, Gradient
-from axone.autograd.tensor import Operand, needs_grad, record
+from axone.autograd.tensor import Operand, needs_grad
 
 __all__ = [
     "VJP",

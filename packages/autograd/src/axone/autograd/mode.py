@@ -4,12 +4,15 @@ The state belongs to one thread, so that a worker which evaluates does not switc
 trains. A new thread starts out recording and unwatched.
 """
 
+from __future__ import annotations
+
+import contextlib
 import functools
 import inspect
 import threading
 from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from axone.autograd.arrays import Array
 from axone.autograd.tape import Node
@@ -18,55 +21,75 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Watcher(Protocol):
-    """Sees every operation as it is computed: what anomaly detection and profiling are made of."""
-
-    def entered(self) -> None:
-        """Called in a thread from which on it is watched."""
-
-    def left(self) -> None:
-        """Called in a thread that is not watched any longer."""
-
-    def computed(self, name: str, data: Array, inputs: Sequence[object], node: Node | None) -> None:
-        """Called after the forward of an operation; `node` is None if it was not recorded."""
-
-
 class Mode(threading.local):
     """The switches of one thread."""
 
     recording: bool = True
-    watcher: Watcher | None = None
+    watchers: tuple[Watcher, ...] = ()
 
 
 mode = Mode()
 
 
-class watching:  # noqa: N801 - lower case as a context manager, as in PyTorch
-    """Have this thread watched, in place of whoever watched it before."""
+class Watcher:
+    """Sees every operation as it is computed, in the threads that enter it: the base of anomaly detection and profiles."""
 
-    def __init__(self, watcher: Watcher) -> None:
-        self._watcher = watcher
-        self._before: Watcher | None = None
-
-    def __enter__(self) -> None:
-        self._before, mode.watcher = mode.watcher, self._watcher
-        self._watcher.entered()
+    def __enter__(self) -> Self:
+        mode.watchers = (*mode.watchers, self)
+        self._entered()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._watcher.left()
-        mode.watcher = self._before
+        self._left()
+        mode.watchers = mode.watchers[:-1]
+
+    def _entered(self) -> None:
+        """Called in a thread from which on it is watched."""
+
+    def _left(self) -> None:
+        """Called in a thread that is not watched any longer."""
+
+    def _computed(self, name: str, data: Array, inputs: Sequence[object], node: Node | None) -> None:
+        """Called by `record` after the forward of an operation; `node` is None if it was not recorded."""
+        raise NotImplementedError
 
 
 def watched_alike(function: Callable[[], R]) -> Callable[[], R]:
-    """Return a function as another thread shall call it for this one: watched by whoever watches this thread."""
-    watcher = mode.watcher
-    if watcher is None:
+    """Return a function as another thread shall call it for this one: watched by whoever watches this thread.
+
+    Parameters
+    ----------
+    function : callable
+        Takes no arguments. Whether it records, it says itself, with `no_grad`.
+
+    Returns
+    -------
+    callable
+        Does the same, inside `detect_anomaly` and `profile` where this thread is inside of them now.
+
+    Examples
+    --------
+    >>> import threading
+    >>> from axone.autograd import exp, profile
+    >>> from axone.autograd.extend import watched_alike
+    >>> with profile() as measured:
+    ...     worker = threading.Thread(target=watched_alike(lambda: exp(1.0)))
+    ...     worker.start()
+    ...     worker.join()
+    >>> [measurement.operation for measurement in measured.measurements()]
+    ['exp']
+    """
+    watchers = mode.watchers
+    if not watchers:
         return function
 
     def watched() -> R:
-        with watching(watcher):
+        with contextlib.ExitStack() as stack:
+            for watcher in watchers:
+                if watcher not in mode.watchers:
+                    stack.enter_context(watcher)
             return function()
 
     return watched

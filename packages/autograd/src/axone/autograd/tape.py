@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection, Sequence
 from operator import attrgetter
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias, final
 
 import numpy as np
 
@@ -31,73 +31,76 @@ Gradient: TypeAlias = Array | Deferred | None
 VJP: TypeAlias = Callable[[Array], Sequence[Gradient]]
 """A vector-Jacobian product: from the gradient of an operation's output to those of its inputs."""
 
+ndarray = np.ndarray
+
 # An operation is younger than its inputs, so the order of creation is a topological order of every graph.
-_next_index = itertools.count().__next__
+next_index = itertools.count().__next__
 _by_age = attrgetter("index")
 
 
-class Owner(Protocol):
-    """What a leaf delivers its gradient to."""
-
-    data: Array
-    _grad: Array | None
-    _grad_is_zero: bool  # zero throughout: the next gradient may overwrite it instead of being added
-    _grad_is_void: bool  # zero, but not yet written as such
-
-
+@final
 class Leaf:
-    """Where the graph ends: a Tensor made by the user.
+    """Where the graph ends: the place of a Tensor that the user made, with the gradient that arrives there.
 
-    The Tensor holds its Leaf weakly and the graph holds it strongly, so a living Leaf says that some recorded operation
-    still needs the Tensor. `owner` is None where no gradient is wanted.
+    The Tensor holds its Leaf and the Leaf not the Tensor, so that nothing is held in a circle. A Leaf that anything
+    else holds belongs to a graph, which may still need the Tensor's values: see `in_use`.
     """
 
-    __slots__ = ("__weakref__", "owner", "shape")
+    __slots__ = ("data", "gradient", "is_void", "is_zero", "wanted")
 
-    def __init__(self, owner: Owner | None, shape: Shape) -> None:
-        self.owner = owner
-        self.shape = shape
+    data: Array  # the Tensor's when it was last recorded, as is `wanted`
+    wanted: bool  # whether the Tensor requires a gradient
+
+    def __init__(self) -> None:
+        self.gradient: Array | None = None
+        self.is_zero = False  # zero throughout: the next gradient may overwrite it instead of being added
+        self.is_void = False  # zero, but not yet written as such
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the Tensor."""
+        return self.data.shape
 
     def accumulate(self, part: Array | Deferred) -> None:
-        """Add a gradient to the owner's: a recipe is carried out in place, an array that is not ours is copied."""
-        owner = self.owner
-        if owner is None:
+        """Add a gradient to what is there: a recipe is carried out in place, an array that is not ours is copied."""
+        if not self.wanted:
             return
-        total = owner._grad
+        total, data = self.gradient, self.data
         if isinstance(part, Deferred):
             if total is None:
-                owner._grad = total = np.empty(self.shape, owner.data.dtype)
+                self.gradient = total = np.empty(data.shape, data.dtype)
                 part.write(total)
-            elif owner._grad_is_zero:
+            elif self.is_zero:
                 part.write(total)
             else:
                 part.add(total)
         else:
-            reduced = part if part.shape == self.shape else unbroadcast(part, self.shape)
+            fits = part.shape == data.shape
+            reduced = part if fits else unbroadcast(part, data.shape)
             if total is None:
-                dtype = owner.data.dtype
-                if reduced.dtype is not dtype or type(reduced) is not np.ndarray:
-                    owner._grad = np.array(reduced, dtype, order="C")
+                if reduced.dtype is data.dtype and type(reduced) is ndarray:
+                    self.gradient = reduced.copy() if fits else reduced
                 else:
-                    owner._grad = reduced.copy() if reduced is part else reduced
-            elif owner._grad_is_zero:
+                    self.gradient = np.array(reduced, data.dtype, order="C")
+                return
+            if self.is_zero:
                 total[...] = reduced
             else:
                 total += reduced
-        owner._grad_is_zero = owner._grad_is_void = False
+        self.is_zero = self.is_void = False
 
 
+@final
 class Node:
     """One recorded operation."""
 
     __slots__ = ("__weakref__", "index", "inputs", "name", "shape", "vjp")
 
-    def __init__(self, name: str, shape: Shape, inputs: Sequence[Node | Leaf | None], vjp: VJP) -> None:
-        self.index = _next_index()
-        self.name = name
-        self.shape = shape
-        self.inputs = inputs
-        self.vjp: VJP | None = vjp  # None once a backward has been through
+    index: int
+    name: str
+    shape: Shape
+    inputs: Sequence[Node | Leaf | None]
+    vjp: VJP | None  # None once a backward has been through
 
     @property
     def consumed(self) -> bool:
@@ -156,11 +159,11 @@ def backward(root: Node | Leaf, gradient: Array, wanted: Collection[Node | Leaf]
             for source, part in zip(inputs, parts):
                 if part is None or source is None:
                     continue
-                if isinstance(source, Node):
-                    if source not in totals and not isinstance(part, Deferred) and part.shape == source.shape:
-                        totals[source] = part  # the usual case
-                    else:
+                if type(source) is Node:
+                    if source in totals or isinstance(part, Deferred) or part.shape != source.shape:
                         _add(source, part, totals, ours, arrived.dtype)
+                    else:
+                        totals[source] = part  # the usual case
                 elif not wanted:
                     source.accumulate(part)
                 elif source in wanted:
@@ -211,7 +214,7 @@ def _reachable(root: Node) -> list[Node]:
                 "passed: compute the output again, or add up the losses and call backward on their sum"
             )
         for source in node.inputs:
-            if isinstance(source, Node) and source not in seen:
+            if type(source) is Node and source not in seen:
                 seen.add(source)
                 order.append(source)
     if len(order) > 1:

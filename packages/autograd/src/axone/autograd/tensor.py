@@ -7,7 +7,8 @@ The class holds data, gradient and a place in the graph. What can be computed wi
 
 from __future__ import annotations
 
-import weakref
+import functools
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from axone.autograd import tape
 from axone.autograd.arrays import Array, Axis, Shape, to_array
 from axone.autograd.mode import mode
-from axone.autograd.tape import VJP, Leaf, Node
+from axone.autograd.tape import Leaf, Node
 
 
 class Tensor:
@@ -55,7 +56,7 @@ class Tensor:
     array([2., 4.], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_grad", "_grad_is_void", "_grad_is_zero", "_leaf", "_node", "data", "requires_grad")
+    __slots__ = ("__weakref__", "_leaf", "_node", "data", "requires_grad")
 
     data: Array
     requires_grad: bool
@@ -68,32 +69,35 @@ class Tensor:
                 "convert it first, for instance with dtype=np.float32"
             )
         self.requires_grad = requires_grad
-        self._grad: Array | None = None
-        self._grad_is_zero = self._grad_is_void = False
-        self._node: Node | None = None
-        self._leaf: weakref.ref[Leaf] | None = None
+        self._node: Node | None = None  # the operation that computed it, if that was recorded
+        self._leaf: Leaf | None = None  # its place in graphs otherwise, once it is in one or has a gradient
 
     @property
     def grad(self) -> Array | None:
         """The sum of the gradients of all backwards since `zero_grad`; None before the first."""
-        if self._grad_is_void and self._grad is not None:
-            self._grad.fill(0)
-        self._grad_is_zero = self._grad_is_void = False  # whoever holds the array may write to it
-        return self._grad
+        leaf = self._leaf
+        if leaf is None:
+            return None
+        if leaf.is_void and leaf.gradient is not None:
+            leaf.gradient.fill(0)
+        leaf.is_zero = leaf.is_void = False  # whoever holds the array may write to it
+        return leaf.gradient
 
     @grad.setter
     def grad(self, gradient: Array | None) -> None:
-        self._grad = gradient
-        self._grad_is_zero = self._grad_is_void = False
+        leaf = self._leaf or leaf_of(self)
+        leaf.gradient = gradient
+        leaf.is_zero = leaf.is_void = False
 
     def zero_grad(self) -> None:
         """Set the gradient to zero, in place: the array stays, and with it any buffer that it is a view of.
 
         The next backward then overwrites it instead of adding to it, unless `grad` has been looked at in between.
         """
-        if self._grad is not None and (self._grad_is_void or not self._grad_is_zero):
-            self._grad.fill(0)
-            self._grad_is_zero, self._grad_is_void = True, False
+        leaf = self._leaf
+        if leaf is not None and leaf.gradient is not None and (leaf.is_void or not leaf.is_zero):
+            leaf.gradient.fill(0)
+            leaf.is_zero, leaf.is_void = True, False
 
     def discard_grad(self) -> None:
         """Set the gradient to zero, but leave the writing of zeros to whoever first looks at `grad`.
@@ -101,8 +105,9 @@ class Tensor:
         The array stays, and until then it holds what it held. A backward that comes first overwrites it, so that a
         pass over the memory is saved; a trainer that reads one flat buffer looks at every `grad` before.
         """
-        if self._grad is not None and not self._grad_is_zero:
-            self._grad_is_zero = self._grad_is_void = True
+        leaf = self._leaf
+        if leaf is not None and leaf.gradient is not None and not leaf.is_zero:
+            leaf.is_zero = leaf.is_void = True
 
     @property
     def shape(self) -> Shape:
@@ -159,7 +164,7 @@ class Tensor:
         ValueError
             If `gradient` is missing for more than one element, or has another shape.
         """
-        tape.backward(_place(self), _seed(self, gradient))
+        tape.backward(self._node or _place(self), _seed(self, gradient))
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Return the data for ``np.asarray(t)``, unless gradients would be lost that way without a word."""
@@ -225,8 +230,8 @@ class Tensor:
         RuntimeError
             If a recorded operation still needs the values, or the Tensor requires gradients while recording.
         """
-        leaf = self._leaf() if self._leaf is not None else None
-        if leaf is not None or (self._node is not None and not self._node.consumed):
+        in_graph = self._leaf is not None and sys.getrefcount(self._leaf) > _OURS
+        if in_graph or (self._node is not None and not self._node.consumed):
             raise RuntimeError(
                 f"an in-place write needs a Tensor that no recorded operation depends on, and this one of shape "
                 f"{self.shape} is part of a graph: call backward first, write to a copy, or use where()"
@@ -278,6 +283,8 @@ class Tensor:
         def var(self, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False) -> Tensor: ...
 
 
+_OURS = 2  # references to a Leaf outside of graphs: that of its Tensor, and the one of asking
+
 Operand: TypeAlias = Tensor | ArrayLike
 """What stands beside a Tensor in an operation: another one, an array, a list, a number."""
 
@@ -287,61 +294,32 @@ def raw(value: object) -> Any:
     return value.data if isinstance(value, Tensor) else value
 
 
-_new = object.__new__
-
-
 def needs_grad(value: object) -> TypeGuard[Tensor]:
-    """Return whether a gradient for `value` is wanted, so that a `vjp` can leave out what is not."""
+    """Return whether a gradient for an input is wanted, so that a `vjp` can leave out what is not.
+
+    Parameters
+    ----------
+    value : Tensor or array_like
+        An input of an operation.
+
+    Returns
+    -------
+    bool
+        True for a Tensor that requires gradients.
+
+    Examples
+    --------
+    >>> from axone.autograd import Tensor
+    >>> from axone.autograd.extend import needs_grad
+    >>> needs_grad(Tensor(1.0, requires_grad=True)), needs_grad(Tensor(1.0)), needs_grad(1.0)
+    (True, False, False)
+    """
     return isinstance(value, Tensor) and value.requires_grad
 
 
 def is_leaf(value: object) -> bool:
     """Return whether a Tensor was made by the user, as a weight is: worth a recipe, see `Deferred`."""
     return isinstance(value, Tensor) and value._node is None
-
-
-def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tensor:
-    """Make the Tensor that an operation returns, and record the operation if a gradient may be wanted.
-
-    Parameters
-    ----------
-    name : str
-        The operation's name, for error messages and pictures.
-    data : ndarray
-        What the operation computed.
-    inputs : sequence of Tensor or array_like
-        What it was computed from. All but Tensors are constants.
-    vjp : callable
-        Takes the gradient of the output, an array of the shape of `data` that it must not change, and returns one
-        array or None for each input. A gradient may have the shape to which its input was broadcast: the engine sums
-        it back. It should hold arrays, never a Tensor, and may reuse the arrays that its own forward allocated.
-
-    Returns
-    -------
-    Tensor
-    """
-    out = _new(Tensor)
-    out.data = data if type(data) is np.ndarray else np.asarray(data)
-    out._grad = out._leaf = node = None
-    out._grad_is_zero = out._grad_is_void = wanted = False
-    if mode.recording:
-        places: list[Node | Leaf | None] = []
-        for source in inputs:
-            if not isinstance(source, Tensor):
-                places.append(None)
-                continue
-            wanted = wanted or source.requires_grad
-            place: Node | Leaf | None = source._node
-            if place is None and source._leaf is not None:
-                place = source._leaf()
-            places.append(place or _new_leaf(source))
-        if wanted:
-            node = Node(name, out.data.shape, places, vjp)
-    out._node = node
-    out.requires_grad = wanted
-    if mode.watcher is not None:
-        mode.watcher.computed(name, out.data, inputs, node)
-    return out
 
 
 def grad(output: Tensor, inputs: Sequence[Tensor], gradient: ArrayLike | None = None) -> list[Array]:
@@ -373,20 +351,18 @@ def grad(output: Tensor, inputs: Sequence[Tensor], gradient: ArrayLike | None = 
     >>> grad((x * x).sum(), [x])
     [array([2., 6.], dtype=float32)]
     """
-    places = [source._node or _leaf(source) for source in inputs]
+    places = [source._node or leaf_of(source) for source in inputs]
     found = tape.backward(_place(output), _seed(output, gradient), wanted=set(places))
     return [found[place].copy() if place in found else np.zeros_like(t.data) for place, t in zip(places, inputs)]
 
 
-def _leaf(tensor: Tensor) -> Leaf:
-    """Return the Leaf that stands for a Tensor in the graph, made when first needed."""
-    leaf = None if tensor._leaf is None else tensor._leaf()
-    return _new_leaf(tensor) if leaf is None else leaf
-
-
-def _new_leaf(tensor: Tensor) -> Leaf:
-    leaf = Leaf(tensor if tensor.requires_grad else None, tensor.data.shape)
-    tensor._leaf = weakref.ref(leaf)
+def leaf_of(tensor: Tensor) -> Leaf:
+    """Return the Leaf that stands for a Tensor in the graph."""
+    if tensor._leaf is None:
+        tensor._leaf = Leaf()
+    leaf = tensor._leaf
+    leaf.data = tensor.data
+    leaf.wanted = tensor.requires_grad
     return leaf
 
 
@@ -397,7 +373,15 @@ def _place(tensor: Tensor) -> Node | Leaf:
             f"backward needs a Tensor that was computed, while recording, from one with requires_grad=True, and this "
             f"one of shape {tensor.shape} was not"
         )
-    return tensor._node or _leaf(tensor)
+    return tensor._node or leaf_of(tensor)
+
+
+@functools.lru_cache
+def _one(dtype: np.dtype[Any]) -> Array:
+    """Return the number one, as an array that nobody can write to."""
+    one: Array = np.ones((), dtype)
+    one.flags.writeable = False
+    return one
 
 
 def _seed(tensor: Tensor, gradient: ArrayLike | None) -> Array:
@@ -408,9 +392,8 @@ def _seed(tensor: Tensor, gradient: ArrayLike | None) -> Array:
                 f"backward without a gradient needs a single number, and this Tensor has shape {tensor.shape}: "
                 "reduce it first, for instance with sum(), or give backward(gradient)"
             )
-        one = np.empty(tensor.data.shape, tensor.data.dtype)
-        one.fill(1)
-        return one
+        one = _one(tensor.data.dtype)
+        return one if tensor.data.ndim == 0 else one.reshape(tensor.data.shape)
     seed: Array = np.asarray(raw(gradient), tensor.data.dtype)
     if seed.shape != tensor.data.shape:
         raise ValueError(f"the gradient must have the Tensor's shape {tensor.shape}, and it has {seed.shape}")

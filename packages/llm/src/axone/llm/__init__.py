@@ -1,17 +1,19 @@
 """A language model on NumPy: train it on your own text on a CPU, sample from it, read every line."""
 
+from axone.llm.attention_maps import attention_maps, plot_attention
 from axone.llm.callbacks import Callback, End, Evaluation, Saved, Start, Step
 from axone.llm.config import LanguageModelConfig
 from axone.llm.corpus import TextFiles, python_source, read_text
 from axone.llm.data import TokenDataset
 from axone.llm.errors import CheckpointError, NotEnoughMemoryError, RunExistsError, TrainingDivergedError
 from axone.llm.estimate import Estimate, require_memory
-from axone.llm.generate import Completion, TextGenerator, generate
+from axone.llm.generate import Completion, SamplingOptions, TextGenerator, generate
 from axone.llm.loss import bigram_loss, bits_per_byte, cross_entropy
 from axone.llm.model import LanguageModel
 from axone.llm.presets import PRESETS, Preset, preset
-from axone.llm.run import load, unused_run
+from axone.llm.run import Run, unused_run
 from axone.llm.sampling import Sampling
+from axone.llm.text_model import load
 from axone.llm.trainer import Trainer
 from axone.llm.trainer_config import TrainerConfig
 
@@ -27,8 +29,10 @@ __all__ = [
     "LanguageModelConfig",
     "NotEnoughMemoryError",
     "Preset",
+    "Run",
     "RunExistsError",
     "Sampling",
+    "SamplingOptions",
     "Saved",
     "Start",
     "Step",
@@ -38,11 +42,13 @@ __all__ = [
     "Trainer",
     "TrainerConfig",
     "TrainingDivergedError",
+    "attention_maps",
     "bigram_loss",
     "bits_per_byte",
     "cross_entropy",
     "generate",
     "load",
+    "plot_attention",
     "preset",
     "python_source",
     "read_text",

@@ -126,6 +126,7 @@ class Callback(Protocol):
 
     Examples
     --------
+    >>> from axone.llm import Callback, Step
     >>> class Losses(Callback):
     ...     def __init__(self) -> None:
     ...         self.losses: list[float] = []

@@ -15,15 +15,12 @@ import os
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from axone.llm.errors import CheckpointError
 from axone.llm.files import json_bytes, new_folder, read_json, sha256, write_json
-from axone.llm.model import LanguageModel
 from axone.llm.schema import from_json
 from axone.llm.weights import State, read_arrays, write_arrays
-from axone.tokenizer import Tokenizer
-from axone.tokenizer import load as load_tokenizer
 
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
@@ -78,6 +75,17 @@ class Progress:
         )
 
 
+class ModelFiles(Protocol):
+    """A model that writes itself into a folder: all that a checkpoint has to know of it."""
+
+    @property
+    def num_bytes(self) -> int:
+        """About how much it writes."""
+
+    def write(self, folder: Path) -> None:
+        """Write its files."""
+
+
 class Checkpoint:
     """One checkpoint's folder.
 
@@ -98,10 +106,16 @@ class Checkpoint:
         return int(match[1])
 
     @classmethod
-    def write(
-        cls, path: Path, model: LanguageModel, tokenizer: Tokenizer, progress: Progress, moments: State
-    ) -> Checkpoint:
+    def write(cls, path: Path, model: ModelFiles, progress: Progress, moments: State) -> Checkpoint:
         """Write a checkpoint, durably: the folder gets its name when all of it is on the disk.
+
+        Parameters
+        ----------
+        path : Path
+        model : ModelFiles
+        progress : Progress
+        moments : mapping of str to ndarray
+            What the optimizer remembers.
 
         Raises
         ------
@@ -110,14 +124,13 @@ class Checkpoint:
         """
         try:
             with new_folder(path) as folder:
-                model.save_pretrained(folder)
-                tokenizer.save(folder / TOKENIZER)
+                model.write(folder)
                 write_arrays(folder / MOMENTS, moments)
                 write_json(folder / TRAINER, asdict(progress))
                 names = sorted(file.name for file in folder.iterdir())
                 write_json(folder / MANIFEST, {"sha256": {name: sha256(folder / name) for name in names}})
         except OSError as error:
-            needed = sum(array.nbytes for array in (*model.state_dict().values(), *moments.values()))
+            needed = model.num_bytes + sum(array.nbytes for array in moments.values())
             reason = f"{os.strerror(error.errno or errno.EIO)}, and a checkpoint takes about {needed:,} bytes"
             raise OSError(error.errno, reason, str(path)) from error
         return cls(path)
@@ -155,31 +168,6 @@ class Checkpoint:
             return {file.name for file in self.path.iterdir()}
         except OSError as error:
             raise CheckpointError(self.path, f"cannot be read ({error.strerror})") from error
-
-    def model(self) -> LanguageModel:
-        """Return the model, in evaluation mode.
-
-        Raises
-        ------
-        CheckpointError
-            If it is not what it should be.
-        """
-        return LanguageModel.from_pretrained(self.path)
-
-    def tokenizer(self) -> Tokenizer:
-        """Return the tokenizer.
-
-        Raises
-        ------
-        CheckpointError
-            If it is not what it should be.
-        """
-        try:
-            return load_tokenizer(self.path / TOKENIZER)
-        except OSError as error:
-            raise CheckpointError(self.path / TOKENIZER, f"cannot be read ({error.strerror})") from error
-        except ValueError as error:
-            raise CheckpointError(self.path / TOKENIZER, f"cannot be used ({error})") from error
 
     def progress(self) -> Progress:
         """Return how far training had come.

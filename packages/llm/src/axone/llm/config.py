@@ -118,8 +118,18 @@ class LanguageModelConfig:
     def gpt2(cls, **overrides: Any) -> LanguageModelConfig:
         """Return the configuration of GPT-2 with 124 million parameters, or one that differs in some fields.
 
+        Parameters
+        ----------
+        **overrides
+            Fields that differ.
+
+        Returns
+        -------
+        LanguageModelConfig
+
         Examples
         --------
+        >>> from axone.llm import LanguageModelConfig
         >>> LanguageModelConfig.gpt2(num_layers=24, num_heads=16, embed_dim=1024).head_dim
         64
         """

@@ -45,8 +45,10 @@ class TextFiles:
         for file in self._files:
             yield from _parts(file)
 
-    def __len__(self) -> int:
-        return len(self._files)
+    @property
+    def num_bytes(self) -> int:
+        """How large the files are together."""
+        return sum(file.stat().st_size for file in self._files)
 
 
 def read_text(path: str | PathLike[str]) -> str:

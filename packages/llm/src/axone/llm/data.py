@@ -66,7 +66,35 @@ class TokenDataset:
 
     @classmethod
     def from_text(cls, text: str, tokenizer: Tokenizer, path: str | PathLike[str] | None = None) -> TokenDataset:
-        """Encode a text: `from_texts` of a single document."""
+        """Encode a text: `from_texts` of a single document.
+
+        Parameters
+        ----------
+        text : str
+        tokenizer : Tokenizer
+        path : path, optional
+            The token file, as in `from_texts`.
+
+        Returns
+        -------
+        TokenDataset
+
+        Raises
+        ------
+        ValueError
+            If the text is empty, or the tokenizer does not know it.
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> from axone.llm import TokenDataset
+        >>> from axone.tokenizer import CharTokenizer
+        >>> text = "to be or not to be"
+        >>> dataset = TokenDataset.from_text(text, CharTokenizer.train(text))
+        >>> len(dataset), dataset.num_bytes
+        (18, 18)
+        """
         return cls.from_texts([text], tokenizer, path)
 
     @classmethod
@@ -122,8 +150,41 @@ class TokenDataset:
         return cls.open(path, tokenizer)
 
     @classmethod
+    def is_current(
+        cls,
+        path: str | PathLike[str],
+        texts: Iterable[str],
+        tokenizer: Tokenizer,
+        *,
+        separator: Sequence[int] | None = None,
+    ) -> bool:
+        """Tell whether a token file is whole and holds what `from_texts` would write there.
+
+        Parameters
+        ----------
+        path : path
+        texts, tokenizer, separator
+            As in `from_texts`.
+
+        Returns
+        -------
+        bool
+        """
+        return token_file.holds(Path(path), tokenizer, token_file.text_sum(texts, separator))
+
+    @classmethod
     def open(cls, path: str | PathLike[str], tokenizer: Tokenizer) -> TokenDataset:
         """Open a token file that `from_texts` or `write` made.
+
+        Parameters
+        ----------
+        path : path
+        tokenizer : Tokenizer
+            The one that made the tokens.
+
+        Returns
+        -------
+        TokenDataset
 
         Raises
         ------
@@ -134,7 +195,22 @@ class TokenDataset:
         return cls(tokens, tokenizer, ends=ends, path=path)
 
     def write(self, path: str | PathLike[str]) -> TokenDataset:
-        """Write the tokens to a file, durably, and return the dataset that reads them from there."""
+        """Write the tokens to a file, durably.
+
+        Parameters
+        ----------
+        path : path
+
+        Returns
+        -------
+        TokenDataset
+            The same, read from there.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
         path = Path(path)
         starts = [0, *self._ends[:-1].tolist()]
         documents = (self.tokens[start:stop] for start, stop in zip(starts, self._ends.tolist()))
@@ -173,7 +249,17 @@ class TokenDataset:
         return self.part(0, cut), self.part(cut, len(self))
 
     def part(self, start: int, stop: int) -> TokenDataset:
-        """Return the tokens from `start` to `stop`."""
+        """Return a part of the tokens.
+
+        Parameters
+        ----------
+        start, stop : int
+            Where it begins and ends.
+
+        Returns
+        -------
+        TokenDataset
+        """
         ends = self._ends[(self._ends > start) & (self._ends < stop)] - start
         return TokenDataset(
             self.tokens[start:stop],
@@ -267,6 +353,11 @@ class TokenDataset:
 
     def require(self, context_length: int) -> None:
         """Check that there is a window of `context_length` tokens and the one that follows.
+
+        Parameters
+        ----------
+        context_length : int
+            T.
 
         Raises
         ------

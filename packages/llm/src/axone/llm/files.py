@@ -48,9 +48,42 @@ def write_parts(path: Path, parts: Iterable[bytes | memoryview], size: int | Non
     size : int or None
         How much they are, in bytes, if that is known before.
     """
+    with replaced(path, size) as beside, _opened(beside, os.O_WRONLY) as descriptor:
+        for part in parts:
+            rest = memoryview(part)
+            while rest.nbytes:
+                rest = rest[os.write(descriptor, rest[:_CHUNK]) :]
+
+
+@contextlib.contextmanager
+def replaced(path: Path, size: int | None) -> Iterator[Path]:
+    """Give out an empty file beside a path, and put it in its place, durably, when the block ends well.
+
+    Its mode is what the umask leaves of 0o666, and stays so even if the block replaces the file by another.
+
+    Parameters
+    ----------
+    path : Path
+    size : int or None
+        How much will be written, in bytes, if that is known before: for the message if it cannot be.
+
+    Yields
+    ------
+    Path
+
+    Raises
+    ------
+    OSError
+        If it cannot be written: the old content stays, and nothing is left behind.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
-        _write_through(beside, parts)
+        with _opened(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC):
+            mode = beside.stat().st_mode
+        yield beside
+        beside.chmod(mode)
+        with _opened(beside, os.O_RDWR) as descriptor:
+            os.fsync(descriptor)
         beside.replace(path)
         sync_folder(path.parent)
     except OSError as error:
@@ -60,20 +93,6 @@ def write_parts(path: Path, parts: Iterable[bytes | memoryview], size: int | Non
     except BaseException:
         _discard(beside)
         raise
-
-
-def _write_through(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    """Write a new file and see it on the disk; its mode is what the umask leaves of 0o666."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags, 0o666)
-    try:
-        for part in parts:
-            rest = memoryview(part)
-            while rest.nbytes:
-                rest = rest[os.write(descriptor, rest[:_CHUNK]) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -146,9 +165,16 @@ def sync_folder(path: Path) -> None:
     """Make the names in a folder durable, where the platform can."""
     if os.name == "nt":  # Windows opens no folders and writes names through
         return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
+    with _opened(path, os.O_RDONLY) as descriptor:
         os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    """Open a file or folder as a descriptor."""
+    descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -40,6 +40,8 @@ def count_parameters(config: LanguageModelConfig) -> int:
 
     Examples
     --------
+    >>> from axone.llm import LanguageModelConfig
+    >>> from axone.llm.layout import count_parameters
     >>> count_parameters(LanguageModelConfig.gpt2())
     124439808
     """

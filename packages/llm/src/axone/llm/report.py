@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -17,19 +17,29 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from axone.llm.callbacks import Callback, End, Evaluation, Saved, Start, Step
+from axone.llm.files import write_file
 from axone.llm.generate import TextGenerator
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["LossPlot", "MetricsFile", "Progress", "Samples", "duration", "read_metrics"]
+__all__ = ["LossPlot", "MetricsFile", "Progress", "Samples", "TensorBoard", "duration", "read_metrics"]
 
 
 def duration(seconds: float) -> str:
     """Return a time as people say it.
 
+    Parameters
+    ----------
+    seconds : float
+
+    Returns
+    -------
+    str
+
     Examples
     --------
+    >>> from axone.llm.report import duration
     >>> duration(7.2), duration(125), duration(7300)
     ('7 s', '2 min 05 s', '2 h 01 min')
     """
@@ -112,7 +122,13 @@ class Progress(Callback):
             self._bar = None
 
     def write(self, text: str) -> None:
-        """Write lines above the bar."""
+        """Write lines above the bar.
+
+        Parameters
+        ----------
+        text : str
+            One or more, without the last line's end.
+        """
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         else:
@@ -169,24 +185,16 @@ class MetricsFile(Callback):
     def on_start(self, event: Start) -> None:
         """Open the file."""
         kept = [line for line in read_metrics(self._path) if line["step"] <= event.step and line["kind"] != "end"]
-        self._file = self._path.open("w", encoding="utf-8")
-        for line in kept:
-            self._file.write(json.dumps(line) + "\n")
+        write_file(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._file = self._path.open("a", encoding="utf-8", buffering=1)  # a kill loses no line
 
     def on_step(self, event: Step) -> None:
         """Write a line."""
         self._write("step", event)
 
     def on_evaluation(self, event: Evaluation) -> None:
-        """Write a line, and see that all lines are in the file."""
+        """Write a line."""
         self._write("evaluation", event)
-        if self._file is not None:
-            self._file.flush()
-
-    def on_checkpoint(self, event: Saved) -> None:  # noqa: ARG002
-        """See that the file holds all lines up to the checkpoint."""
-        if self._file is not None:
-            self._file.flush()
 
     def on_end(self, event: End) -> None:
         """Write a last line and close the file."""
@@ -201,7 +209,19 @@ class MetricsFile(Callback):
 
 
 def read_metrics(path: str | PathLike[str]) -> list[dict[str, Any]]:
-    """Return the lines of a metrics file; none if it is not there. A last line that was cut short is left out."""
+    """Return the lines of a metrics file.
+
+    Parameters
+    ----------
+    path : path
+        The file that `MetricsFile` writes.
+
+    Returns
+    -------
+    list of dict
+        Each with its ``kind``, ``"step"``, ``"evaluation"`` or ``"end"``, its ``step``, and what that event tells. None
+        if there is no file; what comes after a line that was cut short is left out.
+    """
     lines: list[dict[str, Any]] = []
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -209,8 +229,9 @@ def read_metrics(path: str | PathLike[str]) -> list[dict[str, Any]]:
         return lines
     for line in text.splitlines():
         try:
-            lines.append(json.loads(line))
-        except ValueError:
+            content = json.loads(line)
+            lines.append({**content, "kind": str(content["kind"]), "step": int(content["step"])})
+        except (ValueError, TypeError, KeyError):
             break
     return lines
 
@@ -237,31 +258,78 @@ class LossPlot(Callback):
         lines = read_metrics(self._metrics)
         steps = [line for line in lines if line["kind"] == "step"]
         evaluations = [line for line in lines if line["kind"] == "evaluation"]
-        figure = Figure(figsize=(8, 5), layout="constrained")
-        axes = figure.add_subplot()
-        x, losses = [line["step"] for line in steps], [line["loss"] for line in steps]
-        axes.plot(x, losses, color="tab:blue", alpha=0.25, linewidth=0.8)
-        axes.plot(x, list(_smooth(losses)), color="tab:blue", label="training, smoothed")
+        figure = Figure(figsize=(8, 6), layout="constrained")
+        losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+        x, values = [line["step"] for line in steps], [line["loss"] for line in steps]
+        losses.plot(x, values, color="tab:blue", alpha=0.25, linewidth=0.8)
+        losses.plot(x, _smooth(values), color="tab:blue", label="training, smoothed")
         if evaluations:
-            axes.plot(
+            losses.plot(
                 [line["step"] for line in evaluations],
                 [line["loss"] for line in evaluations],
                 color="tab:orange",
                 marker="o",
-                label="validation",
+                markersize=4,
+                label=f"validation, {evaluations[-1]['loss']:.3f} in the end",
             )
-        axes.set(xlabel="step", ylabel="loss, nats a token")
-        axes.grid(alpha=0.3)
-        rates = axes.twinx()
-        rates.plot(x, [line["learning_rate"] for line in steps], color="tab:gray", linestyle=":", label="learning rate")
-        rates.set_ylabel("learning rate")
-        rates.set_ylim(bottom=0)
-        handles = [*axes.get_lines()[1:], *rates.get_lines()]
-        axes.legend(handles=handles, loc="upper right")
+        losses.set_ylabel("loss, nats a token")
+        losses.legend()
+        rates.plot(x, [line["learning_rate"] for line in steps], color="tab:gray")
+        rates.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
+        for axes in (losses, rates):
+            axes.grid(alpha=0.3)
         figure.savefig(self._path, dpi=120)
 
 
-def _smooth(values: Iterable[float], keep: float = 0.95) -> Iterable[float]:
-    """Return the exponential moving average, corrected for its start."""
-    sums = itertools.accumulate(values, lambda total, value: keep * total + (1 - keep) * value, initial=0.0)
-    return (total / (1 - keep**count) for count, total in enumerate(sums) if count)
+class TensorBoard(Callback):
+    """Files that TensorBoard shows: ``pip install axone-llm[tensorboard]``.
+
+    Parameters
+    ----------
+    folder : path
+        Where they go; a run that is resumed goes on there.
+
+    Raises
+    ------
+    ImportError
+        If tensorboardX is not installed.
+    """
+
+    def __init__(self, folder: str | PathLike[str]) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise ImportError("TensorBoard's files need tensorboardX: pip install axone-llm[tensorboard]") from error
+        self._open = SummaryWriter
+        self._folder = str(folder)
+        self._writer: Any = None
+
+    def on_start(self, event: Start) -> None:
+        """Open a file; what came after the checkpoint is not shown any more."""
+        self._writer = self._open(self._folder, purge_step=event.step + 1)
+
+    def on_step(self, event: Step) -> None:
+        """Write what a step tells."""
+        for name in ("loss", "learning_rate", "gradient_norm", "tokens_per_second"):
+            self._writer.add_scalar(f"training/{name}", getattr(event, name), event.step)
+
+    def on_evaluation(self, event: Evaluation) -> None:
+        """Write what an evaluation tells."""
+        self._writer.add_scalar("validation/loss", event.loss, event.step)
+        self._writer.add_scalar("validation/bits_per_byte", event.bits_per_byte, event.step)
+
+    def on_checkpoint(self, event: Saved) -> None:  # noqa: ARG002
+        """See that the file holds all up to the checkpoint."""
+        self._writer.flush()
+
+    def on_end(self, event: End) -> None:  # noqa: ARG002
+        """Close the file."""
+        self._writer.close()
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    """Return at each place the mean over a fiftieth of all around it, over fewer near the ends."""
+    reach = len(values) // 100
+    sums = list(itertools.accumulate(values, initial=0.0))
+    reaches = [min(reach, i, len(values) - 1 - i) for i in range(len(values))]
+    return [(sums[i + r + 1] - sums[i - r]) / (2 * r + 1) for i, r in enumerate(reaches)]

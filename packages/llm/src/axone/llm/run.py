@@ -22,13 +22,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from axone.llm.checkpoint import STEP, Checkpoint, Progress
+from axone.llm.checkpoint import STEP, Checkpoint, ModelFiles, Progress
 from axone.llm.errors import CheckpointError, RunExistsError
 from axone.llm.files import clean, new_folder, read_json, remove_folder, sync_folder
 from axone.llm.lock import locked
-from axone.llm.model import LanguageModel
 from axone.llm.weights import State
-from axone.tokenizer import Tokenizer
 
 KEPT = 2
 OPTIONS = "run.json"
@@ -41,6 +39,10 @@ class Run:
     Parameters
     ----------
     path : path
+
+    Attributes
+    ----------
+    path, checkpoints_path : Path
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -49,6 +51,11 @@ class Run:
 
     def check_new(self, *, overwrite: bool = False) -> None:
         """Check that the folder may be made.
+
+        Parameters
+        ----------
+        overwrite : bool, default False
+            Whether a run that is there may be replaced.
 
         Raises
         ------
@@ -67,6 +74,15 @@ class Run:
     @contextlib.contextmanager
     def created(self, *, overwrite: bool = False) -> Iterator[Path]:
         """Give out a temporary folder for the run's options and data, and put it in place when the block ends well.
+
+        Parameters
+        ----------
+        overwrite : bool, default False
+            Whether a run that is there may be replaced.
+
+        Yields
+        ------
+        Path
 
         Raises
         ------
@@ -93,6 +109,10 @@ class Run:
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Return the run's lock, to be held while it is written to.
 
+        Returns
+        -------
+        context manager
+
         Raises
         ------
         RunExistsError
@@ -115,6 +135,12 @@ class Run:
     def options(self) -> dict[str, Any]:
         """Read ``run.json``.
 
+        Returns
+        -------
+        dict
+            The trainer's options under ``"trainer"``, the data's places under ``"data"``, and what whoever began the
+            run noted besides.
+
         Raises
         ------
         CheckpointError
@@ -122,8 +148,17 @@ class Run:
         """
         return read_json(self.path / OPTIONS)
 
-    def save(self, model: LanguageModel, tokenizer: Tokenizer, progress: Progress, moments: State) -> Checkpoint:
+    def save(self, model: ModelFiles, progress: Progress, moments: State) -> Checkpoint:
         """Write a checkpoint, and remove those that are neither new nor the best.
+
+        Parameters
+        ----------
+        model, progress, moments
+            As for `Checkpoint.write`.
+
+        Returns
+        -------
+        Checkpoint
 
         Raises
         ------
@@ -135,19 +170,29 @@ class Run:
             place.rename(place.with_name(f".{place.name}{_REPLACED}"))
             sync_folder(self.checkpoints_path)
         try:
-            checkpoint = Checkpoint.write(place, model, tokenizer, progress, moments)
+            checkpoint = Checkpoint.write(place, model, progress, moments)
         finally:
             self.clean()
         self._rotate(progress.step)
         return checkpoint
 
     def checkpoints(self) -> list[Checkpoint]:
-        """Return the checkpoints, whole or not, oldest first."""
+        """Return the checkpoints, whole or not.
+
+        Returns
+        -------
+        list of Checkpoint
+            Oldest first.
+        """
         found = {checkpoint.step: checkpoint for checkpoint in self._found(replaced=True) + self._found()}
         return [found[step] for step in sorted(found)]
 
     def latest(self) -> Checkpoint:
         """Return the newest checkpoint that is whole; warn of those skipped.
+
+        Returns
+        -------
+        Checkpoint
 
         Raises
         ------
@@ -157,7 +202,17 @@ class Run:
         return self._first_whole(reversed(self.checkpoints()))
 
     def best(self) -> Checkpoint:
-        """Return the whole checkpoint with the lowest validation loss, the newest if none was measured."""
+        """Return the whole checkpoint with the lowest validation loss, the newest if none was measured.
+
+        Returns
+        -------
+        Checkpoint
+
+        Raises
+        ------
+        CheckpointError
+            If there is none.
+        """
         newest_first = reversed(self.checkpoints())
         return self._first_whole(sorted(newest_first, key=_validation_loss))
 
@@ -205,56 +260,20 @@ def _validation_loss(checkpoint: Checkpoint) -> float:
 
 
 def unused_run(name: str) -> Path:
-    """Return a new folder's path for a run: ``runs/NAME``, numbered if there is one."""
+    """Return a path for a new run: ``runs/NAME``, numbered if there is one.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    Path
+        Of a folder that does not exist.
+    """
     path = Path("runs") / name
     number = 2
     while path.exists():
         path = Path("runs") / f"{name}-{number}"
         number += 1
     return path
-
-
-def load(folder: str | os.PathLike[str]) -> tuple[LanguageModel, Tokenizer]:
-    """Return the model and the tokenizer of a run (its best checkpoint) or of one model folder.
-
-    Parameters
-    ----------
-    folder : path
-
-    Returns
-    -------
-    model : LanguageModel
-        In evaluation mode.
-    tokenizer : Tokenizer
-
-    Raises
-    ------
-    CheckpointError
-        If the folder is neither, or damaged.
-    """
-    path = Path(folder)
-    if not path.is_dir():
-        raise CheckpointError(path, "is not a folder: name a run, or a checkpoint in it")
-    if not (path / "checkpoints").is_dir():
-        if not (path / "config.json").exists():
-            raise CheckpointError(path, "is no model: it holds neither checkpoints nor a config.json")
-        Checkpoint(path).verify()
-        return _load(Checkpoint(path))
-    while True:
-        checkpoint = Run(path).best()
-        try:
-            return _load(checkpoint)
-        except CheckpointError:
-            if checkpoint.path.exists():
-                raise
-            # The run is being trained, and has moved on from this one meanwhile.
-
-
-def _load(checkpoint: Checkpoint) -> tuple[LanguageModel, Tokenizer]:
-    model, tokenizer = checkpoint.model(), checkpoint.tokenizer()
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise CheckpointError(
-            checkpoint.path,
-            f"has a tokenizer of {tokenizer.vocab_size} tokens and a model of {model.config.vocab_size}",
-        )
-    return model, tokenizer

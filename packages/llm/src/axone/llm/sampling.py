@@ -92,7 +92,20 @@ class Sampling:
         return scores
 
     def choose(self, logits: Logits, seen: Ids | Sequence[int], rng: np.random.Generator) -> int:
-        """Return the next token."""
+        """Return the next token.
+
+        Parameters
+        ----------
+        logits : ndarray, shape (V,)
+        seen : sequence of int
+            As in `filter`.
+        rng : numpy.random.Generator
+            Where the draw comes from.
+
+        Returns
+        -------
+        int
+        """
         scores = self.filter(logits, seen)
         if self.temperature == 0:
             return int(scores.argmax())

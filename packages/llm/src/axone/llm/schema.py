@@ -1,8 +1,9 @@
 """Dataclasses from JSON: every field must be there, of its type, and no other; what comes from a file is not trusted."""
 
+import functools
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -35,7 +36,7 @@ def from_json(kind: type[T], content: object, path: Path, *, called: Mapping[str
     if not isinstance(content, Mapping):
         raise CheckpointError(path, f"must hold a JSON object for {kind.__name__}, not {content!r:.60}")
     names = called or {}
-    hints = get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]  # classes are hashable
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass, as documented
     values: dict[str, Any] = {}
     for name, value in content.items():
@@ -49,6 +50,11 @@ def from_json(kind: type[T], content: object, path: Path, *, called: Mapping[str
         return kind(**values)
     except ValueError as error:  # the dataclass's own ranges
         raise CheckpointError(path, str(error)) from error
+
+
+@functools.cache
+def _hints(kind: Hashable) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _value(value: Any, hint: Any, name: str, path: Path) -> Any:

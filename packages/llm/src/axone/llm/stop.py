@@ -23,6 +23,7 @@ class StopText:
 
     Examples
     --------
+    >>> from axone.llm.stop import StopText
     >>> text = StopText(["END"])
     >>> [text.push(piece) for piece in ("abE", "Nde", "fEN", "D g")], text.stopped
     (['ab', 'ENde', 'f', ''], True)

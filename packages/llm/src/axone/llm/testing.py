@@ -54,6 +54,8 @@ class DiskShim:
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
+    >>> from axone.llm.testing import DiskShim
     >>> with tempfile.TemporaryDirectory() as folder, DiskShim(Path(folder)) as shim:
     ...     (Path(folder) / "a").mkdir()
     >>> [call.name for call in shim.calls]

@@ -1,42 +1,38 @@
-"""The training loop: batches, gradients, updates, evaluations, checkpoints.
+"""Trainer: puts a model, its data and a run together, and trains.
 
-It knows neither model nor tokenizer: it needs a module from ids to logits, and hands both on to be saved. It prints
+Thin on purpose: how a step is made, `training_step` knows; what is done when, `loop`; what a run holds, `run`. It prints
 nothing: callbacks hear of every event. Batches and dropout masks are functions of (seed, step, worker, layer), so a run
 that is resumed goes on bit for bit.
-
-References
-----------
-.. [1] A. Karpathy, nanoGPT, https://github.com/karpathy/nanoGPT
 """
 
 from __future__ import annotations
 
-import math
 import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from axone.llm import platform
-from axone.llm.callbacks import Callback, End, Evaluation, Saved, Start, Step
+from axone.llm.callbacks import Callback, End, Start
 from axone.llm.checkpoint import Checkpoint, Progress
 from axone.llm.data import TokenDataset
-from axone.llm.errors import CheckpointError, RunExistsError, TrainingDivergedError
+from axone.llm.errors import CheckpointError, RunExistsError
 from axone.llm.estimate import Estimate, estimate
 from axone.llm.files import write_json
-from axone.llm.interrupt import Interrupt, deferred_interrupts
+from axone.llm.interrupt import deferred_interrupts
+from axone.llm.loop import Loop
 from axone.llm.loss import bits_per_byte
 from axone.llm.model import LanguageModel
-from axone.llm.pace import Pace
+from axone.llm.optimization import Optimizers
 from axone.llm.parallel import Workers
 from axone.llm.run import OPTIONS, Run
 from axone.llm.run_data import DataPart, keep
 from axone.llm.schema import from_json
+from axone.llm.text_model import TextModel
 from axone.llm.trainer_config import TrainerConfig
 from axone.llm.training_step import TrainingStep
 
@@ -57,10 +53,32 @@ class Trainer:
     notes : mapping, optional
         What ``run.json`` shall say besides the trainer's own options: JSON values.
 
+    Attributes
+    ----------
+    model, train_data, validation_data, config, callbacks
+        As given.
+    run : Run or None
+    notes : dict
+        As given, or as the run says that is resumed.
+
     Raises
     ------
     ValueError
         If a text is too short for one window, or the windows or tokens are not the model's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from axone.llm import LanguageModel, LanguageModelConfig, TokenDataset, Trainer, TrainerConfig
+    >>> from axone.tokenizer import CharTokenizer
+    >>> text = "how much wood would a woodchuck chuck if a woodchuck could chuck wood? " * 9
+    >>> train, validation = TokenDataset.from_text(text, CharTokenizer.train(text)).split()
+    >>> shape = LanguageModelConfig(vocab_size=17, context_length=8, num_layers=1, num_heads=1, embed_dim=8)
+    >>> model = LanguageModel(shape, rng=np.random.default_rng(0))
+    >>> config = TrainerConfig(steps=20, batch_size=4, context_length=8, workers=1)
+    >>> end = Trainer(model, train, validation, config).fit()
+    >>> end.outcome, end.step
+    ('finished', 20)
     """
 
     def __init__(
@@ -80,11 +98,7 @@ class Trainer:
                 f"the windows must be no longer than the model's context of {model.config.context_length} tokens, and "
                 f"are {config.context_length}"
             )
-        if train_data.tokenizer.vocab_size > model.config.vocab_size:
-            raise ValueError(
-                f"the model must know all {train_data.tokenizer.vocab_size} tokens of the tokenizer, and knows "
-                f"{model.config.vocab_size}"
-            )
+        self._files = TextModel(model, train_data.tokenizer)
         train_data.require(config.context_length)
         validation_data.require(config.context_length)
         self.model = model
@@ -93,9 +107,8 @@ class Trainer:
         self.config = config
         self.callbacks = list(callbacks)
         self.run = None if run is None else Run(run)
+        self.notes = dict(notes or {})
         self._overwrite = overwrite
-        self._notes = dict(notes or {})
-        self._pace = Pace(config)
         self._resumed: Checkpoint | None = None
         self._seen: list[Path] = []
 
@@ -121,16 +134,16 @@ class Trainer:
         path, options = place.path / OPTIONS, place.options()
         seen = [checkpoint.path for checkpoint in place.checkpoints()]
         checkpoint = place.latest()
-        model, tokenizer = checkpoint.model(), checkpoint.tokenizer()
-        parts = options.get("data")
+        found = TextModel.read(checkpoint.path)
+        parts = options.pop("data", None)
         if not isinstance(parts, dict) or set(parts) != {"train", "validation"}:
             raise CheckpointError(path, "must say which data to train and to validate on")
         train, validation = (
-            from_json(DataPart, parts[name], path).open(place.path, tokenizer) for name in ("train", "validation")
+            from_json(DataPart, parts[name], path).open(place.path, found.tokenizer) for name in ("train", "validation")
         )
-        config = from_json(TrainerConfig, options.get("trainer"), path)
+        config = from_json(TrainerConfig, options.pop("trainer", None), path)
         try:
-            trainer = cls(model, train, validation, config, callbacks, run=run)
+            trainer = cls(found.model, train, validation, config, callbacks, run=run, notes=options)
         except ValueError as error:
             raise CheckpointError(path, str(error)) from error
         trainer._resumed, trainer._seen = checkpoint, seen
@@ -143,6 +156,10 @@ class Trainer:
 
     def estimate(self) -> Estimate:
         """Make some steps without changing the weights, and say what all of them will take.
+
+        Returns
+        -------
+        Estimate
 
         Raises
         ------
@@ -192,121 +209,37 @@ class Trainer:
 
     def _fit(self, run: Run | None) -> End:
         config, began = self.config, time.perf_counter()
-        tokens = config.batch_size * config.context_length * config.accumulation
+        path = run.path if run else None
         with Workers(self.model, self.workers, threads=config.threads) as workers, deferred_interrupts() as interrupt:
-            step = TrainingStep(workers, config, self.train_data, self.validation_data)
-            progress = self._restore(step)
-            saved = None if self._resumed is None else progress
-            self._tell("on_start", Start(progress.step, config.steps, tokens, run.path if run else None))
-            while True:
-                if self._pace.is_evaluation_due(progress):
-                    progress = self._evaluate(step, progress, interrupt)
-                stopping = interrupt.outcome is not None
-                if progress != saved and (stopping or self._pace.is_save_due(progress)):
-                    self._save(run, progress, step)
-                    saved = progress
-                if stopping or self._pace.is_complete(progress):
-                    break
-                progress = self._make_step(step, progress, tokens)
+            steps = TrainingStep(workers, config, self.train_data, self.validation_data)
+            progress = self._restored(steps.optimizers)
+            save = None if run is None else partial(self._save, run, steps.optimizers)
+            loop = Loop(steps, self.validation_data, config, self.callbacks, interrupt, save)
+            for callback in self.callbacks:
+                callback.on_start(Start(progress.step, config.steps, config.tokens_per_step, path))
+            progress, outcome = loop.run(progress, saved=self._resumed is not None)
         self.model.eval()
+        data, loss = self.validation_data, progress.latest_loss
         end = End(
-            outcome=self._pace.outcome(progress, interrupt.outcome),
+            outcome=outcome,
             step=progress.step,
-            validation_loss=progress.latest_loss,
-            bits_per_byte=None if progress.latest_loss is None else self._bits_per_byte(progress.latest_loss),
+            validation_loss=loss,
+            bits_per_byte=None if loss is None else bits_per_byte(loss, len(data), data.num_bytes),
             best_loss=progress.best_loss,
             seconds=time.perf_counter() - began,
-            run=run.path if run else None,
+            run=path,
         )
-        self._tell("on_end", end)
+        for callback in self.callbacks:
+            callback.on_end(end)
         return end
 
-    def _make_step(self, step: TrainingStep, progress: Progress, tokens: int) -> Progress:
-        """Make one step and tell of it."""
-        before = time.perf_counter()
-        loss, norm = step.gradients(progress.step)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise TrainingDivergedError(
-                f"training needs finite numbers, and at step {progress.step + 1} the loss is {loss} and the gradient's "
-                f"norm {norm}: lower the learning rate"
-            )
-        rate = step.update(progress.step)
-        seconds = time.perf_counter() - before
-        progress = replace(progress, step=progress.step + 1, validation_loss=None, full_loss=None)
-        self._tell("on_step", Step(progress.step, loss, rate, norm, seconds, tokens / seconds))
-        return progress
-
-    def _evaluate(self, step: TrainingStep, progress: Progress, interrupt: Interrupt) -> Progress:
-        """Measure the held-out text, all of it if training is complete then; leave it if a signal comes."""
-        every = self.validation_data.window_starts(self.config.context_length)
-        some = self.validation_data.window_starts(self.config.context_length, self.config.eval_windows)
-
-        def stop() -> bool:
-            return interrupt.outcome is not None
-
-        if progress.validation_loss is None:
-            sums = step.evaluate(some, stop)
-            if sums is None:
-                return progress
-            progress = progress.measured(self._finite(sums[0] / sums[1], progress))
-        loss = progress.validation_loss
-        if self._pace.is_finished(progress) and loss is not None:
-            # Those measured already and the rest: the full loss, and one that compares with those on the way.
-            rest = step.evaluate(np.setdiff1d(every, some), stop)
-            if rest is None:
-                return progress
-            tokens = len(some) * self.config.context_length
-            loss = self._finite((loss * tokens + rest[0]) / (tokens + rest[1]), progress)
-            progress = replace(progress, full_loss=loss)
-        if loss is not None:
-            progress = replace(progress, latest_loss=loss)
-            self._tell("on_evaluation", Evaluation(progress.step, loss, self._bits_per_byte(loss)))
-        return progress
-
-    def _finite(self, loss: float, progress: Progress) -> float:
-        if not math.isfinite(loss):
-            raise TrainingDivergedError(
-                f"training needs finite numbers, and after step {progress.step} the loss on held-out text is {loss}: "
-                "lower the learning rate"
-            )
-        return loss
-
-    def _bits_per_byte(self, loss: float) -> float:
-        return bits_per_byte(loss, len(self.validation_data), self.validation_data.num_bytes)
-
-    def _tell(self, event: str, content: object) -> None:
-        for callback in self.callbacks:
-            getattr(callback, event)(content)
-
-    def _write_options(self, folder: Path) -> None:
-        data = {
-            name: asdict(keep(folder, dataset, name))
-            for name, dataset in (("train", self.train_data), ("validation", self.validation_data))
-        }
-        write_json(folder / OPTIONS, {"trainer": asdict(self.config), "data": data, **self._notes})
-
-    def _save(self, run: Run | None, progress: Progress, step: TrainingStep) -> None:
-        if run is None:
-            return
-        if not step.is_finite():
-            raise TrainingDivergedError(
-                f"training needs finite numbers, and after step {progress.step} a weight is not: lower the learning rate"
-            )
-        progress = replace(progress, environment=self._environment())
-        state = step.optimizers.state_dict()
-        checkpoint = run.save(self.model, self.train_data.tokenizer, progress, state)
-        self._tell("on_checkpoint", Saved(progress.step, checkpoint.path))
-
-    def _environment(self) -> dict[str, Any]:
-        return {**platform.environment(), "workers": self.workers}
-
-    def _restore(self, step: TrainingStep) -> Progress:
+    def _restored(self, optimizers: Optimizers) -> Progress:
         """Load what was saved, if anything, and return how far training had come."""
         if self._resumed is None:
             return Progress(step=0)
         progress = self._resumed.progress()
         try:
-            step.optimizers.load_state_dict(self._resumed.moments())
+            optimizers.load_state_dict(self._resumed.moments())
         except ValueError as error:
             raise CheckpointError(self._resumed.path, f"does not fit its run ({error})") from error
         before, now = progress.environment, self._environment()
@@ -317,3 +250,17 @@ class Trainer:
                 stacklevel=4,
             )
         return replace(progress, environment={})
+
+    def _save(self, run: Run, optimizers: Optimizers, progress: Progress) -> Path:
+        progress = replace(progress, environment=self._environment())
+        return run.save(self._files, progress, optimizers.state_dict()).path
+
+    def _environment(self) -> dict[str, Any]:
+        return {**platform.environment(), "workers": self.workers}
+
+    def _write_options(self, folder: Path) -> None:
+        data = {
+            name: asdict(keep(folder, dataset, name))
+            for name, dataset in (("train", self.train_data), ("validation", self.validation_data))
+        }
+        write_json(folder / OPTIONS, {**self.notes, "trainer": asdict(self.config), "data": data})

@@ -119,3 +119,8 @@ class TrainerConfig:
     def threads(self) -> int:
         """How many threads train, also where `workers` is left out."""
         return self.workers or available_cores()
+
+    @property
+    def tokens_per_step(self) -> int:
+        """How many tokens each step learns from."""
+        return self.batch_size * self.context_length * self.accumulation

@@ -6,12 +6,13 @@ know a character that it was not trained on: that is an error which names it, or
 
 The file is a `tokenizer.json` of Hugging Face: a BPE model without merges, whose tokens are joined as they are.
 
-Sources: A. Karpathy, *nanoGPT*, https://github.com/karpathy/nanoGPT (its character-level example).
+References
+----------
+.. [1] A. Karpathy, nanoGPT (its character-level example), https://github.com/karpathy/nanoGPT
 """
 
 import os
 from collections.abc import Iterable, Mapping
-from itertools import chain
 from types import MappingProxyType
 from typing import Self
 
@@ -19,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.tokenizer.files import Section, read_json, write_json
-from axone.tokenizer.protocol import TokenizerError, text_to_bytes
+from axone.tokenizer.protocol import StreamDecoder, TokenizerError, check_text
+from axone.tokenizer.stream import ByteStreamDecoder
 
 
 class CharTokenizer:
@@ -43,10 +45,11 @@ class CharTokenizer:
     Raises
     ------
     TokenizerError
-        If the vocabulary is empty, an id is missing or a token other than `unknown` is not one character.
+        If the vocabulary or a token is empty, an id is missing or a token other than `unknown` is not one character.
 
     Examples
     --------
+    >>> from axone.tokenizer import CharTokenizer
     >>> tokenizer = CharTokenizer.train("hello world")
     >>> tokenizer.encode("hold")
     [3, 5, 4, 1]
@@ -64,7 +67,9 @@ class CharTokenizer:
     def __init__(self, vocabulary: Mapping[str, int], *, unknown: str | None = None) -> None:
         characters = {token: id for token, id in vocabulary.items() if token != unknown or len(token) == 1}
         for token in vocabulary:
-            text_to_bytes(token, "utf-8")
+            check_text(token)
+            if not token:
+                raise TokenizerError("A token must have text, but the vocabulary holds an empty one.")
         if not vocabulary:
             raise TokenizerError("A vocabulary must hold at least one character, but the text is empty.")
         if unknown is not None and unknown not in vocabulary:
@@ -112,11 +117,15 @@ class CharTokenizer:
 
         Examples
         --------
+        >>> from axone.tokenizer import CharTokenizer
         >>> tokenizer = CharTokenizer.train("abc", unknown="<unk>")
         >>> tokenizer.decode(tokenizer.encode("cab!"))
         'cab<unk>'
         """
-        found = set(chain.from_iterable([text] if isinstance(text, str) else text))
+        found = set[str]()
+        for part in [text] if isinstance(text, str) else text:
+            check_text(part)
+            found.update(part)
         if not found:
             raise TokenizerError("Training needs at least one character of text, but the text is empty.")
         vocabulary = {character: id for id, character in enumerate(sorted(found))}
@@ -126,18 +135,46 @@ class CharTokenizer:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a `tokenizer.json` that `save` wrote; `path` is the file or the folder that holds it.
+        """Read a `tokenizer.json` that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, or the folder that holds it.
+
+        Returns
+        -------
+        CharTokenizer
+            With the ids of the file.
 
         Raises
         ------
         TokenizerError
-            If the file is no tokenizer of characters.
+            If the file is damaged, or no tokenizer of characters.
+        OSError
+            If it cannot be read.
         """
         return cls.from_document(read_json(path))
 
     @classmethod
     def from_document(cls, document: object) -> Self:
-        """Return the tokenizer that the JSON of a `tokenizer.json` describes."""
+        """Return the tokenizer that the JSON of a `tokenizer.json` describes.
+
+        Parameters
+        ----------
+        document : object
+            What `json.loads` makes of the file, or `to_document`.
+
+        Returns
+        -------
+        CharTokenizer
+            With the ids of the document.
+
+        Raises
+        ------
+        TokenizerError
+            If it is no tokenizer of characters.
+        """
         top = Section(document, "tokenizer.json")
         top.expect("version", "1.0")
         for key in ("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor"):
@@ -162,7 +199,13 @@ class CharTokenizer:
         return cls(vocabulary, unknown=unknown)
 
     def to_document(self) -> dict[str, object]:
-        """Return the JSON of this tokenizer's `tokenizer.json`."""
+        """Return the JSON of this tokenizer's `tokenizer.json`.
+
+        Returns
+        -------
+        dict[str, object]
+            What `json.dumps` writes and `from_document` reads.
+        """
         return {
             "version": "1.0",
             "truncation": None,
@@ -194,6 +237,16 @@ class CharTokenizer:
     def encode(self, text: str) -> list[int]:
         """Return the id of each character.
 
+        Parameters
+        ----------
+        text : str
+            A text.
+
+        Returns
+        -------
+        list[int]
+            As many ids as code points.
+
         Raises
         ------
         TokenizerError
@@ -205,9 +258,14 @@ class CharTokenizer:
     def encode_to_array(self, text: str) -> NDArray[np.int32]:
         """Return the id of each character as an array.
 
+        Parameters
+        ----------
+        text : str
+            A text.
+
         Returns
         -------
-        NDArray[np.int32], shape (len(text),)
+        ndarray of int32, shape (T,)
             As `encode`, at about the speed of memory.
 
         Raises
@@ -215,7 +273,8 @@ class CharTokenizer:
         TokenizerError
             As `encode`.
         """
-        points = np.frombuffer(text_to_bytes(text, "utf-32-le"), dtype="<u4")  # (T,)
+        check_text(text)
+        points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")  # (T,)
         ids: NDArray[np.int32] = self._table[np.minimum(points, len(self._table) - 1)]  # (T,)
         if self.unknown is None and ids.size and ids.min() < 0:
             position = int(np.argmax(ids < 0))
@@ -228,42 +287,50 @@ class CharTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids.
 
+        Parameters
+        ----------
+        ids : Iterable[int]
+            Token ids: a list, an integer array, a generator.
+
+        Returns
+        -------
+        str
+            A character, or the unknown token, for each id.
+
         Raises
         ------
         TokenizerError
             If an id is not in the vocabulary.
         """
         try:
-            return "".join(map(self._tokens.__getitem__, ids))
+            return "".join(map(self._tokens.__getitem__, ids.tolist() if isinstance(ids, np.ndarray) else ids))
         except KeyError as error:
             raise TokenizerError(f"Token ids must be 0 to {self.vocab_size - 1}, but {error} came.") from None
 
-    def stream_decoder(self) -> "CharStreamDecoder":
-        """Return a decoder for ids that arrive one by one; a character is always whole."""
-        return CharStreamDecoder(self)
+    def stream_decoder(self) -> StreamDecoder:
+        """Return a decoder for ids that arrive one by one.
+
+        Returns
+        -------
+        StreamDecoder
+            It holds nothing back: a character is always whole.
+        """
+        return ByteStreamDecoder(lambda ids: self.decode(ids).encode())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `tokenizer.json`, whole or not at all; `path` is the file, or an existing folder to put it in."""
+        """Write a `tokenizer.json`, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, or an existing folder to put it in.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
         write_json(path, self.to_document())
 
     def __repr__(self) -> str:
         return f"CharTokenizer({self.vocab_size} characters, unknown={self.unknown!r})"
-
-
-class CharStreamDecoder:
-    """Decodes the ids of a `CharTokenizer` as they arrive. Nothing is ever held back."""
-
-    def __init__(self, tokenizer: CharTokenizer) -> None:
-        self._tokenizer = tokenizer
-
-    def decode(self, token: int) -> str:
-        """Return the character of one id."""
-        return self._tokenizer.decode((token,))
-
-    def push(self, ids: Iterable[int]) -> str:
-        """Return the characters of several ids."""
-        return self._tokenizer.decode(ids)
-
-    def flush(self) -> str:
-        """Return nothing: every character was whole."""
-        return ""

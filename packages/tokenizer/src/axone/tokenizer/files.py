@@ -6,7 +6,9 @@ and renamed into place, so that a reader finds the old file or the new one and n
 
 What the parts of a file mean is not known here: the modules of the tokenizers know.
 
-Sources: the format as Hugging Face tokenizers writes it, https://huggingface.co/docs/tokenizers.
+References
+----------
+.. [1] The format as Hugging Face tokenizers writes it, https://huggingface.co/docs/tokenizers
 """
 
 import contextlib

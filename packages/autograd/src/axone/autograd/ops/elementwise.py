@@ -8,7 +8,8 @@ import numpy as np
 
 from axone.autograd.arrays import Array
 from axone.autograd.ops.operands import values
-from axone.autograd.tensor import Operand, Tensor, record
+from axone.autograd.record import record
+from axone.autograd.tensor import Operand, Tensor
 
 
 def exp(x: Operand) -> Tensor:
@@ -21,6 +22,12 @@ def exp(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.exp([0.0, -1000.0])
+    Tensor([1., 0.])
     """
     result = np.exp(values(x))
     return record("exp", result, (x,), lambda g: (g * result,))
@@ -37,6 +44,14 @@ def log(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> x = ag.Tensor([2.0, 4.0], requires_grad=True)
+    >>> ag.log(x).sum().backward()
+    >>> x.grad
+    array([0.5 , 0.25], dtype=float32)
     """
     data = values(x)
     return record("log", np.log(data), (x,), lambda g: (g / data,))
@@ -53,6 +68,12 @@ def log1p(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.log1p([0.0, 1e-8])
+    Tensor([0.e+00, 1.e-08])
     """
     data = values(x)
     return record("log1p", np.log1p(data), (x,), lambda g: (g / (1 + data),))
@@ -69,6 +90,12 @@ def sqrt(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.sqrt([4.0, 9.0])
+    Tensor([2., 3.])
     """
     result = np.sqrt(values(x))
 
@@ -90,6 +117,12 @@ def abs(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.abs([-1.0, 2.0])
+    Tensor([1., 2.])
     """
     data = values(x)
     return record("abs", np.abs(data), (x,), lambda g: (g * np.sign(data),))
@@ -106,6 +139,12 @@ def sin(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.sin([0.0])
+    Tensor([0.])
     """
     data = values(x)
     return record("sin", np.sin(data), (x,), lambda g: (g * np.cos(data),))
@@ -122,6 +161,12 @@ def cos(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.cos([0.0])
+    Tensor([1.])
     """
     data = values(x)
     return record("cos", np.cos(data), (x,), lambda g: (-g * np.sin(data),))
@@ -137,15 +182,19 @@ def tanh(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.tanh([-100.0, 0.0, 100.0])
+    Tensor([-1.,  0.,  1.])
     """
     result = np.tanh(values(x))
 
     def vjp(g: Array) -> tuple[Array]:
-        dx = -result  # g (1 - t^2)
-        dx *= result
-        dx += 1
-        dx *= g
-        return (dx,)
+        part = g * result
+        part *= result
+        return (g - part,)  # g (1 - tanh^2)
 
     return record("tanh", result, (x,), vjp)
 
@@ -160,6 +209,12 @@ def sigmoid(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.sigmoid([-1000.0, 0.0, 1000.0])
+    Tensor([0. , 0.5, 1. ])
     """
     data = values(x)
     e = np.exp(-np.abs(data))  # at most 1: it cannot overflow
@@ -184,6 +239,12 @@ def relu(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.relu([-1.0, 2.0])
+    Tensor([0., 2.])
     """
     result = np.maximum(values(x), 0)
     return record("relu", result, (x,), lambda g: (g * (result > 0),))
@@ -200,6 +261,12 @@ def leaky_relu(x: Operand, negative_slope: float = 0.01) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.leaky_relu([-1.0, 2.0])
+    Tensor([-0.01,  2.  ])
     """
     data = values(x)
     slope = np.where(data > 0, data.dtype.type(1), data.dtype.type(negative_slope))

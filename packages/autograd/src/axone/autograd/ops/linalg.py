@@ -4,13 +4,12 @@ import math
 
 import numpy as np
 
-from axone.autograd.arrays import Array
+from axone.autograd.arrays import SMALL, Array
 from axone.autograd.deferred import Product
 from axone.autograd.ops.operands import operands
-from axone.autograd.tape import VJP, Gradient
-from axone.autograd.tensor import Operand, Tensor, is_leaf, needs_grad, record
-
-_SMALL = 4096  # elements: up to here a copy costs less than a recipe
+from axone.autograd.record import record
+from axone.autograd.tape import Gradient
+from axone.autograd.tensor import Operand, Tensor, is_leaf, needs_grad
 
 
 def matmul(a: Operand, b: Operand) -> Tensor:
@@ -31,25 +30,39 @@ def matmul(a: Operand, b: Operand) -> Tensor:
     ------
     ValueError
         If the shapes do not fit.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.matmul([[1.0, 2.0], [3.0, 4.0]], [1.0, 10.0])
+    Tensor([21., 43.])
     """
     x, y = operands("matmul", a, b)
     try:
-        if y.ndim == 2 and x.ndim > 2:  # one product for all rows
+        if x.ndim == 2 == y.ndim:
+            return (_small if x.size <= SMALL >= y.size else _large)(a, b, x, y)
+        if y.ndim == 2 and x.ndim > 2:
             return _rows_times_matrix(a, b, x, y)
-        data = np.matmul(x, y)
+        return _stacks(a, b, x, y)
     except ValueError:
         raise ValueError(
             f"matmul needs shapes (..., n, k) and (..., k, m), and these are {x.shape} and {y.shape}"
         ) from None
-    if x.ndim == 2 and y.ndim == 2:
-        return record("matmul", data, (a, b), _vjp_of_matrices(a, b, x, y))
-    return record("matmul", data, (a, b), _vjp_of_stacks(a, b, x, y))
 
 
-def _vjp_of_matrices(a: Operand, b: Operand, x: Array, y: Array) -> VJP:
-    """Return the product for two matrices; the gradient of a weight goes straight where it belongs."""
+def _small(a: Operand, b: Operand, x: Array, y: Array) -> Tensor:
+    """Return the product of two small matrices: `dot` starts in a quarter of the time, and copies what is strided."""
     needs_a, needs_b = needs_grad(a), needs_grad(b)
-    weight_a, weight_b = x.size > _SMALL and is_leaf(a), y.size > _SMALL and is_leaf(b)
+
+    def vjp(g: Array) -> tuple[Array | None, Array | None]:
+        return g.dot(y.T) if needs_a else None, x.T.dot(g) if needs_b else None
+
+    return record("matmul", x.dot(y), (a, b), vjp)
+
+
+def _large(a: Operand, b: Operand, x: Array, y: Array) -> Tensor:
+    """Return the product of two matrices; the gradient of a weight goes straight where it belongs."""
+    needs_a, needs_b, weight_a, weight_b = needs_grad(a), needs_grad(b), is_leaf(a), is_leaf(b)
 
     def vjp(g: Array) -> tuple[Gradient, Gradient]:
         dx: Gradient = None
@@ -60,11 +73,11 @@ def _vjp_of_matrices(a: Operand, b: Operand, x: Array, y: Array) -> VJP:
             dy = Product(x.T, g) if weight_b else x.T @ g
         return dx, dy
 
-    return vjp
+    return record("matmul", x @ y, (a, b), vjp)
 
 
 def _rows_times_matrix(a: Operand, b: Operand, x: Array, y: Array) -> Tensor:
-    """Return the product of a matrix with the rows of a stack, as in every linear layer."""
+    """Return the product of all rows of a stack with one matrix, as in every linear layer."""
     count, height = math.prod(x.shape[:-1]), y.shape[1]
     rows = x.reshape(count, x.shape[-1])  # (N, k)
     needs_a, needs_b = needs_grad(a), needs_grad(b)
@@ -76,7 +89,7 @@ def _rows_times_matrix(a: Operand, b: Operand, x: Array, y: Array) -> Tensor:
     return record("matmul", (rows @ y).reshape(*x.shape[:-1], height), (a, b), vjp)
 
 
-def _vjp_of_stacks(a: Operand, b: Operand, x: Array, y: Array) -> VJP:
+def _stacks(a: Operand, b: Operand, x: Array, y: Array) -> Tensor:
     """Return the product in general: vectors, and stacks of matrices that broadcast."""
     needs_a, needs_b = needs_grad(a), needs_grad(b)
 
@@ -94,4 +107,4 @@ def _vjp_of_stacks(a: Operand, b: Operand, x: Array, y: Array) -> VJP:
             dy = dy[..., 0] if y.ndim == 1 else dy
         return dx, dy
 
-    return vjp
+    return record("matmul", np.matmul(x, y), (a, b), vjp)

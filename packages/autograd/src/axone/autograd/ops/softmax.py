@@ -5,14 +5,18 @@ nothing but minus infinity, as a mask may leave it, has no largest score: its pr
 """
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
 
-from axone.autograd.arrays import Array, Axis
+from axone.autograd.arrays import SMALL, Array, Axis, ones
 from axone.autograd.ops.axes import add_reduce, dropped, maximum_reduce
 from axone.autograd.ops.operands import values
-from axone.autograd.tensor import Operand, Tensor, record
+from axone.autograd.record import record
+from axone.autograd.tensor import Operand, Tensor
+
+_ONLY_AXIS = (-1, 0, None)
 
 
 @functools.lru_cache
@@ -22,26 +26,24 @@ def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
     return limits.min, limits.tiny
 
 
-def _exponentials(data: Array, axis: Axis, keepdims: bool) -> tuple[Array, Array]:
+def _exponentials(data: Array, axis: Axis) -> tuple[Array, Array]:
     """Return exp(x - m) with the largest score m, and m itself."""
     lowest, _ = _limits(data.dtype)  # m is at least this: minus infinity less itself would be NaN
-    top: Array = maximum_reduce(data, axis, None, None, keepdims, lowest)
-    e: Array = data - top
+    top: Array = maximum_reduce(data, axis, None, None, True, lowest)
+    e: Array = np.asarray(data - top)  # which NumPy makes a number if it is 0-d
     np.exp(e, e)
     return e, top
 
 
-def _positive_sum(e: Array, axis: Axis, keepdims: bool) -> Array:
+def _positive_sum(e: Array, axis: Axis) -> Array:
     """Return the sum of the exponentials: at least 1, but for an empty row, where it is tiny and not zero."""
     _, tiny = _limits(e.dtype)
-    total: Array = add_reduce(e, axis, None, None, keepdims, tiny)
+    total: Array = add_reduce(e, axis, None, None, True, tiny)
     return total
 
 
 def _row_sums(a: Array, b: Array, axis: Axis) -> Array:
     """Return the sums of a b over some axes, so that they broadcast with a; along the last one by BLAS."""
-    if a.ndim == 1:
-        return np.asarray(a @ b)
     if axis == -1:
         return np.asarray(np.vecdot(a, b))[..., None]
     return np.asarray(add_reduce(a * b, axis, keepdims=True))
@@ -61,8 +63,14 @@ def logsumexp(x: Operand, axis: Axis = -1, *, keepdims: bool = False) -> Tensor:
     Returns
     -------
     Tensor
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.logsumexp([1000.0, 1000.0])
+    Tensor(1000.6932)
     """
-    e, top = _exponentials(_floating(x), axis, keepdims=True)
+    e, top = _exponentials(_floating(x), axis)
     total = add_reduce(e, axis, keepdims=True)
     with np.errstate(divide="ignore"):  # the logarithm of an empty row is minus infinity
         result = np.log(total) + top
@@ -86,14 +94,39 @@ def softmax(x: Operand, axis: Axis = -1) -> Tensor:
     -------
     Tensor, shape of `x`
         Sums to one over `axis`, unless all scores there are minus infinity: then all are zero.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.softmax([1.0, 2.0, 1002.0])
+    Tensor([0., 0., 1.])
     """
     data = _floating(x)
-    keepdims = data.ndim > 1  # a single row broadcasts as well with a number, and faster
-    p, _ = _exponentials(data, axis, keepdims)
-    p /= _positive_sum(p, axis, keepdims)
+    if data.ndim == 1 and 0 < data.size <= SMALL and data.dtype.kind == "f" and axis in _ONLY_AXIS:
+        return _softmax_of_row(x, data)
+    p, _ = _exponentials(data, axis)
+    p /= _positive_sum(p, axis)
 
     def vjp(g: Array) -> tuple[Array]:
         dx = g - _row_sums(g, p, axis)
+        dx *= p
+        return (dx,)
+
+    return record("softmax", p, (x,), vjp)
+
+
+def _softmax_of_row(x: Operand, data: Array) -> Tensor:
+    """Return the softmax of one short row, with NumPy's quickest calls: half the time of what suits any shape."""
+    top = data[data.argmax()]
+    if top == -math.inf:
+        p = np.zeros_like(data)
+    else:
+        p = data - np.asarray(top)  # a 0-d array is quicker than a number
+        np.exp(p, p)
+        p /= np.asarray(p.dot(ones(data.size, data.dtype)))
+
+    def vjp(g: Array) -> tuple[Array]:
+        dx: Array = g - np.asarray(g.dot(p))
         dx *= p
         return (dx,)
 
@@ -112,10 +145,16 @@ def log_softmax(x: Operand, axis: Axis = -1) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.log_softmax([0.0, -1000.0])
+    Tensor([    0., -1000.])
     """
     data = _floating(x)
-    p, top = _exponentials(data, axis, keepdims=True)
-    total = _positive_sum(p, axis, keepdims=True)
+    p, top = _exponentials(data, axis)
+    total = _positive_sum(p, axis)
 
     def vjp(g: Array) -> tuple[Array]:
         dx = p * (add_reduce(g, axis, keepdims=True) / -total)  # g - softmax sum(g)

@@ -1,86 +1,74 @@
-"""Counting the pieces of a corpus, which is all that training needs of it: a stream of texts in, one weight for each piece out.
+"""Counting pieces, block by block, in one process or in several whose counts are then added."""
 
-What is kept grows with the number of different pieces, not with the corpus.
-"""
-
-import re
-from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from axone.tokenizer.bpe.flat import IntArray
 from axone.tokenizer.bpe.patterns import PreTokenizer, code_points
 from axone.tokenizer.bpe.pieces import PieceTable
 from axone.tokenizer.bpe.rules import BREAK
-from axone.tokenizer.protocol import text_to_bytes
-
-_TOGETHER = 1 << 20  # characters of short texts that are gathered
 
 
-def count_pieces(
-    texts: Iterable[str],
-    splitter: PreTokenizer,
-    *,
-    separators: Iterable[str] = (),
-    on_progress: Callable[[], object] | None = None,
-) -> tuple[list[bytes], IntArray]:
-    """Count the pieces of texts.
+class Counts(NamedTuple):
+    """Different pieces, U of them, and how often each occurs.
 
-    Parameters
+    Attributes
     ----------
-    texts : Iterable[str]
-        Read once, one after another. Pieces do not cross from one to the next.
-    splitter : PreTokenizer
-        What cuts a text into pieces.
-    separators : Iterable[str]
-        Strings that are cut out first: special tokens are not text.
-    on_progress : Callable[[], object], optional
-        Called after about each million characters.
-
-    Returns
-    -------
-    pieces : list[bytes]
-        The different pieces in UTF-8.
+    points : NDArray[np.uint32], shape (C,)
+        The code points of all, one piece after another.
+    lengths : IntArray, shape (U,)
+        How many each has.
     counts : IntArray, shape (U,)
         How often each occurs.
     """
-    table = PieceTable()
-    counts = np.zeros(1, dtype=np.int64)
-    for joined in _joined(_cut(texts, separators)):
-        for block in splitter.blocks(joined):
-            points = code_points(block)
-            numbers = table.number(points, splitter.cut(block, points))
-            if len(table) > len(counts):
-                counts = np.append(counts, np.zeros(2 * len(table) - len(counts), dtype=np.int64))
-            counts[: len(table)] += np.bincount(numbers, minlength=len(table))
-        if on_progress is not None:
-            on_progress()
-    pieces = table.strings()
-    text = np.array([piece != BREAK for piece in pieces], dtype=np.bool_)
-    return [piece.encode() for piece in pieces if piece != BREAK], counts[: len(table)][text]
+
+    points: NDArray[np.uint32]
+    lengths: IntArray
+    counts: IntArray
 
 
-def _cut(texts: Iterable[str], separators: Iterable[str]) -> Iterator[str]:
-    """Yield the texts, checked, without the separators."""
-    ordered = sorted(separators, key=len, reverse=True)
-    pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
-    for text in texts:
-        if not text.isascii():
-            text_to_bytes(text, "utf-8")
-        if pattern is None:
-            yield text
-        else:
-            yield from pattern.split(text)
+class PieceCounter:
+    """Counts pieces.
 
+    Parameters
+    ----------
+    splitter : PreTokenizer
+        What cuts a block into pieces.
+    """
 
-def _joined(texts: Iterable[str]) -> Iterator[str]:
-    """Join short texts, with breaks between them: arrays are for many characters at once."""
-    together: list[str] = []
-    size = 0
-    for text in texts:
-        together.append(text)
-        size += len(text)
-        if size >= _TOGETHER:
-            yield BREAK.join(together)
-            together, size = [], 0
-    yield BREAK.join(together)
+    def __init__(self, splitter: PreTokenizer) -> None:
+        self._splitter = splitter
+        self._table = PieceTable()
+        self._counts = np.zeros(1, dtype=np.int64)
+
+    def count(self, block: str) -> None:
+        """Count the pieces of a block of text."""
+        points = code_points(block)
+        numbers = self._table.number(points, self._splitter.cut(block, points))
+        counts = self._current_counts()
+        counts += np.bincount(numbers, minlength=len(counts))
+
+    def add(self, counts: Counts) -> None:
+        """Add what another has counted."""
+        if len(counts.lengths):
+            numbers = self._table.number(counts.points, counts.lengths.cumsum() - counts.lengths)  # (U,) all different
+            self._current_counts()[numbers] += counts.counts
+
+    def counts(self) -> Counts:
+        """Return what was counted, in the form that another takes."""
+        return Counts(self._table.points, self._table.lengths, self._current_counts())
+
+    def pieces(self) -> tuple[list[bytes], IntArray]:
+        """Return the pieces that are text, in UTF-8, and how often each occurs, shape (U,)."""
+        pieces = self._table.strings()
+        is_text = np.array([piece != BREAK for piece in pieces], dtype=np.bool_)
+        return [piece.encode() for piece in pieces if piece != BREAK], self._current_counts()[is_text]
+
+    def _current_counts(self) -> IntArray:
+        """Return the counts of all pieces, those that are new at zero, to be written to."""
+        missing = len(self._table) - len(self._counts)
+        if missing > 0:
+            self._counts = np.append(self._counts, np.zeros(missing + len(self._table), dtype=np.int64))
+        return self._counts[: len(self._table)]

@@ -1,7 +1,4 @@
-"""Many sequences laid end to end in arrays: the form in which NumPy merges in many places at once.
-
-Sources: a doubly linked list over an array is the usual structure of fast BPE; here one array holds all words.
-"""
+"""Many sequences laid end to end in arrays: the form in which NumPy merges in many places at once."""
 
 from dataclasses import dataclass
 from typing import Any, TypeVar

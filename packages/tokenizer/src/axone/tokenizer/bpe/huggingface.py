@@ -5,8 +5,10 @@ written in 256 visible characters, one for each byte: GPT-2's way of putting byt
 
 The post-processor, which puts special tokens around a text when asked, is checked and kept for saving; encoding here puts none.
 
-Sources: tokenizers, https://huggingface.co/docs/tokenizers; the characters for bytes are those of GPT-2's encoder,
-https://github.com/openai/gpt-2/blob/master/src/encoder.py.
+References
+----------
+.. [1] Hugging Face tokenizers, https://huggingface.co/docs/tokenizers
+.. [2] GPT-2's encoder, for the characters that stand for bytes, https://github.com/openai/gpt-2/blob/master/src/encoder.py
 """
 
 from collections.abc import Mapping

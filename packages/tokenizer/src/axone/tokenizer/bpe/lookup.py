@@ -2,7 +2,10 @@
 
 NumPy probes one slot for every key in a few calls; those whose slot holds another key go on to the next slot, and are few.
 
-Sources: D. Knuth, *The Art of Computer Programming*, volume 3, section 6.4, for hashing by multiplication and open addressing.
+References
+----------
+.. [1] D. Knuth, "The Art of Computer Programming", volume 3, section 6.4, for hashing by multiplication and open addressing,
+   https://www-cs-faculty.stanford.edu/~knuth/taocp.html
 """
 
 import numpy as np

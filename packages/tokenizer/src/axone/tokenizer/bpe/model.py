@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from axone.tokenizer.bpe.flat import GONE, IntArray
-from axone.tokenizer.protocol import TokenizerError, text_to_bytes
+from axone.tokenizer.protocol import TokenizerError, check_text
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class BPEModel:
     Raises
     ------
     TokenizerError
-        If two tokens have one id, or a merge is not within the vocabulary or appears twice.
+        If there is no token, two tokens have one id, or a merge is not within the vocabulary or appears twice.
     """
 
     vocabulary: Mapping[bytes, int]
@@ -54,10 +54,12 @@ class BPEModel:
     post_processor: object = None
 
     def __post_init__(self) -> None:
+        if not self.vocabulary:
+            raise TokenizerError("A vocabulary must hold at least one token, but this one is empty.")
         for text in (*self.special_tokens, *self.added_tokens):
             if not text:
                 raise TokenizerError("A special token must have text, but one is empty.")
-            text_to_bytes(text, "utf-8")
+            check_text(text)
             if text in self.special_tokens and text in self.added_tokens:
                 raise TokenizerError(f"The token {text!r} must be either special or added, but is both.")
         ids = [*self.vocabulary.values(), *self.special_tokens.values(), *self.added_tokens.values()]

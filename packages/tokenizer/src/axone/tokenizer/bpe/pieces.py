@@ -4,8 +4,10 @@ A text has millions of pieces and thousands of different ones. Each piece is has
 hash; then every piece is compared with the one that its number stands for, so that a collision of hashes is found, and put right, and
 numbers are exact.
 
-Sources: R. Karp, M. Rabin, *Efficient randomized pattern-matching algorithms*, https://doi.org/10.1147/rd.312.0249, for hashes that are
-polynomials in the characters.
+References
+----------
+.. [1] R. Karp, M. Rabin, "Efficient randomized pattern-matching algorithms", for hashes that are polynomials in the characters,
+   https://doi.org/10.1147/rd.312.0249
 """
 
 from itertools import pairwise
@@ -22,6 +24,7 @@ Points = NDArray[np.unsignedinteger[Any]]  # code points: one byte each if all a
 _PERIOD = 256  # characters: a longer piece begins again with the first power
 _POWERS = np.multiply.accumulate(np.full(_PERIOD, 0xD6E8FEB86659FD93, dtype=np.uint64))
 _POSITIVE = (1 << 63) - 1
+_AT_ONCE = 1 << 17  # characters
 
 
 class PieceTable:
@@ -63,7 +66,26 @@ class PieceTable:
             The text.
         starts : IntArray, shape (N,)
             Where its pieces start, the first at 0, none empty.
+
+        Returns
+        -------
+        IntArray, shape (N,)
+            Their numbers.
         """
+        firsts = (
+            np.diff(starts // _AT_ONCE, prepend=-1).nonzero()[0].tolist()
+        )  # pieces that begin a stretch of the text
+        if len(firsts) <= 1:
+            return self._number(points, starts)
+        bounds = [*starts[firsts].tolist(), len(points)]
+        numbers = [
+            self._number(points[start:stop], starts[first:last] - start)
+            for (first, last), (start, stop) in zip(pairwise([*firsts, len(starts)]), pairwise(bounds))
+        ]
+        return np.concatenate(numbers)
+
+    def _number(self, points: Points, starts: IntArray) -> IntArray:
+        """Number the pieces of a text that is short enough for arrays of 8 bytes a character."""
         lengths = np.diff(starts, append=len(points))  # (N,)
         positions = np.arange(len(points)) - np.repeat(starts, lengths)  # (T,) of each character within its piece
         terms = (points + np.uint64(1)) * _POWERS[positions & (_PERIOD - 1)]  # (T,)

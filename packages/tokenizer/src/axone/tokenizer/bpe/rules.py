@@ -9,8 +9,10 @@ Several texts can be done at once, with `BREAK` between them: it ends one text a
 
 Letters and numbers are Unicode's categories L and N as this Python has them, white space its property of that name.
 
-Sources: the patterns as tiktoken writes them, https://github.com/openai/tiktoken; Unicode Standard Annex #44,
-https://www.unicode.org/reports/tr44/.
+References
+----------
+.. [1] The patterns as tiktoken writes them, https://github.com/openai/tiktoken
+.. [2] Unicode Standard Annex #44, "Unicode Character Database", https://www.unicode.org/reports/tr44/
 """
 
 import functools

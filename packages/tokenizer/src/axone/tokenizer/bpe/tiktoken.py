@@ -5,10 +5,12 @@ merging its own bytes until two parts are left. That pair is the merge that make
 nothing else has happened to these bytes. A token whose bytes never come down to two parts is not made by merging; it is found only as
 a whole piece, which tiktoken looks up first.
 
-Sources: tiktoken, https://github.com/openai/tiktoken.
+References
+----------
+.. [1] tiktoken, https://github.com/openai/tiktoken
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from axone.tokenizer.bpe.model import BPEModel
 from axone.tokenizer.protocol import TokenizerError
@@ -17,7 +19,17 @@ _NEVER = 1 << 31
 
 
 def from_ranks(ranks: Mapping[bytes, int], pattern: str | None, special_tokens: Mapping[str, int]) -> BPEModel:
-    """Return the model of tiktoken's ranks."""
+    """Return the model of tiktoken's ranks.
+
+    Raises
+    ------
+    TokenizerError
+        If they are not bytes with an integer each, or not consistent.
+    """
+    given: Iterable[tuple[object, object]] = ranks.items()
+    for token, rank in given:
+        if not (isinstance(token, bytes) and isinstance(rank, int)):
+            raise TokenizerError(f"Ranks must map bytes to integers, but there is {token!r}: {rank!r}.")
     vocabulary = dict(sorted(ranks.items(), key=lambda item: item[1]))
     halves = [_last_pair(token, ranks) for token in vocabulary if len(token) > 1]
     return BPEModel(

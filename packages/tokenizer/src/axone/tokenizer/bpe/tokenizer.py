@@ -1,45 +1,33 @@
-"""The byte-level BPE tokenizer: text to ids and back.
+"""The byte-level BPE tokenizer, as users meet it.
 
-Text is cut at special tokens, then into pieces by a pattern; the bytes of each piece are merged into tokens. Most pieces of a text are
-words that came before. A long text is therefore turned into numbers of pieces first, and only the different ones are merged; for short
-texts what a piece became is remembered from one to the next.
-
-Here the parts are put together. How text is cut is known by `patterns`, how bytes are merged by `encode`, how merges are learned by
+Here the parts are put together, and special tokens are guarded. How text becomes ids is known by `encoder`, how a model is learned by
 `train`, what files look like by `huggingface` and `tiktoken`.
 
-Sources: R. Sennrich, B. Haddow, A. Birch, *Neural Machine Translation of Rare Words with Subword Units*,
-https://arxiv.org/abs/1508.07909; A. Radford et al., *Language Models are Unsupervised Multitask Learners*, section 2.2, for bytes and
-pieces; tiktoken, https://github.com/openai/tiktoken, for what `allowed_special` means.
+References
+----------
+.. [1] R. Sennrich, B. Haddow, A. Birch, "Neural Machine Translation of Rare Words with Subword Units",
+   https://arxiv.org/abs/1508.07909
+.. [2] A. Radford et al., "Language Models are Unsupervised Multitask Learners", section 2.2, for bytes and pieces,
+   https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
+.. [3] tiktoken, for what `allowed_special` means, https://github.com/openai/tiktoken
 """
 
-import functools
 import os
-import re
-import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from axone.tokenizer.bpe import huggingface, tiktoken
-from axone.tokenizer.bpe.count import count_pieces
-from axone.tokenizer.bpe.encode import PairMerger
-from axone.tokenizer.bpe.flat import GONE, IntArray, expand
+from axone.tokenizer.bpe.encoder import TextEncoder, matcher
 from axone.tokenizer.bpe.model import BPEModel
-from axone.tokenizer.bpe.patterns import code_points, pre_tokenizer
-from axone.tokenizer.bpe.pieces import PieceTable
-from axone.tokenizer.bpe.rules import BREAK
-from axone.tokenizer.bpe.stream import BPEStreamDecoder
-from axone.tokenizer.bpe.train import NUM_BYTES, learn_merges
+from axone.tokenizer.bpe.patterns import pre_tokenizer
+from axone.tokenizer.bpe.train import train_model
 from axone.tokenizer.files import read_json, write_json
-from axone.tokenizer.protocol import TokenizerError, text_to_bytes
+from axone.tokenizer.protocol import StreamDecoder, TokenizerError, check_text
+from axone.tokenizer.stream import ByteStreamDecoder
 
-_SHORT = 1 << 14  # characters: below, remembering pieces is faster than arrays
-_REMEMBERED = 1 << 17  # pieces
-_LONG_PIECE = 256  # characters: longer ones are not remembered
-_END = GONE - 1  # of a text in a batch
 _NONE: frozenset[str] = frozenset()
 
 
@@ -55,6 +43,7 @@ class BPETokenizer:
 
     Examples
     --------
+    >>> from axone.tokenizer import BPETokenizer
     >>> tokenizer = BPETokenizer.train("low lower lowest", vocab_size=260, special_tokens=["<|end|>"])
     >>> ids = tokenizer.encode("low lower")
     >>> ids
@@ -73,10 +62,8 @@ class BPETokenizer:
 
     def __init__(self, model: BPEModel) -> None:
         self._model = model
-        self._splitter = pre_tokenizer(model.pattern)
-        self._merger = PairMerger(model.byte_ids, model.merges, model.products)
+        self._encoder = TextEncoder(model)
         self._tokens = model.tokens
-        self._remembered = _Remembered(self._encode_piece)
 
     @classmethod
     def train(
@@ -118,50 +105,51 @@ class BPETokenizer:
             If `vocab_size` has no room for the bytes and the special tokens, a special token is empty or named twice, the pattern
             is no regular expression or too slow, or a text holds a lone surrogate.
         """
-        num_merges = vocab_size - NUM_BYTES - len(special_tokens)
-        if isinstance(special_tokens, str) or not all(special_tokens) or len(set(special_tokens)) < len(special_tokens):
-            raise TokenizerError(
-                f"Special tokens must be a list of different, non-empty strings, not {special_tokens!r}."
-            )
-        if num_merges < 0:
-            raise TokenizerError(
-                f"vocab_size must be at least {NUM_BYTES + len(special_tokens)}, for {NUM_BYTES} bytes and "
-                f"{len(special_tokens)} special tokens, not {vocab_size}."
-            )
-        splitter = pre_tokenizer(pattern)
-        pieces, counts = count_pieces(
-            [texts] if isinstance(texts, str) else texts,
-            splitter,
-            separators=special_tokens,
-            on_progress=progress and functools.partial(progress, 0, num_merges),
-        )
-        merges = learn_merges(pieces, counts, num_merges, progress)
-        tokens = [bytes((byte,)) for byte in range(NUM_BYTES)]
-        for left, right in merges:
-            tokens.append(tokens[left] + tokens[right])
-        return cls(
-            BPEModel(
-                vocabulary={token: id for id, token in enumerate(tokens)},
-                merges=merges,
-                pattern=splitter.pattern,
-                special_tokens={text: id for id, text in enumerate(special_tokens, len(tokens))},
-            )
-        )
+        model = train_model(texts, vocab_size, pattern=pattern, special_tokens=special_tokens, progress=progress)
+        return cls(model)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a `tokenizer.json`, written by `save` or by Hugging Face; `path` is the file or the folder that holds it.
+        """Read a `tokenizer.json`, written by `save` or by Hugging Face.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, or the folder that holds it.
+
+        Returns
+        -------
+        BPETokenizer
+            With the ids of the file.
 
         Raises
         ------
         TokenizerError
             If it is damaged, or asks for a part that is not supported: the message names it.
+        OSError
+            If it cannot be read.
         """
         return cls.from_document(read_json(path))
 
     @classmethod
     def from_document(cls, document: object) -> Self:
-        """Return the tokenizer that the JSON of a `tokenizer.json` describes."""
+        """Return the tokenizer that the JSON of a `tokenizer.json` describes.
+
+        Parameters
+        ----------
+        document : object
+            What `json.loads` makes of the file, or `to_document`.
+
+        Returns
+        -------
+        BPETokenizer
+            With the ids of the document.
+
+        Raises
+        ------
+        TokenizerError
+            If it asks for a part that is not supported: the message names it.
+        """
         return cls(huggingface.from_document(document))
 
     @classmethod
@@ -178,17 +166,50 @@ class BPETokenizer:
             Its ``pat_str``, or what `train` takes.
         special_tokens : Mapping[str, int], optional
             The ids of special tokens.
+
+        Returns
+        -------
+        BPETokenizer
+            With these ids.
+
+        Raises
+        ------
+        TokenizerError
+            If two tokens have one id, or the pattern is no regular expression.
+
+        Examples
+        --------
+        >>> from axone.tokenizer import BPETokenizer
+        >>> ranks = {bytes([byte]): byte for byte in range(256)} | {b"ow": 256, b"low": 257}
+        >>> BPETokenizer.from_tiktoken(ranks, "gpt2", {"<|end|>": 258}).encode("low")
+        [257]
         """
         return cls(tiktoken.from_ranks(ranks, pre_tokenizer(pattern).pattern, special_tokens or {}))
 
     def to_document(self) -> dict[str, object]:
-        """Return the JSON of this tokenizer's `tokenizer.json`."""
+        """Return the JSON of this tokenizer's `tokenizer.json`.
+
+        Returns
+        -------
+        dict[str, object]
+            What `json.dumps` writes and `from_document` reads.
+
+        Raises
+        ------
+        TokenizerError
+            If no such file could say what the tokenizer is: ids from tiktoken with gaps between them.
+        """
         return huggingface.to_document(self._model)
 
     def to_tiktoken(self) -> dict[bytes, int]:
         """Return the ``mergeable_ranks`` of a ``tiktoken.Encoding`` that gives the same ids.
 
         It also takes `pattern` as ``pat_str`` and `special_tokens`.
+
+        Returns
+        -------
+        dict[bytes, int]
+            The rank of each token, which is its id; special tokens have none.
 
         Raises
         ------
@@ -198,7 +219,20 @@ class BPETokenizer:
         return tiktoken.to_ranks(self._model)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `tokenizer.json`, whole or not at all; `path` is the file, or an existing folder to put it in."""
+        """Write a `tokenizer.json`, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, or an existing folder to put it in.
+
+        Raises
+        ------
+        TokenizerError
+            As `to_document`.
+        OSError
+            If it cannot be written.
+        """
         write_json(path, self.to_document())
 
     @property
@@ -232,6 +266,11 @@ class BPETokenizer:
             The special tokens that the text may spell, and which then become their ids. For text from outside keep the default:
             nobody can slip in the end of a text by writing it.
 
+        Returns
+        -------
+        list[int]
+            Its token ids.
+
         Raises
         ------
         TokenizerError
@@ -243,25 +282,54 @@ class BPETokenizer:
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the ids of a text, in which special tokens are spelled out like any other words.
 
+        Parameters
+        ----------
+        text : str
+            Any text.
+
+        Returns
+        -------
+        list[int]
+            Its token ids, none of them special.
+
         Raises
         ------
         TokenizerError
             If the text holds a lone surrogate.
         """
-        ids: list[int] = self._encode(text, _NONE).tolist()
+        check_text(text)
+        ids: list[int] = self._encoder.encode(text, _NONE).tolist()
         return ids
 
     def encode_batch(
         self, texts: Iterable[str], *, allowed_special: Collection[str] | Literal["all"] = _NONE
     ) -> list[list[int]]:
-        """Return the ids of each of several texts; see `encode`. New words are merged for all of them at once."""
+        """Return the ids of each of several texts. New words are merged for all of them at once.
+
+        Parameters
+        ----------
+        texts : Iterable[str]
+            Any texts.
+        allowed_special : Collection[str] or "all"
+            As for `encode`.
+
+        Returns
+        -------
+        list[list[int]]
+            The token ids of each.
+
+        Raises
+        ------
+        TokenizerError
+            As for `encode`.
+        """
+        if isinstance(texts, str):
+            raise TypeError(
+                "Several texts must come as a list or another iterable, not as one str; use encode for a single text."
+            )
         texts = list(texts)
         allowed = self._check_special(texts, allowed_special)
-        if sum(map(len, texts)) < _SHORT:
-            return [self._encode(text, allowed).tolist() for text in texts]
-        ids = self._encode_long(part for text in texts for part in (*self._parts(text, allowed), _END))
-        stops = (ids == _END).nonzero()[0].tolist()
-        return [ids[start + 1 : stop].tolist() for start, stop in pairwise([-1, *stops])]
+        return [ids.tolist() for ids in self._encoder.encode_batch(texts, allowed)]
 
     def encode_to_array(
         self, text: str, *, allowed_special: Collection[str] | Literal["all"] = _NONE
@@ -270,23 +338,35 @@ class BPETokenizer:
 
         Parameters
         ----------
-        text, allowed_special
+        text : str
+            Any text.
+        allowed_special : Collection[str] or "all"
             As for `encode`.
 
         Returns
         -------
-        NDArray[np.int32], shape (T,)
-            The ids.
+        ndarray of int32, shape (T,)
+            Its token ids.
 
         Raises
         ------
         TokenizerError
             As for `encode`.
         """
-        return self._encode(text, self._check_special([text], allowed_special))
+        return self._encoder.encode(text, self._check_special([text], allowed_special))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids. Bytes that are no UTF-8, as half a character, become U+FFFD; `decode_bytes` keeps them.
+
+        Parameters
+        ----------
+        ids : Iterable[int]
+            Token ids: a list, an integer array, a generator.
+
+        Returns
+        -------
+        str
+            Their text.
 
         Raises
         ------
@@ -298,21 +378,37 @@ class BPETokenizer:
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Return the bytes of ids.
 
+        Parameters
+        ----------
+        ids : Iterable[int]
+            As for `decode`.
+
+        Returns
+        -------
+        bytes
+            What their tokens spell, UTF-8 or not.
+
         Raises
         ------
         TokenizerError
             If an id is not in the vocabulary.
         """
         try:
-            return b"".join(map(self._tokens.__getitem__, ids))
+            return b"".join(map(self._tokens.__getitem__, ids.tolist() if isinstance(ids, np.ndarray) else ids))
         except KeyError as error:
             raise TokenizerError(
                 f"Token ids must be in the vocabulary, 0 to {self.vocab_size - 1}, but {error} came."
             ) from None
 
-    def stream_decoder(self) -> BPEStreamDecoder:
-        """Return a decoder for ids that arrive one by one, which never shows half a character."""
-        return BPEStreamDecoder(self.decode_bytes)
+    def stream_decoder(self) -> StreamDecoder:
+        """Return a decoder for ids that arrive one by one.
+
+        Returns
+        -------
+        StreamDecoder
+            It never shows half a character.
+        """
+        return ByteStreamDecoder(self.decode_bytes)
 
     def __repr__(self) -> str:
         return f"BPETokenizer({self.vocab_size} tokens, {len(self._model.special_tokens)} of them special)"
@@ -323,117 +419,12 @@ class BPETokenizer:
         if isinstance(allowed_special, str) and allowed_special != "all":
             raise TokenizerError(f'allowed_special must be a set of special tokens or "all", not {allowed_special!r}.')
         allowed = special if allowed_special == "all" else special.intersection(allowed_special)
-        forbidden = _matcher(special - allowed)
+        forbidden = matcher(special - allowed)
         for text in texts:
+            check_text(text)
             if forbidden is not None and (found := forbidden.search(text)):
                 raise TokenizerError(
                     f"The text spells the special token {found.group()!r} at position {found.start()}; pass it in "
                     "allowed_special to encode it as such, or use encode_ordinary to spell it out."
                 )
         return allowed
-
-    def _encode(self, text: str, allowed: frozenset[str]) -> NDArray[np.int32]:
-        parts = self._parts(text, allowed)
-        return self._encode_short(parts) if len(text) < _SHORT else self._encode_long(parts)
-
-    def _encode_short(self, parts: Iterable[str | int]) -> NDArray[np.int32]:
-        """Encode piece by piece, remembering what each became."""
-        ids = bytearray()
-        for part in parts:
-            if isinstance(part, int):
-                ids += np.int32(part).tobytes()
-            elif part:
-                starts = self._splitter.cut(part, code_points(part)).tolist()
-                pieces = [part[start:stop] for start, stop in pairwise([*starts, len(part)])]
-                ids += b"".join(map(self._remembered.__getitem__, pieces))
-        return np.frombuffer(ids, dtype=np.int32)
-
-    def _encode_long(self, parts: Iterable[str | int]) -> NDArray[np.int32]:
-        """Number the pieces, merge the different ones all at once, and put their ids in place of the numbers.
-
-        What stands between texts keeps its place as a break, whose id is `GONE` until the end.
-        """
-        ordinary: list[str] = []
-        between: list[int] = []
-        for part in parts:
-            ordinary.append(BREAK if isinstance(part, int) else part)
-            if isinstance(part, int):
-                between.append(part)
-        table = PieceTable()
-        numbered: list[IntArray] = []
-        for block in self._splitter.blocks("".join(ordinary)):
-            points = code_points(block)
-            numbered.append(table.number(points, self._splitter.cut(block, points)))
-        ids, starts, counts = self._merge(table)
-        encoded = np.concatenate([ids[:0], *(expand(numbers, ids, starts, counts) for numbers in numbered)])
-        if between:
-            encoded[encoded == GONE] = between
-        return encoded
-
-    def _merge(self, table: PieceTable) -> tuple[NDArray[np.int32], IntArray, IntArray]:
-        """Return the ids of all pieces, where those of each start, and how many they are."""
-        lengths = table.lengths
-        firsts = lengths.cumsum() - lengths
-        text = table.points[firsts] != ord(BREAK)
-        starts, counts = np.zeros_like(lengths), np.ones_like(lengths)
-        ids = np.array([GONE])
-        if text.any():
-            points = table.points[table.points != ord(BREAK)]
-            merged, merged_starts, counts[text] = self._merger.merge_words(points, lengths[text])
-            ids = np.append(ids, merged)
-            starts[text] = merged_starts + 1
-        if self._model.whole_words:
-            pieces = table.strings()
-            several = (counts > 1).nonzero()[0].tolist()
-            whole = {i: id for i in several if (id := self._model.vocabulary.get(pieces[i].encode())) is not None}
-            found = np.array([*whole], dtype=np.int64)
-            starts[found], counts[found] = np.arange(len(ids), len(ids) + len(found)), 1
-            ids = np.append(ids, np.array([*whole.values()], dtype=np.int64))
-        return ids.astype(np.int32), starts, counts
-
-    def _encode_piece(self, piece: str) -> bytes:
-        """Return the ids of one piece as the bytes of an int32 array."""
-        word = piece.encode()
-        if self._model.whole_words and (id := self._model.vocabulary.get(word)) is not None:
-            return np.int32(id).tobytes()
-        return np.array(self._merger.merge_word(word), dtype=np.int32).tobytes()
-
-    def _parts(self, text: str, allowed: frozenset[str]) -> Iterator[str | int]:
-        """Cut text at allowed special and at added tokens: ids, and the text between them."""
-        if not text.isascii():
-            text_to_bytes(text, "utf-8")
-        model = self._model
-        matcher = _matcher(frozenset(allowed | model.added_tokens.keys()))
-        start = 0
-        for found in matcher.finditer(text) if matcher is not None else ():
-            yield self._normalize(text[start : found.start()])
-            token = found.group()
-            yield model.special_tokens[token] if token in allowed else model.added_tokens[token]
-            start = found.end()
-        yield self._normalize(text[start:] if start else text)
-
-    def _normalize(self, text: str) -> str:
-        return unicodedata.normalize("NFC", text) if self._model.normalization else text
-
-
-class _Remembered(dict[str, bytes]):
-    """What pieces became, as far as there is room. Safe to use from several threads: what one throws away another makes anew."""
-
-    def __init__(self, encode: Callable[[str], bytes]) -> None:
-        self._encode = encode
-
-    def __missing__(self, piece: str) -> bytes:
-        ids = self._encode(piece)
-        if len(piece) <= _LONG_PIECE:
-            if len(self) >= _REMEMBERED:
-                self.clear()
-            self[piece] = ids
-        return ids
-
-
-@functools.lru_cache(maxsize=256)
-def _matcher(tokens: frozenset[str]) -> re.Pattern[str] | None:
-    """Return a pattern that finds any of the tokens, the longest where several begin."""
-    if not tokens:
-        return None
-    return re.compile("|".join(map(re.escape, sorted(tokens, key=lambda token: (-len(token), token)))))

@@ -12,8 +12,11 @@ of each of their characters alone, found once for each character, and only as fa
 
 It knows nothing of patterns and special tokens.
 
-Sources: A. Karpathy, *minbpe*, https://github.com/karpathy/minbpe, and tiktoken, https://github.com/openai/tiktoken, for the
-rule; The Unicode Standard, chapter 3.9, https://www.unicode.org/versions/latest/core-spec/, for UTF-8.
+References
+----------
+.. [1] A. Karpathy, minbpe, for the rule, https://github.com/karpathy/minbpe
+.. [2] tiktoken, likewise, https://github.com/openai/tiktoken
+.. [3] The Unicode Standard, chapter 3.9, for UTF-8, https://www.unicode.org/versions/latest/core-spec/
 """
 
 import functools

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from axone.tokenizer import BPETokenizer
-from axone.tokenizer.bpe import encode, pieces
-from axone.tokenizer.bpe.encode import PairMerger
+from axone.tokenizer.bpe import merge, pieces
 from axone.tokenizer.bpe.flat import IntArray
 from axone.tokenizer.bpe.lookup import IntegerTable
+from axone.tokenizer.bpe.merge import PairMerger
 from axone.tokenizer.bpe.patterns import code_points
 from axone.tokenizer.bpe.pieces import PieceTable
 
@@ -63,16 +63,16 @@ def test_both_forms_do_what_the_rule_says(alphabet: str, ordered: bool, naive_id
 def test_long_words_and_batches_make_no_difference(tokenizer: BPETokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(5)
     words = ["".join(rng.choices("the dog aé文😀 ", k=rng.randint(1, 40))) for _ in range(300)]
-    expected = [tokenizer._merger.merge_word(word.encode()) for word in words]
-    assert many(tokenizer._merger, words) == expected
-    monkeypatch.setattr(encode, "_LONG", 12)
-    monkeypatch.setattr(encode, "_BATCH", 50)
-    assert many(tokenizer._merger, words) == expected
+    expected = [tokenizer._encoder._merger.merge_word(word.encode()) for word in words]
+    assert many(tokenizer._encoder._merger, words) == expected
+    monkeypatch.setattr(merge, "_LONG", 12)
+    monkeypatch.setattr(merge, "_BATCH", 50)
+    assert many(tokenizer._encoder._merger, words) == expected
 
 
 def test_some_characters_are_certain(tokenizer: BPETokenizer) -> None:
     """Else the tests above would say nothing of starting from characters."""
-    assert tokenizer._merger._certain.any()
+    assert tokenizer._encoder._merger._certain.any()
     assert not PairMerger(np.arange(256), [(256, 97), (97, 98)], [257, 256])._certain.any()
 
 
@@ -87,7 +87,7 @@ def test_work_on_one_word_grows_with_its_length_and_no_faster(unit: str, monkeyp
         taken += 1
         return heappop(heap)
 
-    monkeypatch.setattr("axone.tokenizer.bpe.encode.heappop", counting_pop)
+    monkeypatch.setattr("axone.tokenizer.bpe.merge.heappop", counting_pop)
     for size in (1_000, 100_000):
         taken = 0
         text = (unit * size)[:size]

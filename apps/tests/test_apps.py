@@ -1,0 +1,82 @@
+"""What holds for every app: help at once, a run from training to text, and failures that are a sentence."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import console
+
+FOLDER = Path(console.__file__).parent
+APPS = sorted(path.stem for path in FOLDER.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
+SLOW = ("matplotlib", "pooch", "requests", "tensorboardX", "tqdm")  # to import; each takes longer than all of ours
+HELP = """
+import contextlib, importlib, io, sys
+sys.path.insert(0, {folder!r})
+app = importlib.import_module({app!r})
+with contextlib.suppress(SystemExit):
+    app.main(["--help"])
+print(*(name for name in {slow!r} if name in sys.modules), file=sys.stderr, end="")
+"""
+
+
+def shell(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
+    """Run an app as the shell does, for at most a minute."""
+    return subprocess.run(
+        [sys.executable, str(FOLDER / command[0]), *command[1:]],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+        timeout=60,
+    )
+
+
+def test_all_apps_are_known() -> None:
+    assert APPS == ["attention", "neuron", "sample", "tokenize_text", "train"]
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_help_teaches_and_imports_nothing_that_takes_long(app: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", HELP.format(folder=str(FOLDER), app=app, slow=SLOW)],
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
+    )
+    assert f"uv run apps/{app}.py" in ended.stdout  # an example to copy
+    assert ended.stderr == ""
+
+
+def test_a_run_of_thirty_steps_and_a_sample_take_less_than_a_minute(tmp_path: Path) -> None:
+    (tmp_path / "hamlet.txt").write_text("to be, or not to be, that is the question\n" * 80, encoding="utf-8")
+    trained = shell(tmp_path, "train.py", "--data", "hamlet.txt", "--preset", "tiny", "--steps", "30", "--out", "run")
+    assert trained.returncode == 0, trained.stderr
+    sampled = shell(tmp_path, "sample.py", "run", "--prompt", "to be", "--max-new-tokens", "100")
+    assert (sampled.returncode, sampled.stderr) == (0, "")
+    assert sampled.stdout.startswith("to be")
+    drawn = shell(tmp_path, "attention.py", "run")
+    assert (drawn.returncode, drawn.stdout, drawn.stderr) == (0, f"{Path('run', 'attention.png')}\n", "")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train.py --data missing",
+        "sample.py missing",
+        "attention.py missing",
+        "neuron.py --steps 0",
+        "tokenize_text.py show missing x",
+    ],
+)
+def test_a_failure_is_one_sentence_and_no_traceback(tmp_path: Path, line: str) -> None:
+    ended = shell(tmp_path, *line.split())
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith(f"{line.split(maxsplit=1)[0]}")
+    assert "error: " in last
+    assert "Traceback" not in ended.stderr
+    assert list(tmp_path.iterdir()) == []

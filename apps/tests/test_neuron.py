@@ -1,0 +1,73 @@
+"""apps/neuron.py: what it learns and draws, and every way to get it wrong."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import neuron
+
+App = Callable[[Callable[[], int], str], int]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def test_points_lie_on_two_half_circles() -> None:
+    points, sides = neuron.two_moons(40, 0.0, np.random.default_rng(0))
+    assert sides == [1.0, -1.0] * 20
+    upper, lower = points[::2], points[1::2]
+    np.testing.assert_allclose(np.hypot(*upper.T), 1.0)
+    np.testing.assert_allclose(np.hypot(*(lower - [1.0, 0.5]).T), 1.0)
+    assert upper[:, 1].min() > 0
+    assert lower[:, 1].max() < 0.5
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_it_learns_and_draws(
+    app: App, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    monkeypatch.setattr(neuron, "GRID", 8)
+    line = f"neuron.py --neurons 6 --points 20 --noise 0 --steps 60 --optimizer {optimizer} --out pictures"
+    assert app(neuron.main, line) == 0
+    out, err = capfd.readouterr()
+    assert out.startswith("7 neurons, 25 weights, 20 points\n")
+    steps = [text.split() for text in out.splitlines() if text.startswith("step")]
+    assert [text[1] for text in steps] == ["1", "10", "20", "30", "40", "50", "60"]
+    assert float(steps[-1][3]) < 0.5 * float(steps[0][3])
+    assert err == ""
+    assert Path("pictures/boundary.png").read_bytes().startswith(PNG)
+    drawn = Path("pictures/neuron.svg").read_text(encoding="utf-8")
+    assert drawn.count(">tanh<") == 1
+    assert drawn.count(">*<") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ("--points 1", "--points must be at least 2, and is 1"),
+        ("--steps 0", "--steps must be at least 1, and is 0"),
+        ("--noise nan", "--noise must be at least 0, and is nan"),
+        ("--seed -1", "--seed must be at least 0, and is -1"),
+        ("--neurons 3 0", "--neurons must be at least 1 in each layer, and are 3 0"),
+        ("--learning-rate -1", "lr must"),
+        ("--optimizer lion", "invalid choice: 'lion'"),
+        ("--out taken", "taken"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_sentence(
+    app: App, tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: str, reason: str
+) -> None:
+    (tmp_path / "taken").touch()
+    assert app(neuron.main, f"neuron.py {arguments}") == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    last = err.splitlines()[-1]
+    assert last.startswith("neuron.py: error: ")
+    assert reason in last
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_weights_that_run_away_are_said_to(app: App, capfd: pytest.CaptureFixture[str]) -> None:
+    line = "neuron.py --points 4 --steps 50 --neurons 2 --activation relu --optimizer sgd --learning-rate 1e200"
+    assert app(neuron.main, line) == 2
+    assert "lower --learning-rate" in capfd.readouterr().err.splitlines()[-1]

@@ -1,0 +1,115 @@
+"""Texts as tokens, with a tokenizer made from the same texts: what takes long is shown, and kept in the user's cache."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TextIO
+
+from axone.llm import CheckpointError, TextFiles, TokenDataset
+from axone.llm.report import duration
+from axone.llm.token_file import holds, text_sum, tokenizer_sum
+from axone.tokenizer import BPETokenizer, CharTokenizer, Tokenizer, TokenizerError, load
+
+IN_MEMORY = 1 << 28  # bytes of text: what has fewer characters is encoded anew each time, and not kept in a file
+WORTH_A_BAR = 1 << 26  # bytes of text: what has fewer is read in no time
+
+
+class Corpus:
+    """Texts that are gone through several times, each time with a progress bar if they are long.
+
+    Parameters
+    ----------
+    texts : sequence of str or TextFiles
+    name : str
+        What tells them from others, such as their path: their tokens are kept under it.
+    stream : text file
+        Where to show how far it is.
+    """
+
+    def __init__(self, texts: list[str] | TextFiles, name: str, stream: TextIO) -> None:
+        self.num_bytes = texts.num_bytes if isinstance(texts, TextFiles) else sum(map(len, texts))
+        self._texts, self._name, self._stream = texts, name, stream
+        self._doing = "reading"
+
+    def __iter__(self) -> Iterator[str]:
+        if self.num_bytes < WORTH_A_BAR or not self._stream.isatty():
+            yield from self._texts
+            return
+        from tqdm import tqdm
+
+        size = self.num_bytes
+        with tqdm(total=size, desc=self._doing, unit="B", unit_scale=True, file=self._stream, leave=False) as bar:
+            for text in self._texts:
+                yield text
+                bar.update(len(text.encode(errors="replace")))
+
+    def as_characters(self) -> TokenDataset:
+        """Return the texts as characters."""
+        return self._encoded("char", self._learned_characters)
+
+    def as_byte_pairs(self, vocab_size: int) -> TokenDataset:
+        """Return the texts as pieces of words, learned from them."""
+        return self._kept(f"bpe {vocab_size}", lambda: self._learned_pairs(vocab_size))
+
+    def with_tokenizer(self, tokenizer: Tokenizer) -> TokenDataset:
+        """Return the texts as tokens of a tokenizer that is there already."""
+        return self._encoded(tokenizer_sum(tokenizer), lambda: tokenizer)
+
+    def _encoded(self, kind: str, make: Callable[[], Tokenizer]) -> TokenDataset:
+        """Return the tokens: in memory if the texts are short."""
+        return self._kept(kind, make) if self.num_bytes > IN_MEMORY else TokenDataset.from_texts(self, make())
+
+    def _kept(self, kind: str, make: Callable[[], Tokenizer]) -> TokenDataset:
+        """Return the tokens that were kept of the texts, or make them if the texts are not those of the last time."""
+        import pooch
+
+        place = hashlib.sha256(f"{self._name} {kind}".encode(errors="surrogateescape")).hexdigest()[:16]
+        folder = Path(pooch.os_cache("axone")) / "tokens" / place
+        path = folder / "tokens.bin"
+        self._doing = "reading"
+        try:
+            tokenizer = load(folder)
+            if holds(path, tokenizer, text_sum(self, None)):
+                return TokenDataset.open(path, tokenizer)
+        except (OSError, TokenizerError, CheckpointError):
+            pass
+        tokenizer = make()
+        folder.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(folder)
+        self._doing = "encoding"
+        return TokenDataset.from_texts(self, tokenizer, path)
+
+    def _learned_characters(self) -> Tokenizer:
+        return CharTokenizer.train(_joined(self))
+
+    def _learned_pairs(self, vocab_size: int) -> Tokenizer:
+        self._doing, began = "counting words", time.perf_counter()
+        if not self._stream.isatty():
+            tokenizer = BPETokenizer.train(self, vocab_size)
+        else:
+            from tqdm import tqdm
+
+            # It appears with the first merge: counting comes before, with a bar of its own.
+            shape = "merging pairs: {n_fmt}/{total_fmt} |{bar}|"
+            with tqdm(total=vocab_size, file=self._stream, bar_format=shape, leave=False, delay=1e-9) as bar:
+
+                def show(done: int, total: int) -> None:
+                    if done:
+                        bar.total = total
+                        bar.update(done - bar.n)
+
+                tokenizer = BPETokenizer.train(self, vocab_size, progress=show)
+        learned = f"{tokenizer.vocab_size:,} tokens learned in {duration(time.perf_counter() - began)}"
+        print(f"tokenizer: {learned}, kept for the next time", file=self._stream)
+        return tokenizer
+
+
+def _joined(texts: Iterable[str]) -> Iterator[str]:
+    """Yield texts and the new lines between them."""
+    first = True
+    for text in texts:
+        if not first:
+            yield "\n"
+        first = False
+        yield text

@@ -1,0 +1,91 @@
+"""Attention maps: what the heads weigh, and the picture of it."""
+
+import numpy as np
+import pytest
+
+from axone.llm import LanguageModel, LanguageModelConfig, attention_maps, plot_attention
+
+SHAPES = {
+    "gpt2": LanguageModelConfig(vocab_size=20, context_length=12, num_layers=2, num_heads=2, embed_dim=8),
+    "grouped": LanguageModelConfig(
+        vocab_size=20,
+        context_length=12,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=2,
+        embed_dim=16,
+        norm="rms",
+        position="rotary",
+        mlp="swiglu",
+        qk_norm=True,
+    ),
+}
+
+
+def small(shape: str) -> LanguageModel:
+    return LanguageModel(SHAPES[shape], rng=np.random.default_rng(0)).eval()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_each_position_shares_out_one_among_those_before(shape: str) -> None:
+    model = small(shape)
+    before = {name: array.copy() for name, array in model.state_dict().items()}
+    maps = attention_maps(model, np.random.default_rng(1).integers(0, 20, 7))
+    assert maps.shape == (2, model.config.num_heads, 7, 7)
+    np.testing.assert_allclose(maps.sum(axis=-1), 1.0, rtol=1e-5)
+    assert not np.triu(maps, 1).any()
+    assert all(np.array_equal(before[name], array) for name, array in model.state_dict().items())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_second_layer_sees_what_the_first_has_made(shape: str) -> None:
+    model = small(shape)
+    ids = np.asarray([3, 1, 4, 1, 5])
+    maps = attention_maps(model, ids)
+    model.transformer.blocks[0].mlp = lambda x: x * 3.0
+    changed = attention_maps(model, ids)
+    np.testing.assert_array_equal(maps[0], changed[0])
+    assert not np.allclose(maps[1], changed[1])
+
+
+def test_a_head_that_only_compares_tokens_finds_the_same_token() -> None:
+    model = small("gpt2")
+    C = model.config.embed_dim
+    model.embedding.weight.data[:8] = 10 * np.eye(8)
+    assert model.transformer.position is not None
+    model.transformer.position.weight.data.fill(0)
+    attention = model.transformer.blocks[0].attention
+    state = dict(attention.named_parameters())  # type: ignore[attr-defined]  # a block knows only that it can be called
+    state["qkv_proj.weight"].data[: 2 * C] = np.tile(3 * np.eye(C), (2, 1))
+    maps = attention_maps(model, np.asarray([0, 1, 2, 0, 1]))[0]
+    np.testing.assert_allclose(maps[0, 3], [0.5, 0, 0, 0.5, 0], atol=1e-3)
+    np.testing.assert_allclose(maps[0, 4], [0, 0.5, 0, 0, 0.5], atol=1e-3)
+
+
+@pytest.mark.parametrize("count", [0, 13])
+def test_a_text_must_fit_the_context(count: int) -> None:
+    with pytest.raises(ValueError, match=f"1 to 12 tokens for this model, and has {count}"):
+        attention_maps(small("gpt2"), np.zeros(count, np.int64))
+
+
+def test_the_picture_has_a_map_for_each_head_that_was_chosen() -> None:
+    maps = attention_maps(small("grouped"), np.arange(5))
+    figure = plot_attention(maps, ["a", "bc", "d", "e", "f"])
+    assert len(figure.axes) == 2 * 4 + 1  # and the scale of colours
+    first = figure.axes[0]
+    assert [label.get_text() for label in first.get_xticklabels()] == ["a", "bc", "d", "e", "f"]
+    assert [label.get_text() for label in first.get_yticklabels()] == ["a", "bc", "d", "e", "f"]
+    chosen = plot_attention(maps, list("abcde"), layers=[1], heads=[3, 0])
+    assert [axes.texts[0].get_text() for axes in chosen.axes[:2]] == ["layer 2\nhead 4", "layer 2\nhead 1"]
+    (image,) = chosen.axes[0].get_images()
+    np.testing.assert_array_equal(np.ma.filled(np.ma.masked_array(image.get_array()), 0), maps[1, 3])
+
+
+def test_what_cannot_be_drawn_is_refused() -> None:
+    maps = np.ones((2, 2, 3, 3))
+    with pytest.raises(ValueError, match="3 tokens needs a label, and 2 came"):
+        plot_attention(maps, ["a", "b"])
+    with pytest.raises(ValueError, match="a head is one of 0 to 1 in this model, and got 2"):
+        plot_attention(maps, ["a", "b", "c"], heads=[2])
+    with pytest.raises(ValueError, match=r"choose fewer of them, or a shorter text"):
+        plot_attention(np.ones((1, 1, 1000, 1000)), ["a"] * 1000)

@@ -1,0 +1,163 @@
+"""From text to ids: cutting text into pieces, and putting the tokens of each piece in its place.
+
+Most pieces of a text are words that came before. A long text is turned into numbers of pieces first, and only the different ones are
+merged, all at once; for short texts what a piece became is remembered from one to the next.
+
+It knows nothing of which special tokens a caller may write: those that are passed become their ids, others are text.
+"""
+
+import functools
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axone.tokenizer.bpe.flat import GONE, IntArray, expand
+from axone.tokenizer.bpe.merge import PairMerger
+from axone.tokenizer.bpe.model import BPEModel
+from axone.tokenizer.bpe.patterns import code_points, pre_tokenizer
+from axone.tokenizer.bpe.pieces import PieceTable
+from axone.tokenizer.bpe.rules import BREAK
+
+_SHORT = 1 << 14  # characters: below, remembering pieces is faster than arrays
+_REMEMBERED = 1 << 17  # pieces
+_LONG_PIECE = 256  # characters: longer ones are not remembered
+_END = GONE - 1  # of a text in a batch
+
+
+class TextEncoder:
+    """Encodes text by a model. Safe to use from several threads at once.
+
+    Parameters
+    ----------
+    model : BPEModel
+        The vocabulary, the merges and how text is prepared.
+    """
+
+    def __init__(self, model: BPEModel) -> None:
+        self._model = model
+        self._splitter = pre_tokenizer(model.pattern)
+        self._merger = PairMerger(model.byte_ids, model.merges, model.products)
+        self._remembered = _Remembered(self._encode_piece)
+
+    def encode(self, text: str, allowed: frozenset[str]) -> NDArray[np.int32]:
+        """Return the ids of a text that is valid, in which these special tokens are their ids, shape (T,).
+
+        Raises
+        ------
+        TokenizerError
+            If the text holds bytes that are no tokens, or the pattern is too slow.
+        """
+        parts = self._parts(text, allowed)
+        return self._encode_short(parts) if len(text) < _SHORT else self._encode_long(parts)
+
+    def encode_batch(self, texts: Sequence[str], allowed: frozenset[str]) -> list[NDArray[np.int32]]:
+        """Return the ids of each text; see `encode`."""
+        if sum(map(len, texts)) < _SHORT:
+            return [self.encode(text, allowed) for text in texts]
+        ids = self._encode_long(part for text in texts for part in (*self._parts(text, allowed), _END))
+        stops = (ids == _END).nonzero()[0].tolist()
+        return [ids[start + 1 : stop] for start, stop in pairwise([-1, *stops])]
+
+    def _encode_short(self, parts: Iterable[str | int]) -> NDArray[np.int32]:
+        """Encode piece by piece, remembering what each became."""
+        ids = bytearray()
+        for part in parts:
+            if isinstance(part, int):
+                ids += np.int32(part).tobytes()
+            elif part:
+                starts = self._splitter.cut(part, code_points(part)).tolist()
+                pieces = [part[start:stop] for start, stop in pairwise([*starts, len(part)])]
+                ids += b"".join(map(self._remembered.__getitem__, pieces))
+        return np.frombuffer(ids, dtype=np.int32)
+
+    def _encode_long(self, parts: Iterable[str | int]) -> NDArray[np.int32]:
+        """Number the pieces, merge the different ones all at once, and put their ids in place of the numbers.
+
+        What stands between texts keeps its place as a break, whose id is `GONE` until the end.
+        """
+        ordinary: list[str] = []
+        between: list[int] = []
+        for part in parts:
+            ordinary.append(BREAK if isinstance(part, int) else part)
+            if isinstance(part, int):
+                between.append(part)
+        table = PieceTable()
+        numbered: list[IntArray] = []
+        for block in self._splitter.blocks("".join(ordinary)):
+            points = code_points(block)
+            numbered.append(table.number(points, self._splitter.cut(block, points)))
+        ids, starts, counts = self._merge(table)
+        encoded = np.concatenate([ids[:0], *(expand(numbers, ids, starts, counts) for numbers in numbered)])
+        if between:
+            encoded[encoded == GONE] = between
+        return encoded
+
+    def _merge(self, table: PieceTable) -> tuple[NDArray[np.int32], IntArray, IntArray]:
+        """Return the ids of all pieces, where those of each start, and how many they are."""
+        lengths = table.lengths
+        firsts = lengths.cumsum() - lengths
+        text = table.points[firsts] != ord(BREAK)
+        starts, counts = np.zeros_like(lengths), np.ones_like(lengths)
+        ids = np.array([GONE])
+        if text.any():
+            points = table.points[table.points != ord(BREAK)]
+            merged, merged_starts, counts[text] = self._merger.merge_words(points, lengths[text])
+            ids = np.append(ids, merged)
+            starts[text] = merged_starts + 1
+        if self._model.whole_words:
+            pieces = table.strings()
+            several = (counts > 1).nonzero()[0].tolist()
+            whole = {i: id for i in several if (id := self._model.vocabulary.get(pieces[i].encode())) is not None}
+            found = np.array([*whole], dtype=np.int64)
+            starts[found], counts[found] = np.arange(len(ids), len(ids) + len(found)), 1
+            ids = np.append(ids, np.array([*whole.values()], dtype=np.int64))
+        return ids.astype(np.int32), starts, counts
+
+    def _encode_piece(self, piece: str) -> bytes:
+        """Return the ids of one piece as the bytes of an int32 array."""
+        word = piece.encode()
+        if self._model.whole_words and (id := self._model.vocabulary.get(word)) is not None:
+            return np.int32(id).tobytes()
+        return np.array(self._merger.merge_word(word), dtype=np.int32).tobytes()
+
+    def _parts(self, text: str, allowed: frozenset[str]) -> Iterator[str | int]:
+        """Cut text at allowed special and at added tokens: ids, and the text between them."""
+        model = self._model
+        tokens = matcher(frozenset(allowed | model.added_tokens.keys()))
+        start = 0
+        for found in tokens.finditer(text) if tokens is not None else ():
+            yield self._normalize(text[start : found.start()])
+            token = found.group()
+            yield model.special_tokens[token] if token in allowed else model.added_tokens[token]
+            start = found.end()
+        yield self._normalize(text[start:] if start else text)
+
+    def _normalize(self, text: str) -> str:
+        return unicodedata.normalize("NFC", text) if self._model.normalization else text
+
+
+class _Remembered(dict[str, bytes]):
+    """What pieces became, as far as there is room. Safe to use from several threads: what one throws away another makes anew."""
+
+    def __init__(self, encode: Callable[[str], bytes]) -> None:
+        self._encode = encode
+
+    def __missing__(self, piece: str) -> bytes:
+        ids = self._encode(piece)
+        if len(piece) <= _LONG_PIECE:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[piece] = ids
+        return ids
+
+
+@functools.lru_cache(maxsize=256)
+def matcher(tokens: frozenset[str]) -> re.Pattern[str] | None:
+    """Return a pattern that finds any of the tokens, the longest where several begin."""
+    if not tokens:
+        return None
+    return re.compile("|".join(map(re.escape, sorted(tokens, key=lambda token: (-len(token), token)))))
