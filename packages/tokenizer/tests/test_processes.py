@@ -31,9 +31,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[processes.Process]:
 
 
 def all_ended(started: list[processes.Process]) -> bool:
-    return (
-        len(started) == 2 and None not in [process.returncode for process in started] and threading.active_count() == 1
-    )
+    feeders = [thread for thread in threading.enumerate() if "_feed" in thread.name]
+    return len(started) == 2 and None not in [process.returncode for process in started] and not feeders
 
 
 @pytest.mark.parametrize("pattern", ["gpt2", r"\w+", None])
