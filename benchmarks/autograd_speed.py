@@ -10,7 +10,7 @@ that others use.
   one; and the same network on Tensors, which tells what arrays are worth. Peak memory is that of the whole process.
 - small: an operation on 8 elements (matmul on (2, 4) and (4, 2)), its sum, and backward to all inputs, gradients cleared; an MLP of
   three layers, width 32, batch 16. All libraries on one thread, which suits such sizes.
-- wide: an MLP of three layers, width 1024, batch 1024, forward and backward; all cores.
+- wide: an MLP of three layers, width 1024, batch 1024, forward and backward; all cores. Below it, its eight matrix products alone.
 - import: what `import axone.autograd` adds to `import numpy`.
 """
 
@@ -322,12 +322,19 @@ def wide(library, clock):
         from axone.autograd import Tensor, matmul, relu
 
         run = mlp_step(lambda array: Tensor(array, requires_grad=True), matmul, relu, network)
+        x, product = network[1], np.matmul
     else:
         import torch
 
         network = network[0], torch.tensor(network[1])
         run = mlp_step(lambda array: torch.tensor(array, requires_grad=True), torch.matmul, torch.relu, network)
-    return {"step": fastest(run, 2, clock, rounds=8)}
+        x, product = network[1], torch.matmul
+
+    def products():
+        for _ in range(8):  # three forward, three for the weights, two for what is before them
+            product(x, x)
+
+    return {"step": fastest(run, 2, clock, rounds=8), "its products": fastest(products, 2, clock, rounds=8)}
 
 
 def importing(_library, clock):

@@ -3,11 +3,12 @@
     python benchmarks/tokenizer_reliability.py --peer-python ~/peers/bin/python mixed_scripts.txt some_source.txt
 
 - Round trips: texts of all planes, controls, combining marks, emoji, mixed line ends; `decode(encode(text)) == text`. Then bytes.
-- Exchange: a vocabulary trained here goes to tiktoken as ranks and to Hugging Face as a file, one that Hugging Face trained comes here;
-  all ids of all texts must be equal, on random texts of characters that Unicode 14 has, and on the files that are named.
+- Exchange: vocabularies trained here go to tiktoken as ranks and to Hugging Face as files; one that Hugging Face trained comes here as a
+  file, one that rustbpe trained as ranks. All ids of all texts must be equal, on random texts of characters that Unicode 14 has (when run by
+  Python 3.11, which has that version), and on the files that are named.
 - Hostile input: time for twice the text, for one word and for runs of one kind, up to a million characters, encoding and training.
 
-Peers: tokenizers, tiktoken. Nothing is printed as passed that was not compared.
+Peers: tokenizers, tiktoken, rustbpe. Nothing is printed as passed that was not compared.
 """
 
 import argparse
@@ -113,18 +114,19 @@ def exchange(options):
     files = {path.name: path.read_bytes().decode() for path in options.texts}
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
+        corpus = [*texts[:20_000], *(text[:2_000_000] for text in files.values())]
         (folder / "texts.json").write_text(json.dumps([*texts, *files.values()]), encoding="utf-8")
+        (folder / "corpus.json").write_text(json.dumps(corpus), encoding="utf-8")
         tokenizers = {}
         for pattern in ("gpt2", "gpt4"):
-            corpus = [*texts[:20_000], *(text[:2_000_000] for text in files.values())]
             tokenizer = tokenizers[pattern] = BPETokenizer.train(corpus, 8192, pattern=pattern)
             tokenizer.save(folder / f"{pattern}.json")
-            ranks = {base64.b64encode(token).decode(): rank for token, rank in tokenizer.to_tiktoken().items()}
-            content = {"pattern": tokenizer.pattern, "ranks": ranks}
-            (folder / f"{pattern}.ranks").write_text(json.dumps(content), encoding="utf-8")
+            write_ranks(folder / f"{pattern}.ranks", tokenizer.pattern, tokenizer.to_tiktoken())
         subprocess.run([options.peer_python, __file__, "--peer", "all", folder], check=True)
-        tokenizers["theirs"] = BPETokenizer.load(folder / "theirs.json")
-        for name in ("gpt2-tiktoken", "gpt2-tokenizers", "gpt4-tiktoken", "gpt4-tokenizers", "theirs-tokenizers"):
+        tokenizers["hf"] = BPETokenizer.load(folder / "hf.json")
+        pattern, ranks = read_ranks(folder / "rust.ranks")
+        tokenizers["rust"] = BPETokenizer.from_tiktoken(ranks, pattern)
+        for name in sorted(path.stem for path in folder.glob("*.npz")):
             tokenizer = tokenizers[name.split("-")[0]]
             with np.load(folder / f"{name}.npz") as expected:
                 ids = np.split(expected["ids"], expected["counts"].cumsum()[:-1])
@@ -140,26 +142,42 @@ def exchange(options):
 
 def answer(_, folder):
     """Encode with the live libraries, in their interpreter."""
+    import rustbpe
     import tiktoken
     import tokenizers
 
     folder = Path(folder)
     texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
-    theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
-    theirs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    theirs.decoder = tokenizers.decoders.ByteLevel()
+    corpus = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+    hf = tokenizers.Tokenizer(tokenizers.models.BPE())
+    hf.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    hf.decoder = tokenizers.decoders.ByteLevel()
     alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
-    trainer = tokenizers.trainers.BpeTrainer(vocab_size=8192, initial_alphabet=alphabet, show_progress=False)
-    theirs.train_from_iterator(texts[:20_000], trainer)
-    theirs.save(str(folder / "theirs.json"))
-    for name in ("gpt2", "gpt4", "theirs"):
-        opened = tokenizers.Tokenizer.from_file(str(folder / f"{name}.json"))
-        save(folder / f"{name}-tokenizers.npz", [opened.encode(text).ids for text in texts])
-        if name != "theirs":
-            content = json.loads((folder / f"{name}.ranks").read_text(encoding="utf-8"))
-            ranks = {base64.b64decode(token): rank for token, rank in content["ranks"].items()}
-            encoding = tiktoken.Encoding(name, pat_str=content["pattern"], mergeable_ranks=ranks, special_tokens={})
-            save(folder / f"{name}-tiktoken.npz", [encoding.encode_ordinary(text) for text in texts])
+    hf.train_from_iterator(
+        corpus, tokenizers.trainers.BpeTrainer(vocab_size=8192, initial_alphabet=alphabet, show_progress=False)
+    )
+    hf.save(str(folder / "hf.json"))
+    rust = rustbpe.Tokenizer()
+    rust.train_from_iterator(corpus, 8192, pattern=GPT2)
+    write_ranks(folder / "rust.ranks", GPT2, {bytes(token): rank for token, rank in rust.get_mergeable_ranks()})
+    for path in folder.glob("*.json"):
+        if path.stem not in {"texts", "corpus"}:
+            opened = tokenizers.Tokenizer.from_file(str(path))
+            save(folder / f"{path.stem}-tokenizers.npz", [opened.encode(text).ids for text in texts])
+    for path in folder.glob("*.ranks"):
+        pattern, ranks = read_ranks(path)
+        encoding = tiktoken.Encoding(path.stem, pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+        save(folder / f"{path.stem}-tiktoken.npz", [encoding.encode_ordinary(text) for text in texts])
+
+
+def write_ranks(path, pattern, ranks):
+    spelled = {base64.b64encode(token).decode(): rank for token, rank in ranks.items()}
+    path.write_text(json.dumps({"pattern": pattern, "ranks": spelled}), encoding="utf-8")
+
+
+def read_ranks(path):
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return content["pattern"], {base64.b64decode(token): rank for token, rank in content["ranks"].items()}
 
 
 def save(path, encoded):

@@ -1,14 +1,20 @@
 """The door of the package, and the methods behind it."""
 
 import ast
+import doctest
 import inspect
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import axone.autograd as ag
-from axone.autograd import Tensor, extend, operators, ops, optim, tensor
+from axone.autograd import Tensor, extend, operators, ops, optim, tensor, testing
 from axone.autograd.operators import METHODS
+
+RECIPES = ("Part.", "Product.", "Rows.", "Scattered.")  # whose methods are explained in Deferred
 
 
 def test_the_door_is_exact() -> None:
@@ -26,6 +32,32 @@ def test_everything_public_has_a_docstring() -> None:
         for name in module.__all__:
             value = getattr(module, name)
             assert not callable(value) or inspect.getdoc(value) or name in {"VJP", "Array", "Gradient", "Operand"}
+
+
+def documented() -> Iterator[tuple[str, object]]:
+    """Yield everything public, and the public methods of classes."""
+    for module in (ag, extend, optim, testing):
+        for name in module.__all__:
+            value = getattr(module, name)
+            if inspect.isroutine(value) or inspect.isclass(value):
+                yield f"{module.__name__}.{name}", value
+            if inspect.isclass(value):
+                methods = {key: item for key, item in vars(value).items() if not key.startswith("_")}
+                yield from ((f"{name}.{key}", item) for key, item in methods.items() if inspect.isfunction(item))
+
+
+@pytest.mark.parametrize(("name", "value"), list(documented()))
+def test_its_docstring_is_whole(name: str, value: object) -> None:
+    text = inspect.getdoc(value) or ""
+    examples = doctest.DocTestParser().get_examples(text)
+    if examples:  # as pasted into a fresh interpreter
+        test = doctest.DocTest(examples, {"__name__": "__main__"}, name, None, None, text)
+        runner = doctest.DocTestRunner()
+        runner.run(test)
+        assert runner.failures == 0
+    if inspect.isfunction(value) and not any(name.startswith(recipe) for recipe in RECIPES):
+        parameters = [key for key in inspect.signature(value).parameters if key != "self"]
+        assert not parameters or "Parameters\n----------" in text
 
 
 def declarations() -> dict[str, ast.FunctionDef]:

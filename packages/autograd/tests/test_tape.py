@@ -21,6 +21,15 @@ def test_gradients_of_shared_inputs_add_up() -> None:
     np.testing.assert_array_equal(x.grad, [9.0, 13.0])
 
 
+@pytest.mark.parametrize("shape", [(), (3,), (2, 0)])
+def test_a_tensor_times_itself(shape: tuple[int, ...]) -> None:
+    x = Tensor(np.full(shape, 3.0), requires_grad=True)
+    y = x * x
+    np.testing.assert_array_equal(y.data, np.full(shape, 9.0))
+    y.backward(np.full(shape, 0.5))
+    np.testing.assert_array_equal(x.grad, np.full(shape, 3.0))
+
+
 def test_gradients_of_two_backwards_add_up() -> None:
     x = Tensor(2.0, requires_grad=True)
     for _ in range(2):

@@ -1,8 +1,8 @@
 """Kill a training with SIGKILL at random moments, and look at what is left and where it ends when it is resumed.
 
 Each trial trains in a process of its own, is killed at a moment drawn evenly over the time that a whole run takes, and is
-resumed to the end. Nothing may be unreadable, at most one save interval lost, and the last weights must be those of the
-run that was left alone, to the bit.
+resumed to the end. Nothing may be unreadable, at most one save interval lost, and the last weights and all metrics must
+be those of the run that was left alone, to the bit.
 
     python packages/llm/reliability/kills.py [--kills N] [--seed N]
 
@@ -25,9 +25,11 @@ import numpy as np
 from tiny import trainer, weights_sum
 
 from axone.llm import Callback, CheckpointError, Step, Trainer
+from axone.llm.report import MetricsFile, read_metrics
 from axone.llm.run import Run
 
 STEPS = 10
+METRICS = "metrics.jsonl"
 
 
 class Report(Callback):
@@ -50,10 +52,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         run = Path(name) / "run"
         before = time.perf_counter()
-        whole = trainer(run, STEPS)
+        whole = trainer(run, STEPS, [MetricsFile(run / METRICS)])
         whole.fit()
         seconds = time.perf_counter() - before
-        expected = weights_sum(whole.model)
+        expected = weights_sum(whole.model), losses(run)
         outcomes: Counter[str] = Counter()
         most_lost = 0
         while sum(outcomes.values()) < options.kills:
@@ -66,7 +68,8 @@ def main() -> int:
     for outcome, count in sorted(outcomes.items()):
         print(f"{count:6}  {outcome}")
     print(f"{options.kills:6}  kills, at most {most_lost} steps lost, saving every step")
-    return 0 if set(outcomes) <= {"resumed, same weights", "begun again, same weights"} and most_lost <= 1 else 1
+    good = {f"{how}, same weights, same metrics" for how in ("resumed", "begun again")}
+    return 0 if set(outcomes) <= good and most_lost <= 1 else 1
 
 
 def killed_after(run: Path, seconds: float) -> int | None:
@@ -75,7 +78,7 @@ def killed_after(run: Path, seconds: float) -> int | None:
     child = os.fork()
     if child == 0:
         os.close(reading)
-        trainer(run, STEPS, [Report(writing)]).fit()
+        trainer(run, STEPS, [Report(writing), MetricsFile(run / METRICS)]).fit()
         os._exit(0)
     os.close(writing)
     time.sleep(seconds)
@@ -86,7 +89,13 @@ def killed_after(run: Path, seconds: float) -> int | None:
     return steps if os.WIFSIGNALED(status) else None
 
 
-def resumed(run: Path, steps: int, expected: str) -> tuple[str, int]:
+def losses(run: Path) -> list[tuple[str, int, float]]:
+    """Return what the metrics file says of every step and evaluation."""
+    lines = read_metrics(run / METRICS)
+    return [(line["kind"], line["step"], line["loss"]) for line in lines if line["kind"] != "end"]
+
+
+def resumed(run: Path, steps: int, expected: tuple[str, list[tuple[str, int, float]]]) -> tuple[str, int]:
     """Resume a run to its end, and say what came of it and how many steps were lost."""
     checkpoints = Run(run).checkpoints()
     if checkpoints:
@@ -94,12 +103,12 @@ def resumed(run: Path, steps: int, expected: str) -> tuple[str, int]:
             saved = Run(run).latest().step
         except CheckpointError:
             return "unreadable", steps
-        again, how = Trainer.resume(run), "resumed"
+        again, how = Trainer.resume(run, [MetricsFile(run / METRICS)]), "resumed"
     else:  # killed before the first weights were written
-        saved, again, how = 0, trainer(run, STEPS, overwrite=True), "begun again"
+        saved, again, how = 0, trainer(run, STEPS, [MetricsFile(run / METRICS)], overwrite=True), "begun again"
     again.fit()
-    same = weights_sum(again.model) == expected
-    return f"{how}, {'same' if same else 'other'} weights", steps - saved
+    weights, figures = weights_sum(again.model) == expected[0], losses(run) == expected[1]
+    return f"{how}, {'same' if weights else 'other'} weights, {'same' if figures else 'other'} metrics", steps - saved
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Kill a run of minutes with SIGKILL again and again, resume it each time, and compare with the run left alone.
+"""Kill a run of ten minutes with SIGKILL again and again, resume it each time, and compare with the run left alone.
 
 It trains a preset on the source of Python's standard library, first undisturbed, then in processes that die at
 random steps, and at random moments within them: while they start, compute, measure or save. Weights, moments and every line of the metrics must be the same in the end, to the bit.
 
-    python packages/llm/reliability/long_run.py [--minutes N] [--kills N] [--seed N] [--folder FOLDER]
+    python packages/llm/reliability/long_run.py [--steps N] [--kills N] [--seed N] [--folder FOLDER]
 """
 
 import argparse
@@ -47,19 +47,18 @@ class Lives:
 def main() -> int:
     """Train twice and compare; return 1 if they differ."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10.0, metavar="N", help="of training left alone (default: 10)")
+    parser.add_argument("--steps", type=int, default=6000, metavar="N", help="of training (default: 6000, ten minutes)")
     parser.add_argument("--kills", type=int, default=30, metavar="N", help="at least so many (default: 30)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the moments (default: 0)")
     parser.add_argument("--folder", type=Path, metavar="FOLDER", help="where to train (default: a temporary one)")
     parser.add_argument("--preset", default="default", metavar="NAME", help="what to train (default: default)")
-    parser.add_argument("--life", nargs=2, metavar=("RUN", "STEPS"), help=argparse.SUPPRESS)
+    parser.add_argument("--life", metavar="RUN", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.life:
-        return live(Path(options.life[0]), options.preset, int(options.life[1]))
+        return live(Path(options.life), options.preset, options.steps)
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         whole, killed = Path(name) / "whole", Path(name) / "killed"
-        estimate = trainer(whole, options.preset, 100).estimate()
-        steps = max(int(60 * options.minutes / estimate.seconds * 100), 2 * SAVE_EVERY)
+        steps = options.steps
         alone = trained(whole, options.preset, steps, [])
         rng = np.random.default_rng(options.seed)
         longest = 2 * steps // (options.kills + options.kills // 4)  # steps: the mean is half of it
@@ -94,7 +93,7 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 def trained(run: Path, name: str, steps: int, deaths: Sequence[tuple[int, float]]) -> Lives:
     """Train in processes that are killed after so many steps and seconds each, until one comes to the end."""
     lives, began = Lives(), time.monotonic()
-    command = [sys.executable, __file__, "--preset", name, "--life", str(run), str(steps)]
+    command = [sys.executable, __file__, "--preset", name, "--steps", str(steps), "--life", str(run)]
     for number, pause in [*deaths, (steps + 1, 0.0)]:
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             out = cast("IO[bytes]", process.stdout)

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,13 @@ def test_tensorboard_gets_every_number(model: LanguageModel, dataset: TokenDatas
     assert [step for tag, step, _ in scalars if tag == "training/loss"] == [1, 2, 3, 4]
     assert [step for tag, step, _ in scalars if tag == "validation/loss"] == [2, 4]
     assert all(np.isfinite(value) for _, _, value in scalars)
+
+
+def test_without_tensorboardx_one_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ImportError, match=r"pip install axone-llm\[tensorboard\]"):
+        TensorBoard(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def events(path: Path) -> list[Event]:

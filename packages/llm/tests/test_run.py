@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from axone.llm import RunExistsError, unused_run
-from axone.llm.run import Run
+from axone.llm import Run, RunExistsError, unused_run
+from axone.llm.checkpoint import MOMENTS, REQUIRED, TRAINER, Progress
 
 HOLD = "import sys; from axone.llm.run import Run\nwith Run(sys.argv[1]).lock(): print(flush=True); input()"
 
@@ -27,6 +27,46 @@ def test_a_living_owner_keeps_its_lock_and_a_dead_one_does_not(tmp_path: Path) -
         with pytest.raises(RunExistsError, match=f"process {os.getpid()}"), Run(tmp_path).lock():
             pass
     assert not (tmp_path / "lock").exists()
+
+
+class Files:
+    """Stands for a model."""
+
+    num_bytes = 1
+
+    def write(self, folder: Path) -> None:
+        for name in REQUIRED - {TRAINER, MOMENTS}:
+            (folder / name).write_text("{}", encoding="utf-8")
+
+
+def saved(folder: Path, losses: dict[int, float | None]) -> list[list[int]]:
+    """Save checkpoints with their losses, and return the steps that are kept after each."""
+    run, kept = Run(folder), []
+    run.checkpoints_path.mkdir(parents=True)
+    for step, loss in losses.items():
+        run.save(Files(), Progress(step=step, validation_loss=loss), {})
+        kept.append([checkpoint.step for checkpoint in run.checkpoints()])
+    return kept
+
+
+def test_the_newest_two_and_the_best_are_kept(tmp_path: Path) -> None:
+    losses = {0: None, 1: 3.0, 2: 1.0, 3: None, 4: 2.0, 5: 1.0, 6: 1.5}
+    kept = saved(tmp_path / "run", losses)
+    assert kept == [[0], [0, 1], [1, 2], [2, 3], [2, 3, 4], [4, 5], [5, 6]]
+    assert Run(tmp_path / "run").best().step == 5
+    assert Run(tmp_path / "run").latest().step == 6
+
+
+def test_without_a_loss_the_newest_is_the_best(tmp_path: Path) -> None:
+    assert saved(tmp_path / "run", {1: None, 2: None, 3: None})[-1] == [2, 3]
+    assert Run(tmp_path / "run").best().step == 3
+
+
+def test_a_best_one_that_is_damaged_gives_way_to_the_next(tmp_path: Path) -> None:
+    saved(tmp_path / "run", {1: 1.0, 2: 3.0, 3: 2.0})
+    (tmp_path / "run" / "checkpoints" / "step-000001" / "config.json").write_text("[]", encoding="utf-8")
+    with pytest.warns(UserWarning, match="skipped a damaged checkpoint: .*step-000001"):
+        assert Run(tmp_path / "run").best().step == 3
 
 
 def test_a_run_gets_a_name_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,16 +53,16 @@ class detect_anomaly(Watcher):  # noqa: N801 - lower case as a context manager, 
     def __init__(self) -> None:
         self._silence = _Silence()
 
-    def entered(self) -> None:
+    def _entered(self) -> None:
         """Silence NumPy's warnings, for here more is told; see `Watcher`."""
         self._silence.held.append(np.errstate(all="ignore"))
         self._silence.held[-1].__enter__()
 
-    def left(self) -> None:
+    def _left(self) -> None:
         """Give the warnings back; see `Watcher`."""
         self._silence.held.pop().__exit__(None, None, None)
 
-    def computed(self, name: str, data: Array, inputs: Sequence[object], node: Node | None) -> None:
+    def _computed(self, name: str, data: Array, inputs: Sequence[object], node: Node | None) -> None:
         """Look at a result, and put a check around its vector-Jacobian product; see `Watcher`."""
         place = f"{name} of shape {data.shape}"
         line = _users_line()

@@ -27,11 +27,21 @@ class Deferred:
     __slots__ = ()
 
     def write(self, out: Array) -> None:
-        """Overwrite `out`, whatever it holds, with the gradient."""
+        """Overwrite an array, whatever it holds, with the gradient.
+
+        Parameters
+        ----------
+        out : ndarray, shape of the input
+        """
         raise NotImplementedError(f"{type(self).__name__} must define write(out)")
 
     def add(self, out: Array) -> None:
-        """Add the gradient to `out`."""
+        """Add the gradient to an array.
+
+        Parameters
+        ----------
+        out : ndarray, shape of the input
+        """
         part = np.empty_like(out)
         self.write(part)
         out += part

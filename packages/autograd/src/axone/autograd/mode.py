@@ -36,28 +36,51 @@ class Watcher:
 
     def __enter__(self) -> Self:
         mode.watchers = (*mode.watchers, self)
-        self.entered()
+        self._entered()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.left()
+        self._left()
         mode.watchers = mode.watchers[:-1]
 
-    def entered(self) -> None:
+    def _entered(self) -> None:
         """Called in a thread from which on it is watched."""
 
-    def left(self) -> None:
+    def _left(self) -> None:
         """Called in a thread that is not watched any longer."""
 
-    def computed(self, name: str, data: Array, inputs: Sequence[object], node: Node | None) -> None:
+    def _computed(self, name: str, data: Array, inputs: Sequence[object], node: Node | None) -> None:
         """Called by `record` after the forward of an operation; `node` is None if it was not recorded."""
         raise NotImplementedError
 
 
 def watched_alike(function: Callable[[], R]) -> Callable[[], R]:
-    """Return a function as another thread shall call it for this one: watched by whoever watches this thread."""
+    """Return a function as another thread shall call it for this one: watched by whoever watches this thread.
+
+    Parameters
+    ----------
+    function : callable
+        Takes no arguments. Whether it records, it says itself, with `no_grad`.
+
+    Returns
+    -------
+    callable
+        Does the same, inside `detect_anomaly` and `profile` where this thread is inside of them now.
+
+    Examples
+    --------
+    >>> import threading
+    >>> from axone.autograd import exp, profile
+    >>> from axone.autograd.extend import watched_alike
+    >>> with profile() as measured:
+    ...     worker = threading.Thread(target=watched_alike(lambda: exp(1.0)))
+    ...     worker.start()
+    ...     worker.join()
+    >>> [measurement.operation for measurement in measured.measurements()]
+    ['exp']
+    """
     watchers = mode.watchers
     if not watchers:
         return function

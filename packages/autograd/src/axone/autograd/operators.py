@@ -27,17 +27,35 @@ def _reflected(operation: Callable[[Operand, Operand], Tensor]) -> Callable[[Ten
 
 
 def _clip(self: Tensor, min: ArrayLike | None = None, max: ArrayLike | None = None) -> Tensor:
-    """Return each element, moved to the nearest bound where it is outside; as `clip`, with the method's names."""
+    """Return each element, moved to the nearest bound where it is outside; as `clip`, with the method's names.
+
+    Parameters
+    ----------
+    min, max : array_like, optional
+        The bounds; none by default.
+    """
     return ops.clip(self, min, max)
 
 
 def _reshape(self: Tensor, *shape: int | Sequence[int]) -> Tensor:
-    """Return the elements in another shape, given as one sequence or as separate lengths."""
+    """Return the elements in another shape.
+
+    Parameters
+    ----------
+    *shape : int or sequence of int
+        The new lengths, separately or as one sequence; one may be -1 and follows from the others.
+    """
     return ops.reshape(self, _one_sequence(shape))
 
 
 def _transpose(self: Tensor, *axes: int | Sequence[int] | None) -> Tensor:
-    """Return the axes in another order, given as one sequence or separately; reversed by default."""
+    """Return the axes in another order.
+
+    Parameters
+    ----------
+    *axes : int or sequence of int
+        Which axis comes first, second, ..., separately or as one sequence; reversed by default.
+    """
     return ops.transpose(self, None if not axes or axes[0] is None else _one_sequence(axes))
 
 

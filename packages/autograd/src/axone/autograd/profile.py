@@ -113,7 +113,7 @@ class profile(Watcher):  # noqa: N801 - lower case as a context manager, as in P
 
     __str__ = table
 
-    def entered(self) -> None:
+    def _entered(self) -> None:
         """Have Python tell of every call in this thread; see `Watcher`."""
         starts = self._thread.starts
         before: Any = sys.getprofile()
@@ -129,12 +129,12 @@ class profile(Watcher):  # noqa: N801 - lower case as a context manager, as in P
         self._thread.before.append(before)
         sys.setprofile(told)
 
-    def left(self) -> None:
+    def _left(self) -> None:
         """Have Python tell whom it told before; see `Watcher`."""
         sys.setprofile(self._thread.before.pop())
         self._thread.starts.clear()
 
-    def computed(self, name: str, data: Array, _inputs: Sequence[object], node: Node | None) -> None:
+    def _computed(self, name: str, data: Array, _inputs: Sequence[object], node: Node | None) -> None:
         """Count a forward, and put a clock around the backward; see `Watcher`."""
         now, starts, operation = perf_counter(), self._thread.starts, sys._getframe(2)
         self._count(name, "forward", 1, now - starts.get(operation, now), data.nbytes)

@@ -36,6 +36,19 @@ def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tenso
     Returns
     -------
     Tensor
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from axone.autograd import Tensor
+    >>> from axone.autograd.extend import record
+    >>> def softplus(x):
+    ...     data = x.data
+    ...     return record("softplus", np.logaddexp(data, 0), (x,), lambda g: (g / (1 + np.exp(-data)),))
+    >>> x = Tensor([0.0], requires_grad=True)
+    >>> softplus(x).backward()
+    >>> x.grad
+    array([0.5], dtype=float32)
     """
     out = _new(Tensor)
     out.data = data = data if type(data) is _ndarray else np.asarray(data)
@@ -64,5 +77,5 @@ def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tenso
     out._node = node
     out.requires_grad = wanted
     for watcher in mode.watchers:
-        watcher.computed(name, data, inputs, node)
+        watcher._computed(name, data, inputs, node)
     return out

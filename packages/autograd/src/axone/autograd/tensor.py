@@ -295,7 +295,25 @@ def raw(value: object) -> Any:
 
 
 def needs_grad(value: object) -> TypeGuard[Tensor]:
-    """Return whether a gradient for `value` is wanted, so that a `vjp` can leave out what is not."""
+    """Return whether a gradient for an input is wanted, so that a `vjp` can leave out what is not.
+
+    Parameters
+    ----------
+    value : Tensor or array_like
+        An input of an operation.
+
+    Returns
+    -------
+    bool
+        True for a Tensor that requires gradients.
+
+    Examples
+    --------
+    >>> from axone.autograd import Tensor
+    >>> from axone.autograd.extend import needs_grad
+    >>> needs_grad(Tensor(1.0, requires_grad=True)), needs_grad(Tensor(1.0)), needs_grad(1.0)
+    (True, False, False)
+    """
     return isinstance(value, Tensor) and value.requires_grad
 
 

@@ -20,6 +20,8 @@ from axone.autograd.mode import no_grad
 from axone.autograd.ops import add, multiply, sum
 from axone.autograd.tensor import Tensor, raw
 
+__all__ = ["check_grads"]
+
 Function = Callable[..., Tensor | Sequence[Tensor]]
 
 _DIRECTIONS = 3

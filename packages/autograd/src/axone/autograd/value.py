@@ -154,7 +154,12 @@ class Value:
         return _result(self.data if positive else 0.0, "relu", (self,), (1.0 if positive else 0.0,))
 
     def leaky_relu(self, negative_slope: float = 0.01) -> Value:
-        """Return this where it is positive, and else `negative_slope` times it."""
+        """Return this where it is positive, and else `negative_slope` times it.
+
+        Parameters
+        ----------
+        negative_slope : float, default 0.01
+        """
         slope = 1.0 if self.data > 0 else negative_slope
         return _result(slope * self.data, "leaky_relu", (self,), (slope,))
 

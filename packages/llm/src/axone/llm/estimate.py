@@ -21,7 +21,7 @@ from axone.llm.parallel import Workers
 from axone.llm.trainer_config import TrainerConfig
 from axone.llm.training_step import TrainingStep
 
-_WARM_UP, _FEWEST, _MOST = 3, 8, 60  # steps
+_WARM_UP, _FEWEST, _MOST = 2, 3, 60  # steps
 _LONG_ENOUGH = 2.0  # seconds of steps
 _BYTES = 4  # of a parameter: float32
 

@@ -296,8 +296,10 @@ class TensorBoard(Callback):
     """
 
     def __init__(self, folder: str | PathLike[str]) -> None:
-        from tensorboardX import SummaryWriter
-
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise ImportError("TensorBoard's files need tensorboardX: pip install axone-llm[tensorboard]") from error
         self._open = SummaryWriter
         self._folder = str(folder)
         self._writer: Any = None

@@ -19,6 +19,12 @@ def add(a: Operand, b: Operand) -> Tensor:
     Returns
     -------
     Tensor, broadcast shape
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.add([1.0, 2.0], 10.0)
+    Tensor([11., 12.])
     """
     x, y = operands("add", a, b)
     try:
@@ -43,6 +49,12 @@ def subtract(a: Operand, b: Operand) -> Tensor:
     Returns
     -------
     Tensor, broadcast shape
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.subtract([1.0, 2.0], 10.0)
+    Tensor([-9., -8.])
     """
     x, y = operands("subtract", a, b)
     needs_b = needs_grad(b)
@@ -64,7 +76,16 @@ def multiply(a: Operand, b: Operand) -> Tensor:
     Returns
     -------
     Tensor, broadcast shape
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.multiply([[1.0], [2.0]], [3.0, 4.0])  # broadcast to (2, 2)
+    Tensor([[3., 4.],
+            [6., 8.]])
     """
+    if a is b:
+        return _square(a)
     x, y = operands("multiply", a, b)
     needs_a, needs_b = needs_grad(a), needs_grad(b)
 
@@ -78,6 +99,18 @@ def multiply(a: Operand, b: Operand) -> Tensor:
     return record("multiply", data, (a, b), vjp)
 
 
+def _square(a: Operand) -> Tensor:
+    """Return ``a * a``, with one gradient in place of two that would have to be added up."""
+    x = values(a)
+
+    def vjp(g: Array) -> tuple[Array]:
+        dx = g * x
+        dx += dx
+        return (dx,)
+
+    return record("multiply", x * x, (a,), vjp)
+
+
 def divide(a: Operand, b: Operand) -> Tensor:
     """Return ``a / b``.
 
@@ -89,6 +122,12 @@ def divide(a: Operand, b: Operand) -> Tensor:
     Returns
     -------
     Tensor, broadcast shape
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.divide([1.0, 2.0], 4.0)
+    Tensor([0.25, 0.5 ])
     """
     x, y = operands("divide", a, b)
     needs_a, needs_b = needs_grad(a), needs_grad(b)
@@ -119,6 +158,12 @@ def power(a: Operand, b: Operand) -> Tensor:
     Notes
     -----
     The slope with respect to the exponent is ``a ** b * log(a)``: zero at ``a = 0``, NaN where `a` is negative.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.power([1.0, 2.0, 3.0], 2)
+    Tensor([1., 4., 9.])
     """
     if isinstance(b, (int, float)):
         return _power_of_number(a, float(b) if isinstance(b, float) else int(b))  # a NumPy float would widen
@@ -168,5 +213,11 @@ def negative(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.negative([1.0, -2.0])
+    Tensor([-1.,  2.])
     """
     return record("negative", np.negative(values(x)), (x,), lambda g: (-g,))

@@ -23,6 +23,14 @@ def maximum(a: Operand, b: Operand) -> Tensor:
     Returns
     -------
     Tensor, broadcast shape
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> a, b = (ag.Tensor(t, requires_grad=True) for t in ([1.0, 5.0], [3.0, 5.0]))
+    >>> ag.maximum(a, b).sum().backward()
+    >>> a.grad, b.grad  # of the two fives, each has one half
+    (array([0. , 0.5], dtype=float32), array([1. , 0.5], dtype=float32))
     """
     x, y = operands("maximum", a, b)
     needs_a, needs_b = needs_grad(a), needs_grad(b)
@@ -48,6 +56,12 @@ def minimum(a: Operand, b: Operand) -> Tensor:
     Returns
     -------
     Tensor, broadcast shape
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.minimum([1.0, 5.0], [3.0, 4.0])
+    Tensor([1., 4.])
     """
     x, y = operands("minimum", a, b)
     needs_a, needs_b = needs_grad(a), needs_grad(b)
@@ -87,6 +101,12 @@ def clip(x: Operand, a_min: ArrayLike | None = None, a_max: ArrayLike | None = N
     ------
     TypeError
         If a bound requires gradients.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.clip([-2.0, 0.5, 2.0], -1, 1)
+    Tensor([-1. ,  0.5,  1. ])
     """
     if needs_grad(a_min) or needs_grad(a_max):
         raise TypeError("the bounds of clip are constants, and one requires gradients: use maximum and minimum")
@@ -113,6 +133,12 @@ def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
     ------
     ValueError
         If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.where([True, False], [1.0, 2.0], 0.0)
+    Tensor([1., 0.])
     """
     x, y = operands("where", a, b)
     mask = np.asarray(raw(condition), dtype=bool)

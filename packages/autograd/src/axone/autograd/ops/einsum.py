@@ -37,6 +37,13 @@ def einsum(subscripts: str, *operands: Operand, optimize: bool = False) -> Tenso
     ------
     ValueError
         If subscripts and shapes do not fit.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> a, b = ag.Tensor([[1.0, 2.0]]), ag.Tensor([[3.0, 4.0], [5.0, 6.0]])
+    >>> ag.einsum("ij,kj->ik", a, b)
+    Tensor([[11., 17.]])
     """
     arrays = many_operands("einsum", operands)
     shapes = ", ".join(str(array.shape) for array in arrays)

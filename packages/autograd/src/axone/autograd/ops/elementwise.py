@@ -22,6 +22,12 @@ def exp(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.exp([0.0, -1000.0])
+    Tensor([1., 0.])
     """
     result = np.exp(values(x))
     return record("exp", result, (x,), lambda g: (g * result,))
@@ -38,6 +44,14 @@ def log(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> x = ag.Tensor([2.0, 4.0], requires_grad=True)
+    >>> ag.log(x).sum().backward()
+    >>> x.grad
+    array([0.5 , 0.25], dtype=float32)
     """
     data = values(x)
     return record("log", np.log(data), (x,), lambda g: (g / data,))
@@ -54,6 +68,12 @@ def log1p(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.log1p([0.0, 1e-8])
+    Tensor([0.e+00, 1.e-08])
     """
     data = values(x)
     return record("log1p", np.log1p(data), (x,), lambda g: (g / (1 + data),))
@@ -70,6 +90,12 @@ def sqrt(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.sqrt([4.0, 9.0])
+    Tensor([2., 3.])
     """
     result = np.sqrt(values(x))
 
@@ -91,6 +117,12 @@ def abs(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.abs([-1.0, 2.0])
+    Tensor([1., 2.])
     """
     data = values(x)
     return record("abs", np.abs(data), (x,), lambda g: (g * np.sign(data),))
@@ -107,6 +139,12 @@ def sin(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.sin([0.0])
+    Tensor([0.])
     """
     data = values(x)
     return record("sin", np.sin(data), (x,), lambda g: (g * np.cos(data),))
@@ -123,6 +161,12 @@ def cos(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.cos([0.0])
+    Tensor([1.])
     """
     data = values(x)
     return record("cos", np.cos(data), (x,), lambda g: (-g * np.sin(data),))
@@ -138,6 +182,12 @@ def tanh(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.tanh([-100.0, 0.0, 100.0])
+    Tensor([-1.,  0.,  1.])
     """
     result = np.tanh(values(x))
 
@@ -159,6 +209,12 @@ def sigmoid(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.sigmoid([-1000.0, 0.0, 1000.0])
+    Tensor([0. , 0.5, 1. ])
     """
     data = values(x)
     e = np.exp(-np.abs(data))  # at most 1: it cannot overflow
@@ -183,6 +239,12 @@ def relu(x: Operand) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.relu([-1.0, 2.0])
+    Tensor([0., 2.])
     """
     result = np.maximum(values(x), 0)
     return record("relu", result, (x,), lambda g: (g * (result > 0),))
@@ -199,6 +261,12 @@ def leaky_relu(x: Operand, negative_slope: float = 0.01) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.leaky_relu([-1.0, 2.0])
+    Tensor([-0.01,  2.  ])
     """
     data = values(x)
     slope = np.where(data > 0, data.dtype.type(1), data.dtype.type(negative_slope))

@@ -29,6 +29,15 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     ------
     IndexError
         If the index is out of bounds.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> x = ag.Tensor([[1.0, 2.0], [3.0, 4.0]])
+    >>> x[:, 1]
+    Tensor([2., 4.])
+    >>> x[x > 2]
+    Tensor([3., 4.])
     """
     index = tuple(_part(part) for part in index) if isinstance(index, tuple) else _part(index)
     data = x.data
@@ -73,6 +82,12 @@ def take(x: Operand, indices: ArrayLike, axis: int | None = None) -> Tensor:
     ------
     IndexError
         If an index is out of bounds.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.take([1.0, 2.0, 3.0], [2, 0, 2])
+    Tensor([3., 1., 3.])
     """
     data = values(x)
     numbers = np.asarray(raw(indices), dtype=np.intp)
@@ -102,6 +117,13 @@ def tril(x: Operand, k: int = 0) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.tril([[1.0, 2.0], [3.0, 4.0]])
+    Tensor([[1., 0.],
+            [3., 4.]])
     """
     return record("tril", np.tril(values(x), k), (x,), lambda g: (np.tril(g, k),))
 
@@ -118,5 +140,12 @@ def triu(x: Operand, k: int = 0) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.triu([[1.0, 2.0], [3.0, 4.0]])
+    Tensor([[1., 2.],
+            [0., 4.]])
     """
     return record("triu", np.triu(values(x), k), (x,), lambda g: (np.triu(g, k),))

@@ -33,6 +33,12 @@ def concatenate(arrays: Sequence[Operand], axis: int | None = 0) -> Tensor:
     ------
     ValueError
         If the shapes do not fit, or there is nothing to join.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.concatenate([[1.0, 2.0], ag.Tensor([3.0])])
+    Tensor([1., 2., 3.])
     """
     parts = many_operands("concatenate", tuple(arrays))
     shapes = [part.shape for part in parts]
@@ -74,6 +80,13 @@ def stack(arrays: Sequence[Operand], axis: int = 0) -> Tensor:
     ------
     ValueError
         If the shapes differ, or there is nothing to join.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.stack([[1.0, 2.0], [3.0, 4.0]], axis=1)
+    Tensor([[1., 3.],
+            [2., 4.]])
     """
     parts = many_operands("stack", tuple(arrays))
     if len({part.shape for part in parts}) != 1:
@@ -101,6 +114,12 @@ def split(x: Operand, indices_or_sections: int | Sequence[int], axis: int = 0) -
     ------
     ValueError
         If there are no parts of equal length.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.split([1.0, 2.0, 3.0, 4.0], 2)
+    [Tensor([1., 2.]), Tensor([3., 4.])]
     """
     data = values(x)
     length = data.shape[axis]
@@ -147,6 +166,12 @@ def pad(
     ------
     ValueError
         If the mode is another.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.pad([1.0, 2.0], (1, 2))
+    Tensor([0., 1., 2., 0., 0.])
     """
     data = values(x)
     shape = data.shape

@@ -30,6 +30,12 @@ def matmul(a: Operand, b: Operand) -> Tensor:
     ------
     ValueError
         If the shapes do not fit.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.matmul([[1.0, 2.0], [3.0, 4.0]], [1.0, 10.0])
+    Tensor([21., 43.])
     """
     x, y = operands("matmul", a, b)
     try:

@@ -25,6 +25,12 @@ def sum(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     Returns
     -------
     Tensor
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.sum([[1.0, 2.0], [3.0, 4.0]], axis=0)
+    Tensor([4., 6.])
     """
     data = values(x)
     shape = data.shape
@@ -49,6 +55,12 @@ def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     Returns
     -------
     Tensor
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.mean([[1.0, 2.0], [3.0, 4.0]], axis=0)
+    Tensor([2., 3.])
     """
     data = values(x)
     shape, count = data.shape, data.size if axis is None else count_of(data.shape, axis)
@@ -76,6 +88,12 @@ def var(x: Operand, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False)
     Returns
     -------
     Tensor
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.var([1.0, 2.0, 3.0])
+    Tensor(0.6666667)
     """
     centred, count, variance = _variance(values(x), axis, ddof)
     kept = variance.shape
@@ -106,6 +124,12 @@ def std(x: Operand, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False)
     Notes
     -----
     Where all elements are equal, the gradient is taken as zero.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.std([1.0, 2.0, 3.0], ddof=1)
+    Tensor(1.)
     """
     centred, count, variance = _variance(values(x), axis, ddof)
     deviation = np.sqrt(variance)
@@ -139,6 +163,14 @@ def max(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     Returns
     -------
     Tensor
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> x = ag.Tensor([1.0, 3.0, 3.0], requires_grad=True)
+    >>> ag.max(x).backward()
+    >>> x.grad
+    array([0. , 0.5, 0.5], dtype=float32)
     """
     return _extreme("max", maximum_reduce, x, axis, keepdims)
 
@@ -157,6 +189,12 @@ def min(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     Returns
     -------
     Tensor
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.min([[1.0, 2.0], [3.0, 4.0]], axis=1)
+    Tensor([1., 3.])
     """
     return _extreme("min", minimum_reduce, x, axis, keepdims)
 
@@ -187,6 +225,12 @@ def cumsum(x: Operand, axis: int | None = None) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`, or (size,) without an axis
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.cumsum([1.0, 2.0, 3.0])
+    Tensor([1., 3., 6.])
     """
     data = values(x)
     shape, along = data.shape, 0 if axis is None else axis

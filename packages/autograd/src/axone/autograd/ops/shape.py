@@ -31,6 +31,13 @@ def reshape(x: Operand, shape: int | Sequence[int]) -> Tensor:
     ------
     ValueError
         If the number of elements is not the same.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.reshape([1.0, 2.0, 3.0, 4.0], (2, -1))
+    Tensor([[1., 2.],
+            [3., 4.]])
     """
     data = values(x)
     before = data.shape
@@ -58,6 +65,13 @@ def transpose(x: Operand, axes: Sequence[int] | None = None) -> Tensor:
     ------
     ValueError
         If `axes` does not name each axis once.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.transpose([[1.0, 2.0], [3.0, 4.0]])
+    Tensor([[1., 3.],
+            [2., 4.]])
     """
     data = values(x)
     if axes is None:
@@ -81,6 +95,13 @@ def swapaxes(x: Operand, axis1: int, axis2: int) -> Tensor:
     Returns
     -------
     Tensor
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.swapaxes([[1.0, 2.0], [3.0, 4.0]], 0, 1)
+    Tensor([[1., 3.],
+            [2., 4.]])
     """
     return record("swapaxes", values(x).swapaxes(axis1, axis2), (x,), lambda g: (g.swapaxes(axis1, axis2),))
 
@@ -97,6 +118,13 @@ def expand_dims(x: Operand, axis: int | tuple[int, ...]) -> Tensor:
     Returns
     -------
     Tensor
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.expand_dims([1.0, 2.0], 1)
+    Tensor([[1.],
+            [2.]])
     """
     data = values(x)
     return record("expand_dims", np.expand_dims(data, axis), (x,), lambda g: (g.reshape(data.shape),))
@@ -119,6 +147,12 @@ def squeeze(x: Operand, axis: Axis = None) -> Tensor:
     ------
     ValueError
         If one of `axis` is longer.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.squeeze([[1.0, 2.0]])
+    Tensor([1., 2.])
     """
     data = values(x)
     try:
@@ -145,6 +179,13 @@ def broadcast_to(x: Operand, shape: int | Sequence[int]) -> Tensor:
     ------
     ValueError
         If it does not.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.broadcast_to([1.0, 2.0], (2, 2))
+    Tensor([[1., 2.],
+            [1., 2.]])
     """
     data = values(x)
     wanted = (shape,) if isinstance(shape, int) else tuple(shape)
@@ -167,6 +208,12 @@ def flip(x: Operand, axis: Axis = None) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.flip([1.0, 2.0, 3.0])
+    Tensor([3., 2., 1.])
     """
     return record("flip", np.flip(values(x), axis), (x,), lambda g: (np.flip(g, axis),))
 
@@ -185,6 +232,12 @@ def roll(x: Operand, shift: int | tuple[int, ...], axis: Axis = None) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.roll([1.0, 2.0, 3.0], 1)
+    Tensor([3., 1., 2.])
     """
     back = -shift if isinstance(shift, int) else tuple(-s for s in shift)
     return record("roll", np.roll(values(x), shift, axis), (x,), lambda g: (np.roll(g, back, axis),))
@@ -206,6 +259,12 @@ def astype(x: Operand, dtype: DTypeLike) -> Tensor:
     ------
     TypeError
         If `x` requires gradients and the type is not a floating-point one.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.astype([1.0, 2.0], float)
+    Tensor([1., 2.], dtype=float64)
     """
     data = values(x)
     before, after = data.dtype, np.dtype(dtype)

@@ -63,6 +63,12 @@ def logsumexp(x: Operand, axis: Axis = -1, *, keepdims: bool = False) -> Tensor:
     Returns
     -------
     Tensor
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.logsumexp([1000.0, 1000.0])
+    Tensor(1000.6932)
     """
     e, top = _exponentials(_floating(x), axis)
     total = add_reduce(e, axis, keepdims=True)
@@ -88,6 +94,12 @@ def softmax(x: Operand, axis: Axis = -1) -> Tensor:
     -------
     Tensor, shape of `x`
         Sums to one over `axis`, unless all scores there are minus infinity: then all are zero.
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.softmax([1.0, 2.0, 1002.0])
+    Tensor([0., 0., 1.])
     """
     data = _floating(x)
     if data.ndim == 1 and 0 < data.size <= SMALL and data.dtype.kind == "f" and axis in _ONLY_AXIS:
@@ -133,6 +145,12 @@ def log_softmax(x: Operand, axis: Axis = -1) -> Tensor:
     Returns
     -------
     Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.log_softmax([0.0, -1000.0])
+    Tensor([    0., -1000.])
     """
     data = _floating(x)
     p, top = _exponentials(data, axis)

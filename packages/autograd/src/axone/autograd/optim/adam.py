@@ -43,6 +43,21 @@ class AdamW(Optimizer):
     ------
     ValueError
         If an option is out of its range.
+
+    Examples
+    --------
+    Biases do not shrink, and learn more slowly here:
+
+    >>> from axone.autograd import Tensor
+    >>> from axone.autograd.optim import AdamW
+    >>> weight, bias = Tensor([[2.0]], requires_grad=True), Tensor([0.0], requires_grad=True)
+    >>> optimizer = AdamW([{"params": [weight]}, {"params": [bias], "weight_decay": 0.0, "lr_scale": 0.5}], lr=0.1)
+    >>> [group["lr"] for group in optimizer.groups]
+    [0.1, 0.05]
+    >>> ((weight + bias) ** 2).sum().backward()
+    >>> optimizer.step()
+    >>> weight, bias
+    (Tensor([[1.898]], requires_grad=True), Tensor([-0.05], requires_grad=True))
     """
 
     remembered = ("first_moment", "second_moment")

@@ -33,6 +33,17 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     ------
     ValueError
         If `max_norm` is not positive.
+
+    Examples
+    --------
+    >>> from axone.autograd import Tensor
+    >>> from axone.autograd.optim import clip_grad_norm
+    >>> w = Tensor([3.0, 4.0], requires_grad=True)
+    >>> (w * w).sum().backward()
+    >>> clip_grad_norm([w], max_norm=1.0)
+    10.0
+    >>> w.grad
+    array([0.6, 0.8], dtype=float32)
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm must be positive, and is {max_norm}")

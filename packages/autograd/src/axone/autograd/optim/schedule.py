@@ -15,8 +15,31 @@ import math
 def cosine(step: int, *, max_lr: float, min_lr: float, warmup_steps: int, total_steps: int) -> float:
     """Return the learning rate at a step: a linear rise, then half a cosine down.
 
+    Parameters
+    ----------
+    step : int
+        From 0.
+    max_lr : float
+        The highest rate, at the end of the warm-up.
+    min_lr : float
+        The rate of the last step, and of all after it.
+    warmup_steps : int
+        How many steps the rise takes; 0 for none.
+    total_steps : int
+        How many there are.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If a step or a number of steps is negative, or there are none.
+
     Examples
     --------
+    >>> from axone.autograd.optim import cosine
     >>> [round(cosine(s, max_lr=1.0, min_lr=0.0, warmup_steps=2, total_steps=5), 2) for s in range(5)]
     [0.5, 1.0, 0.75, 0.25, 0.0]
     """
@@ -29,8 +52,31 @@ def cosine(step: int, *, max_lr: float, min_lr: float, warmup_steps: int, total_
 def linear_decay(step: int, *, max_lr: float, min_lr: float, warmup_steps: int, total_steps: int) -> float:
     """Return the learning rate at a step: a linear rise, then a straight line down.
 
+    Parameters
+    ----------
+    step : int
+        From 0.
+    max_lr : float
+        The highest rate, at the end of the warm-up.
+    min_lr : float
+        The rate of the last step, and of all after it.
+    warmup_steps : int
+        How many steps the rise takes; 0 for none.
+    total_steps : int
+        How many there are.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If a step or a number of steps is negative, or there are none.
+
     Examples
     --------
+    >>> from axone.autograd.optim import linear_decay
     >>> [round(linear_decay(s, max_lr=1.0, min_lr=0.0, warmup_steps=2, total_steps=5), 2) for s in range(5)]
     [0.5, 1.0, 0.67, 0.33, 0.0]
     """

@@ -1,0 +1,124 @@
+"""How the cost of a training step grows with layers, channels, context and batch: time and memory, ours beside PyTorch's.
+
+    python benchmarks/growth.py [AXIS ...] [--peer-python PATH] [--json FILE] [--plot FILE]
+
+From nanoGPT's small model one size is varied at a time. Each point is a race of its own; a ratio is PyTorch's figure
+divided by ours, and it should never be more than 15 % below that of the first point of its axis. Figures that were written
+with ``--json`` before are kept for the axes that are not measured again; the plot needs Matplotlib.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from harness import Contender, cores, machine, race
+
+AXES = {
+    "layers": (2, 4, 8, 16),
+    "channels": (64, 128, 256, 512),
+    "context": (64, 128, 256, 512, 1024),
+    "batch": (4, 12, 32, 96),
+}
+HEAD_WIDTH = 32
+WORST = 0.85  # of the first point's ratio
+
+
+def measure(axis, size, options):
+    """Return seconds and bytes of both libraries at one point."""
+    shape = {"size": "small", "workers": options.threads, "threads": options.threads, axis: size}
+    if axis == "channels":
+        shape["heads"] = size // HEAD_WIDTH
+    results = race(
+        {
+            "Axone": Contender("axone_train.py", options=shape),
+            "PyTorch": Contender("torch_train.py", options.peer_python, shape),
+        },
+        threads=options.threads,
+        rounds=options.rounds,
+    )
+    return {name: {"seconds": result.seconds, "bytes": result.peak_memory} for name, result in results.items()}
+
+
+def ratios(points, quantity):
+    """Return PyTorch's figure divided by ours, at every size."""
+    return [point["PyTorch"][quantity] / point["Axone"][quantity] for point in points.values()]
+
+
+def table(measured):
+    """Return the points as a Markdown table."""
+    lines = ["| | step, ms | PyTorch | ratio | memory, MiB | PyTorch | ratio |", "|---|---|---|---|---|---|---|"]
+    for axis, points in measured.items():
+        for (size, point), speed, room in zip(
+            points.items(), ratios(points, "seconds"), ratios(points, "bytes"), strict=True
+        ):
+            ours, theirs = point["Axone"], point["PyTorch"]
+            times = f"{ours['seconds'] * 1e3:.4g} | {theirs['seconds'] * 1e3:.4g} | {speed:.2f}"
+            lines.append(f"| {axis} {size} | {times} | {ours['bytes'] >> 20} | {theirs['bytes'] >> 20} | {room:.2f} |")
+    return "\n".join(lines)
+
+
+def plot(measured, path):
+    """Draw step time and memory against each axis."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(
+        2, len(measured), figsize=(3 * len(measured), 5.2), squeeze=False, layout="constrained"
+    )
+    for column, (axis, points) in enumerate(measured.items()):
+        sizes = [int(size) for size in points]
+        for row, (quantity, unit, label) in enumerate(
+            (("seconds", 1e3, "step, ms"), ("bytes", 2**-20, "peak memory, MiB"))
+        ):
+            panel = panels[row][column]
+            for name, style in (("Axone", "o-"), ("PyTorch", "s--")):
+                panel.plot(
+                    sizes, [point[name][quantity] * unit for point in points.values()], style, label=name, markersize=4
+                )
+            panel.set(xscale="log", yscale="log", xlabel=axis, ylabel=label if column == 0 else "")
+            panel.set_xticks(sizes, [str(size) for size in sizes])
+            panel.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+            panel.grid(alpha=0.3)
+    panels[0][0].legend(frameon=False)
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Measure the axes that were asked for, and print, write and draw what is known of all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("axes", nargs="*", metavar="AXIS", help=f"of {', '.join(AXES)} (default: all)")
+    parser.add_argument("--peer-python", default=sys.executable, metavar="PATH", help="of an environment with PyTorch")
+    parser.add_argument("--threads", type=int, default=cores(), metavar="N", help="for each (default: all cores)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of each race (default: 3)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures are kept")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them, as SVG or PNG")
+    options = parser.parse_args()
+    if unknown := set(options.axes) - set(AXES):
+        parser.error(f"the axes are {', '.join(AXES)}, and {', '.join(sorted(unknown))} is none of them")
+    known = (
+        json.loads(options.json.read_text(encoding="utf-8"))["axes"] if options.json and options.json.exists() else {}
+    )
+    for axis in options.axes or AXES:
+        known[axis] = {}
+        for size in AXES[axis]:
+            print(f"{axis} {size}:", file=sys.stderr)
+            known[axis][str(size)] = measure(axis, size, options)
+    measured = {axis: known[axis] for axis in AXES if axis in known}
+    print(table(measured))
+    for axis, points in measured.items():
+        for quantity in ("seconds", "bytes"):
+            first, *others = ratios(points, quantity)
+            if others and min(others) < WORST * first:
+                print(f"{axis}: the ratio of {quantity} falls from {first:.2f} to {min(others):.2f}")
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine(), "axes": measured}, indent=2) + "\n", encoding="utf-8")
+    if options.plot:
+        plot(measured, options.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Training steps: ours in races against PyTorch, eager and compiled, JAX, a step by hand, and the products alone.
+
+    python benchmarks/training.py [RACE ...] [--peer-python PATH] [--rounds N] [--json FILE]
+
+All train one model on random tokens, with the same shapes, the same AdamW and the same clipping. The step by hand is
+NumPy without any engine; the products are the matrix products of a step and nothing else, attention counted in full: the
+floor for whoever computes with BLAS. A ratio is the peer's time or memory divided by ours, so more is better, and against
+the products it stays below one. See `harness` for how a race is run; the peers need PyTorch and JAX in the environment of
+``--peer-python``, and compiled PyTorch a C++ compiler.
+"""
+
+from functools import partial
+
+from harness import Contender, race
+from rows import Row, run
+
+PEERS = {
+    "PyTorch": ("torch_train.py", {}),
+    "PyTorch compiled": ("torch_train.py", {"compile": True}),
+    "JAX": ("jax_train.py", {}),
+}
+OWN = {"a step by hand": "handwritten.py", "its matrix products alone": "products.py"}
+BOUNDS = {
+    "small": {"PyTorch": 1.3, "PyTorch compiled": 1.3, "JAX": 2, "a step by hand": 1.15, "its matrix products alone": 1 / 1.3, "one worker": 1.75},
+    "medium": {"PyTorch": 1.05, "PyTorch compiled": 1.08, "JAX": 2, "a step by hand": 1.03, "its matrix products alone": 1 / 1.12, "one worker": 1.85},
+    "large": {"PyTorch": 1.15, "its matrix products alone": 1 / 1.4},
+}  # fmt: skip
+MEMORY = {"small": 1 / 0.5, "medium": 1 / 0.8}
+
+
+def steps(size, options):
+    """Race all that have a bound, two at least at a time: who is not measured waits."""
+    shape = {"size": size, "workers": options.threads, "threads": options.threads}
+    contenders = {"Axone": Contender("axone_train.py", options=shape)}
+    for name in BOUNDS[size]:
+        if name in PEERS:
+            script, more = PEERS[name]
+            contenders[name] = Contender(script, options.peer_python, {**shape, **more})
+        elif name in OWN:
+            contenders[name] = Contender(OWN[name], options=shape)
+        else:
+            contenders[name] = Contender("axone_train.py", options={**shape, "workers": 1})
+    results = race(contenders, threads=options.threads, rounds=options.rounds)
+    ours = results["Axone"]
+    rows = [
+        Row(f"a step, {size}", name, ours.seconds, results[name].seconds, bound) for name, bound in BOUNDS[size].items()
+    ]
+    if ours.peak_memory and "PyTorch" in results:
+        memory = (results[name].peak_memory / 2**20 for name in ("Axone", "PyTorch"))
+        rows.append(Row(f"peak memory of the process, {size}", "PyTorch", *memory, MEMORY.get(size), "MiB"))
+    return results, rows
+
+
+if __name__ == "__main__":
+    run(__doc__, {size: partial(steps, size) for size in BOUNDS})

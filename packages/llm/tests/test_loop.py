@@ -1,0 +1,149 @@
+"""The loop without a model: what is done when, and what stops it."""
+
+import itertools
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from axone.llm import Callback, Evaluation, Saved, Step, TokenDataset, TrainerConfig, TrainingDivergedError
+from axone.llm.checkpoint import Progress
+from axone.llm.interrupt import Interrupt
+from axone.llm.loop import Loop
+from axone.llm.token_file import Ids
+
+CONFIG = TrainerConfig(steps=10, batch_size=2, context_length=16, eval_every=2, eval_windows=4, save_every=5)
+
+
+class Steps:
+    """Learns nothing, and measures what it is told."""
+
+    def __init__(self, losses: list[float], *, norm: float = 1.0) -> None:
+        self.losses = iter(losses)
+        self.norm = norm
+        self.finite = True
+
+    def gradients(self, step: int) -> tuple[float, float]:  # noqa: ARG002 - all are alike
+        return 1.0, self.norm
+
+    def update(self, step: int) -> float:  # noqa: ARG002 - all are alike
+        return 0.1
+
+    def evaluate(self, starts: Ids, stop: Callable[[], bool]) -> tuple[float, int] | None:
+        tokens = len(starts) * CONFIG.context_length
+        return None if stop() else (next(self.losses) * tokens, tokens)
+
+    def is_finite(self) -> bool:
+        return self.finite
+
+
+class Diary(Callback):
+    """Writes down what it hears, and may do something at a step."""
+
+    def __init__(self, at: int = -1, action: Callable[[], None] = lambda: None) -> None:
+        self.events: list[tuple[str, int]] = []
+        self.saved: list[Progress] = []
+        self._at, self._action = at, action
+
+    def on_step(self, event: Step) -> None:
+        self.events.append(("step", event.step))
+        if event.step == self._at:
+            self._action()
+
+    def on_evaluation(self, event: Evaluation) -> None:
+        self.events.append(("evaluation", event.step))
+
+    def on_checkpoint(self, event: Saved) -> None:
+        self.events.append(("checkpoint", event.step))
+
+    def save(self, progress: Progress) -> Path:
+        self.saved.append(progress)
+        return Path(str(progress.step))
+
+
+def loop(
+    steps: Steps, diary: Diary, dataset: TokenDataset, config: TrainerConfig = CONFIG, asked: Interrupt | None = None
+) -> Loop:
+    return Loop(steps, dataset, config, [diary], asked or Interrupt(), diary.save)
+
+
+def numbers(start: float) -> Iterator[float]:
+    return itertools.count(start, -0.1)
+
+
+def test_each_is_done_when_it_is_due(dataset: TokenDataset) -> None:
+    diary = Diary()
+    progress, outcome = loop(Steps(list(itertools.islice(numbers(3.0), 6))), diary, dataset).run(
+        Progress(step=0), saved=False
+    )
+    wanted = [("checkpoint", 0)]
+    for step in range(1, 11):
+        wanted.append(("step", step))
+        wanted += [("evaluation", step)] if step % 2 == 0 else []
+        wanted += [("checkpoint", step)] if step % 2 == 0 or step % 5 == 0 else []
+    assert diary.events == wanted
+    assert outcome == "finished"
+    assert progress.best_loss == progress.validation_loss == pytest.approx(2.6)
+    every, some = len(dataset.window_starts(16)), 4  # the rest is measured in the end, at 2.5
+    assert progress.latest_loss == progress.full_loss == pytest.approx((2.6 * some + 2.5 * (every - some)) / every)
+    assert diary.saved[-1] == progress
+
+
+def test_patience_counts_from_the_best(dataset: TokenDataset) -> None:
+    config = TrainerConfig(**{**CONFIG.__dict__, "steps": 100, "patience": 3})
+    losses = [3.0, 2.0, 2.5, 2.4, 1.9, 1.95, 1.9, 2.0, 1.7]
+    progress, outcome = loop(Steps(losses), Diary(), dataset, config).run(Progress(step=0), saved=False)
+    assert (outcome, progress.step, progress.best_loss) == ("stopped", 16, 1.9)
+    assert progress.evaluations_since_best == 3
+
+
+@pytest.mark.parametrize("norm", [math.nan, math.inf])
+def test_a_norm_that_is_not_finite_stops_before_the_update(dataset: TokenDataset, norm: float) -> None:
+    diary, steps = Diary(), Steps([], norm=norm)
+    with pytest.raises(TrainingDivergedError, match=f"at step 1 the loss is 1.0 and the gradient's norm {norm}"):
+        loop(steps, diary, dataset).run(Progress(step=0), saved=False)
+    assert diary.events == [("checkpoint", 0)]
+
+
+def test_nothing_is_saved_that_is_not_finite(dataset: TokenDataset) -> None:
+    steps = Steps([2.0])
+    diary = Diary(2, lambda: setattr(steps, "finite", False))
+    with pytest.raises(TrainingDivergedError, match="after step 2 a weight is not"):
+        loop(steps, diary, dataset).run(Progress(step=0), saved=False)
+    assert [progress.step for progress in diary.saved] == [0]
+
+
+def test_a_signal_ends_it_after_the_step_and_saves(dataset: TokenDataset) -> None:
+    asked = Interrupt()
+    diary = Diary(3, lambda: asked.handle(signal.SIGTERM, None))
+    progress, outcome = loop(Steps([2.0]), diary, dataset, asked=asked).run(Progress(step=0), saved=False)
+    assert (outcome, progress.step) == ("terminated", 3)
+    assert diary.events[-2:] == [("step", 3), ("checkpoint", 3)]
+
+
+def test_what_is_saved_already_is_not_saved_again(dataset: TokenDataset) -> None:
+    asked, diary = Interrupt(), Diary()
+    asked.handle(signal.SIGINT, None)
+    before = Progress(step=3, validation_loss=None)
+    assert loop(Steps([]), diary, dataset, asked=asked).run(before, saved=True) == (before, "interrupted")
+    assert diary.events == []
+
+
+def test_a_second_signal_ends_the_process_unless_it_comes_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    asked = Interrupt()
+    asked.handle(signal.SIGINT, None)
+    now = 100.9  # to a group of processes it can come twice
+    asked.handle(signal.SIGINT, None)
+    assert (asked.outcome, ended) == ("interrupted", [])
+    now = 101.1
+    asked.handle(signal.SIGTERM, None)
+    asked.handle(signal.SIGINT, None)
+    assert ended == [143, 130]
