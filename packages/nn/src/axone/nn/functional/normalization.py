@@ -56,7 +56,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
 
     def vjp(g: Array) -> tuple[Array, ...]:
         g = g.reshape(-1, C)  # (N, C)
-        gx = g * rows
+        gx: Array = g * rows
         dbeta, offset = np.stack((ones(len(g), g.dtype), n)) @ g
         dgamma = r @ gx
         dgamma += offset
@@ -166,7 +166,7 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-6) -> Tensor:
 
     def vjp(g: Array) -> tuple[Array, Array]:
         g = g.reshape(-1, C)  # (N, C)
-        gx = g * rows
+        gx: Array = g * rows
         dgamma = r @ gx
         tilt = gx @ (gamma / C)
         tilt *= r * r * r
