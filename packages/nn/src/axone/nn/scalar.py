@@ -30,7 +30,7 @@ _ACTIVATIONS: dict[Activation, Callable[[Value], Value]] = {
 
 
 class Neuron:
-    """One neuron: ``activation(w . x + b)``.
+    """One neuron: ``activation(w @ x + b)``.
 
     Parameters
     ----------
