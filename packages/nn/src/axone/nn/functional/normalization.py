@@ -49,61 +49,85 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
     C, shape, gamma = weight.shape[0], x.shape, weight.data
     has_bias = bias is not None
     rows = x.data.reshape(-1, C)  # (N, C)
-    mean = rows @ ones(C, rows.dtype)  # (N,)
-    mean /= C
-    centered = rows - mean[:, None]  # (N, C)
-    r = _reciprocal_root(centered, eps)  # (N,)
-    y = _rank_one(r, gamma)  # (N, C)
-    y *= centered
-    if bias is not None:
-        y += bias.data
+    rows, n, r = _shift_and_scale(rows, eps)
+    y = _outer(r, gamma)  # (N, C)
+    y *= rows
+    y += _outer(n, gamma, plus=None if bias is None else bias.data)
 
     def vjp(g: Array) -> tuple[Array, ...]:
         g = g.reshape(-1, C)  # (N, C)
-        gx = g * centered
+        gx: Array = g * rows
+        dbeta, offset = np.stack((ones(len(g), g.dtype), n)) @ g
         dgamma = r @ gx
+        dgamma += offset
         share = gamma / C
-        tilt = gx @ share
-        tilt *= r * r * r  # mean(h xhat), times r^2
-        shift = g @ share
-        shift *= r  # mean(h), times r
-        dx = _rank_one(r, gamma)
+        shift, tilt = g @ share, gx @ share  # mean(h), mean(h x)
+        tilt *= r
+        tilt += shift * n  # mean(h xhat)
+        tilt *= r
+        shift *= r
+        shift += tilt * n
+        tilt *= r  # dx = r h - tilt x - shift
+        dx = _outer(r, gamma)
         dx *= g
-        np.multiply(centered, tilt[:, None], out=gx)
+        gx = _outer(tilt, ones(C, g.dtype))
+        gx *= rows
         gx += shift[:, None]
         dx -= gx
-        return (dx.reshape(shape), dgamma, ones(len(g), g.dtype) @ g) if has_bias else (dx.reshape(shape), dgamma)
+        return (dx.reshape(shape), dgamma, dbeta) if has_bias else (dx.reshape(shape), dgamma)
 
     inputs = (x, weight) if bias is None else (x, weight, bias)
     return record("layer_norm", y.reshape(shape), inputs, vjp)
 
 
-def _reciprocal_root(rows: Array, eps: float) -> Array:
-    """Return ``1 / sqrt(mean(x^2) + eps)`` of each row, over the last axis."""
-    r: Array = np.vecdot(rows, rows)
-    r /= rows.shape[-1]
-    r += eps
-    np.sqrt(r, out=r)
-    np.reciprocal(r, out=r)
-    return r
+def _shift_and_scale(rows: Array, eps: float) -> tuple[Array, Array, Array]:
+    """Return rows x, and n and r of each such that ``xhat = r x + n``.
+
+    The variance is the mean of the squares less the square of the mean, as long as that keeps its digits; where a mean
+    outweighs its deviation, the rows come back centered.
+    """
+    C = rows.shape[1]
+    n = rows @ ones(C, rows.dtype)  # (N,)
+    n /= -C
+    variance: Array = np.vecdot(rows, rows)
+    variance /= C
+    squared = n * n
+    variance -= squared
+    if np.logical_or.reduce(squared > variance):
+        rows = rows + n[:, None]
+        return rows, np.zeros_like(n), _reciprocal_root(np.vecdot(rows, rows) / C, eps)
+    r = _reciprocal_root(variance, eps)
+    n *= r
+    return rows, n, r
 
 
-def _rank_one(column: Array, row: Array) -> Array:
-    """Return the outer product of a column and a row: as a product of rank two, for which BLAS has a quick path.
+def _reciprocal_root(mean_square: Array, eps: float) -> Array:
+    """Return ``1 / sqrt(mean_square + eps)``, in place."""
+    mean_square += eps
+    np.sqrt(mean_square, out=mean_square)
+    np.reciprocal(mean_square, out=mean_square)
+    return mean_square
+
+
+def _outer(column: Array, row: Array, *, plus: Array | None = None) -> Array:
+    """Return the outer product of a column and a row, plus a row: as a product of rank two, which BLAS writes in one go.
 
     Parameters
     ----------
     column : ndarray, shape (N,)
     row : ndarray, shape (C,)
+    plus : ndarray, shape (C,), optional
 
     Returns
     -------
     ndarray, shape (N, C)
     """
-    left = np.zeros((len(column), 2), column.dtype)
+    left = np.ones((len(column), 2), column.dtype)
     left[:, 0] = column
     right = np.zeros((2, len(row)), row.dtype)
     right[0] = row
+    if plus is not None:
+        right[1] = plus
     return left @ right
 
 
@@ -136,17 +160,17 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-6) -> Tensor:
     last_axis("rms_norm", x, weight.shape[0])
     C, shape, gamma = weight.shape[0], x.shape, weight.data
     rows = x.data.reshape(-1, C)  # (N, C)
-    r = _reciprocal_root(rows, eps)  # (N,)
-    y = _rank_one(r, gamma)  # (N, C)
+    r = _reciprocal_root(np.vecdot(rows, rows) / C, eps)  # (N,)
+    y = _outer(r, gamma)  # (N, C)
     y *= rows
 
     def vjp(g: Array) -> tuple[Array, Array]:
         g = g.reshape(-1, C)  # (N, C)
-        gx = g * rows
+        gx: Array = g * rows
         dgamma = r @ gx
         tilt = gx @ (gamma / C)
         tilt *= r * r * r
-        dx = _rank_one(r, gamma)
+        dx = _outer(r, gamma)
         dx *= g
         np.multiply(rows, tilt[:, None], out=gx)
         dx -= gx
@@ -187,7 +211,7 @@ def packed_rms_norm(
     split = qkv.data.reshape(-1, H + 2 * K, D)  # (N, H + 2K, D)
     rows = split[:, : H + K]
     gamma = np.repeat(np.stack((q_weight.data, k_weight.data)), (H, K), axis=0)  # (H + K, D)
-    r = _reciprocal_root(rows, eps)[..., None]  # (N, H + K, 1)
+    r = _reciprocal_root(np.vecdot(rows, rows) / D, eps)[..., None]  # (N, H + K, 1)
     y = split.copy()
     y[:, : H + K] *= r
     y[:, : H + K] *= gamma
