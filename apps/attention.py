@@ -28,7 +28,10 @@ DOTS_PER_INCH = 110
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return what the user asked for."""
     parser = argparse.ArgumentParser(
-        prog="attention.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="attention.py",
+        usage="uv run apps/attention.py FOLDER [options]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("folder", type=Path, metavar="FOLDER", help="a run, or a model folder")

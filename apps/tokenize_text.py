@@ -27,7 +27,9 @@ VISIBLE = {"\n": "⏎", "\t": "→\t"}
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return what the user asked for."""
     parser = argparse.ArgumentParser(
-        prog="tokenize_text.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="uv run apps/tokenize_text.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="train|show")
 

@@ -1,6 +1,7 @@
 """The command line of train.py: what it can be told, and what belongs together."""
 
 import argparse
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -56,7 +57,7 @@ TRAINING: dict[str, tuple[Kind, str]] = {
     "order": (("random", "epoch"), "windows from anywhere (default), or each once before any comes again"),
     "optimizer": (("adamw", "muon", "sgd"), "how weights are updated (default: adamw)"),
     "learning-rate": (float, "the highest"),
-    "min-learning-rate": (float, "the last"),
+    "min-learning-rate": (float, "the last (default: a tenth of the highest)"),
     "muon-learning-rate": (float, "the highest of the matrices that muon takes (default: 0.02)"),
     "schedule": (("cosine", "linear", "constant"), "how the learning rate falls (default: cosine)"),
     "warmup-steps": (int, "over how many steps it rises at first"),
@@ -148,6 +149,14 @@ def parse(arguments: list[str] | None) -> Options:
         overwrite=given.overwrite,
         tensorboard=given.tensorboard,
     )
+
+
+def in_options(message: str) -> str:
+    """Return a sentence of the library with the options where it names the fields that they set."""
+    fields = [name.replace("-", "_") for name in MODEL | TRAINING]
+    unmistakable = [name for name in fields if "_" in name]
+    pattern = rf"^({'|'.join(fields)})\b|\b({'|'.join(unmistakable)})\b"
+    return re.sub(pattern, lambda found: "--" + found[0].replace("_", "-"), message)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -224,7 +224,8 @@ def test_the_estimate_leaves_the_weights_alone(config: LanguageModelConfig, data
         ({"workers": 0}, "workers must be at least 1"),
         ({"clip": 0.0}, "clip must be positive"),
         ({"seed": -1}, "seed must not be negative"),
-        ({"learning_rate": float("nan")}, "learning_rate must not be negative"),
+        ({"learning_rate": float("nan")}, "learning_rate must be finite"),
+        ({"min_learning_rate": 1.0}, "min_learning_rate must be from 0 to learning_rate"),
     ],
 )
 def test_options_out_of_range_are_refused(change: dict[str, Any], reason: str) -> None:
@@ -235,9 +236,7 @@ def test_options_out_of_range_are_refused(change: dict[str, Any], reason: str) -
 def test_patience_ends_a_training_that_no_longer_gets_better(
     config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path
 ) -> None:
-    impatient = dataclasses.replace(
-        CONFIG, steps=100, eval_every=2, patience=2, learning_rate=0.0, min_learning_rate=0.0, eval_windows=4
-    )
+    impatient = dataclasses.replace(CONFIG, steps=100, eval_every=2, patience=2, learning_rate=0.0, eval_windows=4)
     recorder = Recorder()
     model = LanguageModel(config, rng=np.random.default_rng(0))
     end = Trainer(model, *dataset.split(), impatient, [recorder], run=tmp_path / "run").fit()

@@ -45,6 +45,10 @@ class TextFiles:
             return
         if not path.exists():
             raise ValueError(f"the data must be a file or a folder, and {path} is not there")
+        if not path.is_file():
+            raise ValueError(
+                f"the data must be a file that can be read again and again, and {path} is none: save it first"
+            )
         self._files = [path]
         if not any(_read(path)):
             raise ValueError(f"the file must hold text, and {path} is empty")

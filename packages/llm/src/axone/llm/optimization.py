@@ -98,7 +98,7 @@ def learning_rate(config: TrainerConfig, step: int) -> float:
     return decay(
         step,
         max_lr=config.learning_rate,
-        min_lr=config.min_learning_rate,
+        min_lr=config.last_learning_rate,
         warmup_steps=warmup,
         total_steps=config.steps,
     )

@@ -9,7 +9,7 @@ from axone.llm.windows import Order
 
 _WHOLE = ("steps", "batch_size", "context_length", "accumulation", "eval_every")
 _WHOLE_OR_NONE = ("eval_windows", "save_every", "patience", "workers")
-_NOT_NEGATIVE = ("learning_rate", "min_learning_rate", "muon_learning_rate", "warmup_steps", "weight_decay", "seed")
+_NOT_NEGATIVE = ("learning_rate", "muon_learning_rate", "warmup_steps", "weight_decay", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,10 @@ class TrainerConfig:
         T, tokens in each window.
     optimizer : {"adamw", "muon", "sgd"}
         Muon takes the matrices of hidden layers and leaves the rest to AdamW; SGD has momentum.
-    learning_rate, min_learning_rate : float
-        The highest and the last.
+    learning_rate : float
+        The highest.
+    min_learning_rate : float or None
+        The last; by default a tenth of the highest.
     muon_learning_rate : float
         The highest for Muon's matrices; it follows the schedule in proportion.
     schedule : {"cosine", "linear", "constant"}
@@ -70,7 +72,7 @@ class TrainerConfig:
     context_length: int
     optimizer: Literal["adamw", "muon", "sgd"] = "adamw"
     learning_rate: float = 1e-3
-    min_learning_rate: float = 1e-4
+    min_learning_rate: float | None = None
     muon_learning_rate: float = 0.02
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_steps: int = 100
@@ -94,8 +96,15 @@ class TrainerConfig:
                 raise ValueError(f"{field} must be at least 1, and is {value}")
         for field in _NOT_NEGATIVE:
             value = getattr(self, field)
-            if not (value >= 0 and math.isfinite(value)):
+            if not math.isfinite(value):
+                raise ValueError(f"{field} must be finite, and is {value}")
+            if value < 0:
                 raise ValueError(f"{field} must not be negative, and is {value}")
+        if self.min_learning_rate is not None and not 0 <= self.min_learning_rate <= self.learning_rate:
+            raise ValueError(
+                f"min_learning_rate must be from 0 to learning_rate, which is {self.learning_rate}, and is "
+                f"{self.min_learning_rate}"
+            )
         for field, value in (("betas", self.betas[0]), ("betas", self.betas[1]), ("momentum", self.momentum)):
             if not 0 <= value < 1:
                 raise ValueError(f"{field} must be in [0, 1), and is {getattr(self, field)}")
@@ -114,6 +123,11 @@ class TrainerConfig:
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field} must be one of {', '.join(allowed)}, and is {getattr(self, field)!r}")
+
+    @property
+    def last_learning_rate(self) -> float:
+        """The learning rate of the last step, also where `min_learning_rate` is left out."""
+        return self.learning_rate / 10 if self.min_learning_rate is None else self.min_learning_rate
 
     @property
     def threads(self) -> int:
