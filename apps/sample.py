@@ -20,9 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import console
-from axone.llm import CheckpointError, Sampling, TextGenerator, load
-from axone.llm.generate import SamplingOptions
-from axone.llm.run import Run
+from axone.llm import CheckpointError, Run, Sampling, SamplingOptions, TextGenerator, load
 from console import UserError
 
 EPILOG = """How to choose: a temperature below 1 keeps to what is probable, above 1 it becomes bold. --top-p 0.9 or --min-p 0.05

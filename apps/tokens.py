@@ -2,14 +2,13 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from axone.llm import CheckpointError, TextFiles, TokenDataset
+from axone.llm import TextFiles, TokenDataset, learned_dataset
 from axone.llm.report import duration
-from axone.llm.token_file import holds, text_sum, tokenizer_sum
-from axone.tokenizer import BPETokenizer, CharTokenizer, Tokenizer, TokenizerError, load
+from axone.tokenizer import BPETokenizer, CharTokenizer, Tokenizer
 
 IN_MEMORY = 1 << 28  # bytes of text: what has fewer characters is encoded anew each time, and not kept in a file
 WORTH_A_BAR = 1 << 26  # bytes of text: what has fewer is read in no time
@@ -46,42 +45,34 @@ class Corpus:
 
     def as_characters(self) -> TokenDataset:
         """Return the texts as characters."""
-        return self._encoded("char", self._learned_characters)
+        if self.num_bytes <= IN_MEMORY:
+            return TokenDataset.from_texts(self, self._learned_characters())
+        return learned_dataset(self, self._place("char"), self._learned_characters)
 
     def as_byte_pairs(self, vocab_size: int) -> TokenDataset:
         """Return the texts as pieces of words, learned from them."""
-        return self._kept(f"bpe {vocab_size}", lambda: self._learned_pairs(vocab_size))
+        return learned_dataset(self, self._place(f"bpe {vocab_size}"), lambda: self._learned_pairs(vocab_size))
 
     def with_tokenizer(self, tokenizer: Tokenizer) -> TokenDataset:
         """Return the texts as tokens of a tokenizer that is there already."""
-        return self._encoded(tokenizer_sum(tokenizer), lambda: tokenizer)
+        if self.num_bytes <= IN_MEMORY:
+            return TokenDataset.from_texts(self, tokenizer)
+        self._doing = "encoding"
+        folder = self._place("another's tokenizer")
+        folder.mkdir(parents=True, exist_ok=True)
+        return TokenDataset.from_texts(self, tokenizer, folder / "tokens.bin")
 
-    def _encoded(self, kind: str, make: Callable[[], Tokenizer]) -> TokenDataset:
-        """Return the tokens: in memory if the texts are short."""
-        return self._kept(kind, make) if self.num_bytes > IN_MEMORY else TokenDataset.from_texts(self, make())
-
-    def _kept(self, kind: str, make: Callable[[], Tokenizer]) -> TokenDataset:
-        """Return the tokens that were kept of the texts, or make them if the texts are not those of the last time."""
+    def _place(self, kind: str) -> Path:
+        """Return the folder in the user's cache where these texts are kept as tokens of a kind."""
         import pooch
 
-        place = hashlib.sha256(f"{self._name} {kind}".encode(errors="surrogateescape")).hexdigest()[:16]
-        folder = Path(pooch.os_cache("axone")) / "tokens" / place
-        path = folder / "tokens.bin"
-        self._doing = "reading"
-        try:
-            tokenizer = load(folder)
-            if holds(path, tokenizer, text_sum(self, None)):
-                return TokenDataset.open(path, tokenizer)
-        except (OSError, TokenizerError, CheckpointError):
-            pass
-        tokenizer = make()
-        folder.mkdir(parents=True, exist_ok=True)
-        tokenizer.save(folder)
-        self._doing = "encoding"
-        return TokenDataset.from_texts(self, tokenizer, path)
+        name = hashlib.sha256(f"{self._name} {kind}".encode(errors="surrogateescape")).hexdigest()[:16]
+        return Path(pooch.os_cache("axone")) / "tokens" / name
 
     def _learned_characters(self) -> Tokenizer:
-        return CharTokenizer.train(_joined(self))
+        tokenizer = CharTokenizer.train(_joined(self))
+        self._doing = "encoding"
+        return tokenizer
 
     def _learned_pairs(self, vocab_size: int) -> Tokenizer:
         self._doing, began = "counting words", time.perf_counter()
@@ -102,6 +93,7 @@ class Corpus:
                 tokenizer = BPETokenizer.train(self, vocab_size, progress=show)
         learned = f"{tokenizer.vocab_size:,} tokens learned in {duration(time.perf_counter() - began)}"
         print(f"tokenizer: {learned}, kept for the next time", file=self._stream)
+        self._doing = "encoding"
         return tokenizer
 
 

@@ -11,6 +11,7 @@ import console
 from axone.llm import (
     End,
     LanguageModel,
+    Run,
     TextFiles,
     TextGenerator,
     TokenDataset,
@@ -22,10 +23,9 @@ from axone.llm import (
     require_memory,
     unused_run,
 )
-from axone.llm.platform import available_cores
 from axone.llm.report import LossPlot, MetricsFile, Progress, Samples, TensorBoard, duration
-from axone.llm.run import Run
 from console import UserError
+from sample import usual_prompt
 from shakespeare import download
 from tokens import Corpus
 from train_options import Options, parse
@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:  # the library's one-sentence refusals of what was asked for
         raise UserError(str(error)) from error
     prompt = notes["prompt"]
+    more = [tensorboard(out)] if notes["tensorboard"] else []
     show_plan(trainer)
     generator = TextGenerator(trainer.model, trainer.train_data.tokenizer)
     progress = Progress(sys.stderr)
@@ -56,9 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
         Samples(generator, progress, prompt=prompt),
         MetricsFile(out / "metrics.jsonl"),
         LossPlot(out / "metrics.jsonl", out / "loss.png"),
+        *more,
     ]
-    if notes["tensorboard"]:
-        trainer.callbacks.append(TensorBoard(out / "tensorboard"))
     try:
         end = trainer.fit()
     finally:
@@ -84,6 +84,7 @@ def prepared(options: Options) -> tuple[Trainer, dict[str, Any], Path]:
     name = options.data if options.data in {"python", "shakespeare"} else Path(options.data).resolve().stem
     out = options.out or unused_run(f"{name}-{options.preset_name}")
     Run(out).check_new(overwrite=options.overwrite)
+    options.plan.model_config(vocab_size=1)  # says what is wrong before a vocabulary is learned
     texts = corpus(options.data)
     if initial is None:
         dataset = tokenized(texts, options)
@@ -103,7 +104,17 @@ def prepared(options: Options) -> tuple[Trainer, dict[str, Any], Path]:
 def resumed(run: Path) -> tuple[Trainer, dict[str, Any], Path]:
     """Return a trainer that goes on with a run, what the app noted in it, and the run's folder."""
     trainer = Trainer.resume(run)
-    return trainer, {"prompt": "\n", "tensorboard": False, **Run(run).options()}, run
+    return trainer, {"prompt": usual_prompt(run), "tensorboard": Run(run).options().get("tensorboard")}, run
+
+
+def tensorboard(out: Path) -> TensorBoard:
+    """Return what writes for TensorBoard."""
+    try:
+        return TensorBoard(out / "tensorboard")
+    except ImportError as error:
+        raise UserError(
+            "--tensorboard needs the package tensorboardX: install it, or do without and read metrics.jsonl"
+        ) from error
 
 
 def corpus(data: str) -> Corpus:
@@ -122,7 +133,7 @@ def tokenized(texts: Corpus, options: Options) -> TokenDataset:
 def new_model(options: Options, config: TrainerConfig, vocab_size: int) -> LanguageModel:
     """Return a model with fresh weights, if memory holds it and what training adds."""
     shape = options.plan.model_config(vocab_size)
-    require_memory(shape, config.workers or available_cores())
+    require_memory(shape, config.threads)
     return LanguageModel(shape, rng=np.random.default_rng(config.seed))
 
 

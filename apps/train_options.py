@@ -1,7 +1,6 @@
 """The command line of train.py: what it can be told, and what belongs together."""
 
 import argparse
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -128,8 +127,6 @@ def parse(arguments: list[str] | None) -> Options:
     if given.init is not None and OF_THE_FOLDER & set(changes):
         named = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(OF_THE_FOLDER & set(changes)))
         parser.error(f"--init takes model and tokenizer from its folder: leave out {named}")
-    if given.tensorboard and importlib.util.find_spec("tensorboardX") is None:
-        parser.error("--tensorboard needs the package tensorboardX: install it, or read RUN/metrics.jsonl instead")
     name = given.preset or "default"
     plan = preset(name)
     model = {field.name: changes[field.name] for field in fields(LanguageModelConfig) if field.name in changes}

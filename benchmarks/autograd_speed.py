@@ -10,7 +10,8 @@ that others use.
   one; and the same network on Tensors, which tells what arrays are worth. Peak memory is that of the whole process.
 - small: an operation on 8 elements (matmul on (2, 4) and (4, 2)), its sum, and backward to all inputs, gradients cleared; an MLP of
   three layers, width 32, batch 16. All libraries on one thread, which suits such sizes.
-- wide: an MLP of three layers, width 1024, batch 1024, forward and backward; all cores. Below it, its eight matrix products alone.
+- wide: an MLP of three layers, width 1024, batch 1024, forward and backward; all cores. Below it, its eight matrix products alone. Gradients are
+  cleared in the way of each library: PyTorch drops their memory, Axone keeps it and overwrites it.
 - import: what `import axone.autograd` adds to `import numpy`.
 """
 
@@ -265,22 +266,28 @@ def sum_step(a, *, clear):
     return run
 
 
-def mlp_step(tensor, matmul, curve, network, *, clear=True):
+def mlp_step(tensor, matmul, curve, network, *, clear=True, in_place=False):
     (weights, biases), x = network
     weights, biases = [tensor(w) for w in weights], [tensor(b) for b in biases]
 
     def run():
-        h = x
-        for i, (w, b) in enumerate(zip(weights, biases)):
-            h = matmul(h, w) + b
-            if i < 2:
-                h = curve(h)
-        (h * h).mean().backward()
+        mlp_loss(matmul, curve, weights, biases, x).backward()
         if clear:
             for t in (*weights, *biases):
-                t.grad = None
+                if in_place:
+                    t.zero_grad()
+                else:
+                    t.grad = None
 
     return run
+
+
+def mlp_loss(matmul, curve, weights, biases, h):
+    for i, (w, b) in enumerate(zip(weights, biases)):
+        h = matmul(h, w) + b
+        if i < 2:
+            h = curve(h)
+    return (h * h).mean()
 
 
 def small_autograd(data, network):
@@ -321,7 +328,7 @@ def wide(library, clock):
     if library == "axone":
         from axone.autograd import Tensor, matmul, relu
 
-        run = mlp_step(lambda array: Tensor(array, requires_grad=True), matmul, relu, network)
+        run = mlp_step(lambda array: Tensor(array, requires_grad=True), matmul, relu, network, in_place=True)
         x, product = network[1], np.matmul
     else:
         import torch

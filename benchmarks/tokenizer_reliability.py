@@ -46,6 +46,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("texts", nargs="*", type=Path, help="files whose whole text must get equal ids")
     parser.add_argument("--peer-python", default=sys.executable, help="an interpreter that has the peers")
+    parser.add_argument("--only", choices=("round-trips", "exchange", "hostile"), help="one of the three")
     parser.add_argument("--round-trips", type=int, default=1_000_000)
     parser.add_argument("--exchanges", type=int, default=100_000)
     parser.add_argument("--longest", type=int, default=1_000_000, help="characters of hostile input")
@@ -54,9 +55,12 @@ def main():
     if options.peer:
         answer(*options.peer)
         return
-    round_trips(options.round_trips)
-    exchange(options)
-    hostile(options.longest)
+    if options.only in {"round-trips", None}:
+        round_trips(options.round_trips)
+    if options.only in {"exchange", None}:
+        exchange(options)
+    if options.only in {"hostile", None}:
+        hostile(options.longest)
 
 
 def random_text(rng):

@@ -1,5 +1,6 @@
 """What holds for every app: help at once, a run from training to text, and failures that are a sentence."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ print(*(name for name in {slow!r} if name in sys.modules), file=sys.stderr, end=
 
 
 def shell(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
-    """Run an app as the shell does, for at most a minute."""
+    """Run an app as the shell does."""
     return subprocess.run(
         [sys.executable, str(FOLDER / command[0]), *command[1:]],
         cwd=folder,
@@ -30,7 +31,6 @@ def shell(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
         capture_output=True,
         check=False,
         encoding="utf-8",
-        timeout=60,
     )
 
 
@@ -51,12 +51,16 @@ def test_help_teaches_and_imports_nothing_that_takes_long(app: str) -> None:
 
 
 def test_a_run_of_thirty_steps_and_a_sample_take_less_than_a_minute(tmp_path: Path) -> None:
+    """Of the processor's time, since the machine may have other things to do; on two cores it is less by the clock."""
     (tmp_path / "hamlet.txt").write_text("to be, or not to be, that is the question\n" * 80, encoding="utf-8")
+    before = os.times()
     trained = shell(tmp_path, "train.py", "--data", "hamlet.txt", "--preset", "tiny", "--steps", "30", "--out", "run")
     assert trained.returncode == 0, trained.stderr
     sampled = shell(tmp_path, "sample.py", "run", "--prompt", "to be", "--max-new-tokens", "100")
     assert (sampled.returncode, sampled.stderr) == (0, "")
     assert sampled.stdout.startswith("to be")
+    after = os.times()
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 60
     drawn = shell(tmp_path, "attention.py", "run")
     assert (drawn.returncode, drawn.stdout, drawn.stderr) == (0, f"{Path('run', 'attention.png')}\n", "")
 

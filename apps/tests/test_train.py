@@ -151,8 +151,9 @@ def test_tensorboard_is_told_on_request_and_after_resuming(
     (events,) = Path("run/tensorboard").iterdir()
     assert events.stat().st_size > 0
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    assert app(train.main, "train.py --tensorboard") == 2
-    assert "needs the package tensorboardX" in capfd.readouterr().err
+    for line in (f"train.py --data {text_file} --preset tiny --tensorboard", "train.py --resume run"):
+        assert app(train.main, line) == 2
+        assert "--tensorboard needs the package tensorboardX" in capfd.readouterr().err.splitlines()[-1]
 
 
 def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:

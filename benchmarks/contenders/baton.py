@@ -24,7 +24,7 @@ LEARNING_RATE, BETAS, EPS, WEIGHT_DECAY, CLIP = 1e-3, (0.9, 0.99), 1e-8, 0.1, 1.
 def options() -> dict:
     """Return what the harness asks of this contender: a size's fields, and those that the script knows."""
     given = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
-    return {**SIZES.get(given.get("size", "small"), {}), **given}
+    return {**SIZES[given.get("size", "small")], "workers": 2, "threads": 2, **given}
 
 
 class Baton:

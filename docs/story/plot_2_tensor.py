@@ -94,6 +94,7 @@ tensor_seconds = time.perf_counter() - start
 
 print(f"Values:  {loss.data:.12f} in {value_seconds * 1000:6.1f} ms")
 print(f"Tensors: {tensor_loss.item():.12f} in {tensor_seconds * 1000:6.1f} ms")
+print(f"The same work, {value_seconds / tensor_seconds:.0f} times as fast")
 
 # %%
 # The record of Tensors is short: here is that of the first layer, for all points and all neurons.

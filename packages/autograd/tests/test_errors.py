@@ -8,6 +8,7 @@ import pytest
 import axone.autograd as ag
 from axone.autograd import Tensor, Value, grad
 from axone.autograd.extend import record
+from axone.autograd.optim import SGD
 
 
 def parameter(*shape: int, dtype: type = np.float32) -> Tensor:
@@ -63,6 +64,34 @@ def misshapen_vjp() -> None:
             lambda: parameter(2, 3).backward(np.ones(3)),
             ValueError,
             "the gradient must have the Tensor's shape (2, 3), and it has (3,)",
+        ),
+        (
+            lambda: setattr(parameter(2, 3), "grad", np.ones(3)),
+            ValueError,
+            "grad must have the Tensor's shape (2, 3), and this has (3,)",
+        ),
+        (
+            lambda: grad(parameter(2).sum(), parameter(2)),  # type: ignore[arg-type]  # the point
+            TypeError,
+            "grad needs a sequence of Tensors, and got one: put it into a list",
+        ),
+        (
+            lambda: ag.pad(parameter(2), ((1, 2), (3, 4))),
+            ValueError,
+            "pad needs a number, (before, after), or one such pair for each axis of shape (2,), and got ((1, 2), (3, 4))",
+        ),
+        (
+            lambda: SGD(parameter(2), lr=0.1),
+            ValueError,
+            (
+                "an optimizer needs Tensors that were made, not computed, and parameter 0 is the result of 'getitem': "
+                "give it a list of parameters"
+            ),
+        ),
+        (
+            lambda: SGD([{"lr": 0.1}], lr=0.1),
+            ValueError,
+            "a group needs its parameters, under 'params', and has ['lr']",
         ),
         (
             backward_twice,

@@ -68,7 +68,7 @@ REFUSED = "is not recorded for a Tensor: take one of axone.autograd's operations
         (np.arctan, f"numpy.arctan {REFUSED}"),
         (np.add.reduce, f"numpy.add.reduce {REFUSED}"),
         (lambda t: np.exp(t, out=np.zeros((2, 2))), f"numpy.exp with out= {REFUSED}"),
-        (np.linalg.norm, f"numpy.norm {REFUSED}"),
+        (np.linalg.norm, f"numpy.linalg.norm {REFUSED}"),
         (np.median, f"numpy.median {REFUSED}"),
         (lambda t: np.sum(t, dtype=np.float64), "sum() got an unexpected keyword argument 'dtype'"),
     ],

@@ -34,6 +34,19 @@ def test_a_row_that_a_mask_leaves_empty() -> None:
     np.testing.assert_array_equal(ag.log_softmax(x).data, [[-np.inf, -np.inf], [0.0, -np.inf]])
 
 
+@pytest.mark.parametrize("scores", [[-np.inf, -np.inf], [0.0, -np.inf], [1e4, -1e4, 0.0], [np.nan, 1.0], [3.0]])
+def test_a_single_row_is_as_a_row_among_others(scores: list[float]) -> None:
+    row, rows = Tensor(scores, requires_grad=True), Tensor([scores, scores], requires_grad=True)
+    one, both = ag.softmax(row), ag.softmax(rows)
+    np.testing.assert_array_equal(both.data, [one.data, one.data])
+    weights = np.arange(len(scores))
+    one.backward(weights)
+    both.backward([weights, weights])
+    assert row.grad is not None
+    assert rows.grad is not None
+    np.testing.assert_allclose(rows.grad, np.stack([row.grad, row.grad]), rtol=1e-6)
+
+
 def test_softmax_agrees_with_its_logarithm_far_out() -> None:
     x = Tensor(np.array([0.0, -80.0], dtype=np.float32))
     np.testing.assert_allclose(np.log(ag.softmax(x).data), ag.log_softmax(x).data, rtol=1e-6)

@@ -191,3 +191,12 @@ def test_a_copy_has_its_own_gradient() -> None:
     again = copy.deepcopy(original)
     np.testing.assert_array_equal(again.grad, [2.0, 4.0])
     assert not np.shares_memory(again.grad, original.grad)
+
+
+def test_a_number_can_be_formatted() -> None:
+    loss = Tensor(1.23456, requires_grad=True)
+    assert f"{loss:.2f}, {loss * 2:8.3f}" == "1.23,    2.469"
+    assert f"{loss}" == repr(loss)
+    assert f"{Tensor([1.0, 2.0])}" == "Tensor([1., 2.])"
+    with pytest.raises(ValueError, match=r"needs a Tensor of one element, and this one has shape \(2,\)"):
+        f"{Tensor([1.0, 2.0]):.2f}"

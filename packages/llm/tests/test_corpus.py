@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from axone.llm import TextFiles, bigram_loss, corpus, python_source, read_text
-from axone.tokenizer import CharTokenizer
+from axone.llm import TextFiles, bigram_loss, corpus, learned_dataset, python_source, read_text
+from axone.tokenizer import CharTokenizer, Tokenizer
 
 
 def test_the_standard_library_is_a_few_megabytes_of_ascii() -> None:
@@ -71,3 +72,30 @@ def test_where_a_file_stops_being_text_is_told(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "a").write_bytes("fine ü".encode()[:-1])
     with pytest.raises(ValueError, match="is not at byte 5"):
         list(TextFiles(tmp_path / "a"))
+
+
+def test_a_vocabulary_is_learned_once_for_the_same_texts(tmp_path: Path) -> None:
+    learned = []
+
+    def learn() -> Tokenizer:
+        learned.append(CharTokenizer.train("abc \n"))
+        return learned[-1]
+
+    first = learned_dataset(["a b", "c"], tmp_path / "kept", learn)
+    again = learned_dataset(["a b", "c"], tmp_path / "kept", learn)
+    assert len(learned) == 1
+    assert again.tokenizer.decode(again.tokens.tolist()) == "a b\nc"
+    np.testing.assert_array_equal(first.tokens, again.tokens)
+    assert again.num_documents == 2
+    learned_dataset(["a", "b c"], tmp_path / "kept", learn)
+    assert len(learned) == 2
+
+
+@pytest.mark.parametrize("name", ["tokens.bin", "tokens.json", "tokens.documents.bin", "tokenizer.json"])
+def test_what_is_damaged_is_learned_anew(tmp_path: Path, name: str) -> None:
+    texts = ["a b", "c"]
+    learned_dataset(texts, tmp_path, lambda: CharTokenizer.train("abc \n"))
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-3])
+    again = learned_dataset(texts, tmp_path, lambda: CharTokenizer.train("cba \n"))
+    assert again.tokenizer.decode(again.tokens.tolist()) == "a b\nc"
+    assert again.num_documents == 2

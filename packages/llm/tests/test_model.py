@@ -185,3 +185,13 @@ def test_a_configuration_out_of_range_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=reason):
         dataclasses.replace(config, **change)  # type: ignore[arg-type]  # the point of the test
+
+
+def test_a_model_that_was_read_drops_out_like_a_fresh_one(tmp_path: Path) -> None:
+    config = LanguageModelConfig(vocab_size=19, context_length=8, num_layers=1, num_heads=2, embed_dim=16, dropout=0.5)
+    fresh = LanguageModel(config, rng=np.random.default_rng(5))
+    fresh.save_pretrained(tmp_path)
+    model, ids = LanguageModel.from_pretrained(tmp_path), np.arange(8)[None]
+    np.testing.assert_array_equal(model(ids).data, fresh.eval()(ids).data)
+    model.train()
+    assert not np.array_equal(model(ids).data, model(ids).data)

@@ -181,20 +181,20 @@ def test_unknown_ids_are_named(id: int, tokenizer: BPETokenizer) -> None:
 
 
 def test_threads_may_share_a_tokenizer(corpus: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_REMEMBERED", 10)  # always full
+    monkeypatch.setattr(module, "_CACHE_SIZE", 10)  # always full
     tokenizer = BPETokenizer.train(corpus, 500)
     lines = corpus.splitlines() * 20
     expected = [tokenizer.encode(line) for line in lines]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(tokenizer.encode, lines)) == expected
-    assert len(tokenizer._encoder._remembered) <= 10
+    assert len(tokenizer._encoder._cache) <= 10
 
 
-def test_what_is_remembered_is_bounded(corpus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_bounded(corpus: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_LONG_PIECE", 3)
     tokenizer = BPETokenizer.train(corpus, 500)
     tokenizer.encode("the lengthy dog")
-    assert set(tokenizer._encoder._remembered) == {"the"}
+    assert set(tokenizer._encoder._cache) == {"the"}
 
 
 # Models that training does not make, but files do.

@@ -55,7 +55,7 @@ from axone.autograd.ops import (
     var,
     where,
 )
-from axone.autograd.profile import Measurement, profile
+from axone.autograd.profiling import Measurement, profile
 from axone.autograd.tensor import Tensor, grad
 from axone.autograd.value import Value
 

@@ -125,7 +125,7 @@ def _function(
     operation: Callable[..., Any] | None = _DIFFERENTIABLE.get(name)
     if operation is None or getattr(np, name, None) is not function:
         raise TypeError(
-            f"numpy.{name} is not recorded for a Tensor: take one of axone.autograd's operations, or give it the "
+            f"{function.__module__}.{name} is not recorded for a Tensor: take one of axone.autograd's operations, or give it the "
             "Tensor's .data"
         )
     return operation(*args, **kwargs)

@@ -15,12 +15,14 @@ References
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Collection, Sequence
 from operator import attrgetter
 from typing import Any, TypeAlias, final
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from axone.autograd.arrays import Array, Shape, unbroadcast
 from axone.autograd.deferred import Deferred
@@ -43,7 +45,7 @@ class Leaf:
     """Where the graph ends: the place of a Tensor that the user made, with the gradient that arrives there.
 
     The Tensor holds its Leaf and the Leaf not the Tensor, so that nothing is held in a circle. A Leaf that anything
-    else holds belongs to a graph, which may still need the Tensor's values: see `in_use`.
+    else holds belongs to a graph, which may still need the Tensor's values: in-place writes ask for that.
     """
 
     __slots__ = ("data", "gradient", "is_void", "is_zero", "wanted")
@@ -172,6 +174,45 @@ def backward(root: Node | Leaf, gradient: Array, wanted: Collection[Node | Leaf]
             raise ValueError(f"the vjp of {node.name!r} returned {error}") from error
         del vjp, parts, arrived  # and what they hold, before the next product allocates
     return collected
+
+
+def one(result: Array) -> Array:
+    """Return the gradient of a single number with respect to itself, not to be written to.
+
+    Raises
+    ------
+    ValueError
+        If the result is not a single number.
+    """
+    if result.ndim == 0:
+        return _one(result.dtype)
+    if result.size == 1:
+        return np.ones_like(result)
+    raise ValueError(
+        f"backward without a gradient needs a single number, and this Tensor has shape {result.shape}: reduce it "
+        "first, for instance with sum(), or give backward(gradient)"
+    )
+
+
+@functools.lru_cache
+def _one(dtype: np.dtype[Any]) -> Array:
+    number: Array = np.ones((), dtype)
+    number.flags.writeable = False
+    return number
+
+
+def given(result: Array, gradient: ArrayLike) -> Array:
+    """Return a gradient that the user gave as an array.
+
+    Raises
+    ------
+    ValueError
+        If it has another shape than the result.
+    """
+    array: Array = np.asarray(gradient, result.dtype)
+    if array.shape != result.shape:
+        raise ValueError(f"the gradient must have the Tensor's shape {result.shape}, and it has {array.shape}")
+    return array
 
 
 def _add(

@@ -7,7 +7,6 @@ The class holds data, gradient and a place in the graph. What can be computed wi
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
@@ -85,7 +84,9 @@ class Tensor:
 
     @grad.setter
     def grad(self, gradient: Array | None) -> None:
-        leaf = self._leaf or leaf_of(self)
+        if gradient is not None and gradient.shape != self.data.shape:
+            raise ValueError(f"grad must have the Tensor's shape {self.data.shape}, and this has {gradient.shape}")
+        leaf = leaf_of(self)
         leaf.gradient = gradient
         leaf.is_zero = leaf.is_void = False
 
@@ -164,7 +165,8 @@ class Tensor:
         ValueError
             If `gradient` is missing for more than one element, or has another shape.
         """
-        tape.backward(self._node or _place(self), _seed(self, gradient))
+        place = self._node or _place(self)
+        tape.backward(place, tape.one(self.data) if gradient is None else tape.given(self.data, raw(gradient)))
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Return the data for ``np.asarray(t)``, unless gradients would be lost that way without a word."""
@@ -191,6 +193,10 @@ class Tensor:
 
     def __int__(self) -> int:
         return int(self.item())
+
+    def __format__(self, spec: str) -> str:
+        """Format the only element, as in ``f"{loss:.4f}"``; without a format, any Tensor as `repr` does."""
+        return format(self.item(), spec) if spec else repr(self)
 
     def __repr__(self) -> str:
         body = np.array2string(self.data, separator=", ", prefix="Tensor(", threshold=100)
@@ -343,6 +349,8 @@ def grad(output: Tensor, inputs: Sequence[Tensor], gradient: ArrayLike | None = 
     ------
     RuntimeError
         If there is nothing to walk back through, or another backward has been there.
+    TypeError
+        If `inputs` is a single Tensor.
 
     Examples
     --------
@@ -351,8 +359,12 @@ def grad(output: Tensor, inputs: Sequence[Tensor], gradient: ArrayLike | None = 
     >>> grad((x * x).sum(), [x])
     [array([2., 6.], dtype=float32)]
     """
+    if isinstance(inputs, Tensor):
+        raise TypeError("grad needs a sequence of Tensors, and got one: put it into a list")
     places = [source._node or leaf_of(source) for source in inputs]
-    found = tape.backward(_place(output), _seed(output, gradient), wanted=set(places))
+    start = _place(output)
+    seed = tape.one(output.data) if gradient is None else tape.given(output.data, raw(gradient))
+    found = tape.backward(start, seed, wanted=set(places))
     return [found[place].copy() if place in found else np.zeros_like(t.data) for place, t in zip(places, inputs)]
 
 
@@ -374,27 +386,3 @@ def _place(tensor: Tensor) -> Node | Leaf:
             f"one of shape {tensor.shape} was not"
         )
     return tensor._node or leaf_of(tensor)
-
-
-@functools.lru_cache
-def _one(dtype: np.dtype[Any]) -> Array:
-    """Return the number one, as an array that nobody can write to."""
-    one: Array = np.ones((), dtype)
-    one.flags.writeable = False
-    return one
-
-
-def _seed(tensor: Tensor, gradient: ArrayLike | None) -> Array:
-    """Return the gradient to start from."""
-    if gradient is None:
-        if tensor.data.size != 1:
-            raise ValueError(
-                f"backward without a gradient needs a single number, and this Tensor has shape {tensor.shape}: "
-                "reduce it first, for instance with sum(), or give backward(gradient)"
-            )
-        one = _one(tensor.data.dtype)
-        return one if tensor.data.ndim == 0 else one.reshape(tensor.data.shape)
-    seed: Array = np.asarray(raw(gradient), tensor.data.dtype)
-    if seed.shape != tensor.data.shape:
-        raise ValueError(f"the gradient must have the Tensor's shape {tensor.shape}, and it has {seed.shape}")
-    return seed

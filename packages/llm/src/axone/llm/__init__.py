@@ -3,7 +3,7 @@
 from axone.llm.attention_maps import attention_maps, plot_attention
 from axone.llm.callbacks import Callback, End, Evaluation, Saved, Start, Step
 from axone.llm.config import LanguageModelConfig
-from axone.llm.corpus import TextFiles, python_source, read_text
+from axone.llm.corpus import TextFiles, learned_dataset, python_source, read_text
 from axone.llm.data import TokenDataset
 from axone.llm.errors import CheckpointError, NotEnoughMemoryError, RunExistsError, TrainingDivergedError
 from axone.llm.estimate import Estimate, require_memory
@@ -47,6 +47,7 @@ __all__ = [
     "bits_per_byte",
     "cross_entropy",
     "generate",
+    "learned_dataset",
     "load",
     "plot_attention",
     "preset",

@@ -1,12 +1,20 @@
-"""Where training text comes from: the user's files, or the source of Python's standard library on this machine."""
+"""Where training text comes from: the user's files, or the source of Python's standard library on this machine.
+
+And the folder where it is kept as tokens, with the tokenizer that was learned from it.
+"""
 
 from __future__ import annotations
 
 import codecs
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
 from pathlib import Path
+
+from axone.llm.data import TokenDataset
+from axone.llm.errors import CheckpointError
+from axone.llm.token_file import holds, text_sum
+from axone.tokenizer import Tokenizer, TokenizerError, load
 
 _PART = 1 << 24  # characters: a longer file comes in parts, so that it need not fit into memory
 
@@ -85,6 +93,43 @@ def python_source() -> str:
     files = sorted(folder.glob("*.py"))
     sources = (file.read_bytes() for file in files if not file.name.startswith("_sysconfigdata"))
     return "\n".join(source.decode().replace("\r\n", "\n") for source in sources if source.isascii())
+
+
+def learned_dataset(texts: Iterable[str], folder: str | PathLike[str], learn: Callable[[], Tokenizer]) -> TokenDataset:
+    """Return texts as tokens of a tokenizer learned from them; both are kept in a folder and reused for the same texts.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        Gone through several times, so it must be possible to go through them again.
+    folder : path
+        Made if it is not there.
+    learn : callable
+        Returns the tokenizer; called only if the folder does not hold whole tokens of these very texts.
+
+    Returns
+    -------
+    TokenDataset
+
+    Raises
+    ------
+    ValueError
+        If there is no text, or the tokenizer does not know it.
+    OSError
+        If the folder cannot be written.
+    """
+    folder = Path(folder)
+    path = folder / "tokens.bin"
+    try:
+        tokenizer = load(folder)
+        if holds(path, tokenizer, text_sum(texts, None)):
+            return TokenDataset.open(path, tokenizer)
+    except (OSError, TokenizerError, CheckpointError):
+        pass
+    tokenizer = learn()
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(folder)
+    return TokenDataset.from_texts(texts, tokenizer, path)
 
 
 def _read(file: Path) -> Iterator[str]:

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from axone.llm import token_file
 from axone.llm.token_file import Ids
+from axone.llm.windows import Order, epoch_starts, even_starts, random_starts
 from axone.tokenizer import Tokenizer
 
 Batch: TypeAlias = tuple[Ids, Ids]
 """Inputs and targets, each (B, T): a target is the token that follows."""
-
-Order: TypeAlias = Literal["random", "epoch"]
 
 _DECODED_AT_ONCE = 1 << 20  # tokens
 
@@ -309,10 +308,8 @@ class TokenDataset:
             If there are not enough tokens for one window.
         """
         self.require(context_length)
-        if order == "epoch":
-            return self.read(self._epoch_starts(seed, number * batch_size, batch_size, context_length), context_length)
-        starts = np.random.default_rng((seed, number)).integers(0, len(self) - context_length, batch_size)
-        return self.read(starts, context_length)
+        starts = random_starts if order == "random" else epoch_starts
+        return self.read(starts(seed, number, batch_size, context_length, len(self)), context_length)
 
     def window_starts(self, context_length: int, limit: int | None = None) -> Ids:
         """Return where the windows start that follow each other without overlap.
@@ -329,11 +326,7 @@ class TokenDataset:
         ndarray of int, shape (N,)
         """
         self.require(context_length)
-        count = (len(self) - 1) // context_length
-        chosen = np.arange(count)
-        if limit is not None and limit < count:
-            chosen = np.arange(limit) * count // limit
-        return chosen * context_length
+        return even_starts(context_length, len(self), limit)
 
     def read(self, starts: Ids, context_length: int) -> Batch:
         """Return the windows that start at some places.
@@ -369,19 +362,3 @@ class TokenDataset:
                 f"the text must have more tokens than the context of {context_length}, and this part of it has "
                 f"{len(self)}: give a longer text or a shorter context"
             )
-
-    def _epoch_starts(self, seed: int, first: int, count: int, context_length: int) -> Ids:
-        """Return where windows start, from the `first` of all epochs on."""
-        windows = (len(self) - 1) // context_length
-        numbers = np.arange(first, first + count)
-        starts = np.empty(count, np.int64)
-        for epoch in range(first // windows, (first + count - 1) // windows + 1):
-            here = numbers // windows == epoch
-            starts[here] = _shuffled(seed, epoch, windows)[numbers[here] % windows]
-        return starts * context_length
-
-
-@functools.lru_cache(maxsize=2)
-def _shuffled(seed: int, epoch: int, count: int) -> Ids:
-    """Return the numbers below `count` in the order of an epoch."""
-    return np.random.default_rng((seed, epoch)).permutation(count)

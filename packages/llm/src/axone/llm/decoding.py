@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from axone.llm.cache import SequenceCache
 from axone.llm.config import LanguageModelConfig
-from axone.nn.functional.attention import Mask
-from axone.nn.position import Positions
+from axone.llm.decode import Reader
 
 Ids = NDArray[np.integer[Any]]
 Logits = NDArray[np.floating[Any]]
@@ -34,18 +33,11 @@ class CachedModel(Protocol):
     def config(self) -> LanguageModelConfig:
         """Its configuration."""
 
-    def next_logits(
-        self,
-        ids: Ids,
-        *,
-        caches: Sequence[SequenceCache],
-        mask: Mask | None = None,
-        positions: Positions | None = None,
-    ) -> Logits:
-        """Return the logits after the last of `ids`."""
-
     def make_caches(self, batch: int, length: int | None = None) -> list[SequenceCache]:
         """Return empty caches."""
+
+    def reader(self) -> Reader:
+        """Return what reads tokens into such caches."""
 
 
 class BatchReader:
@@ -70,13 +62,14 @@ class BatchReader:
 
     def __init__(self, model: CachedModel, prompts: Sequence[Sequence[int]]) -> None:
         self._model = model
+        self._read = model.reader()
         self._length = model.config.context_length
         self._half = max(self._length // 2, 1)
         self.sequences = [_checked(prompt, model.config.vocab_size) for prompt in prompts]
         # Alone, a sequence starts at the first column again when it is full; in company others are not full yet.
         room = self._length if len(prompts) == 1 else 2 * self._length
         self._caches = model.make_caches(len(prompts), room)
-        self._starts: Ids = np.zeros(len(prompts), np.int64)  # (B,), the column where each begins
+        self._starts = [0] * len(prompts)  # the column where each begins
 
     def logits(self) -> Logits:
         """Read what has not been read yet.
@@ -89,17 +82,14 @@ class BatchReader:
         held = self._caches[0].length
         if held == 0:
             return self._read_ends(self._length)
-        full = held - self._starts >= self._length
-        if full.all():
-            for cache in self._caches:
-                cache.length = 0
+        full = [row for row, start in enumerate(self._starts) if held - start >= self._length]
+        if len(full) == len(self.sequences):
             return self._read_ends(self._half)
         if held == self._caches[0].max_length:
             self._forget_unused()
-        logits = self._read_last()
-        if full.any():
-            self._read_again(np.flatnonzero(full), logits)
-        return logits
+        if full:
+            self._halve(full)
+        return self._read_last()
 
     def append(self, tokens: Sequence[int]) -> None:
         """Add a token to each sequence."""
@@ -108,50 +98,48 @@ class BatchReader:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep only some of the sequences, in the order given."""
-        chosen = np.asarray(rows, np.intp)
         self.sequences = [self.sequences[row] for row in rows]
-        self._starts = self._starts[chosen]
+        self._starts = [self._starts[row] for row in rows]
         for cache in self._caches:
-            cache.keep(chosen)
+            cache.keep(np.asarray(rows, np.intp))
 
     def _read_ends(self, most: int) -> Logits:
         """Read the last tokens of all sequences into empty caches, aligned at their ends."""
+        for cache in self._caches:
+            cache.length = 0
         ends = [sequence[-most:] for sequence in self.sequences]
         width = max(map(len, ends))
-        self._starts = np.asarray([width - len(end) for end in ends])
+        self._starts = [width - len(end) for end in ends]
         padded = np.asarray([[0] * (width - len(end)) + end for end in ends])  # (B, T)
-        positions = np.maximum(np.arange(width) - self._starts[:, None], 0)  # (B, T)
-        return self._model.next_logits(padded, caches=self._caches, mask=self._mask(width), positions=positions)
+        return self._read(padded, self._caches, self._hidden())
 
     def _read_last(self) -> Logits:
         """Read the last token of all sequences."""
-        last = np.asarray([[sequence[-1]] for sequence in self.sequences])  # (B, 1)
-        held = self._caches[0].length
-        positions = np.minimum(held - self._starts, self._length - 1)[:, None]  # (B, 1), a full one is read again
-        return self._model.next_logits(last, caches=self._caches, mask=self._mask(held + 1), positions=positions)
+        last = np.asarray([sequence[-1:] for sequence in self.sequences])  # (B, 1)
+        return self._read(last, self._caches, self._hidden())
 
-    def _read_again(self, rows: NDArray[np.intp], logits: Logits) -> None:
-        """Go on with some sequences from their last half, and correct their logits."""
-        ends = np.asarray([self.sequences[row][-self._half :] for row in rows])  # (N, half)
-        caches = self._model.make_caches(len(rows), self._half)
-        logits[rows] = self._model.next_logits(ends, caches=caches)
-        for cache, other in zip(self._caches, caches):
-            cache.replace_last(rows, other)
-        self._starts[rows] = self._caches[0].length - self._half
+    def _hidden(self) -> Ids | None:
+        """Return where the sequences begin, if any column is to be hidden from one."""
+        return np.asarray(self._starts) if any(self._starts) else None
+
+    def _halve(self, rows: Sequence[int]) -> None:
+        """Let some sequences go on from their last half: read again all of it but the token that comes next."""
+        begin = self._caches[0].length - self._half + 1
+        if self._half > 1:
+            ends = np.asarray([self.sequences[row][-self._half : -1] for row in rows])  # (N, half - 1)
+            caches = self._model.make_caches(len(rows), self._half - 1)
+            self._read(ends, caches)
+            for cache, other in zip(self._caches, caches):
+                cache.replace_last(np.asarray(rows, np.intp), other)
+        for row in rows:
+            self._starts[row] = begin
 
     def _forget_unused(self) -> None:
         """Make room by dropping the columns before all sequences."""
-        unused = int(self._starts.min())
-        self._starts = self._starts - unused
+        unused = min(self._starts)
+        self._starts = [start - unused for start in self._starts]
         for cache in self._caches:
             cache.forget_first(unused)
-
-    def _mask(self, columns: int) -> Mask | None:
-        """Return which columns belong to each sequence, or None if all do."""
-        if not self._starts.any():
-            return None
-        mask: Mask = np.arange(columns) >= self._starts[:, None, None, None]  # (B, 1, 1, S)
-        return mask
 
 
 def _checked(prompt: Sequence[int], vocab_size: int) -> list[int]:

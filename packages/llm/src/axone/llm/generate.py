@@ -10,6 +10,7 @@ import numpy as np
 
 from axone.autograd import no_grad
 from axone.llm.decoding import BatchReader, CachedModel, Logits
+from axone.llm.platform import kept_memory
 from axone.llm.sampling import Sampling
 from axone.llm.stop import StopText
 from axone.tokenizer import StreamDecoder, Tokenizer
@@ -73,12 +74,13 @@ def generate(
     )
     rng = np.random.default_rng() if rng is None else rng
     reader = BatchReader(model, [prompt_ids])
-    for _ in range(max_new_tokens):
-        token = sampling.choose(reader.logits()[0], reader.sequences[0], rng)
-        if token in stop_ids:
-            return
-        yield token
-        reader.append([token])
+    with kept_memory():
+        for _ in range(max_new_tokens):
+            token = sampling.choose(reader.logits()[0], reader.sequences[0], rng)
+            if token in stop_ids:
+                return
+            yield token
+            reader.append([token])
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ class TextGenerator:
             yield rest
 
     @no_grad()
+    @kept_memory()
     def complete(
         self,
         prompts: Sequence[str],

@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor
+from axone.llm.blank import Blank
 from axone.llm.cache import SequenceCache
 from axone.llm.config import LanguageModelConfig
+from axone.llm.decode import Reader
 from axone.llm.pretrained import folder as model_folder
 from axone.nn import (
     MLP,
@@ -43,6 +45,8 @@ from axone.nn.functional.attention import Mask
 from axone.nn.position import Positions
 
 Ids = NDArray[np.integer[Any]]
+
+_CACHE_LINE = 64  # bytes
 
 
 class LanguageModel(Module):
@@ -92,6 +96,7 @@ class LanguageModel(Module):
                 init.normal(parameter, std=std, rng=rng)
             elif name.endswith("_proj.bias"):
                 parameter.data.fill(0)
+        _lay_side_by_side(list(self.parameters()))
 
     def __call__(
         self,
@@ -142,27 +147,12 @@ class LanguageModel(Module):
         """The weight of the output layer, of shape (V, C): the token embedding, if they are tied."""
         return self.embedding.weight if self.head is None else self.head.weight
 
-    def next_logits(
-        self,
-        ids: Ids,
-        *,
-        caches: Sequence[KVCache],
-        mask: Mask | None = None,
-        positions: Positions | None = None,
-    ) -> NDArray[np.floating[Any]]:
-        """Return the logits after the last position only, as an array: what generation needs.
+    def reader(self) -> Reader:
+        """Return what reads tokens into caches several times as quickly as a call does: what generation needs.
 
-        Parameters
-        ----------
-        ids : ndarray of int, shape (B, T)
-        caches, mask, positions
-            As in ``__call__``.
-
-        Returns
-        -------
-        ndarray, shape (B, V)
+        It holds the weights as they are stored now: they may be written to, but not replaced.
         """
-        return self._logits(Tensor(self._stream(ids, caches, mask, positions).data[:, -1])).data
+        return Reader(self.transformer, self.embedding.weight.data, self.output_weight.data)
 
     def make_caches(self, batch: int, length: int | None = None) -> list[SequenceCache]:
         """Return empty caches, one for each block.
@@ -203,7 +193,7 @@ class LanguageModel(Module):
             If the folder holds no model, or one that this class does not compute exactly.
         """
         config, weights = model_folder.read(Path(folder))
-        model = cls(config, rng=np.random.default_rng(0))
+        model = cls(config, rng=Blank(np.random.PCG64(0)))
         parameters = dict(model.named_parameters())
         for name, array in weights:  # one at a time: a second copy of all would double the memory
             parameters[name].data[...] = array
@@ -222,18 +212,6 @@ class LanguageModel(Module):
         return linear(x, self.output_weight)
 
 
-class _SwiGLU(SwiGLU):
-    """The gated layer with dropout on its output, as `MLP` has it."""
-
-    def __init__(self, config: LanguageModelConfig, rng: np.random.Generator) -> None:
-        super().__init__(config.embed_dim, config.mlp_dim, bias=config.bias, rng=rng)
-        self.dropout = Dropout(config.dropout, rng=rng.spawn(1)[0])
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return the layer's output."""
-        return self.dropout(super().__call__(x))
-
-
 def _block(config: LanguageModelConfig, rotary: RotaryEmbedding | None, rng: np.random.Generator) -> TransformerBlock:
     attention = MultiHeadAttention(
         config.embed_dim,
@@ -250,7 +228,7 @@ def _block(config: LanguageModelConfig, rotary: RotaryEmbedding | None, rng: np.
 
 def _mlp(config: LanguageModelConfig, rng: np.random.Generator) -> MLP | SwiGLU:
     if config.mlp == "swiglu":
-        return _SwiGLU(config, rng)
+        return SwiGLU(config.embed_dim, config.mlp_dim, bias=config.bias, dropout=config.dropout, rng=rng)
     return MLP(
         config.embed_dim,
         config.mlp_dim,
@@ -265,3 +243,16 @@ def _norm(config: LanguageModelConfig) -> LayerNorm | RMSNorm:
     if config.norm == "rms":
         return RMSNorm(config.embed_dim, eps=config.norm_eps)
     return LayerNorm(config.embed_dim, eps=config.norm_eps, bias=config.bias)
+
+
+def _lay_side_by_side(parameters: Sequence[Parameter]) -> None:
+    """Move parameters into one array that begins with a cache line: a large one lies in large pages, and is read quicker."""
+    line = _CACHE_LINE // parameters[0].data.itemsize
+    sizes = [-(-parameter.size // line) * line for parameter in parameters]
+    room = np.empty(sum(sizes) + line, parameters[0].dtype)
+    first = -room.ctypes.data % _CACHE_LINE // room.itemsize
+    for parameter, size in zip(parameters, sizes):
+        place = room[first : first + parameter.size].reshape(parameter.shape)
+        place[...] = parameter.data
+        parameter.data = place
+        first += size

@@ -5,15 +5,17 @@ Nothing here is applied on import. Where a platform lacks one of them, training 
 
 import contextlib
 import ctypes
+import functools
 import os
 import platform as _platform
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_info
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _DEFAULT_THRESHOLD = 128 * 1024  # glibc's, for both
@@ -26,8 +28,25 @@ def blas_threads(count: int | None) -> Iterator[None]:
     if count is None:
         yield
         return
-    with threadpool_limits(count, user_api="blas"):
+    libraries = _blas()
+    before = [library.get_num_threads() for library in libraries]
+    for library in libraries:
+        library.set_num_threads(count)
+    try:
         yield
+    finally:
+        for library, threads in zip(libraries, before):
+            library.set_num_threads(threads)
+
+
+@functools.cache
+def _blas() -> list[Any]:
+    """Return handles on the libraries behind NumPy's products, looked for once: that takes milliseconds."""
+    return [library for library in ThreadpoolController().lib_controllers if library.user_api == "blas"]
+
+
+_memory_lock = threading.Lock()
+_memory_holders = 0
 
 
 @contextlib.contextmanager
@@ -35,20 +54,27 @@ def kept_memory() -> Iterator[None]:
     """Let the C library keep large blocks that are freed, instead of handing each back to the system.
 
     A training step frees and allocates the same large arrays again and again; every return costs page faults. Only
-    glibc has the setting.
+    glibc has the setting. It stays until all who asked for it have ended.
     """
-    mallopt = _mallopt()
-    if mallopt is None:
-        yield
-        return
-    mallopt(_M_MMAP_THRESHOLD, _KEEP)
-    mallopt(_M_TRIM_THRESHOLD, _KEEP)
+    _hold_memory(1)
     try:
         yield
     finally:
-        mallopt(_M_MMAP_THRESHOLD, _DEFAULT_THRESHOLD)
-        mallopt(_M_TRIM_THRESHOLD, _DEFAULT_THRESHOLD)
-        _trim()
+        _hold_memory(-1)
+
+
+def _hold_memory(change: int) -> None:
+    global _memory_holders
+    with _memory_lock:
+        before, _memory_holders = _memory_holders, _memory_holders + change
+        mallopt = _mallopt()
+        if mallopt is None or bool(before) == bool(_memory_holders):
+            return
+        threshold = _KEEP if _memory_holders else _DEFAULT_THRESHOLD
+        mallopt(_M_MMAP_THRESHOLD, threshold)
+        mallopt(_M_TRIM_THRESHOLD, threshold)
+        if not _memory_holders:
+            _trim()
 
 
 def available_cores() -> int:
@@ -99,6 +125,7 @@ def environment() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def _mallopt() -> Any:
     """Return glibc's mallopt, or None elsewhere."""
     if _platform.libc_ver()[0] != "glibc":

@@ -81,7 +81,7 @@ class Sampling:
             scores = repetition_penalty(scores, seen, self.repetition_penalty)
         if self.temperature == 0:
             return scores
-        scores -= scores.max()  # so that a small temperature cannot overflow
+        scores -= np.maximum.reduce(scores)  # so that a small temperature cannot overflow
         scores /= self.temperature
         if self.top_k is not None:
             scores = top_k(scores, self.top_k)
@@ -106,11 +106,13 @@ class Sampling:
         -------
         int
         """
+        if self.temperature == 0 and self.repetition_penalty == 1.0:
+            return int(logits.argmax())
         scores = self.filter(logits, seen)
         if self.temperature == 0:
             return int(scores.argmax())
-        cumulative = np.cumsum(np.exp(scores))  # the largest score is 0
-        return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+        cumulative = np.exp(scores, scores).cumsum()  # the largest score is 0
+        return int(cumulative.searchsorted(rng.random() * cumulative[-1], side="right"))
 
 
 def repetition_penalty(logits: Logits, seen: Ids | Sequence[int], penalty: float) -> Logits:

@@ -168,17 +168,6 @@ class Trainer:
         """
         return estimate(self.model, self.train_data, self.validation_data, self.config, self.workers)
 
-    def check_run(self) -> None:
-        """Check that the run's folder may be made, before time is spent on an estimate.
-
-        Raises
-        ------
-        RunExistsError
-            If it exists and is neither to be resumed nor to be overwritten.
-        """
-        if self.run is not None and self._resumed is None:
-            self.run.check_new(overwrite=self._overwrite)
-
     def fit(self) -> End:
         """Train, or go on training.
 

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from axone.llm.data import Order
 from axone.llm.platform import available_cores
+from axone.llm.windows import Order
 
 _WHOLE = ("steps", "batch_size", "context_length", "accumulation", "eval_every")
 _WHOLE_OR_NONE = ("eval_windows", "save_every", "patience", "workers")

@@ -68,12 +68,14 @@ class KVCache:
         ValueError
             If there is no room, or the shapes do not fit.
         """
-        end = self.length + keys.shape[2]
-        if end > self.max_length:
-            raise ValueError(f"the cache has room for {self.max_length} positions, and {end} are needed")
-        if keys.shape[:2] + keys.shape[3:] != self._keys.shape[:2] + self._keys.shape[3:]:
-            raise ValueError(f"the cache holds keys of shape {self._keys.shape}, and got {keys.shape}")
-        self._keys[:, :, self.length : end] = keys
-        self._values[:, :, self.length : end] = values
+        B, K, T, D = keys.shape
+        room = self._keys.shape
+        start, end = self.length, self.length + T
+        if end > room[2]:
+            raise ValueError(f"the cache has room for {room[2]} positions, and {end} are needed")
+        if (room[0], room[1], room[3]) != (B, K, D):
+            raise ValueError(f"the cache holds keys of shape {room}, and got {keys.shape}")
+        self._keys[:, :, start:end] = keys
+        self._values[:, :, start:end] = values
         self.length = end
         return self._keys[:, :, :end], self._values[:, :, :end]

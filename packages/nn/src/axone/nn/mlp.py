@@ -107,6 +107,8 @@ class SwiGLU(Module):
         The width between.
     bias : bool, default False
         Whether the layers add a bias.
+    dropout : float, default 0.0
+        The probability of dropping an element of the output in training.
     rng : numpy.random.Generator, optional
         Where the first values come from; None draws a fresh one.
 
@@ -123,12 +125,19 @@ class SwiGLU(Module):
     """
 
     def __init__(
-        self, dim: int, hidden_dim: int, *, bias: bool = False, rng: np.random.Generator | None = None
+        self,
+        dim: int,
+        hidden_dim: int,
+        *,
+        bias: bool = False,
+        dropout: float = 0.0,
+        rng: np.random.Generator | None = None,
     ) -> None:
         rng = init.generator(rng)
         self.gate_proj = Linear(dim, hidden_dim, bias=bias, rng=rng)
         self.up_proj = Linear(dim, hidden_dim, bias=bias, rng=rng)
         self.down_proj = Linear(hidden_dim, dim, bias=bias, rng=rng)
+        self.dropout = Dropout(dropout, rng=rng.spawn(1)[0])
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the layer's output.
@@ -142,7 +151,7 @@ class SwiGLU(Module):
         Tensor, shape (..., C)
         """
         last_axis(self.describe, x, self.up_proj.weight.shape[1])
-        return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
+        return self.dropout(self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x))))
 
     def describe(self) -> str:
         """Return the layer with its sizes."""

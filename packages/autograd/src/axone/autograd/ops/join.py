@@ -165,7 +165,7 @@ def pad(
     Raises
     ------
     ValueError
-        If the mode is another.
+        If the mode is another, or `pad_width` does not fit the axes.
 
     Examples
     --------
@@ -175,8 +175,13 @@ def pad(
     """
     data = values(x)
     shape = data.shape
-    if mode == "constant":
+    try:
         widths = np.broadcast_to(np.asarray(pad_width, dtype=np.intp), (data.ndim, 2))
+    except ValueError:
+        raise ValueError(
+            f"pad needs a number, (before, after), or one such pair for each axis of shape {shape}, and got {pad_width}"
+        ) from None
+    if mode == "constant":
         inner = tuple(slice(before, before + size) for (before, _), size in zip(widths, shape))
         constant = adopt("pad", constant_values, data)
         return record("pad", np.pad(data, pad_width, constant_values=constant), (x,), lambda g: (g[inner],))

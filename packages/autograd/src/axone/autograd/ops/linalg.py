@@ -39,8 +39,8 @@ def matmul(a: Operand, b: Operand) -> Tensor:
     """
     x, y = operands("matmul", a, b)
     try:
-        if x.ndim == 2 == y.ndim:
-            return (_small if x.size <= SMALL >= y.size else _large)(a, b, x, y)
+        if x.ndim == 2 and y.ndim == 2:
+            return (_small if x.size <= SMALL and y.size <= SMALL else _large)(a, b, x, y)
         if y.ndim == 2 and x.ndim > 2:
             return _rows_times_matrix(a, b, x, y)
         return _stacks(a, b, x, y)

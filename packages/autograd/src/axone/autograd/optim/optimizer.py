@@ -96,7 +96,7 @@ class Optimizer(ABC):
     Raises
     ------
     ValueError
-        If there is no parameter, one appears twice, or one does not require gradients; if an option is unknown or out
+        If there is no parameter, one appears twice, was computed or does not require gradients; if an option is unknown or out
         of its range.
     """
 
@@ -118,6 +118,11 @@ class Optimizer(ABC):
         for i, p in enumerate(everything):
             if isinstance(p, Tensor) and not p.requires_grad:
                 raise ValueError(f"an optimizer needs parameters with requires_grad=True, and parameter {i} has not")
+            if isinstance(p, Tensor) and p._node is not None:
+                raise ValueError(
+                    f"an optimizer needs Tensors that were made, not computed, and parameter {i} is the result of "
+                    f"{p._node.name!r}: give it a list of parameters"
+                )
         for group in self.groups:
             self._check(group)
         self._targets = [_targets(group["params"]) for group in self.groups]
@@ -236,6 +241,8 @@ def check_at_least_zero(group: Group, *names: str) -> None:
 
 def _complete(group: Mapping[str, Any], defaults: Mapping[str, Any]) -> Group:
     """Return a group with all its options."""
+    if "params" not in group:
+        raise ValueError(f"a group needs its parameters, under 'params', and has {sorted(group)}")
     unknown = sorted(set(group) - set(defaults) - {"params", "lr_scale"})
     if unknown:
         raise ValueError(f"the options of a group are {sorted([*defaults, 'lr_scale'])}, and got {unknown}")

@@ -5,7 +5,6 @@ processes is shared out among as many as there are cores.
 """
 
 import contextlib
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -14,6 +13,7 @@ from axone.tokenizer.bpe.flat import IntArray
 from axone.tokenizer.bpe.patterns import PreTokenizer
 from axone.tokenizer.bpe.processes import CountingProcesses
 from axone.tokenizer.bpe.rules import BREAK
+from axone.tokenizer.bpe.special import matcher
 from axone.tokenizer.protocol import check_text
 
 _TOGETHER = 1 << 16  # characters of short texts that are gathered
@@ -68,8 +68,7 @@ def count_pieces(
 
 def _cut(texts: Iterable[str], separators: Iterable[str]) -> Iterator[str]:
     """Yield the texts, checked, without the separators."""
-    ordered = sorted(separators, key=len, reverse=True)
-    pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+    pattern = matcher(frozenset(separators))
     for text in texts:
         check_text(text)
         if pattern is None:

@@ -1,13 +1,11 @@
 """From text to ids: cutting text into pieces, and putting the tokens of each piece in its place.
 
 Most pieces of a text are words that came before. A long text is turned into numbers of pieces first, and only the different ones are
-merged, all at once; for short texts what a piece became is remembered from one to the next.
+merged, all at once; for short texts what a piece became is cached from one to the next.
 
 It knows nothing of which special tokens a caller may write: those that are passed become their ids, others are text.
 """
 
-import functools
-import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -21,10 +19,11 @@ from axone.tokenizer.bpe.model import BPEModel
 from axone.tokenizer.bpe.patterns import code_points, pre_tokenizer
 from axone.tokenizer.bpe.pieces import PieceTable
 from axone.tokenizer.bpe.rules import BREAK
+from axone.tokenizer.bpe.special import matcher
 
-_SHORT = 1 << 14  # characters: below, remembering pieces is faster than arrays
-_REMEMBERED = 1 << 17  # pieces
-_LONG_PIECE = 256  # characters: longer ones are not remembered
+_SHORT = 1 << 14  # characters: below, caching pieces is faster than arrays
+_CACHE_SIZE = 1 << 17  # pieces
+_LONG_PIECE = 256  # characters: longer ones are not cached
 _END = GONE - 1  # of a text in a batch
 
 
@@ -41,7 +40,7 @@ class TextEncoder:
         self._model = model
         self._splitter = pre_tokenizer(model.pattern)
         self._merger = PairMerger(model.byte_ids, model.merges, model.products)
-        self._remembered = _Remembered(self._encode_piece)
+        self._cache = _PieceCache(self._encode_piece)
 
     def encode(self, text: str, allowed: frozenset[str]) -> NDArray[np.int32]:
         """Return the ids of a text that is valid, in which these special tokens are their ids, shape (T,).
@@ -71,7 +70,7 @@ class TextEncoder:
             elif part:
                 starts = self._splitter.cut(part, code_points(part)).tolist()
                 pieces = [part[start:stop] for start, stop in pairwise([*starts, len(part)])]
-                ids += b"".join(map(self._remembered.__getitem__, pieces))
+                ids += b"".join(map(self._cache.__getitem__, pieces))
         return np.frombuffer(ids, dtype=np.int32)
 
     def _encode_long(self, parts: Iterable[str | int]) -> NDArray[np.int32]:
@@ -140,7 +139,7 @@ class TextEncoder:
         return unicodedata.normalize("NFC", text) if self._model.normalization else text
 
 
-class _Remembered(dict[str, bytes]):
+class _PieceCache(dict[str, bytes]):
     """What pieces became, as far as there is room. Safe to use from several threads: what one throws away another makes anew."""
 
     def __init__(self, encode: Callable[[str], bytes]) -> None:
@@ -149,15 +148,7 @@ class _Remembered(dict[str, bytes]):
     def __missing__(self, piece: str) -> bytes:
         ids = self._encode(piece)
         if len(piece) <= _LONG_PIECE:
-            if len(self) >= _REMEMBERED:
+            if len(self) >= _CACHE_SIZE:
                 self.clear()
             self[piece] = ids
         return ids
-
-
-@functools.lru_cache(maxsize=256)
-def matcher(tokens: frozenset[str]) -> re.Pattern[str] | None:
-    """Return a pattern that finds any of the tokens, the longest where several begin."""
-    if not tokens:
-        return None
-    return re.compile("|".join(map(re.escape, sorted(tokens, key=lambda token: (-len(token), token)))))

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.tokenizer.bpe import huggingface, tiktoken
-from axone.tokenizer.bpe.encoder import TextEncoder, matcher
+from axone.tokenizer.bpe.encoder import TextEncoder
 from axone.tokenizer.bpe.model import BPEModel
 from axone.tokenizer.bpe.patterns import pre_tokenizer
+from axone.tokenizer.bpe.special import matcher
 from axone.tokenizer.bpe.train import train_model
 from axone.tokenizer.files import read_json, write_json
 from axone.tokenizer.protocol import StreamDecoder, TokenizerError, check_text

@@ -103,11 +103,11 @@ class profile(Watcher):  # noqa: N801 - lower case as a context manager, as in P
         str
         """
         rows = self.measurements()
-        wide = max(len("operation"), *(len(row.operation) for row in rows), 0)
+        wide = max(map(len, ["operation", *(row.operation for row in rows)]))
         lines = [f"{'operation':{wide}}  {'direction':9}{'calls':>8}{'ms':>12}{'share':>8}{'MB':>11}"]
         for name, direction, calls, seconds, share, size in rows:
             lines.append(f"{name:{wide}}  {direction:9}{calls:8}{seconds * 1e3:12.3f}{share:8.1%}{size / 1e6:11.2f}")
-        calls, seconds, size = (sum(column) for column in zip(*self._sums.values())) if rows else (0, 0.0, 0)
+        calls, seconds, size = (sum(getattr(row, column) for row in rows) for column in ("calls", "seconds", "bytes"))
         lines.append(f"{'all':{wide}}  {'':9}{calls:8}{seconds * 1e3:12.3f}{'':8}{size / 1e6:11.2f}")
         return "\n".join(lines)
 
