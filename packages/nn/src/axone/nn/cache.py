@@ -25,6 +25,19 @@ class KVCache:
     ----------
     length : int
         How many positions are held. Setting it back forgets the later ones.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from axone.autograd import Tensor, no_grad
+    >>> from axone.nn import KVCache, MultiHeadAttention
+    >>> attention = MultiHeadAttention(8, 2)
+    >>> x = Tensor(np.random.default_rng(0).standard_normal((1, 3, 8), dtype=np.float32))
+    >>> cache = KVCache(1, 2, 16, 4)
+    >>> with no_grad():
+    ...     steps = [attention(x[:, [t]], cache=cache) for t in range(3)]
+    >>> cache.length, bool(np.allclose(steps[2].data, attention(x)[:, [2]].data, atol=1e-6))
+    (3, True)
     """
 
     def __init__(

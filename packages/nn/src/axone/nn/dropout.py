@@ -24,6 +24,17 @@ class Dropout(Module):
     ------
     ValueError
         If `p` is out of its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from axone.autograd import Tensor
+    >>> from axone.nn import Dropout
+    >>> layer = Dropout(0.5, rng=np.random.default_rng(0))
+    >>> sorted(set(layer(Tensor(np.ones(100))).data.tolist()))
+    [0.0, 2.0]
+    >>> layer.eval()(Tensor([1.0, 2.0])).data
+    array([1., 2.], dtype=float32)
     """
 
     def __init__(self, p: float, *, rng: np.random.Generator | None = None) -> None:

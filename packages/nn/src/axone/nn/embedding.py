@@ -26,6 +26,13 @@ class Embedding(Module):
     Attributes
     ----------
     weight : Parameter, shape (num_embeddings, embedding_dim)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from axone.nn import Embedding
+    >>> Embedding(10, 4)(np.array([[1, 2, 1]])).shape
+    (1, 3, 4)
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int, *, rng: np.random.Generator | None = None) -> None:

@@ -28,6 +28,13 @@ class Parameter(Tensor):
         The first values.
     dtype : dtype, optional
         Convert them to this first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from axone.nn import Parameter
+    >>> Parameter(np.zeros(3)).requires_grad
+    True
     """
 
     __slots__ = ()
@@ -58,15 +65,34 @@ class Module:
     training: bool = True
 
     def modules(self) -> Iterator[tuple[str, Module]]:
-        """Yield this module and all below it, each once, with their paths: ``""``, ``"blocks.0"``, ..."""
+        """Yield this module and all below it, each once, with their paths.
+
+        Yields
+        ------
+        path : str
+            ``""``, ``"blocks.0"``, ...
+        module : Module
+        """
         return ((path, item) for path, item in _walk(self, "", set()) if isinstance(item, Module))
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Yield the parameters with their paths, a tied one only once, under its first name."""
+        """Yield the parameters with their paths, a tied one only once, under its first name.
+
+        Yields
+        ------
+        path : str
+            Such as ``"blocks.0.mlp.up_proj.weight"``.
+        parameter : Parameter
+        """
         return ((path, item) for path, item in _walk(self, "", set()) if isinstance(item, Parameter))
 
     def parameters(self) -> Iterator[Parameter]:
-        """Yield the parameters, a tied one only once."""
+        """Yield the parameters, a tied one only once.
+
+        Yields
+        ------
+        Parameter
+        """
         return (parameter for _, parameter in self.named_parameters())
 
     def num_parameters(self) -> int:
@@ -74,7 +100,12 @@ class Module:
         return sum(parameter.size for parameter in self.parameters())
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return the parameters' arrays by name: the arrays themselves, not copies."""
+        """Return the parameters' arrays by name: the arrays themselves, not copies.
+
+        Returns
+        -------
+        dict of str to ndarray
+        """
         return {name: parameter.data for name, parameter in self.named_parameters()}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> None:
@@ -111,6 +142,10 @@ class Module:
         ----------
         dtype : dtype
             Of floating-point numbers, such as ``numpy.float64``.
+
+        Returns
+        -------
+        Module
         """
         for parameter in self.parameters():
             parameter.data = parameter.data.astype(dtype)
@@ -138,6 +173,11 @@ class Module:
         """Return a module with the same parameter arrays, and gradients and random generators of its own.
 
         Workers that train one model at the same time each hold one.
+
+        Returns
+        -------
+        Module
+            Of the same class.
         """
         return _replicate(self, {})  # type: ignore[no-any-return]  # of the type that came in
 

@@ -46,6 +46,17 @@ class TransformerBlock(Module):
         From (B, T, C) to (B, T, C), such as `MLP`.
     attention_norm, mlp_norm : callable
         Such as `LayerNorm`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from axone.autograd import Tensor
+    >>> from axone.nn import MLP, LayerNorm, MultiHeadAttention, TransformerBlock
+    >>> block = TransformerBlock(
+    ...     MultiHeadAttention(8, 2), MLP(8, 32), attention_norm=LayerNorm(8), mlp_norm=LayerNorm(8)
+    ... )
+    >>> block(Tensor(np.ones((1, 3, 8), np.float32))).shape
+    (1, 3, 8)
     """
 
     def __init__(self, attention: Attention, mlp: Layer, *, attention_norm: Layer, mlp_norm: Layer) -> None:
@@ -88,6 +99,18 @@ class Transformer(Module):
         The last normalization.
     position : Embedding, optional
         A learned vector for each position, added to the stream before the first block.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from axone.autograd import Tensor
+    >>> from axone.nn import MLP, LayerNorm, MultiHeadAttention, Transformer, TransformerBlock
+    >>> blocks = [
+    ...     TransformerBlock(MultiHeadAttention(8, 2), MLP(8, 32), attention_norm=LayerNorm(8), mlp_norm=LayerNorm(8))
+    ...     for _ in range(2)
+    ... ]
+    >>> Transformer(blocks, norm=LayerNorm(8))(Tensor(np.ones((1, 3, 8), np.float32))).shape
+    (1, 3, 8)
     """
 
     def __init__(self, blocks: Sequence[TransformerBlock], *, norm: Layer, position: Embedding | None = None) -> None:
