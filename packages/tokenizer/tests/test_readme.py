@@ -26,4 +26,4 @@ def test_a_tokenizer_goes_to_others_and_back() -> None:
     names: dict[str, Any] = {}
     exec(EXAMPLES[1], names)  # noqa: S102 - our own text
     assert isinstance(names["again"], BPETokenizer)
-    assert len(names["encoding"]["mergeable_ranks"]) == names["tokenizer"].vocab_size - 1
+    assert len(names["ranks"]) == names["tokenizer"].vocab_size - 1
