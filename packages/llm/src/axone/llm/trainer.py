@@ -199,7 +199,10 @@ class Trainer:
     def _fit(self, run: Run | None) -> End:
         config, began = self.config, time.perf_counter()
         path = run.path if run else None
-        with Workers(self.model, self.workers, threads=config.threads) as workers, deferred_interrupts() as interrupt:
+        with (
+            Workers(self.model, self.workers, threads=config.threads, processes=True) as workers,
+            deferred_interrupts() as interrupt,
+        ):
             steps = TrainingStep(workers, config, self.train_data, self.validation_data)
             progress = self._restored(steps.optimizers)
             save = None if run is None else partial(self._save, run, steps.optimizers)
