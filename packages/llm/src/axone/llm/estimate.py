@@ -37,7 +37,8 @@ class Estimate:
     seconds : float
         For all steps and evaluations.
     memory : int or None
-        The most that the process holds, in bytes; None where the platform does not tell.
+        The most that the process holds, in bytes; None where the platform does not tell. Workers of small models may be
+        processes: each then holds some less than that, much of it shared, besides.
     """
 
     parameters: int
@@ -77,7 +78,7 @@ def estimate(
     train_data, validation_data : TokenDataset
     config : TrainerConfig
     workers : int
-        Threads.
+        Threads or processes.
 
     Returns
     -------

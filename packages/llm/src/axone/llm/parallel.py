@@ -144,14 +144,25 @@ class Workers(Generic[M]):
             if self._forking:  # whoever forks later shall not share the weights
                 parameter.data = parameter.data.copy()
 
-    def tell(self, program: object, method: str, *arguments: object) -> None:
-        """Let all processes call a method that the caller has just been called; threads need not be told.
+    def start(self, program: object) -> None:
+        """Start processes where there are any: before callers start threads of their own, such as a progress bar's.
 
         Parameters
         ----------
         program : object
-            Whose method it is, the same each time. What it holds is copied at the first call; only the flat
-            parameters and gradients, and what has been through `share`, stay one.
+            Whose methods `tell` names. Each process has a copy of what it holds; only the flat parameters and
+            gradients, and what has been through `share`, stay one.
+        """
+        if isinstance(self._team, Processes):
+            self._team.start(program)
+
+    def tell(self, program: object, method: str, *arguments: object) -> None:
+        """Let all processes call the method that the caller is in; threads need not be told.
+
+        Parameters
+        ----------
+        program : object
+            Whose method it is, the same each time.
         method : str
         *arguments : object
             Numbers, or lists of them.

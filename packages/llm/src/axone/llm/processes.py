@@ -1,8 +1,7 @@
 """Forked processes that carry out one program together, each a part of every piece of work.
 
-Threads that compute small arrays wait for the interpreter lock again and again; processes have one each. A process is
-forked when the first step is told to it, and so has the model, the data and the program, whatever they are. From then
-on only method names, numbers and what the parts returned go through pipes, as JSON; arrays that all shall see are
+Threads that compute small arrays wait for the interpreter lock again and again; processes have one each. As they are
+forked they have the model, the data and the program, whatever these are. From then on only method names, numbers and what the parts returned go through pipes, as JSON; arrays that all shall see are
 made by `shared_zeros` before.
 
 Each process carries out the whole program and leaves out only the parts of the others: what is decided between the
@@ -79,8 +78,13 @@ class Processes:
             peer.wait()
         self._others = []
 
+    def start(self, program: object) -> None:
+        """Fork the other processes, which copies whatever they do not share; `tell` does it if need be."""
+        if not self._others:
+            self._fork(program)
+
     def tell(self, program: object, method: str, *arguments: object) -> None:
-        """Let the other processes call a method as the caller does now; the first time, fork them.
+        """Let the other processes call a method as the caller does now.
 
         Parameters
         ----------
@@ -93,8 +97,7 @@ class Processes:
         if self._number:
             return
         self._stop[0] = 0
-        if not self._others:
-            self._fork(program)
+        self.start(program)
         for peer in self._others:
             peer.send([method, *arguments])
 

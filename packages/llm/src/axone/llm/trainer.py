@@ -205,6 +205,7 @@ class Trainer:
         ):
             steps = TrainingStep(workers, config, self.train_data, self.validation_data)
             progress = self._restored(steps.optimizers)
+            steps.start()
             save = None if run is None else partial(self._save, run, steps.optimizers)
             loop = Loop(steps, self.validation_data, config, self.callbacks, interrupt, save)
             for callback in self.callbacks:

@@ -50,6 +50,10 @@ class TrainingStep:
         self.optimizers = Optimizers(workers.replicas[0], workers.flat, config)
         self.optimizers.relocate(workers.share)
 
+    def start(self) -> None:
+        """Start what works in processes: call it when everything is loaded."""
+        self._workers.start(self)
+
     def gradients(self, step: int) -> tuple[float, float]:
         """Compute a step's gradient, and clip it.
 
