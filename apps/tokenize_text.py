@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import console
-from axone.llm import TextFiles, read_text
+from axone.llm import Run, TextFiles, read_text
 from axone.tokenizer import BPETokenizer, CharTokenizer, Tokenizer, load
 from console import UserError
 
@@ -49,7 +49,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
 
     show = commands.add_parser("show", help="show the tokens of a text, their ids, and how many bytes they save")
-    show.add_argument("tokenizer", type=Path, metavar="TOKENIZER", help="a tokenizer.json, or a folder that holds one")
+    show.add_argument(
+        "tokenizer", type=Path, metavar="TOKENIZER", help="a tokenizer.json, a folder that holds one, or a run"
+    )
     show.add_argument("text", nargs="?", metavar="TEXT", help="the text (default: standard input)")
     show.add_argument("--file", type=Path, metavar="FILE", help="a file that holds the text, or a folder")
     show.add_argument("--no-ids", action="store_true", help="only the tokens")
@@ -92,7 +94,7 @@ def train(options: argparse.Namespace) -> int:
 
 def show(options: argparse.Namespace) -> int:
     """Print a text as its tokens."""
-    tokenizer = load(options.tokenizer)
+    tokenizer = opened(options.tokenizer)
     text = read_text(options.file) if options.file is not None else given_text(options.text)
     special = tokenizer.special_tokens if isinstance(tokenizer, BPETokenizer) else {}
     ids = encode(tokenizer, text)
@@ -106,6 +108,12 @@ def show(options: argparse.Namespace) -> int:
     print(end="" if end else "\n")
     print(statistics([(text, len(ids))]))
     return console.SUCCESS
+
+
+def opened(path: Path) -> Tokenizer:
+    """Return the tokenizer of a file, of a folder that holds one, or of a run's best checkpoint."""
+    run = Run(path)
+    return load(run.best().path if run.checkpoints_path.is_dir() else path)
 
 
 def given_text(argument: str | None) -> str:

@@ -1,18 +1,15 @@
 """Training steps: ours in races against PyTorch, eager and compiled, JAX, a step by hand, and the products alone.
 
-    python benchmarks/training.py [RACE ...] [--peer-python PATH] [--rounds N] [--json FILE]
-
 All train one model on random tokens, with the same shapes, the same AdamW and the same clipping. The step by hand is
 NumPy without any engine; the products are the matrix products of a step and nothing else, attention counted in full: the
 floor for whoever computes with BLAS. A ratio is the peer's time or memory divided by ours, so more is better, and against
-the products it stays below one. See `harness` for how a race is run; the peers need PyTorch and JAX in the environment of
-``--peer-python``, and compiled PyTorch a C++ compiler.
+the products it stays below one. `speed` is the command that runs these races.
 """
 
 from functools import partial
 
 from harness import Contender, race
-from rows import Row, run
+from rows import Row
 
 PEERS = {
     "PyTorch": ("torch_train.py", {}),
@@ -51,5 +48,4 @@ def steps(size, options):
     return results, rows
 
 
-if __name__ == "__main__":
-    run(__doc__, {size: partial(steps, size) for size in BOUNDS})
+RACES = {f"train-{size}": partial(steps, size) for size in BOUNDS}

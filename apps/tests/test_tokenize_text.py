@@ -113,6 +113,11 @@ def test_characters_are_shown_too(app: App, capfd: pytest.CaptureFixture[str]) -
     assert capfd.readouterr().out.startswith("a[1]b[2]⏎[0]\n3 tokens")
 
 
+def test_a_run_shows_how_it_cuts_a_text(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert app(shown(str(trained), "to"), "tokenize_text.py") == 0
+    assert "2 tokens of 2 bytes" in capfd.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -134,7 +134,7 @@ TABLE = [
     )),
     Row("power", BINARY, domain=(0.3, 2.0)),
     Row("relu", UNARY, lambda x: np.maximum(x, 0), analytic=False),
-    Row("reshape", tuple(case(shape, shape=after) for shape, after in (((2, 3), (3, 2)), ((2, 3), -1), ((), (1, 1)), ((0, 3), (3, 0))))),
+    Row("reshape", tuple(case(shape, shape=after) for shape, after in (((2, 3), (3, 2)), ((2, 3), -1), ((), (1, 1)), ((0, 3), (3, 0)))), lambda x, shape: x.reshape(shape)),  # shape= came with NumPy 2.1
     Row("roll", (case((2, 3), shift=2), case((2, 3), shift=1, axis=-1), case((2, 3), shift=(1, -1), axis=(0, 1)), case((0, 3), shift=1), case((), shift=1))),
     Row("sigmoid", UNARY, lambda x: 1 / (1 + np.exp(-x)), analytic=False),
     Row("sin", UNARY),
