@@ -96,7 +96,7 @@ def test_a_process_that_is_killed_is_told() -> None:
     program = Program(2)
     with program.team:
         os.kill(program.count(1)[1][0], signal.SIGKILL)
-        with pytest.raises(RuntimeError, match=r"all worker processes are needed, and process \d+ has ended"):
+        with pytest.raises(ChildProcessError, match=r"all worker processes are needed, and process \d+ has ended"):
             program.count(1)
 
 
@@ -134,6 +134,32 @@ class Losses(Callback):
 
     def on_step(self, event: Step) -> None:
         self.numbers.append((event.loss, event.gradient_norm))
+
+
+def test_a_run_whose_process_is_killed_goes_on_from_its_checkpoint(
+    config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forked: list[int] = []
+    fork = os.fork
+
+    def spy() -> int:
+        forked.append(fork())
+        return forked[-1]
+
+    class Killer(Callback):
+        def on_step(self, event: Step) -> None:
+            if event.step == 4:
+                os.kill(forked[-1], signal.SIGKILL)
+
+    monkeypatch.setattr(os, "fork", spy)
+    monkeypatch.setattr(parallel, "can_fork", lambda: True)
+    plan = TrainerConfig(steps=6, batch_size=4, context_length=16, workers=2, eval_every=3)
+    model = LanguageModel(config, rng=np.random.default_rng(0))
+    trainer = Trainer(model, *dataset.split(), plan, [Killer()], run=tmp_path / "run")
+    with pytest.raises(OSError, match=r"all worker processes are needed, and process \d+ has ended"):
+        trainer.fit()
+    assert Run(tmp_path / "run").latest().progress().step == 3
+    assert Trainer.resume(tmp_path / "run").fit().outcome == "finished"
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])

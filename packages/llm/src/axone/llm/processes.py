@@ -119,7 +119,7 @@ class Processes:
         ------
         Exception
             The first part's that raised one. From another process it comes as its type and its sentence.
-        RuntimeError
+        ChildProcessError
             If a process has ended.
         """
         try:
@@ -184,8 +184,8 @@ class _Peer:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self._process, 0)
 
-    def _ended(self) -> RuntimeError:
-        return RuntimeError(
+    def _ended(self) -> ChildProcessError:
+        return ChildProcessError(
             f"all worker processes are needed, and process {self._process} has ended, perhaps for want of memory: "
             "resume the run from its last checkpoint"
         )

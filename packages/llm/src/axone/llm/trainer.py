@@ -183,7 +183,7 @@ class Trainer:
         TrainingDivergedError
             If a loss or gradient is not finite; the last good checkpoint stays.
         OSError
-            If the run cannot be written; the last good checkpoint stays.
+            If the run cannot be written, or a worker process is killed; the last good checkpoint stays.
         """
         if self.run is None:
             return self._fit(None)
