@@ -5,6 +5,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from axone.autograd import profile
 from axone.llm import Callback, LanguageModel, LanguageModelConfig, Step, TokenDataset, Trainer, TrainerConfig, parallel
-from axone.llm.processes import Processes, shared_zeros
+from axone.llm.processes import Processes, can_fork, shared_zeros
 from axone.llm.run import Run
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no fork")
@@ -124,6 +126,19 @@ def test_no_process_outlives_the_first() -> None:
         first.kill()
         assert select.select([first.stdout], [], [], 30)[0]  # its end is seen when all who could write have gone
         assert first.stdout.read() == b""
+
+
+def test_it_forks_only_where_it_is_alone_and_unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    assert can_fork()
+    with profile():
+        assert not can_fork()
+    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    assert not can_fork()
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not can_fork()
 
 
 class Losses(Callback):
