@@ -32,7 +32,14 @@ def run(main: Callable[[], int]) -> int:
     except BrokenPipeError:  # whoever read the output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SUCCESS
-    except (UserError, CheckpointError, NotEnoughMemoryError, RunExistsError, TrainingDivergedError) as error:
+    except (
+        UserError,
+        CheckpointError,
+        ChildProcessError,
+        NotEnoughMemoryError,
+        RunExistsError,
+        TrainingDivergedError,
+    ) as error:
         message = str(error)
     except MemoryError:
         message = "there is not enough memory: choose a smaller model, a shorter context or a smaller batch"

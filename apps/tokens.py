@@ -37,6 +37,7 @@ class Corpus:
             return
         from tqdm import tqdm
 
+        tqdm.monitor_interval = 0  # no thread that outlives the bar: training forks where there are no others
         size = self.num_bytes
         with tqdm(total=size, desc=self._doing, unit="B", unit_scale=True, file=self._stream, leave=False) as bar:
             for text in self._texts:
@@ -81,6 +82,7 @@ class Corpus:
         else:
             from tqdm import tqdm
 
+            tqdm.monitor_interval = 0  # as above
             # It appears with the first merge: counting comes before, with a bar of its own.
             shape = "merging pairs: {n_fmt}/{total_fmt} |{bar}|"
             with tqdm(total=vocab_size, file=self._stream, bar_format=shape, leave=False, delay=1e-9) as bar:

@@ -240,3 +240,26 @@ def test_schedules(schedule: Callable[..., float]) -> None:
     assert rates[49] == pytest.approx(0.1)
     assert rates[50:] == [rates[49]] * 10
     assert schedule(0, max_lr=1.0, min_lr=0.1, warmup_steps=0, total_steps=10) == 1.0
+
+
+def test_what_is_remembered_can_be_kept_elsewhere() -> None:
+    weight, twin = (Tensor(np.arange(4.0), requires_grad=True) for _ in range(2))
+    moved, plain = AdamW([weight]), AdamW([twin])
+    place = [np.full(4, np.nan) for _ in AdamW.remembered]
+    places = iter(place)
+
+    def move(array: NDArray[Any]) -> NDArray[Any]:
+        there = next(places)
+        there[...] = array
+        return there
+
+    for step in range(4):
+        if step == 2:
+            moved.relocate(move)
+        for parameter, optimizer in ((weight, moved), (twin, plain)):
+            parameter.grad = np.ones(4) * (step + 1)
+            optimizer.step()
+    np.testing.assert_array_equal(weight.data, twin.data)
+    for name, array in zip(AdamW.remembered, place):
+        assert moved.state_dict()[f"0.{name}"] is array
+        np.testing.assert_array_equal(array, plain.state_dict()[f"0.{name}"])

@@ -37,7 +37,8 @@ class Estimate:
     seconds : float
         For all steps and evaluations.
     memory : int or None
-        The most that the process holds, in bytes; None where the platform does not tell.
+        The most that the process holds, in bytes; None where the platform does not tell. Workers of small models may be
+        processes: each then holds some less than that, much of it shared, besides.
     """
 
     parameters: int
@@ -77,7 +78,7 @@ def estimate(
     train_data, validation_data : TokenDataset
     config : TrainerConfig
     workers : int
-        Threads.
+        Threads or processes.
 
     Returns
     -------
@@ -90,14 +91,14 @@ def estimate(
     """
     weights = sum(parameter.data.nbytes for parameter in model.parameters())
     _require(weights * (2 + workers) + workers * _activations(model, train_data, config, workers))
-    with Workers(model, workers, threads=config.threads) as threads:
-        step = TrainingStep(threads, config, train_data, validation_data)
+    with Workers(model, workers, threads=config.threads, processes=True) as team:
+        step = TrainingStep(team, config, train_data, validation_data)
         times: list[float] = []
         while len(times) < _WARM_UP + _FEWEST or (sum(times[_WARM_UP:]) < _LONG_ENOUGH and len(times) < _MOST):
             before = time.perf_counter()
             _, norm = step.gradients(len(times))
             if math.isfinite(norm):
-                step.optimizers.step(0.0, threads.map)  # costs what it costs, and moves nothing
+                step.apply(0.0)  # costs what it costs, and moves nothing
             times.append(time.perf_counter() - before)
         starts = validation_data.window_starts(config.context_length)
         sample = starts[: 4 * config.batch_size]

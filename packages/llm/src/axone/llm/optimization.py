@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from numpy.typing import NDArray
@@ -62,6 +62,11 @@ class Optimizers:
         for optimizer in self._by_name.values():
             optimizer.lr = rate
             optimizer.step(parallel=parallel)
+
+    def relocate(self, move: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+        """Keep what the optimizers remember in other arrays, those that `move` returns for them."""
+        for optimizer in self._by_name.values():
+            optimizer.relocate(move)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return what the optimizers remember, as named arrays: not copies."""

@@ -1,9 +1,10 @@
-"""Data-parallel workers: threads that each hold a replica of the model and take a share of every batch.
+"""Data-parallel workers: threads or processes that each hold a replica of the model and take a share of every batch.
 
 All replicas read the same weights; each writes its gradients into one flat buffer of its own. After backward the
 buffers are added up in blocks that the workers share out, and the norm is measured in the same pass. NumPy releases the
 interpreter lock while it computes, so the threads run side by side: one matrix-product thread each beats two threads
-in each product, because all the small work around the products then runs on all cores too.
+in each product, because all the small work around the products then runs on all cores too. Where a step is short,
+threads wait for that lock a good part of it: forked processes over shared memory then do the same, with the same bits.
 
 The workers know neither the model nor the loss: they are given a function from a replica and a batch to a loss.
 """
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from axone.autograd import Tensor, no_grad
 from axone.llm.platform import available_cores, blas_threads, kept_memory
+from axone.llm.processes import Processes, can_fork, shared_zeros
 from axone.llm.team import Team
 from axone.nn import Module
 
@@ -32,6 +34,7 @@ R = TypeVar("R")
 
 Flat: TypeAlias = NDArray[np.floating[Any]]
 BLOCK = 1 << 18  # elements: smaller blocks make the threads fight over the interpreter lock
+SMALL = 1 << 22  # parameters: larger models hardly feel the lock, and the large pages that shared memory lacks
 
 
 class FlatParameters:
@@ -41,6 +44,8 @@ class FlatParameters:
     ----------
     module : Module
         Its parameters' arrays are moved into the flat one; loading a state into them later keeps them there.
+    zeros : callable
+        From a size and a dtype to an array, for parameters and gradients.
 
     Attributes
     ----------
@@ -49,12 +54,15 @@ class FlatParameters:
         The two parts, each as one long parameter: what an elementwise optimizer updates.
     """
 
-    def __init__(self, module: Module) -> None:
+    def __init__(self, module: Module, zeros: Callable[[int, np.dtype[Any]], Flat] = np.zeros) -> None:
+        self._zeros = zeros
         named = sorted(module.named_parameters(), key=lambda item: item[1].ndim < 2)
         self._names = [name for name, _ in named]
         parameters = [parameter for _, parameter in named]
-        self.data: Flat = np.concatenate([parameter.data.reshape(-1) for parameter in parameters])
+        dtype = np.result_type(*(parameter.data for parameter in parameters))
+        self.data: Flat = zeros(sum(parameter.size for parameter in parameters), dtype)
         for parameter, view in zip(parameters, self._views(parameters, self.data)):
+            view[...] = parameter.data
             parameter.data = view
         cut = sum(parameter.size for parameter in parameters if parameter.ndim >= 2)
         self.matrices = Tensor(self.data[:cut], requires_grad=True)
@@ -62,7 +70,7 @@ class FlatParameters:
 
     def bind_gradients(self, module: Module) -> Flat:
         """Return a new flat gradient whose parts are the gradients of a module: the same one or a replica."""
-        gradient = np.zeros_like(self.data)
+        gradient = self._zeros(self.data.size, self.data.dtype)
         own = dict(module.named_parameters())
         parameters = [own[name] for name in self._names]
         for parameter, view in zip(parameters, self._views(parameters, gradient)):
@@ -81,7 +89,7 @@ class FlatParameters:
 
 
 class Workers(Generic[M]):
-    """Threads with replicas of a module, as a context manager.
+    """Threads or processes with replicas of a module, as a context manager.
 
     Parameters
     ----------
@@ -92,6 +100,9 @@ class Workers(Generic[M]):
     threads : int, optional
         How many threads there are in all, by default as many as workers: those beyond help inside the products, and
         with whatever is done in blocks.
+    processes : bool, default False
+        Whether processes may take the place of threads where that is quicker. All that they do must then follow a
+        `tell`.
 
     Attributes
     ----------
@@ -100,19 +111,24 @@ class Workers(Generic[M]):
     replicas : list of Module
     """
 
-    def __init__(self, module: M, count: int | None = None, *, threads: int | None = None) -> None:
+    def __init__(
+        self, module: M, count: int | None = None, *, threads: int | None = None, processes: bool = False
+    ) -> None:
         self.count = available_cores() if count is None else count
         if self.count < 1:
             raise ValueError(f"there must be at least one worker, and {self.count} were asked for")
         self._threads = self.count if threads is None else max(threads, self.count)
+        self._forking = processes and 1 < self.count == self._threads and module.num_parameters() <= SMALL
         self._module = module
         self._settings = contextlib.ExitStack()
 
     def __enter__(self) -> Workers[M]:
         self._settings.enter_context(kept_memory())
         self._settings.enter_context(blas_threads(self._threads // self.count))
-        self._team = self._settings.enter_context(Team(self._threads))
-        self.flat = FlatParameters(self._module)
+        self._forking = self._forking and can_fork()
+        self._team: Team | Processes = (Processes if self._forking else Team)(self._threads)
+        self._settings.enter_context(self._team)
+        self.flat = FlatParameters(self._module, shared_zeros if self._forking else np.zeros)
         self.replicas = [self._module, *(self._module.replica() for _ in range(self.count - 1))]
         self._gradients = [self.flat.bind_gradients(replica) for replica in self.replicas]
         self._parameters = [list(replica.parameters()) for replica in self.replicas]
@@ -125,6 +141,42 @@ class Workers(Generic[M]):
         self._settings.close()
         for parameter in self._module.parameters():  # the flat gradient goes with the workers
             parameter.grad = None
+            if self._forking:  # whoever forks later shall not share the weights
+                parameter.data = parameter.data.copy()
+
+    def start(self, program: object) -> None:
+        """Start processes where there are any: before callers start threads of their own, such as a progress bar's.
+
+        Parameters
+        ----------
+        program : object
+            Whose methods `tell` names. Each process has a copy of what it holds; only the flat parameters and
+            gradients, and what has been through `share`, stay one.
+        """
+        if isinstance(self._team, Processes):
+            self._team.start(program)
+
+    def tell(self, program: object, method: str, *arguments: object) -> None:
+        """Let all processes call the method that the caller is in; threads need not be told.
+
+        Parameters
+        ----------
+        program : object
+            Whose method it is, the same each time.
+        method : str
+        *arguments : object
+            Numbers, or lists of them.
+        """
+        if isinstance(self._team, Processes):
+            self._team.tell(program, method, *arguments)
+
+    def share(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return an array, or one like it that all processes share; threads share every array."""
+        if not self._forking:
+            return array
+        shared = shared_zeros(array.size, array.dtype).reshape(array.shape)
+        shared[...] = array
+        return shared
 
     def gradients(
         self,
@@ -210,7 +262,7 @@ class Workers(Generic[M]):
             parts = []
             with no_grad():
                 for batch in every[worker :: self.count]:
-                    if stop():
+                    if self._team.asked(stop):
                         break
                     parts.append(loss(self.replicas[worker], batch))
             return parts
@@ -222,7 +274,7 @@ class Workers(Generic[M]):
 
     def map(self, function: Callable[[T], object], items: Iterable[T]) -> None:
         """Call a function on each item, the items shared out in runs; return when all calls have ended."""
-        self._run(function, items)
+        self._run(partial(_call, function), items)
 
     def _run(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         every = list(items)
@@ -235,6 +287,10 @@ class Workers(Generic[M]):
         size = self.flat.data.size
         count = max(math.ceil(size / BLOCK), min(self._threads, size))
         return [slice(size * i // count, size * (i + 1) // count) for i in range(count)]
+
+
+def _call(function: Callable[[T], object], item: T) -> None:
+    function(item)
 
 
 def _each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:

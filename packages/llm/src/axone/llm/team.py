@@ -59,18 +59,19 @@ class Team:
         helpers = self._helpers[: len(parts) - 1]
         for helper, part in zip(helpers, parts[1:], strict=True):
             helper.parts.put(watched_alike(part))
-        outcomes: list[_Outcome] = []
+        outcomes: list[Outcome] = []
         try:
-            outcomes.append(_carry_out(parts[0]))
+            outcomes.append(carry_out(parts[0]))
         finally:  # also if the caller is interrupted: the others may still write to what it will let go
             outcomes += [helper.outcomes.get() for helper in helpers]
-        for _, error in outcomes:
-            if error is not None:
-                raise error
-        return [value for value, _ in outcomes]
+        return results(outcomes)
+
+    def asked(self, stop: Callable[[], bool]) -> bool:
+        """Tell whether `stop` says so: threads all know it."""
+        return stop()
 
 
-_Outcome: TypeAlias = tuple[Any, Exception | None]
+Outcome: TypeAlias = tuple[Any, Exception | None]
 """What a part returned, and what it raised."""
 
 
@@ -80,16 +81,25 @@ class _Helper(Thread):
     def __init__(self, number: int) -> None:
         super().__init__(name=f"axone-worker-{number}", daemon=True)
         self.parts: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
-        self.outcomes: SimpleQueue[_Outcome] = SimpleQueue()
+        self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
 
     def run(self) -> None:
         while (part := self.parts.get()) is not None:
-            self.outcomes.put(_carry_out(part))
+            self.outcomes.put(carry_out(part))
             del part  # and what it holds
 
 
-def _carry_out(part: Callable[[], Any]) -> _Outcome:
+def carry_out(part: Callable[[], Any]) -> Outcome:
+    """Call a part."""
     try:
         return part(), None
     except Exception as error:  # noqa: BLE001 - the caller raises it again
         return None, error
+
+
+def results(outcomes: Sequence[Outcome]) -> list[Any]:
+    """Return what the parts returned, or raise the first error."""
+    for _, error in outcomes:
+        if error is not None:
+            raise error
+    return [value for value, _ in outcomes]

@@ -183,7 +183,7 @@ class Trainer:
         TrainingDivergedError
             If a loss or gradient is not finite; the last good checkpoint stays.
         OSError
-            If the run cannot be written; the last good checkpoint stays.
+            If the run cannot be written, or a worker process is killed; the last good checkpoint stays.
         """
         if self.run is None:
             return self._fit(None)
@@ -199,9 +199,13 @@ class Trainer:
     def _fit(self, run: Run | None) -> End:
         config, began = self.config, time.perf_counter()
         path = run.path if run else None
-        with Workers(self.model, self.workers, threads=config.threads) as workers, deferred_interrupts() as interrupt:
+        with (
+            Workers(self.model, self.workers, threads=config.threads, processes=True) as workers,
+            deferred_interrupts() as interrupt,
+        ):
             steps = TrainingStep(workers, config, self.train_data, self.validation_data)
             progress = self._restored(steps.optimizers)
+            steps.start()
             save = None if run is None else partial(self._save, run, steps.optimizers)
             loop = Loop(steps, self.validation_data, config, self.callbacks, interrupt, save)
             for callback in self.callbacks:

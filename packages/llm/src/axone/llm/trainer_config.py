@@ -57,7 +57,7 @@ class TrainerConfig:
     patience : int or None
         Stop after this many evaluations without a lower loss.
     workers : int or None
-        Threads; by default one for each core. Where a batch has fewer windows, one worker uses them all.
+        Threads, or processes where that is faster; by default one for each core. Where a batch has fewer windows, one worker uses them all.
     seed : int
         What batches and dropout depend on.
 

@@ -48,6 +48,11 @@ class TrainingStep:
         self._train_data = train_data
         self._validation_data = validation_data
         self.optimizers = Optimizers(workers.replicas[0], workers.flat, config)
+        self.optimizers.relocate(workers.share)
+
+    def start(self) -> None:
+        """Start what works in processes: call it when everything is loaded."""
+        self._workers.start(self)
 
     def gradients(self, step: int) -> tuple[float, float]:
         """Compute a step's gradient, and clip it.
@@ -64,6 +69,7 @@ class TrainingStep:
         norm : float
             The gradient's, before clipping.
         """
+        self._workers.tell(self, "gradients", step)
         config, count = self._config, self._workers.count
         size, turns = config.batch_size, config.accumulation
         cuts = [size * i // count for i in range(count + 1)]
@@ -88,8 +94,13 @@ class TrainingStep:
     def update(self, step: int) -> float:
         """Apply the gradient, and return the learning rate."""
         rate = learning_rate(self._config, step)
-        self.optimizers.step(rate, self._workers.map)
+        self.apply(rate)
         return rate
+
+    def apply(self, rate: float) -> None:
+        """Apply the gradient at a learning rate."""
+        self._workers.tell(self, "apply", rate)
+        self.optimizers.step(rate, self._workers.map)
 
     def is_finite(self) -> bool:
         """Tell whether all weights are finite."""
@@ -112,6 +123,8 @@ class TrainingStep:
         tokens : int
             How many were predicted. None instead of both if it was left.
         """
+        starts = np.asarray(starts, dtype=np.int64)  # from another process they come as a list
+        self._workers.tell(self, "evaluate", starts.tolist())
         length = self._config.context_length
         size = max(self._config.batch_size // self._workers.count, 1)
         batches = [starts[first : first + size] for first in range(0, len(starts), size)]

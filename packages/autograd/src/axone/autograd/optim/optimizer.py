@@ -176,6 +176,18 @@ class Optimizer(ABC):
         for bundle in bundles:
             bundle.write()
 
+    def relocate(self, move: Callable[[Array], Array]) -> None:
+        """Keep what the optimizer remembers in other arrays, such as ones in memory that processes share.
+
+        Parameters
+        ----------
+        move : callable
+            From each array to one of the same shape, type and content, which is used from now on.
+        """
+        self._memories = [
+            [tuple(move(array) for array in memory) for memory in memories] for memories in self._memories
+        ]
+
     def state_dict(self) -> State:
         """Return what the optimizer remembers, as named arrays: not copies.
 

@@ -1,0 +1,235 @@
+"""Forked processes that carry out one program together, each a part of every piece of work.
+
+Threads that compute small arrays wait for the interpreter lock again and again; processes have one each. As they are
+forked they have the model, the data and the program, whatever these are. From then on only method names, numbers and what the parts returned go through pipes, as JSON; arrays that all shall see are
+made by `shared_zeros` before.
+
+Each process carries out the whole program and leaves out only the parts of the others: what is decided between the
+parts must follow from the arguments and from what the parts returned.
+
+References
+----------
+.. [1] Linux man-pages, "fork(2)", https://man7.org/linux/man-pages/man2/fork.2.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import json
+import mmap
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, BinaryIO, NoReturn, Self, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from axone.autograd.extend import watched_alike
+from axone.llm.team import Outcome, carry_out, results
+
+R = TypeVar("R")
+
+
+def can_fork() -> bool:
+    """Tell whether processes may stand in for threads: on Linux, with no other thread and no profile running."""
+
+    def nothing() -> None: ...
+
+    return sys.platform == "linux" and threading.active_count() == 1 and watched_alike(nothing) is nothing
+
+
+def shared_zeros(size: int, dtype: DTypeLike) -> NDArray[Any]:
+    """Return an array of zeros that stays one and the same in processes that are forked later."""
+    dtype = np.dtype(dtype)
+    return np.frombuffer(mmap.mmap(-1, max(size * dtype.itemsize, 1)), dtype, size)
+
+
+class Processes:
+    """Some processes, this one among them, as a context manager.
+
+    Parameters
+    ----------
+    size : int
+        How many parts are worked on at once, this process's included.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._number = 0  # of this process
+        self._others: list[_Peer] = []  # here, all that were forked; there, only the one it was forked from
+        self._stop = mmap.mmap(-1, 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for peer in self._others:
+            peer.close()
+        for peer in self._others:  # they may still write to what the caller will let go
+            peer.wait()
+        self._others = []
+
+    def start(self, program: object) -> None:
+        """Fork the other processes, which copies whatever they do not share; `tell` does it if need be."""
+        if not self._others:
+            self._fork(program)
+
+    def tell(self, program: object, method: str, *arguments: object) -> None:
+        """Let the other processes call a method as the caller does now.
+
+        Parameters
+        ----------
+        program : object
+            The same each time.
+        method : str
+        *arguments : object
+            Numbers, or lists of them.
+        """
+        if self._number:
+            return
+        self._stop[0] = 0
+        self.start(program)
+        for peer in self._others:
+            peer.send([method, *arguments])
+
+    def asked(self, stop: Callable[[], bool]) -> bool:
+        """Tell whether `stop`, which only the first process needs to know, has said so in one of them."""
+        if stop():
+            self._stop[0] = 1
+        return bool(self._stop[0])
+
+    def run(self, parts: Sequence[Callable[[], R]]) -> list[R]:
+        """Carry out this process's part, wait for the others, and return what all parts return.
+
+        Parameters
+        ----------
+        parts : sequence of callable
+            At most one for each process, in all of them the same ones; they return what JSON can hold.
+
+        Raises
+        ------
+        Exception
+            The first part's that raised one. From another process it comes as its type and its sentence.
+        ChildProcessError
+            If a process has ended.
+        """
+        try:
+            own = carry_out(parts[self._number]) if self._number < len(parts) else (None, None)
+            return self._exchange(own)[: len(parts)]
+        except BaseException as error:  # they no longer agree on what is next: new ones may be forked
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+
+    def _exchange(self, own: Outcome) -> list[Any]:
+        """Return what all processes' parts returned; the first collects it."""
+        if self._number:
+            self._others[0].send(_packed(own))
+            values: list[Any] = self._others[0].receive()
+        else:
+            values = results([own, *(_unpacked(peer.receive()) for peer in self._others)])
+            for peer in self._others:
+                peer.send(values)
+        return values
+
+    def _fork(self, program: object) -> None:
+        for number in range(1, self._size):
+            (its_read, write), (read, its_write) = os.pipe(), os.pipe()
+            process = os.fork()
+            if not process:
+                self._number = number
+                self._others = [_Peer(os.fdopen(its_read, "rb"), os.fdopen(its_write, "wb"))]
+                _serve(self._others[0], program)
+            os.close(its_read)
+            os.close(its_write)
+            self._others.append(_Peer(os.fdopen(read, "rb"), os.fdopen(write, "wb"), process))
+
+
+@dataclass
+class _Peer:
+    """Another process: what it says and hears, a JSON value a line."""
+
+    _from: BinaryIO
+    _to: BinaryIO
+    _process: int | None = None  # None of the one that forked this
+
+    def send(self, message: object) -> None:
+        try:
+            self._to.write(json.dumps(message).encode() + b"\n")
+            self._to.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
+
+    def receive(self) -> Any:
+        line = self._from.readline()
+        if not line:
+            raise self._ended()
+        return json.loads(line)
+
+    def close(self) -> None:
+        self._from.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._to.close()
+
+    def wait(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._process, 0)
+
+    def _ended(self) -> ChildProcessError:
+        return ChildProcessError(
+            f"all worker processes are needed, and process {self._process} has ended, perhaps for want of memory: "
+            "resume the run from its last checkpoint"
+        )
+
+
+def _serve(leader: _Peer, program: object) -> NoReturn:
+    """Call the methods that are told, until whoever tells them is gone or something fails; never return."""
+    status = 1
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):  # a terminal sends them to all; the first process decides
+            signal.signal(number, signal.SIG_IGN)
+        gc.freeze()  # what was here before is the first process's to clean up
+        kept = sorted((leader._from.fileno(), leader._to.fileno()))
+        for last, following in itertools.pairwise((2, *kept, os.sysconf("SC_OPEN_MAX"))):
+            os.closerange(last + 1, following)  # the locks and pipes of the first process
+        while line := leader._from.readline():
+            method, *arguments = json.loads(line)
+            getattr(program, method)(*arguments)
+        status = 0
+    except Exception as error:  # noqa: BLE001 - raised again where the outcome is awaited
+        with contextlib.suppress(BaseException):  # nobody awaits it who has failed in the same way
+            leader.send(_packed((None, error)))
+    finally:
+        os._exit(status)
+
+
+_Packed: TypeAlias = tuple[Any, list[str] | None]
+_SENTENCES: tuple[object, ...] = (BaseException.__str__, OSError.__str__)
+
+
+def _packed(outcome: Outcome) -> _Packed:
+    value, error = outcome
+    if error is None:
+        return value, None
+    # The nearest class that says its sentence and nothing else, which can be made of the sentence alone.
+    plain = next(kind for kind in type(error).__mro__ if kind.__str__ in _SENTENCES)
+    return None, [plain.__module__, plain.__qualname__, str(error)]
+
+
+def _unpacked(packed: _Packed) -> Outcome:
+    value, fault = packed
+    if fault is None:
+        return value, None
+    module, name, sentence = fault
+    kind = getattr(sys.modules[module], name, RuntimeError)
+    error: Exception = kind.__new__(kind, sentence)
+    return None, error

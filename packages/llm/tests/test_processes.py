@@ -1,0 +1,216 @@
+"""Forked processes: they compute what threads compute, to the bit, and never outlive or silently leave each other."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from axone.autograd import profile
+from axone.llm import Callback, LanguageModel, LanguageModelConfig, Step, TokenDataset, Trainer, TrainerConfig, parallel
+from axone.llm.processes import Processes, can_fork, shared_zeros
+from axone.llm.run import Run
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no fork")
+HERE = os.getpid()
+
+
+class Program:
+    """Counts in an array that all share; each part can be made to fail."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.team = Processes(size)
+        self.counts = shared_zeros(size, np.int64)
+        self.kept = 0  # private to each process
+
+    def count(self, by: int) -> list[Any]:
+        self.team.tell(self, "count", by)
+        self.kept += by
+
+        def part(number: int) -> list[float]:
+            self.counts[number] += by
+            return [os.getpid(), float(self.kept), 0.1 + by]
+
+        return self.team.run([lambda number=number: part(number) for number in range(self.size)])  # type: ignore[misc]  # bound here
+
+    def fail(self, error: str) -> list[Any]:
+        self.team.tell(self, "fail", error)
+        errors: dict[str, Exception] = {
+            "file": FileNotFoundError(2, "No such file", "x"),
+            "key": KeyError("x"),
+            "value": ValueError("no number"),
+        }
+
+        def part() -> None:
+            if os.getpid() != HERE:
+                raise errors[error]
+
+        return self.team.run([part] * self.size)
+
+    def stop(self) -> list[bool]:
+        self.team.tell(self, "stop")
+        here = os.getpid() == HERE
+        self.team.run([lambda: self.team.asked(lambda: here)] * self.size)
+        return self.team.run([lambda: self.team.asked(lambda: False)] * self.size)
+
+
+def test_each_process_does_its_part_and_all_know_the_results() -> None:
+    program = Program(3)
+    with program.team:
+        program.count(2)
+        results = program.count(5)
+    assert [kept for _, kept, _ in results] == [7.0, 7.0, 7.0]
+    assert [number for _, _, number in results] == [5.1, 5.1, 5.1]
+    assert len({process for process, _, _ in results}) == 3
+    assert results[0][0] == HERE
+    np.testing.assert_array_equal(program.counts, [7, 7, 7])
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "sentence"),
+    [
+        ("file", FileNotFoundError, r"\[Errno 2\] No such file: 'x'"),
+        ("key", LookupError, "'x'"),
+        ("value", ValueError, "no number"),
+    ],
+)
+def test_an_error_arrives_with_its_sentence_and_ends_the_processes(
+    error: str, kind: type[Exception], sentence: str
+) -> None:
+    program = Program(2)
+    with program.team:
+        before = program.count(1)
+        with pytest.raises(kind, match=f"^{sentence}$"):
+            program.fail(error)
+        assert_gone(before[1][0])
+        assert program.count(1)[1][0] != before[1][0]  # others are forked
+
+
+def test_a_process_that_is_killed_is_told() -> None:
+    program = Program(2)
+    with program.team:
+        os.kill(program.count(1)[1][0], signal.SIGKILL)
+        with pytest.raises(ChildProcessError, match=r"all worker processes are needed, and process \d+ has ended"):
+            program.count(1)
+
+
+def test_signals_are_the_first_process_s_to_handle() -> None:
+    program = Program(2)
+    with program.team:
+        process = program.count(1)[1][0]
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(process, number)
+        assert program.count(1)[1][0] == process
+    assert_gone(process)
+
+
+def test_all_hear_who_stops() -> None:
+    program = Program(2)
+    with program.team:
+        assert program.stop() == [True, True]
+
+
+def test_no_process_outlives_the_first() -> None:
+    script = "import test_processes as t, time; p = t.Program(2); print(p.count(1)[1][0], flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=Path(__file__).parent) as first:
+        assert first.stdout is not None
+        assert int(first.stdout.readline()) != first.pid
+        first.kill()
+        assert select.select([first.stdout], [], [], 30)[0]  # its end is seen when all who could write have gone
+        assert first.stdout.read() == b""
+
+
+def test_it_forks_only_where_it_is_alone_and_unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    assert can_fork()
+    with profile():
+        assert not can_fork()
+    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    assert not can_fork()
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not can_fork()
+
+
+class Losses(Callback):
+    """Keeps every step's loss and norm."""
+
+    def __init__(self) -> None:
+        self.numbers: list[tuple[float, float]] = []
+
+    def on_step(self, event: Step) -> None:
+        self.numbers.append((event.loss, event.gradient_norm))
+
+
+def test_a_run_whose_process_is_killed_goes_on_from_its_checkpoint(
+    config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forked: list[int] = []
+    fork = os.fork
+
+    def spy() -> int:
+        forked.append(fork())
+        return forked[-1]
+
+    class Killer(Callback):
+        def on_step(self, event: Step) -> None:
+            if event.step == 4:
+                os.kill(forked[-1], signal.SIGKILL)
+
+    monkeypatch.setattr(os, "fork", spy)
+    monkeypatch.setattr(parallel, "can_fork", lambda: True)
+    plan = TrainerConfig(steps=6, batch_size=4, context_length=16, workers=2, eval_every=3)
+    model = LanguageModel(config, rng=np.random.default_rng(0))
+    trainer = Trainer(model, *dataset.split(), plan, [Killer()], run=tmp_path / "run")
+    with pytest.raises(OSError, match=r"all worker processes are needed, and process \d+ has ended"):
+        trainer.fit()
+    assert Run(tmp_path / "run").latest().progress().step == 3
+    assert Trainer.resume(tmp_path / "run").fit().outcome == "finished"
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
+def test_training_has_the_bits_of_threads(
+    config: LanguageModelConfig,
+    dataset: TokenDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    optimizer: Any,
+) -> None:
+    told: list[str] = []
+    tell = Processes.tell
+
+    def spy(self: Processes, program: object, method: str, *arguments: object) -> None:
+        told.append(method)
+        tell(self, program, method, *arguments)
+
+    monkeypatch.setattr(Processes, "tell", spy)
+    dropped = replace(config, dropout=0.1)
+    plan = TrainerConfig(
+        steps=6, batch_size=5, context_length=16, optimizer=optimizer, workers=2, accumulation=2, eval_every=3
+    )
+    found = []
+    for forks in (False, True):
+        monkeypatch.setattr(parallel, "can_fork", lambda forks=forks: forks)
+        losses, run = Losses(), tmp_path / str(forks)
+        model = LanguageModel(dropped, rng=np.random.default_rng(0))
+        Trainer(model, *dataset.split(), plan, [losses], run=run).fit()
+        checkpoint = Run(run).latest()
+        moments = {name: array.tobytes() for name, array in checkpoint.moments().items()}
+        weights = {name: array.tobytes() for name, array in model.state_dict().items()}
+        found.append((losses.numbers, checkpoint.progress().latest_loss, moments, weights))
+        assert bool(told) == forks
+    assert found[0] == found[1]
+
+
+def assert_gone(process: int) -> None:
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
