@@ -29,6 +29,24 @@ def test_a_living_owner_keeps_its_lock_and_a_dead_one_does_not(tmp_path: Path) -
     assert not (tmp_path / "lock").exists()
 
 
+ORPHAN = """
+import os, sys, time
+from axone.llm.run import Run
+with Run(sys.argv[1]).lock():
+    if os.fork():
+        os._exit(0)  # as if killed, while its worker still shares the lock
+    time.sleep(0.5)
+    os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked where there is fork")
+def test_the_lock_of_an_owner_that_died_is_awaited_while_its_worker_ends(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", ORPHAN, str(tmp_path)], check=True)
+    with Run(tmp_path).lock():
+        assert (tmp_path / "lock").read_text(encoding="utf-8") == str(os.getpid())
+
+
 class Files:
     """Stands for a model."""
 

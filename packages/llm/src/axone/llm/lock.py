@@ -7,10 +7,13 @@ is no lock. The file holds the number of the process, for those who wonder who i
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from axone.llm.errors import RunExistsError
+
+_PATIENCE = 5.0  # seconds
 
 
 @contextlib.contextmanager
@@ -39,11 +42,15 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _acquire(path: Path) -> int:
+    give_up = time.monotonic() + _PATIENCE
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         if not _try_lock(descriptor):
             owner = os.pread(descriptor, 20, 0).decode(errors="replace") if hasattr(os, "pread") else ""
             os.close(descriptor)
+            if _has_ended(owner) and time.monotonic() < give_up:
+                time.sleep(0.01)  # what it had just forked shares its lock until it finds itself alone
+                continue
             raise RunExistsError(
                 f"{path.parent} is being trained by process {owner or 'unknown'}: wait for it or stop it"
             )
@@ -53,6 +60,19 @@ def _acquire(path: Path) -> int:
         except FileNotFoundError:
             pass
         os.close(descriptor)  # whoever held it removed the file meanwhile: this one is nobody's
+
+
+def _has_ended(owner: str) -> bool:
+    """Tell whether there is no process of a number; where asking would end it, say no."""
+    if os.name == "nt" or not owner.isdigit():
+        return False
+    try:
+        os.kill(int(owner), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's
+        return False
+    return False
 
 
 if sys.platform == "win32":
