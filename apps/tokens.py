@@ -4,11 +4,14 @@ import hashlib
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from axone.llm import TextFiles, TokenDataset, learned_dataset
 from axone.llm.report import duration
 from axone.tokenizer import BPETokenizer, CharTokenizer, Tokenizer
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 IN_MEMORY = 1 << 28  # bytes of text: what has fewer characters is encoded anew each time, and not kept in a file
 WORTH_A_BAR = 1 << 26  # bytes of text: what has fewer is read in no time
@@ -35,14 +38,17 @@ class Corpus:
         if self.num_bytes < WORTH_A_BAR or not self._stream.isatty():
             yield from self._texts
             return
-        from tqdm import tqdm
-
-        tqdm.monitor_interval = 0  # no thread that outlives the bar: training forks where there are no others
-        size = self.num_bytes
-        with tqdm(total=size, desc=self._doing, unit="B", unit_scale=True, file=self._stream, leave=False) as bar:
+        with self._bar(total=self.num_bytes, desc=self._doing, unit="B", unit_scale=True) as bar:
             for text in self._texts:
                 yield text
                 bar.update(len(text.encode(errors="replace")))
+
+    def _bar(self, **options: Any) -> "tqdm[NoReturn]":
+        """Return a progress bar that leaves nothing behind."""
+        from tqdm import tqdm
+
+        tqdm.monitor_interval = 0  # no thread that outlives the bar: training forks where there are no others
+        return tqdm(file=self._stream, leave=False, **options)
 
     def as_characters(self) -> TokenDataset:
         """Return the texts as characters."""
@@ -80,12 +86,9 @@ class Corpus:
         if not self._stream.isatty():
             tokenizer = BPETokenizer.train(self, vocab_size)
         else:
-            from tqdm import tqdm
-
-            tqdm.monitor_interval = 0  # as above
             # It appears with the first merge: counting comes before, with a bar of its own.
             shape = "merging pairs: {n_fmt}/{total_fmt} |{bar}|"
-            with tqdm(total=vocab_size, file=self._stream, bar_format=shape, leave=False, delay=1e-9) as bar:
+            with self._bar(total=vocab_size, bar_format=shape, delay=1e-9) as bar:
 
                 def show(done: int, total: int) -> None:
                     if done:

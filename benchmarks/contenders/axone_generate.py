@@ -1,28 +1,18 @@
 """Axone's `generate`, or the reading of a prompt alone. A unit is a whole text, or a whole prompt."""
 
-from importlib.metadata import version
-
 import numpy as np
-from baton import Baton, options
+from axone_parts import model_config, new_baton
+from baton import options
 
-from axone.llm import LanguageModel, LanguageModelConfig, generate
+from axone.llm import LanguageModel, generate
 
 
 def main() -> None:
     o = options()
-    config = LanguageModelConfig(
-        vocab_size=o["vocab"],
-        context_length=o["context"],
-        num_layers=o["layers"],
-        num_heads=o["heads"],
-        embed_dim=o["channels"],
-        bias=o["bias"],
-    )
     rng = np.random.default_rng(0)
-    model = LanguageModel(config, rng=rng).eval()
+    model = LanguageModel(model_config(o), rng=rng).eval()
     prompt = rng.integers(0, o["vocab"], o["prompt"]).tolist()
-    baton = Baton()
-    baton.versions(axone=version("axone-llm"), numpy=np.__version__)
+    baton = new_baton()
     while True:
         made = list(generate(model, prompt, max_new_tokens=o["tokens"], temperature=o["temperature"], rng=rng))
         if len(made) != o["tokens"]:
