@@ -44,11 +44,11 @@ _CACHED = 1 << 22  # weights: a smaller model lies in the caches, and is read by
 _FEW = 64  # rows
 _RUN = 32  # positions: fewer do not repay their hand-over to a thread
 
-_Step: TypeAlias = Callable[[Array], Array]
+Step: TypeAlias = Callable[[Array], Array]
 """What a layer makes of N rows, (N, C) to (N, C), or of a single one, (C,) to (C,): a new array."""
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """What attention has to know of the N = B T rows."""
 
     batch: int
@@ -77,10 +77,10 @@ class Reader:
         self._embedding = embedding
         self._learned = None if transformer.position is None else transformer.position.weight.data
         self._blocks = [
-            (_norm(block.attention_norm), _attention(block.attention), _norm(block.mlp_norm), _mlp(block.mlp))
+            (norm(block.attention_norm), _attention(block.attention), norm(block.mlp_norm), _mlp(block.mlp))
             for block in transformer.blocks
         ]
-        self._norm = _norm(transformer.norm)
+        self._norm = norm(transformer.norm)
         self._head = _product(head)
 
     def __call__(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None = None) -> Array:
@@ -113,7 +113,7 @@ class Reader:
         if starts is not None:
             positions = np.maximum(positions - starts[:, None], 0)  # (B, T)
             mask = np.arange(first + T) >= starts[:, None]  # (B, S)
-        place = _Place(B, positions, mask)
+        place = Place(B, positions, mask)
         x: Array = self._embedding.take(ids, axis=0)  # (B, T, C)
         if self._learned is not None:
             x += self._learned.take(positions, axis=0)
@@ -170,7 +170,7 @@ class _Share(KVCache):
         return held
 
 
-def _product(weight: Array, bias: Array | None = None) -> _Step:
+def _product(weight: Array, bias: Array | None = None) -> Step:
     """``x W^T + b``.
 
     BLAS copies the second of two matrices into blocks before it multiplies. A few rows are copied sooner than a weight.
@@ -187,11 +187,11 @@ def _product(weight: Array, bias: Array | None = None) -> _Step:
     return step
 
 
-def _linear(layer: Linear) -> _Step:
+def _linear(layer: Linear) -> Step:
     return _product(layer.weight.data, None if layer.bias is None else layer.bias.data)
 
 
-def _norm(layer: Layer) -> _Step:
+def norm(layer: Layer) -> Step:
     """Layer normalization, or by the root mean square alone."""
     if type(layer) is not LayerNorm and type(layer) is not RMSNorm:
         return _as_it_is(layer)
@@ -218,25 +218,31 @@ def _column(of_rows: Array) -> Array:
     return of_rows[..., None] if of_rows.ndim else of_rows
 
 
-def _mlp(layer: Layer) -> _Step:
-    if type(layer) is MLP:
-        up, down = _linear(layer.up_proj), _linear(layer.down_proj)
-        others = {"silu": silu, "relu": relu, "relu2": relu2}
-        gelu = layer.activation == "gelu"
-        activation = _gelu(layer.up_proj.weight.dtype) if gelu else _as_it_is(others[layer.activation])
-        return lambda x: down(activation(up(x)))
-    if type(layer) is SwiGLU:
-        gate, up, down = _linear(layer.gate_proj), _linear(layer.up_proj), _linear(layer.down_proj)
+def _mlp(layer: Layer) -> Step:
+    if type(layer) is not MLP and type(layer) is not SwiGLU:
+        return _as_it_is(layer)
+    inner, down = hidden(layer, _linear), _linear(layer.down_proj)
+    return lambda x: down(inner(x))
+
+
+def hidden(layer: MLP | SwiGLU, linear: Callable[[Linear], Step]) -> Step:
+    """What a feed-forward layer makes of rows before its last product; `linear` says how a `Linear` is computed."""
+    up = linear(layer.up_proj)
+    if isinstance(layer, SwiGLU):
+        gate = linear(layer.gate_proj)
 
         def gated(x: Array) -> Array:
             with no_grad():
-                return down(swiglu(Tensor(gate(x)), Tensor(up(x))).data)
+                return swiglu(Tensor(gate(x)), Tensor(up(x))).data
 
         return gated
-    return _as_it_is(layer)
+    others = {"silu": silu, "relu": relu, "relu2": relu2}
+    gelu = layer.activation == "gelu"
+    activation = _gelu(layer.up_proj.weight.dtype) if gelu else _as_it_is(others[layer.activation])
+    return lambda x: activation(up(x))
 
 
-def _gelu(dtype: np.dtype[Any]) -> _Step:
+def _gelu(dtype: np.dtype[Any]) -> Step:
     """GELU in its tanh approximation, for rows that are too short to be worth a Tensor."""
     scale = math.sqrt(2 / math.pi)
     cubic, linear, half = (
@@ -257,18 +263,27 @@ def _gelu(dtype: np.dtype[Any]) -> _Step:
     return step
 
 
-def _attention(layer: Attention) -> Callable[[Array, KVCache, _Place], Array]:
+Mixing: TypeAlias = Callable[[Array, KVCache, Place], Array]
+
+
+def _attention(layer: Attention) -> Mixing:
     if type(layer) is not MultiHeadAttention:
         raise TypeError(f"a model is read by its MultiHeadAttention, and this one has {type(layer).__name__}")
-    H, K, D = layer.num_heads, layer.num_kv_heads, layer.head_dim
-    pack, out_proj = _linear(layer.qkv_proj), _linear(layer.out_proj)
-    q_norm = None if layer.q_norm is None else _norm(layer.q_norm)
-    k_norm = None if layer.k_norm is None else _norm(layer.k_norm)
+    pack, mix, out_proj = _linear(layer.qkv_proj), mixing(layer, layer.num_kv_heads), _linear(layer.out_proj)
+    return lambda x, cache, place: out_proj(mix(pack(x), cache, place))
+
+
+def mixing(layer: MultiHeadAttention, kv_heads: int) -> Mixing:
+    """What some heads make of their queries, keys and values, (N, (H + 2K) D) to (N, H D), with a cache for K heads."""
+    K, D = kv_heads, layer.head_dim
+    H = K * (layer.num_heads // layer.num_kv_heads)
+    q_norm = None if layer.q_norm is None else norm(layer.q_norm)
+    k_norm = None if layer.k_norm is None else norm(layer.k_norm)
     rotary, scale = layer.rotary, np.asarray(1 / math.sqrt(D), layer.qkv_proj.weight.dtype)
 
-    def step(x: Array, cache: KVCache, place: _Place) -> Array:
+    def step(packed: Array, cache: KVCache, place: Place) -> Array:
         B, T = place.batch, place.positions.shape[-1]
-        heads = pack(x).reshape(B, T, H + 2 * K, D).swapaxes(1, 2)
+        heads = packed.reshape(B, T, H + 2 * K, D).swapaxes(1, 2)
         if q_norm is not None and k_norm is not None:
             heads[:, :H] = q_norm(heads[:, :H])
             heads[:, H : H + K] = k_norm(heads[:, H : H + K])
@@ -281,7 +296,7 @@ def _attention(layer: Attention) -> Callable[[Array, KVCache, _Place], Array]:
             out = attend(q, keys[:, :, None], values[:, :, None], mask=mask, causal=True)
         else:
             out = from_one(heads[:, :H].reshape(B, K, H // K, D), keys, values, place.mask)
-        return out_proj(out.reshape(*x.shape[:-1], H * D))
+        return out.reshape(*packed.shape[:-1], H * D)
 
     def from_one(q: Array, keys: Array, values: Array, mask: Mask | None) -> Array:
         """Attend from a single position of each sequence: (B, K, G, D)."""
@@ -311,7 +326,7 @@ def _turn(heads: Array, rotary: RotaryEmbedding, positions: Ids) -> None:
     x[...] = turned
 
 
-def _as_it_is(layer: Layer) -> _Step:
+def _as_it_is(layer: Layer) -> Step:
     """Call a layer that is not taken apart."""
 
     def step(x: Array) -> Array:

@@ -1,8 +1,8 @@
 """Forked processes that carry out one program together, each a part of every piece of work.
 
 Threads that compute small arrays wait for the interpreter lock again and again; processes have one each. As they are
-forked they have the model, the data and the program, whatever these are. From then on only method names, numbers and what the parts returned go through pipes, as JSON; arrays that all shall see are
-made by `shared_zeros` before.
+forked they have the model, the data and the program, whatever these are. From then on only method names, numbers and
+what the parts returned go from one to the other, as JSON; arrays that all shall see are made by `shared_zeros` before.
 
 Each process carries out the whole program and leaves out only the parts of the others: what is decided between the
 parts must follow from the arguments and from what the parts returned.
