@@ -172,7 +172,12 @@ class Processes:
             here, there = socket.socketpair()
             for end in (here, there):
                 end.setblocking(True)  # whatever the program has set for its own
-            process = os.fork()
+            try:
+                process = os.fork()
+            except OSError:  # there are too many
+                here.close()
+                there.close()
+                raise
             if not process:
                 self.number = number
                 self._others = [_Peer(there)]
