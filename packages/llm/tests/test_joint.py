@@ -122,6 +122,15 @@ def test_the_bits_do_not_depend_on_how_many_read(forked: list[int], kind: str, d
     assert len(forked) == sum(min(processes, heads) - 1 for processes in (2, 3))
 
 
+@pytest.mark.usefixtures("forked")
+def test_the_bits_do_not_depend_on_it_at_the_width_of_gpt2_either() -> None:
+    config = LanguageModelConfig.gpt2(vocab_size=19, context_length=64, num_layers=1, hidden_dim=64)
+    model = LanguageModel(config, rng=np.random.default_rng(0)).eval()
+    ids = np.random.default_rng(1).integers(0, 19, 64).tolist()
+    with reader_of(model) as read:
+        assert together(read, model, ids) == alone(model, ids)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_is_the_same_with_help_round_after_round_of_its_context(
     forked: list[int], kind: str, monkeypatch: pytest.MonkeyPatch
