@@ -43,7 +43,8 @@ def generate(
     """Yield new tokens, one at a time.
 
     Each costs one position, thanks to a cache of keys and values. When the context is full, its last half is read
-    again and the rest forgotten.
+    again and the rest forgotten. A large model is read by several processes where that is possible: they are forked
+    when the text has begun, and end with it. The weights must not change meanwhile.
 
     Parameters
     ----------

@@ -26,6 +26,8 @@ from axone.llm.processes import Processes
 from axone.nn import MLP, KVCache, LayerNorm, Linear, MultiHeadAttention, RMSNorm, SwiGLU, Transformer
 from axone.nn.transformer import TransformerBlock
 
+_SOON = 1e-3  # seconds: to choose a token takes less
+
 
 def can_share(transformer: Transformer) -> bool:
     """Tell whether all layers are of those that can be taken apart; another may compute something else each time."""
@@ -93,7 +95,10 @@ class JointReading:
         self.team.tell(self, "read", token, position)
         if self._read is None:  # this process's share, for it is known only now
             self._read = self._reading()
-        return self._read(token, position)
+        logits = self._read(token, position)
+        if self.team.number:
+            self.team.linger(_SOON)
+        return logits
 
     def _reading(self) -> Callable[[int, int], Array]:
         """Return what reads a position with this process's shares."""
