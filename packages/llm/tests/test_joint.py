@@ -1,4 +1,4 @@
-"""Reading together: the bits of one process whoever helps, and no process that stays behind or is waited for in vain."""
+"""Reading together: the bits of one process whoever helps, and no process that stays or is waited for in vain."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from axone.autograd.extend import Array
-from axone.llm import LanguageModel, LanguageModelConfig, TextGenerator, TokenDataset, generate, joint
+from axone.llm import LanguageModel, LanguageModelConfig, TextGenerator, TokenDataset, generate, joint, meeting
 from axone.llm.decoding import BatchReader
 from axone.llm.joint import JointReader
 from axone.llm.meeting import Meeting, can_meet
@@ -97,14 +97,14 @@ def together(read: JointReader, model: LanguageModel, ids: list[int]) -> list[by
 
 def meddle(monkeypatch: pytest.MonkeyPatch, before: Callable[[int], None]) -> None:
     """Call a function before each meeting, with its number."""
-    join, calls = Meeting.join, [0]
+    end, calls = Meeting.end, [0]
 
-    def meddled(self: Meeting, part: Array, place: slice, total: int) -> Array:
+    def meddled(self: Meeting, vector: Array) -> Array:
         calls[0] += 1
         before(calls[0])
-        return join(self, part, place, total)
+        return end(self, vector)
 
-    monkeypatch.setattr(Meeting, "join", meddled)
+    monkeypatch.setattr(Meeting, "end", meddled)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -343,10 +343,49 @@ def test_a_layer_of_another_kind_is_not_shared_out(forked: list[int]) -> None:
 def test_shares_are_all_and_alike() -> None:
     for size in (1, 2, 3):
         team = Processes(size)
-        meeting = Meeting(team, 1, np.float32)
+        place = Meeting(team, 1, np.float32)
         for total in (3, 7, 50_257):
             runs = []
             for team.number in range(size):
-                runs += [meeting.share(total)]
+                runs += [place.share(total)]
             assert [at for run in runs for at in range(run.start, run.stop)] == list(range(total))
             assert max(run.stop - run.start for run in runs) - min(run.stop - run.start for run in runs) <= 1
+
+
+@pytest.mark.parametrize(("total", "width"), [(3, 1), (768, 768), (3072, 768), (768, 3072), (50_257, 768)])
+def test_every_process_may_take_every_piece_its_own_first(total: int, width: int) -> None:
+    for size in (1, 2, 3):
+        team = Processes(size)
+        place = Meeting(team, 1, np.float32)
+        for team.number in range(size):
+            pieces = place.pieces(total, width)
+            own, rows = place.share(total), dict(pieces)
+            assert sorted(at for run in rows.values() for at in range(run.start, run.stop)) == list(range(total))
+            assert len(rows) == len(pieces)
+            assert pieces[0][1].start == own.start
+            first = [run for _, run in pieces if own.start <= run.start < own.stop]
+            assert first == [run for _, run in pieces[: len(first)]] == sorted(first, key=lambda run: run.start)
+            place.begin(1)
+            assert [place.claim(number) for number, _ in pieces] == [True] * len(pieces)
+            assert not any(place.claim(number) for number, _ in pieces)
+
+
+def test_who_is_quick_takes_what_others_have_not_come_to(forked: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "_PIECE", 1)
+    model = build()
+    bits = alone(model, IDS[:3])
+    claim, taken = Meeting.claim, set[int]()
+
+    def dawdle(self: Meeting, piece: int) -> bool:
+        if os.getpid() != HERE:
+            time.sleep(0.002)
+        mine = claim(self, piece)
+        if os.getpid() == HERE and mine:
+            taken.add(piece)
+        return mine
+
+    monkeypatch.setattr(Meeting, "claim", dawdle)
+    with reader_of(model) as read:
+        assert together(read, model, IDS[:3]) == bits
+    assert max(taken) >= meeting._MOST_PIECES  # of the other's share
+    assert len(forked) == 1
