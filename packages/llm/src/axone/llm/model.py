@@ -150,8 +150,8 @@ class LanguageModel(Module):
     def reader(self) -> JointReader:
         """Return what reads tokens into caches several times as quickly as a call does: what generation needs.
 
-        It holds the weights as they are stored now: they may be written to, but not replaced. As a context manager it
-        may fork processes that help it.
+        It holds the weights as they are stored now: they may be written to, but not replaced. As a context manager it may
+        fork processes that help it.
         """
         return JointReader(self.transformer, self.embedding.weight.data, self.output_weight.data)
 
