@@ -259,6 +259,20 @@ def test_a_late_process_is_waited_for(forked: list[int], monkeypatch: pytest.Mon
     assert len(forked) == 1
 
 
+def test_each_reads_on_a_core_of_its_own_and_only_reads_there(
+    forked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = os.sched_getaffinity(0)
+    cores, seen = sorted(before)[:2], list[set[int]]()
+    monkeypatch.setattr(os, "sched_setaffinity", lambda _process, cores: seen.append(set(cores)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(cores))
+    model = build()
+    with reader_of(model, len(cores)) as read:
+        together(read, model, IDS[:2])
+    assert seen == ([{cores[0]}, set(cores)] * 2 if len(before) > 1 else [])
+    assert len(forked) == len(cores) - 1
+
+
 @pytest.mark.parametrize("at", ["idle", "meeting"])
 def test_no_process_outlives_the_first(at: str) -> None:
     script = f"""

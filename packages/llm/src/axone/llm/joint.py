@@ -14,7 +14,7 @@ from axone.autograd.extend import Array
 from axone.llm.cache import SequenceCache
 from axone.llm.decode import Ids, Reader
 from axone.llm.meeting import can_meet
-from axone.llm.platform import blas_threads
+from axone.llm.platform import blas_threads, on_cores
 from axone.llm.shares import JointReading, can_share
 from axone.nn import Transformer
 
@@ -85,11 +85,11 @@ class JointReader:
         token, position = int(ids[0, 0]), caches[0].length
         with blas_threads(1):
             try:
-                logits = self._joint_over(caches).read(token, position)
+                logits = self._read(token, position, caches)
             except OSError:  # a process has ended, or could not be forked
                 self._part()
                 self._processes = 1
-                logits = self._joint_over(caches).read(token, position)
+                logits = self._read(token, position, caches)
             except BaseException:  # they no longer agree on what is next: others may be forked
                 self._part()
                 raise
@@ -108,13 +108,14 @@ class JointReader:
             return True
         return self._entered and self._processes > 1 and can_meet() and can_share(self._model[0])
 
-    def _joint_over(self, caches: Sequence[SequenceCache]) -> JointReading:
-        """Return what reads into some caches."""
+    def _read(self, token: int, position: int, caches: Sequence[SequenceCache]) -> Array:
+        """Return the logits after a token, (V,)."""
         if self._joint is None or not self._joint.holds(caches):
             self._part()
             self._joint = JointReading(*self._model, caches, self._processes)
             self._begun_in = os.getpid()
-        return self._joint
+        with on_cores(self._joint.cores):
+            return self._joint.read(token, position)
 
     def _part(self) -> None:
         """End the other processes."""

@@ -1,4 +1,4 @@
-"""Process-wide settings that make training fast, held for a while and put back: BLAS threads and the allocator.
+"""Settings of the process that make it fast, held for a while and put back: BLAS threads, cores and the allocator.
 
 Nothing here is applied on import. Where a platform lacks one of them, training runs without it.
 """
@@ -10,7 +10,7 @@ import os
 import platform as _platform
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,20 @@ def blas_threads(count: int | None) -> Iterator[None]:
     finally:
         for library, threads in zip(libraries, before):
             library.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def on_cores(cores: Collection[int] | None) -> Iterator[None]:
+    """Keep the calling thread on some cores; None leaves it where it is. Only Linux has the setting."""
+    if cores is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ How a layer computes is said in `decode`; how processes meet, in `meeting`; when
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -68,8 +69,14 @@ class JointReading:
         self._read: Callable[[int, int], Array] | None = None
         layers = [_known(block) for block in transformer.blocks]
         self.team = Processes(min(processes, *(attention.num_kv_heads for attention, _ in layers)))
+        self._all_cores = sorted(os.sched_getaffinity(0))
         widest = max(layer.weight.shape[1] for pair in layers for layer in (pair[0].out_proj, pair[1].down_proj))
         self._meeting = Meeting(self.team, max(widest, *head.shape), head.dtype)
+
+    @property
+    def cores(self) -> set[int] | None:
+        """Where this process is to read: on one core, if there is one for each; two would share one now and then."""
+        return {self._all_cores[self.team.number]} if len(self._all_cores) == self.team.size > 1 else None
 
     def holds(self, caches: Sequence[SequenceCache]) -> bool:
         """Tell whether these are the caches, and all processes still see them."""
@@ -95,6 +102,8 @@ class JointReading:
         self.team.tell(self, "read", token, position)
         if self._read is None:  # this process's share, for it is known only now
             self._read = self._reading()
+            if self.team.number and self.cores:
+                os.sched_setaffinity(0, self.cores)
         logits = self._read(token, position)
         if self.team.number:
             self.team.linger(_SOON)
