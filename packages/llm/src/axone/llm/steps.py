@@ -1,0 +1,206 @@
+"""What the layers of a model compute, as functions of plain arrays: no tape, and no call of NumPy too many.
+
+The layers of `axone.nn` define them, and tests hold these to those. They take rows, of one position or many, or a single
+vector, which NumPy takes quicker than a matrix of one row. A layer that is not known here is called as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axone.autograd import Tensor, no_grad, relu
+from axone.autograd.extend import Array
+from axone.nn import MLP, KVCache, LayerNorm, Linear, MultiHeadAttention, RMSNorm, SwiGLU
+from axone.nn.functional import relu2, silu, swiglu
+from axone.nn.functional.attention import Mask, attend
+from axone.nn.module import Layer
+from axone.nn.position import RotaryEmbedding
+from axone.nn.transformer import Attention
+
+Ids: TypeAlias = NDArray[np.integer[Any]]
+
+_FEW = 64  # rows
+
+Step: TypeAlias = Callable[[Array], Array]
+"""What a layer makes of N rows, (N, C) to (N, C), or of a single one, (C,) to (C,): a new array."""
+
+
+class Place(NamedTuple):
+    """What attention has to know of the N = B T rows."""
+
+    batch: int
+    positions: Ids  # (T,) or (B, T), counted from the beginning of each sequence
+    mask: Mask | None  # (B, S), which of all columns belong to each sequence
+
+
+def product(weight: Array, bias: Array | None = None) -> Step:
+    """``x W^T + b``.
+
+    BLAS copies the second of two matrices into blocks before it multiplies. A few rows are copied sooner than a weight.
+    """
+    transposed = weight.T
+
+    def step(x: Array) -> Array:
+        few = x.ndim == 2 and len(x) <= _FEW
+        y: Array = np.ascontiguousarray(weight.dot(x.T).T) if few else x.dot(transposed)
+        if bias is not None:
+            y += bias
+        return y
+
+    return step
+
+
+def _linear(layer: Linear) -> Step:
+    return product(layer.weight.data, None if layer.bias is None else layer.bias.data)
+
+
+def norm(layer: Layer) -> Step:
+    """Layer normalization, or by the root mean square alone."""
+    if type(layer) is not LayerNorm and type(layer) is not RMSNorm:
+        return _as_it_is(layer)
+    gamma, number = layer.weight.data, layer.weight.dtype.type
+    beta = layer.bias.data if isinstance(layer, LayerNorm) and layer.bias is not None else None
+    share, eps = number(1 / gamma.size), number(layer.eps)
+    average = np.full_like(gamma, share) if type(layer) is LayerNorm else None
+
+    def step(x: Array) -> Array:
+        if average is not None:
+            x = x - _column(x.dot(average))
+        squares = x.dot(x) if x.ndim == 1 else np.vecdot(x, x)
+        y: Array = x / _column(np.sqrt(squares * share + eps))
+        y *= gamma
+        if beta is not None:
+            y += beta
+        return y
+
+    return step
+
+
+def _column(of_rows: Array) -> Array:
+    """Return one number for each row as a column, or that of a single vector, which NumPy takes quicker, as it is."""
+    return of_rows[..., None] if of_rows.ndim else of_rows
+
+
+def mlp(layer: Layer) -> Step:
+    """Return what the feed-forward part of a block computes."""
+    if type(layer) is not MLP and type(layer) is not SwiGLU:
+        return _as_it_is(layer)
+    inner, down = hidden(layer, _linear), _linear(layer.down_proj)
+    return lambda x: down(inner(x))
+
+
+def hidden(layer: MLP | SwiGLU, linear: Callable[[Linear], Step]) -> Step:
+    """What a feed-forward layer makes of rows before its last product; `linear` says how a `Linear` is computed."""
+    up = linear(layer.up_proj)
+    if isinstance(layer, SwiGLU):
+        gate = linear(layer.gate_proj)
+
+        def gated(x: Array) -> Array:
+            with no_grad():
+                return swiglu(Tensor(gate(x)), Tensor(up(x))).data
+
+        return gated
+    others = {"silu": silu, "relu": relu, "relu2": relu2}
+    gelu = layer.activation == "gelu"
+    activation = _gelu(layer.up_proj.weight.dtype) if gelu else _as_it_is(others[layer.activation])
+    return lambda x: activation(up(x))
+
+
+def _gelu(dtype: np.dtype[Any]) -> Step:
+    """GELU in its tanh approximation, for rows that are too short to be worth a Tensor."""
+    scale = math.sqrt(2 / math.pi)
+    cubic, linear, half = (
+        np.asarray(number, dtype) for number in (scale * 0.044715, scale, 0.5)
+    )  # quicker than floats
+
+    def step(x: Array) -> Array:
+        gate = np.square(x)
+        gate *= cubic
+        gate += linear
+        gate *= x
+        np.tanh(gate, gate)
+        x = x * half
+        gate *= x
+        gate += x
+        return gate
+
+    return step
+
+
+Mixing: TypeAlias = Callable[[Array, KVCache, Place], Array]
+
+
+def attention(layer: Attention) -> Mixing:
+    """Return what the attention of a block computes."""
+    if type(layer) is not MultiHeadAttention:
+        raise TypeError(f"a model is read by its MultiHeadAttention, and this one has {type(layer).__name__}")
+    pack, mix, out_proj = _linear(layer.qkv_proj), mixing(layer, layer.num_kv_heads), _linear(layer.out_proj)
+    return lambda x, cache, place: out_proj(mix(pack(x), cache, place))
+
+
+def mixing(layer: MultiHeadAttention, kv_heads: int) -> Mixing:
+    """What some heads make of their queries, keys and values, (N, (H + 2K) D) to (N, H D), with a cache for K heads."""
+    K, D = kv_heads, layer.head_dim
+    H = K * (layer.num_heads // layer.num_kv_heads)
+    q_norm = None if layer.q_norm is None else norm(layer.q_norm)
+    k_norm = None if layer.k_norm is None else norm(layer.k_norm)
+    rotary, scale = layer.rotary, np.asarray(1 / math.sqrt(D), layer.qkv_proj.weight.dtype)
+
+    def step(packed: Array, cache: KVCache, place: Place) -> Array:
+        B, T = place.batch, place.positions.shape[-1]
+        heads = packed.reshape(B, T, H + 2 * K, D).swapaxes(1, 2)
+        if q_norm is not None and k_norm is not None:
+            heads[:, :H] = q_norm(heads[:, :H])
+            heads[:, H : H + K] = k_norm(heads[:, H : H + K])
+        if rotary is not None:
+            _turn(heads[:, : H + K], rotary, place.positions)
+        keys, values = cache.append(heads[:, H : H + K], heads[:, H + K :])  # (B, K, S, D)
+        if T > 1:
+            q = heads[:, :H].reshape(B, K, H // K, T, D)
+            mask = None if place.mask is None else place.mask[:, None, None]
+            out = attend(q, keys[:, :, None], values[:, :, None], mask=mask, causal=True)
+        else:
+            out = from_one(heads[:, :H].reshape(B, K, H // K, D), keys, values, place.mask)
+        return out.reshape(*packed.shape[:-1], H * D)
+
+    def from_one(q: Array, keys: Array, values: Array, mask: Mask | None) -> Array:
+        """Attend from a single position of each sequence: (B, K, G, D)."""
+        q *= scale
+        p = np.matmul(q, keys.swapaxes(2, 3))  # (B, K, G, S)
+        if mask is not None:
+            np.copyto(p, -np.inf, where=~mask[:, None, None])
+        p -= np.maximum.reduce(p, 3, keepdims=True)
+        np.exp(p, p)
+        out: Array = np.matmul(p, values)
+        out /= np.add.reduce(p, 3, keepdims=True)
+        return out
+
+    return step
+
+
+def _turn(heads: Array, rotary: RotaryEmbedding, positions: Ids) -> None:
+    """Turn queries and keys, (B, H + K, T, D), by their positions."""
+    cos, sin = rotary.tables(positions, heads.dtype)  # (T, D / 2) or (B, T, D / 2)
+    if cos.ndim == 3:
+        cos, sin = cos[:, None], sin[:, None]
+    half = heads.shape[-1] // 2
+    x, y = heads[..., :half], heads[..., half:]
+    turned = x * cos - y * sin
+    y *= cos
+    y += x * sin
+    x[...] = turned
+
+
+def _as_it_is(layer: Layer) -> Step:
+    """Call a layer that is not taken apart."""
+
+    def step(x: Array) -> Array:
+        with no_grad():
+            return layer(Tensor(x)).data
+
+    return step
