@@ -25,6 +25,7 @@ from threading import Barrier, BrokenBarrierError
 import numpy as np
 
 from axone.autograd.extend import Array
+from axone.llm.fold import folded
 from axone.llm.platform import available_cores, blas_threads
 from axone.llm.steps import Ids, Place, attention, mlp, norm, product
 from axone.llm.team import Team
@@ -40,7 +41,7 @@ class Reader:
     Parameters
     ----------
     transformer : Transformer
-        In evaluation mode. Its arrays are looked up now: they may be written to later, but not replaced.
+        In evaluation mode. Its weights are read, or copied if it lies in the caches (see `fold`), as they are now.
     embedding : ndarray, shape (V, C)
     head : ndarray, shape (V, C)
     cores : int, optional
@@ -48,9 +49,12 @@ class Reader:
     """
 
     def __init__(self, transformer: Transformer, embedding: Array, head: Array, *, cores: int | None = None) -> None:
+        head_bias = None
         if cores is None:
             weights = head.size + sum(parameter.size for parameter in transformer.parameters())
             cores = 1 if weights <= _CACHED else available_cores()
+            if weights <= _CACHED:
+                transformer, embedding, head, head_bias = folded(transformer, embedding, head)
         self._cores = cores
         self._embedding = embedding
         self._learned = None if transformer.position is None else transformer.position.weight.data
@@ -59,7 +63,7 @@ class Reader:
             for block in transformer.blocks
         ]
         self._norm = norm(transformer.norm)
-        self._head = product(head)
+        self._head = product(head, head_bias)
 
     def __call__(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None = None) -> Array:
         """Read some more tokens of each sequence.

@@ -150,7 +150,7 @@ class LanguageModel(Module):
     def reader(self) -> Reader:
         """Return what reads tokens into caches several times as quickly as a call does: what generation needs.
 
-        It holds the weights as they are stored now: they may be written to, but not replaced.
+        It may hold copies of the weights, as they are now: make a new one when they have changed.
         """
         return Reader(self.transformer, self.embedding.weight.data, self.output_weight.data)
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from axone.autograd import Tensor, no_grad, relu
 from axone.autograd.extend import Array
+from axone.llm.fold import FoldedAttention, FoldedGELU, FoldedSwiGLU, UnitNorm
 from axone.nn import MLP, KVCache, LayerNorm, Linear, MultiHeadAttention, RMSNorm, SwiGLU
-from axone.nn.functional import relu2, silu, swiglu
+from axone.nn.functional import relu2, silu
 from axone.nn.functional.attention import Mask, attend
 from axone.nn.module import Layer
 from axone.nn.position import RotaryEmbedding
@@ -41,12 +42,14 @@ class Place(NamedTuple):
 def product(weight: Array, bias: Array | None = None) -> Step:
     """``x W^T + b``.
 
-    BLAS copies the second of two matrices into blocks before it multiplies. A few rows are copied sooner than a weight.
+    BLAS copies the second of two matrices into blocks before it multiplies, unless it is stored as it is multiplied. A
+    few rows are copied sooner than a weight.
     """
     transposed = weight.T
+    copied = not transposed.flags.c_contiguous
 
     def step(x: Array) -> Array:
-        few = x.ndim == 2 and len(x) <= _FEW
+        few = copied and x.ndim == 2 and len(x) <= _FEW
         y: Array = np.ascontiguousarray(weight.dot(x.T).T) if few else x.dot(transposed)
         if bias is not None:
             y += bias
@@ -60,7 +63,9 @@ def _linear(layer: Linear) -> Step:
 
 
 def norm(layer: Layer) -> Step:
-    """Layer normalization, or by the root mean square alone."""
+    """Layer normalization, or by the root mean square alone, or by the length."""
+    if isinstance(layer, UnitNorm):
+        return _unit_norm(layer.eps)
     if type(layer) is not LayerNorm and type(layer) is not RMSNorm:
         return _as_it_is(layer)
     gamma, number = layer.weight.data, layer.weight.dtype.type
@@ -81,6 +86,21 @@ def norm(layer: Layer) -> Step:
     return step
 
 
+def _unit_norm(eps: float) -> Step:
+    """Division by the length: a single number is quicker in Python than in NumPy."""
+
+    def step(x: Array) -> Array:
+        if x.ndim == 1:
+            y: Array = x * np.asarray(1 / math.sqrt(x.dot(x) + eps), x.dtype)
+            return y
+        squares = np.vecdot(x, x)
+        squares += eps
+        rows: Array = x / np.sqrt(squares)[..., None]
+        return rows
+
+    return step
+
+
 def _column(of_rows: Array) -> Array:
     """Return one number for each row as a column, or that of a single vector, which NumPy takes quicker, as it is."""
     return of_rows[..., None] if of_rows.ndim else of_rows
@@ -88,45 +108,59 @@ def _column(of_rows: Array) -> Array:
 
 def mlp(layer: Layer) -> Step:
     """Return what the feed-forward part of a block computes."""
-    if type(layer) is not MLP and type(layer) is not SwiGLU:
+    if not isinstance(layer, (MLP, SwiGLU, FoldedGELU, FoldedSwiGLU)):
         return _as_it_is(layer)
     inner, down = hidden(layer, _linear), _linear(layer.down_proj)
     return lambda x: down(inner(x))
 
 
-def hidden(layer: MLP | SwiGLU, linear: Callable[[Linear], Step]) -> Step:
+def hidden(layer: MLP | SwiGLU | FoldedGELU | FoldedSwiGLU, linear: Callable[[Linear], Step]) -> Step:
     """What a feed-forward layer makes of rows before its last product; `linear` says how a `Linear` is computed."""
-    up = linear(layer.up_proj)
-    if isinstance(layer, SwiGLU):
-        gate = linear(layer.gate_proj)
-
-        def gated(x: Array) -> Array:
-            with no_grad():
-                return swiglu(Tensor(gate(x)), Tensor(up(x))).data
-
-        return gated
-    others = {"silu": silu, "relu": relu, "relu2": relu2}
-    gelu = layer.activation == "gelu"
-    activation = _gelu(layer.up_proj.weight.dtype) if gelu else _as_it_is(others[layer.activation])
+    up, dtype = linear(layer.up_proj), layer.up_proj.weight.dtype
+    if isinstance(layer, (SwiGLU, FoldedSwiGLU)):
+        gate, gated = linear(layer.gate_proj), _gated(dtype, 0.5 if isinstance(layer, SwiGLU) else None)
+        return lambda x: gated(gate(x), up(x))
+    if isinstance(layer, FoldedGELU):
+        activation = _gelu(dtype, None, layer.offset, None)
+    elif layer.activation == "gelu":
+        linear_part = math.sqrt(2 / math.pi)
+        activation = _gelu(dtype, linear_part * 0.044715, linear_part, 0.5)
+    else:
+        activation = _as_it_is({"silu": silu, "relu": relu, "relu2": relu2}[layer.activation])
     return lambda x: activation(up(x))
 
 
-def _gelu(dtype: np.dtype[Any]) -> Step:
-    """GELU in its tanh approximation, for rows that are too short to be worth a Tensor."""
-    scale = math.sqrt(2 / math.pi)
-    cubic, linear, half = (
-        np.asarray(number, dtype) for number in (scale * 0.044715, scale, 0.5)
-    )  # quicker than floats
+def _gelu(dtype: np.dtype[Any], cubic: float | None, linear: float, half: float | None) -> Step:
+    """``half x (1 + tanh(x (cubic x^2 + linear)))``: GELU in its tanh approximation, for rows too short for a Tensor."""
+    c, b, one, h = (None if number is None else np.asarray(number, dtype) for number in (cubic, linear, 1, half))
 
     def step(x: Array) -> Array:
         gate = np.square(x)
-        gate *= cubic
-        gate += linear
+        if c is not None:
+            gate *= c
+        gate += b
         gate *= x
         np.tanh(gate, gate)
-        x = x * half
+        gate += one
         gate *= x
-        gate += x
+        if h is not None:
+            gate *= h
+        return gate
+
+    return step
+
+
+def _gated(dtype: np.dtype[Any], half: float | None) -> Callable[[Array, Array], Array]:
+    """SwiGLU, ``silu(x) y`` with ``silu(x) = z (1 + tanh z)`` and ``z = half x``."""
+    one, h = (None if number is None else np.asarray(number, dtype) for number in (1, half))
+
+    def step(z: Array, y: Array) -> Array:
+        if h is not None:
+            z *= h
+        gate = np.tanh(z)
+        gate += one
+        gate *= z
+        gate *= y
         return gate
 
     return step
@@ -137,7 +171,7 @@ Mixing: TypeAlias = Callable[[Array, KVCache, Place], Array]
 
 def attention(layer: Attention) -> Mixing:
     """Return what the attention of a block computes."""
-    if type(layer) is not MultiHeadAttention:
+    if type(layer) is not MultiHeadAttention and type(layer) is not FoldedAttention:
         raise TypeError(f"a model is read by its MultiHeadAttention, and this one has {type(layer).__name__}")
     pack, mix, out_proj = _linear(layer.qkv_proj), mixing(layer, layer.num_kv_heads), _linear(layer.out_proj)
     return lambda x, cache, place: out_proj(mix(pack(x), cache, place))
@@ -149,7 +183,8 @@ def mixing(layer: MultiHeadAttention, kv_heads: int) -> Mixing:
     H = K * (layer.num_heads // layer.num_kv_heads)
     q_norm = None if layer.q_norm is None else norm(layer.q_norm)
     k_norm = None if layer.k_norm is None else norm(layer.k_norm)
-    rotary, scale = layer.rotary, np.asarray(1 / math.sqrt(D), layer.qkv_proj.weight.dtype)
+    rotary, folded = layer.rotary, isinstance(layer, FoldedAttention)
+    scale, undo = (np.asarray(number, layer.qkv_proj.weight.dtype) for number in (D**-0.5, D**0.5))
 
     def step(packed: Array, cache: KVCache, place: Place) -> Array:
         B, T = place.batch, place.positions.shape[-1]
@@ -161,6 +196,8 @@ def mixing(layer: MultiHeadAttention, kv_heads: int) -> Mixing:
             _turn(heads[:, : H + K], rotary, place.positions)
         keys, values = cache.append(heads[:, H : H + K], heads[:, H + K :])  # (B, K, S, D)
         if T > 1:
+            if folded:
+                heads[:, :H] *= undo  # which `attend` does
             q = heads[:, :H].reshape(B, K, H // K, T, D)
             mask = None if place.mask is None else place.mask[:, None, None]
             out = attend(q, keys[:, :, None], values[:, :, None], mask=mask, causal=True)
@@ -170,7 +207,8 @@ def mixing(layer: MultiHeadAttention, kv_heads: int) -> Mixing:
 
     def from_one(q: Array, keys: Array, values: Array, mask: Mask | None) -> Array:
         """Attend from a single position of each sequence: (B, K, G, D)."""
-        q *= scale
+        if not folded:
+            q *= scale
         p = np.matmul(q, keys.swapaxes(2, 3))  # (B, K, G, S)
         if mask is not None:
             np.copyto(p, -np.inf, where=~mask[:, None, None])
