@@ -123,10 +123,9 @@ def test_weights_lie_side_by_side_from_a_cache_line_on() -> None:
 
 def test_a_reader_of_a_small_model_holds_the_weights_of_when_it_was_made() -> None:
     model = build()
-    reads = [model.reader(), reader_of(model, 1)]  # the second one is not folded
-    before = [read(ids(3), model.make_caches(1)) for read in reads]
+    folded, as_it_is = model.reader(), reader_of(model, 1)
+    before = folded(ids(3), model.make_caches(1))
     model.load_state_dict({name: np.zeros_like(array) for name, array in model.state_dict().items()})
-    after = [read(ids(3), model.make_caches(1)) for read in [*reads, model.reader()]]
-    np.testing.assert_array_equal(after[0], before[0])
-    for logits in after[1:]:
+    np.testing.assert_array_equal(folded(ids(3), model.make_caches(1)), before)
+    for logits in (as_it_is(ids(3), model.make_caches(1)), model.reader()(ids(3), model.make_caches(1))):
         np.testing.assert_array_equal(logits, np.zeros((1, 19), np.float32))

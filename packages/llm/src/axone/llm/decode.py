@@ -46,6 +46,10 @@ class Reader:
     head : ndarray, shape (V, C)
     cores : int, optional
         How many threads work, by default one for each core, or a single one if the model lies in the caches.
+
+    Attributes
+    ----------
+    cores : int
     """
 
     def __init__(self, transformer: Transformer, embedding: Array, head: Array, *, cores: int | None = None) -> None:
@@ -55,7 +59,7 @@ class Reader:
             cores = 1 if weights <= _CACHED else available_cores()
             if weights <= _CACHED:
                 transformer, embedding, head, head_bias = folded(transformer, embedding, head)
-        self._cores = cores
+        self.cores = cores
         self._embedding = embedding
         self._learned = None if transformer.position is None else transformer.position.weight.data
         self._blocks = [
@@ -82,8 +86,8 @@ class Reader:
             The logits after the last token of each.
         """
         B, T = ids.shape
-        runs = min(self._cores, T // _RUN)
-        with blas_threads(1 if self._cores == 1 else None):
+        runs = min(self.cores, T // _RUN)
+        with blas_threads(1 if self.cores == 1 else None):
             last = self._in_runs(ids, caches, starts, runs) if runs > 1 else self._read(ids, caches, starts)
             return self._head(self._norm(last[0] if B == 1 else last)).reshape(B, -1)
 

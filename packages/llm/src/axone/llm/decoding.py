@@ -13,14 +13,15 @@ References
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from axone.llm.cache import SequenceCache
 from axone.llm.config import LanguageModelConfig
-from axone.llm.decode import Reader
+from axone.llm.joint import JointReader
 
 Ids = NDArray[np.integer[Any]]
 Logits = NDArray[np.floating[Any]]
@@ -36,12 +37,14 @@ class CachedModel(Protocol):
     def make_caches(self, batch: int, length: int | None = None) -> list[SequenceCache]:
         """Return empty caches."""
 
-    def reader(self) -> Reader:
+    def reader(self) -> JointReader:
         """Return what reads tokens into such caches."""
 
 
 class BatchReader:
     """Sequences that grow by a token at a time, and the logits that follow each.
+
+    As a context manager it reads with the help of other processes, where that pays.
 
     Parameters
     ----------
@@ -70,6 +73,15 @@ class BatchReader:
         room = self._length if len(prompts) == 1 else 2 * self._length
         self._caches = model.make_caches(len(prompts), room)
         self._starts = [0] * len(prompts)  # the column where each begins
+
+    def __enter__(self) -> Self:
+        self._read.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._read.__exit__(kind, error, trace)
 
     def logits(self) -> Logits:
         """Read what has not been read yet.

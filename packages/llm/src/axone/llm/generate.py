@@ -73,8 +73,7 @@ def generate(
         temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
     )
     rng = np.random.default_rng() if rng is None else rng
-    reader = BatchReader(model, [prompt_ids])
-    with kept_memory():
+    with kept_memory(), BatchReader(model, [prompt_ids]) as reader:
         for _ in range(max_new_tokens):
             token = sampling.choose(reader.logits()[0], reader.sequences[0], rng)
             if token in stop_ids:
@@ -216,22 +215,22 @@ class TextGenerator:
         ]
         if not rows:
             return []
-        reader = BatchReader(self.model, [self.tokenizer.encode(prompt) for prompt in prompts])
         live = list(rows)
-        for _ in range(max_new_tokens):
-            logits = reader.logits()
-            tokens = []
-            for row, scores, sequence in zip(live, logits, reader.sequences):
-                token = sampling.choose(scores, sequence, row.rng)
-                tokens.append(token)
-                row.take(token, scores, stop_ids)
-            reader.append(tokens)
-            going = [number for number, row in enumerate(live) if not row.stopped]
-            if not going:
-                break
-            if len(going) < len(live):
-                live = [live[number] for number in going]
-                reader.keep(going)
+        with BatchReader(self.model, [self.tokenizer.encode(prompt) for prompt in prompts]) as reader:
+            for _ in range(max_new_tokens):
+                logits = reader.logits()
+                tokens = []
+                for row, scores, sequence in zip(live, logits, reader.sequences):
+                    token = sampling.choose(scores, sequence, row.rng)
+                    tokens.append(token)
+                    row.take(token, scores, stop_ids)
+                reader.append(tokens)
+                going = [number for number, row in enumerate(live) if not row.stopped]
+                if not going:
+                    break
+                if len(going) < len(live):
+                    live = [live[number] for number in going]
+                    reader.keep(going)
         return [row.completion() for row in rows]
 
 

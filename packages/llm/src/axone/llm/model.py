@@ -21,7 +21,7 @@ from axone.autograd import Tensor
 from axone.llm.blank import Blank
 from axone.llm.cache import SequenceCache
 from axone.llm.config import LanguageModelConfig
-from axone.llm.decode import Reader
+from axone.llm.joint import JointReader
 from axone.llm.pretrained import folder as model_folder
 from axone.nn import (
     MLP,
@@ -147,12 +147,13 @@ class LanguageModel(Module):
         """The weight of the output layer, of shape (V, C): the token embedding, if they are tied."""
         return self.embedding.weight if self.head is None else self.head.weight
 
-    def reader(self) -> Reader:
+    def reader(self) -> JointReader:
         """Return what reads tokens into caches several times as quickly as a call does: what generation needs.
 
-        It may hold copies of the weights, as they are now: make a new one when they have changed.
+        It may hold copies of the weights, as they are now: make a new one when they have changed. As a context manager it
+        may fork processes that help it.
         """
-        return Reader(self.transformer, self.embedding.weight.data, self.output_weight.data)
+        return JointReader(self.transformer, self.embedding.weight.data, self.output_weight.data)
 
     def make_caches(self, batch: int, length: int | None = None) -> list[SequenceCache]:
         """Return empty caches, one for each block.
