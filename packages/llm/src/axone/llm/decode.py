@@ -32,6 +32,7 @@ from axone.llm.team import Team
 from axone.nn import KVCache, Transformer
 
 _CACHED = 1 << 22  # weights: a smaller model lies in the caches, and is read by one core
+_ONE_THREAD = 460_800  # weights: OpenBLAS multiplies a smaller matrix and a vector in one thread, and need not be told
 _RUN = 32  # positions: fewer do not repay their hand-over to a thread
 
 
@@ -53,13 +54,13 @@ class Reader:
     """
 
     def __init__(self, transformer: Transformer, embedding: Array, head: Array, *, cores: int | None = None) -> None:
-        head_bias = None
+        head_bias, sizes = None, [head.size, *(parameter.size for parameter in transformer.parameters())]
         if cores is None:
-            weights = head.size + sum(parameter.size for parameter in transformer.parameters())
-            cores = 1 if weights <= _CACHED else available_cores()
-            if weights <= _CACHED:
+            cores = 1 if sum(sizes) <= _CACHED else available_cores()
+            if sum(sizes) <= _CACHED:
                 transformer, embedding, head, head_bias = folded(transformer, embedding, head)
         self.cores = cores
+        self._as_it_is = cores > 1 or max(sizes) < _ONE_THREAD  # whether BLAS has the right threads for a vector
         self._embedding = embedding
         self._learned = None if transformer.position is None else transformer.position.weight.data
         self._blocks = [
@@ -86,10 +87,23 @@ class Reader:
             The logits after the last token of each.
         """
         B, T = ids.shape
+        if B * T == 1 and starts is None and self._as_it_is:
+            return self._read_one(int(ids[0, 0]), caches)
         runs = min(self.cores, T // _RUN)
         with blas_threads(1 if self.cores == 1 else None):
             last = self._in_runs(ids, caches, starts, runs) if runs > 1 else self._read(ids, caches, starts)
             return self._head(self._norm(last[0] if B == 1 else last)).reshape(B, -1)
+
+    def _read_one(self, token: int, caches: Sequence[KVCache]) -> Array:
+        """Read one token of one sequence, by itself."""
+        position = caches[0].length
+        x: Array = self._embedding[token]  # (C,)
+        x = x.copy() if self._learned is None else x + self._learned[position]
+        place = Place(1, np.asarray([position]), None)
+        for (attention_norm, attend, mlp_norm, feed), cache in zip(self._blocks, caches, strict=True):
+            x += attend(attention_norm(x), cache, place)
+            x += feed(mlp_norm(x))
+        return self._head(self._norm(x))[None]
 
     def _read(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None) -> Array:
         """Take some positions through all blocks, and return what becomes of the last of each sequence: (B, C)."""
@@ -105,9 +119,12 @@ class Reader:
             x += self._learned.take(positions, axis=0)
         x = x.reshape(-1) if B * T == 1 else x.reshape(B * T, -1)  # (C,) or (N, C)
         for (attention_norm, attend, mlp_norm, feed), cache in zip(self._blocks, caches, strict=True):
-            x += attend(attention_norm(x), cache, place)
+            normed = attention_norm(x)
+            if cache is caches[-1] and T > 1:  # from here on only the last position of each is still needed
+                place, x = place._replace(ends=True), x.reshape(B, T, -1)[:, -1]  # (B, C)
+            x += attend(normed, cache, place)
             x += feed(mlp_norm(x))
-        return x.reshape(B, T, -1)[:, -1]
+        return x.reshape(B, -1)
 
     def _in_runs(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None, runs: int) -> Array:
         """Share out the positions among threads, each run following the one before."""

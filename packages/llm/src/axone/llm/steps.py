@@ -6,6 +6,7 @@ vector, which NumPy takes quicker than a matrix of one row. A layer that is not 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -26,6 +27,7 @@ from axone.nn.transformer import Attention
 Ids: TypeAlias = NDArray[np.integer[Any]]
 
 _FEW = 64  # rows
+_SAFE = 60.0  # scores up to here can be exponentiated as they are: neither they nor their sum leaves float32
 
 Step: TypeAlias = Callable[[Array], Array]
 """What a layer makes of N rows, (N, C) to (N, C), or of a single one, (C,) to (C,): a new array."""
@@ -37,6 +39,7 @@ class Place(NamedTuple):
     batch: int
     positions: Ids  # (T,) or (B, T), counted from the beginning of each sequence
     mask: Mask | None  # (B, S), which of all columns belong to each sequence
+    ends: bool = False  # whether only the last position of each sequence is still needed
 
 
 def product(weight: Array, bias: Array | None = None) -> Step:
@@ -179,46 +182,78 @@ def attention(layer: Attention) -> Mixing:
 
 def mixing(layer: MultiHeadAttention, kv_heads: int) -> Mixing:
     """What some heads make of their queries, keys and values, (N, (H + 2K) D) to (N, H D), with a cache for K heads."""
-    K, D = kv_heads, layer.head_dim
-    H = K * (layer.num_heads // layer.num_kv_heads)
+    K, D, G = kv_heads, layer.head_dim, layer.num_heads // layer.num_kv_heads
+    H = K * G
     q_norm = None if layer.q_norm is None else norm(layer.q_norm)
     k_norm = None if layer.k_norm is None else norm(layer.k_norm)
     rotary, folded = layer.rotary, isinstance(layer, FoldedAttention)
     scale, undo = (np.asarray(number, layer.qkv_proj.weight.dtype) for number in (D**-0.5, D**0.5))
 
     def step(packed: Array, cache: KVCache, place: Place) -> Array:
+        if packed.ndim == 1 and place.mask is None:
+            return of_one(packed, cache, place)
         B, T = place.batch, place.positions.shape[-1]
         heads = packed.reshape(B, T, H + 2 * K, D).swapaxes(1, 2)
-        if q_norm is not None and k_norm is not None:
-            heads[:, :H] = q_norm(heads[:, :H])
-            heads[:, H : H + K] = k_norm(heads[:, H : H + K])
-        if rotary is not None:
-            _turn(heads[:, : H + K], rotary, place.positions)
+        prepare(heads[:, :H], heads[:, H : H + K], heads[:, : H + K], place)
         keys, values = cache.append(heads[:, H : H + K], heads[:, H + K :])  # (B, K, S, D)
-        if T > 1:
-            if folded:
-                heads[:, :H] *= undo  # which `attend` does
-            q = heads[:, :H].reshape(B, K, H // K, T, D)
-            mask = None if place.mask is None else place.mask[:, None, None]
-            out = attend(q, keys[:, :, None], values[:, :, None], mask=mask, causal=True)
-        else:
-            out = from_one(heads[:, :H].reshape(B, K, H // K, D), keys, values, place.mask)
-        return out.reshape(*packed.shape[:-1], H * D)
+        if T == 1 or place.ends:
+            q = heads[:, :H, -1].reshape(B, K, G, D)
+            out = from_one(q if folded else q * scale, keys, values, place.mask)
+            return out.reshape(B, H * D) if packed.ndim == 2 else out.reshape(H * D)
+        if folded:
+            heads[:, :H] *= undo  # what `attend` does again
+        mask = None if place.mask is None else place.mask[:, None, None]
+        q = heads[:, :H].reshape(B, K, G, T, D)
+        out = attend(q, keys[:, :, None], values[:, :, None], mask=mask, causal=True)
+        return out.reshape(B * T, H * D)
 
-    def from_one(q: Array, keys: Array, values: Array, mask: Mask | None) -> Array:
-        """Attend from a single position of each sequence: (B, K, G, D)."""
-        if not folded:
-            q *= scale
-        p = np.matmul(q, keys.swapaxes(2, 3))  # (B, K, G, S)
-        if mask is not None:
-            np.copyto(p, -np.inf, where=~mask[:, None, None])
-        p -= np.maximum.reduce(p, 3, keepdims=True)
-        np.exp(p, p)
-        out: Array = np.matmul(p, values)
-        out /= np.add.reduce(p, 3, keepdims=True)
-        return out
+    def of_one(packed: Array, cache: KVCache, place: Place) -> Array:
+        """One position of one sequence: NumPy takes each axis less 0.1 us quicker."""
+        heads = packed.reshape(H + 2 * K, D)
+        q, k = heads[:H], heads[H : H + K]
+        prepare(q, k, heads[: H + K], place)
+        keys, values = cache.append_one(k, heads[H + K :])  # (K, S, D)
+        q = q.reshape(K, G, D)
+        return from_one(q if folded else q * scale, keys, values, None).reshape(H * D)
+
+    def prepare(q: Array, k: Array, both: Array, place: Place) -> None:
+        """Normalize and turn queries and keys, in place."""
+        if q_norm is not None and k_norm is not None:
+            q[...], k[...] = q_norm(q), k_norm(k)
+        if rotary is not None:
+            _turn(both, rotary, place.positions)
 
     return step
+
+
+def from_one(q: Array, keys: Array, values: Array, mask: Mask | None) -> Array:
+    """Attend from a single position of each sequence.
+
+    Parameters
+    ----------
+    q : ndarray, shape (..., K, G, D)
+        Scaled.
+    keys, values : ndarray, shape (..., K, S, D)
+    mask : ndarray of bool, shape (B, S), optional
+
+    Returns
+    -------
+    ndarray, shape (..., K, G, D)
+    """
+    p = np.matmul(q, keys.swapaxes(-1, -2))  # (..., K, G, S)
+    if mask is not None:
+        np.copyto(p, -np.inf, where=~mask[:, None, None])
+    if p.item(p.argmax()) > _SAFE or p.item(p.argmin()) < -_SAFE:  # to look takes a quarter of the time of the shift
+        p -= np.maximum.reduce(p, -1, keepdims=True)
+    np.exp(p, p)
+    out: Array = np.matmul(p, values)
+    out /= p.dot(_ones(p.shape[-1], p.dtype))[..., None]  # a third of the time of a sum
+    return out
+
+
+@functools.lru_cache(maxsize=64)
+def _ones(size: int, dtype: np.dtype[Any]) -> Array:
+    return np.ones(size, dtype)
 
 
 def _turn(heads: Array, rotary: RotaryEmbedding, positions: Ids) -> None:
