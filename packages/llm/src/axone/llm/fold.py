@@ -68,10 +68,13 @@ class UnitNorm(Module):
     Parameters
     ----------
     eps : float
+    dtype : dtype
+        Of x.
     """
 
-    def __init__(self, eps: float) -> None:
+    def __init__(self, eps: float, dtype: np.dtype[Any]) -> None:
         self.eps = eps
+        self.dtype = dtype
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return vectors of length 1."""
@@ -228,7 +231,7 @@ def _mlp(layer: MLP | SwiGLU, norm: Norm, room: _Room, *, centred: bool) -> Laye
 
 
 def _unit(norm: Norm) -> UnitNorm:
-    return UnitNorm(norm.weight.size * norm.eps)
+    return UnitNorm(norm.weight.size * norm.eps, norm.weight.dtype)
 
 
 def _linear(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from axone.autograd import Tensor
 from axone.llm.blank import Blank
-from axone.llm.cache import SequenceCache
+from axone.llm.cache import RowCache, SequenceCache
 from axone.llm.config import LanguageModelConfig
 from axone.llm.joint import JointReader
 from axone.llm.pretrained import folder as model_folder
@@ -166,11 +166,11 @@ class LanguageModel(Module):
             How many positions there is room for, by default the context's.
         """
         config = self.config
-        room = config.context_length if length is None else length
-        return [
-            SequenceCache(batch, config.kv_heads, room, config.head_dim, dtype=self.embedding.weight.dtype)
-            for _ in range(config.num_layers)
-        ]
+        room, dtype = config.context_length if length is None else length, self.embedding.weight.dtype
+        shape = config.kv_heads, room, config.head_dim
+        if batch == 1 and RowCache.pays(config.num_heads, *shape):
+            return [RowCache(*shape, dtype=dtype) for _ in range(config.num_layers)]
+        return [SequenceCache(batch, *shape, dtype=dtype) for _ in range(config.num_layers)]
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder.

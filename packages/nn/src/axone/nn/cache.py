@@ -79,28 +79,3 @@ class KVCache:
         self._values[:, :, start:end] = values
         self.length = end
         return self._keys[:, :, :end], self._values[:, :, :end]
-
-    def append_one(self, keys: Array, values: Array) -> tuple[Array, Array]:
-        """Add one position of the only sequence: `append` in half the time.
-
-        Parameters
-        ----------
-        keys, values : ndarray, shape (K, D)
-
-        Returns
-        -------
-        keys, values : ndarray, shape (K, length, D)
-
-        Raises
-        ------
-        ValueError
-            If there is no room, or the shapes do not fit.
-        """
-        at = self.length
-        if at >= self._keys.shape[2] or self._keys.shape[0] > 1:
-            self.append(keys[None, :, None], values[None, :, None])  # which says what is wrong
-        all_keys, all_values = self._keys[0], self._values[0]
-        all_keys[:, at] = keys
-        all_values[:, at] = values
-        self.length = at + 1
-        return all_keys[:, : at + 1], all_values[:, : at + 1]
