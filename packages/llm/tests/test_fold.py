@@ -7,7 +7,7 @@ import pytest
 
 from axone.autograd import Tensor
 from axone.llm import LanguageModel, LanguageModelConfig
-from axone.llm.fold import Folded, FoldedAttention, UnitNorm, folded
+from axone.llm.fold import Folded, FoldedAttention, Folds, UnitNorm, folded
 from axone.nn import MLP, LayerNorm, RMSNorm
 
 KINDS: list[dict[str, Any]] = [
@@ -90,3 +90,21 @@ def test_weights_are_stored_by_columns_from_a_cache_line_on() -> None:
         for layer in (vars(block.attention)["qkv_proj"], vars(block.mlp)["up_proj"]):
             assert layer.weight.data.T.flags.c_contiguous
             assert layer.weight.data.ctypes.data % 64 == 0
+
+
+def test_what_was_folded_is_used_again_until_a_weight_changes() -> None:
+    model, folds = build(), Folds()
+
+    def fold() -> list[np.ndarray]:
+        other = folded(model.transformer, model.embedding.weight.data, model.output_weight.data, folds)
+        return [parameter.data for parameter in other.transformer.parameters() if parameter.ndim == 2]
+
+    first, again = fold(), fold()
+    assert [np.shares_memory(a, b) for a, b in zip(first, again)] == [False] + [True] * 8  # positions are no product
+    block = model.transformer.blocks[1]
+    assert isinstance(block.mlp, MLP)
+    block.mlp.up_proj.weight.data[3, 2] += 1
+    changed = fold()
+    assert [np.array_equal(a, b) for a, b in zip(first, changed)] == [True] * 7 + [False, True]
+    block.attention_norm.weight.data[0] += 1  # type: ignore[attr-defined]  # a LayerNorm
+    assert [np.array_equal(a, b) for a, b in zip(changed, fold())] == [True] * 5 + [False] + [True] * 3

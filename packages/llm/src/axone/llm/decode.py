@@ -25,7 +25,7 @@ from threading import Barrier, BrokenBarrierError
 import numpy as np
 
 from axone.autograd.extend import Array
-from axone.llm.fold import folded
+from axone.llm.fold import Folds, folded
 from axone.llm.platform import available_cores, blas_threads
 from axone.llm.steps import Ids, Place, attention, mlp, norm, product
 from axone.llm.team import Team
@@ -47,18 +47,28 @@ class Reader:
     head : ndarray, shape (V, C)
     cores : int, optional
         How many threads work, by default one for each core, or a single one if the model lies in the caches.
+    folds : Folds, optional
+        What the last reader of this model made of its weights.
 
     Attributes
     ----------
     cores : int
     """
 
-    def __init__(self, transformer: Transformer, embedding: Array, head: Array, *, cores: int | None = None) -> None:
+    def __init__(
+        self,
+        transformer: Transformer,
+        embedding: Array,
+        head: Array,
+        *,
+        cores: int | None = None,
+        folds: Folds | None = None,
+    ) -> None:
         head_bias, sizes = None, [head.size, *(parameter.size for parameter in transformer.parameters())]
         if cores is None:
             cores = 1 if sum(sizes) <= _CACHED else available_cores()
             if sum(sizes) <= _CACHED:
-                transformer, embedding, head, head_bias = folded(transformer, embedding, head)
+                transformer, embedding, head, head_bias = folded(transformer, embedding, head, folds)
         self.cores = cores
         self._as_it_is = cores > 1 or max(sizes) < _ONE_THREAD  # whether BLAS has the right threads for a vector
         self._embedding = embedding

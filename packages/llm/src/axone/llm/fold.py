@@ -139,28 +139,79 @@ class FoldedSwiGLU(Module):
         return self.down_proj(z * (tanh(z) + 1.0) * self.up_proj(x))
 
 
+class _Recipe(NamedTuple):
+    """A product, and what stands before and after it."""
+
+    weight: Array  # (N, K)
+    bias: Array | None = None  # (N,)
+    gain: Array | None = None  # (K,), multiplies what comes in
+    shift: Array | None = None  # (K,), is added to it then
+    scale: Array | float = 1.0  # (N,), multiplies what comes out
+    centred: bool = False  # whether the mean of what comes out is taken away
+
+    def equals(self, other: _Recipe) -> bool:
+        """Tell whether they come to the same weights."""
+        return self.weight.dtype == other.weight.dtype and all(map(_equal, self, other))
+
+
+def _equal(a: Array | float | None, b: Array | float | None) -> bool:
+    return a is b if a is None or b is None else np.array_equal(a, b)
+
+
+_Result: TypeAlias = tuple[Array, Array | None]  # (N, K) and (N,)
+
+
+class Folds:
+    """What was folded last, for a model that is read again: to compare weights takes a fraction of the time of folding."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[_Recipe, _Result]] = []
+
+
 class _Room:
     """One array for all weights: it comes in large pages, where many small ones would cost a page fault each 4 KiB.
 
     Parameters
     ----------
-    size : int
-        How many numbers it is for.
-    dtype : dtype
+    transformer : Transformer
+    head : ndarray, shape (V, C)
+    last : list
+        What was made before, in the same order.
     """
 
-    def __init__(self, size: int, dtype: np.dtype[Any]) -> None:
-        self._room: Array = np.empty(max(size, _LARGE_PAGES // dtype.itemsize), dtype)
-        self._used = -self._room.ctypes.data % _LINE // dtype.itemsize
+    def __init__(self, transformer: Transformer, head: Array, last: list[tuple[_Recipe, _Result]]) -> None:
+        self.made: list[tuple[_Recipe, _Result]] = []
+        self._last, self._room, self._used = last, np.empty(0, head.dtype), 0
+        self._model = transformer, head
 
-    def take(self, rows: int, columns: int) -> Array:
+    def product(self, recipe: _Recipe) -> _Result:
+        """Return the next product, the one from before if it is the same."""
+        at = len(self.made)
+        if at < len(self._last) and recipe.equals(self._last[at][0]):
+            self.made.append(self._last[at])
+        else:
+            result = _rewritten(recipe, self._take(*recipe.weight.shape[::-1]))
+            kept = self._take(*recipe.weight.shape)
+            kept[...] = recipe.weight
+            others = (copy.copy(part) for part in recipe[1:])
+            self.made.append((_Recipe(kept, *others), result))  # type: ignore[arg-type]  # the fields in their order
+        return self.made[-1][1]
+
+    def _take(self, rows: int, columns: int) -> Array:
         """Return the next piece, from a cache line on."""
-        first, line = self._used, _LINE // self._room.itemsize
+        itemsize = self._room.itemsize
+        line = _LINE // itemsize
+        if not self._room.size:
+            transformer, head = self._model
+            sizes = [head.size, *(parameter.size for parameter in transformer.parameters())]
+            self._room = np.empty(max(2 * sum(size + line for size in sizes), _LARGE_PAGES // itemsize), head.dtype)
+            self._used = -self._room.ctypes.data % _LINE // itemsize
+        first = self._used
         self._used += -(-rows * columns // line) * line
         return self._room[first : first + rows * columns].reshape(rows, columns)
 
 
-def folded(transformer: Transformer, embedding: Array, head: Array) -> Folded:
+def folded(transformer: Transformer, embedding: Array, head: Array, folds: Folds | None = None) -> Folded:
     """Return an equal model with fewer operations; as it is, if it has a layer that is not known.
 
     Parameters
@@ -168,12 +219,13 @@ def folded(transformer: Transformer, embedding: Array, head: Array) -> Folded:
     transformer : Transformer
         In evaluation mode. It is left alone, and what is written to it later is not seen.
     embedding, head : ndarray, shape (V, C)
+    folds : Folds, optional
+        What is used again, and kept for the next time.
     """
     norm, position, parts = transformer.norm, transformer.position, transformer.blocks
     kinds = {type(norm), *(type(each) for part in parts for each in (part.attention_norm, part.mlp_norm))}
     centred = kinds == {LayerNorm}
-    arrays = [head, *(parameter.data for parameter in transformer.parameters())]
-    room = _Room(sum(array.size + _LINE for array in arrays), head.dtype)
+    room = _Room(transformer, head, [] if folds is None else folds.made)
     blocks = [_block(part, room, centred=centred) for part in parts]
     known = [block for block in blocks if block is not None]
     if not isinstance(norm, Norm) or kinds not in ({LayerNorm}, {RMSNorm}) or len(known) < len(parts):
@@ -182,7 +234,9 @@ def folded(transformer: Transformer, embedding: Array, head: Array) -> Folded:
         embedding = embedding - embedding.mean(axis=1, keepdims=True)
         if position is not None:
             position = _with(position, position.weight.data - position.weight.data.mean(axis=1, keepdims=True))
-    weight, bias = _rewritten(head, None, room, norm=norm)
+    weight, bias = room.product(_Recipe(head, None, *_gain(norm)))
+    if folds is not None:
+        folds.made = room.made
     return Folded(Transformer(known, norm=_unit(norm), position=position), embedding, weight, bias)
 
 
@@ -222,7 +276,7 @@ def _mlp(layer: MLP | SwiGLU, norm: Norm, room: _Room, *, centred: bool) -> Laye
         return FoldedSwiGLU(gate_proj, up_proj, _linear(layer.down_proj, room, centred=centred))
     gelu = layer.activation == "gelu"
     up_proj = _linear(layer.up_proj, room, norm=norm, scale=_SCALE if gelu else 1.0)
-    down_proj = _linear(layer.down_proj, room, share=0.5 / _SCALE if gelu else 1.0, centred=centred)
+    down_proj = _linear(layer.down_proj, room, share=0.5 / _SCALE if gelu else None, centred=centred)
     if gelu:
         return FoldedGELU(up_proj, down_proj)
     twin = copy.copy(layer)
@@ -234,67 +288,46 @@ def _unit(norm: Norm) -> UnitNorm:
     return UnitNorm(norm.weight.size * norm.eps, norm.weight.dtype)
 
 
+def _gain(norm: Norm) -> tuple[Array, Array | None]:
+    """Return the gain of a norm that divides by the length alone, and its shift."""
+    shift = norm.bias if isinstance(norm, LayerNorm) else None
+    return norm.weight.data * math.sqrt(norm.weight.size), None if shift is None else shift.data
+
+
 def _linear(
     layer: Linear,
     room: _Room,
     *,
     norm: Norm | None = None,
     scale: Array | float = 1.0,
-    share: float = 1.0,
+    share: float | None = None,
     centred: bool = False,
 ) -> Linear:
-    given = None if layer.bias is None else layer.bias.data
-    weight, bias = _rewritten(layer.weight.data, given, room, norm=norm, scale=scale, share=share, centred=centred)
+    """Fold what stands before and after a layer into it: a norm, or a share of what comes in."""
+    weight = layer.weight.data
+    gain, shift = (None, None) if norm is None else _gain(norm)
+    if share is not None:
+        gain = np.full(weight.shape[1], share, weight.dtype)
+    bias = None if layer.bias is None else layer.bias.data
+    weight, bias = room.product(_Recipe(weight, bias, gain, shift, scale, centred))
     twin = _with(layer, weight)
     twin.bias = None if bias is None else Parameter(bias)
     return twin
 
 
-def _rewritten(
-    weight: Array,
-    bias: Array | None,
-    room: _Room,
-    *,
-    norm: Norm | None = None,
-    scale: Array | float = 1.0,
-    share: float = 1.0,
-    centred: bool = False,
-) -> tuple[Array, Array | None]:
-    """Return a product that also does what stands before and after it.
-
-    Parameters
-    ----------
-    weight, bias : ndarray, shape (N, K) and (N,)
-    room : _Room
-        Where the weight goes.
-    norm : Norm, optional
-        Whose gain and shift come before, now without its division by a length.
-    scale : ndarray, shape (N,), or float
-        Multiplies what comes out.
-    share : float
-        Multiplies what goes in.
-    centred : bool
-        Whether the mean of what comes out is taken away.
-
-    Returns
-    -------
-    weight, bias : ndarray, shape (N, K) and (N,)
-        The weight is stored by columns.
-    """
-    N, K = weight.shape
-    columns = room.take(K, N)
-    for first in range(0, N, _ROWS):  # whole cache lines: half the time of a transposition at once
+def _rewritten(recipe: _Recipe, columns: Array) -> _Result:
+    """Write a product's weight by columns, (K, N), and return it as (N, K), and its bias."""
+    weight, bias, gain, shift, scale, centred = recipe
+    for first in range(0, len(weight), _ROWS):  # whole cache lines: half the time of a transposition at once
         columns[:, first : first + _ROWS] = weight[first : first + _ROWS].T
-    if norm is not None:
-        if isinstance(norm, LayerNorm) and norm.bias is not None:
-            shift = norm.bias.data.dot(columns)
-            bias = shift if bias is None else bias + shift
-        columns *= math.sqrt(K) * norm.weight.data[:, None]
+    if shift is not None:
+        more = shift.dot(columns)
+        bias = more if bias is None else bias + more
+    if gain is not None:
+        columns *= gain[:, None]
     if centred:
         columns -= columns.mean(axis=1, keepdims=True)
         bias = None if bias is None else bias - bias.mean()
-    if share != 1:
-        columns *= share
     columns *= scale
     return columns.T, None if bias is None else bias * scale
 

@@ -21,6 +21,7 @@ from axone.autograd import Tensor
 from axone.llm.blank import Blank
 from axone.llm.cache import RowCache, SequenceCache
 from axone.llm.config import LanguageModelConfig
+from axone.llm.fold import Folds
 from axone.llm.joint import JointReader
 from axone.llm.pretrained import folder as model_folder
 from axone.nn import (
@@ -85,6 +86,7 @@ class LanguageModel(Module):
             if config.position == "learned"
             else None,
         )
+        self._folds = Folds()
         self.head = None
         if not config.tie_embeddings:
             self.head = Linear(config.embed_dim, config.vocab_size, bias=False, rng=rng)
@@ -153,7 +155,7 @@ class LanguageModel(Module):
         It may hold copies of the weights, as they are now: make a new one when they have changed. As a context manager it
         may fork processes that help it.
         """
-        return JointReader(self.transformer, self.embedding.weight.data, self.output_weight.data)
+        return JointReader(self.transformer, self.embedding.weight.data, self.output_weight.data, folds=self._folds)
 
     def make_caches(self, batch: int, length: int | None = None) -> list[SequenceCache]:
         """Return empty caches, one for each block.
