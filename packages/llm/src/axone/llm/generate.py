@@ -42,7 +42,8 @@ def generate(
     """Yield new tokens, one at a time.
 
     Each costs one position, thanks to a cache of keys and values. When the context is full, its last half is read
-    again and the rest forgotten.
+    again and the rest forgotten. A large model is read by several processes where that is possible: they are forked
+    when the text has begun, and end with it. The weights must not change meanwhile.
 
     Parameters
     ----------
@@ -72,10 +73,8 @@ def generate(
         temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
     )
     rng = np.random.default_rng() if rng is None else rng
-    with (
-        BatchReader(model, [prompt_ids]) as reader,
-        kept_memory(),
-    ):  # what it keeps from being handed back, is made before
+    # The reader comes first: its copies of weights are quickest made where large arrays still come as large pages.
+    with BatchReader(model, [prompt_ids]) as reader, kept_memory():
         for _ in range(max_new_tokens):
             token = sampling.choose(reader.logits()[0], reader.sequences[0], rng)
             if token in stop_ids:

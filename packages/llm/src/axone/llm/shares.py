@@ -4,9 +4,10 @@ A position of a large model is as quick as memory is read. `np.vecdot`, a dot pr
 fast as BLAS's product of a matrix and a vector, but on one core; and threads of Python would wait for each other's
 interpreter lock at each of four meetings a layer. Forked processes have a lock each, and the weights without a copy.
 
-Each process takes a run of rows of every weight; of attention it takes a run of heads, whose keys and values nobody else
-needs. Every number comes from the same dot product whoever computes it, so the logits have the same bits for any number
-of processes. What is small is not shared out: each computes it for itself.
+Each process takes a run of rows of every weight, and when it is done, what others have not come to; of attention it
+takes a run of heads, whose keys and values nobody else needs. Every number comes from the same dot product whoever
+computes it, so the logits have the same bits for any number of processes. What is small is not shared out: each computes
+it for itself.
 
 How a layer computes is said in `steps`; how processes meet, in `meeting`; when there are any, in `joint`.
 """
@@ -14,7 +15,6 @@ How a layer computes is said in `steps`; how processes meet, in `meeting`; when 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from axone.llm.processes import Processes
 from axone.llm.steps import Mixing, Place, Step, hidden, mixing, norm
 from axone.nn import MLP, KVCache, LayerNorm, Linear, MultiHeadAttention, RMSNorm, SwiGLU, Transformer
 from axone.nn.transformer import TransformerBlock
+
+_SOON = 1e-3  # seconds: to choose a token takes less
 
 
 def can_share(transformer: Transformer) -> bool:
@@ -93,7 +95,10 @@ class JointReading:
         self.team.tell(self, "read", token, position)
         if self._read is None:  # this process's share, for it is known only now
             self._read = self._reading()
-        return self._read(token, position)
+        logits = self._read(token, position)
+        if self.team.number:
+            self.team.linger(_SOON)
+        return logits
 
     def _reading(self) -> Callable[[int, int], Array]:
         """Return what reads a position with this process's shares."""
@@ -117,34 +122,48 @@ class JointReading:
                 own.length = position
                 x += attention(attention_norm(x), own, place)
                 x += mlp(mlp_norm(x))
-            return logits(last_norm(x)).copy()
+            return logits(last_norm(x))
 
         return read
 
     def _attention(self, layer: MultiHeadAttention) -> Mixing:
-        """Attend by the heads of this process, join what they make, and likewise its rows of the output."""
+        """Attend by the heads of this process, put together what all make, and so with the output."""
         H, K, D = layer.num_heads, layer.num_kv_heads, layer.head_dim
-        join, kv, out_proj = self._meeting.join, self._meeting.share(K), self._linear(layer.out_proj)
+        meeting, kv, out_proj = self._meeting, self._meeting.share(K), self._linear(layer.out_proj)
         queries = slice(kv.start * (H // K) * D, kv.stop * (H // K) * D)
         keys, values = (slice((first + kv.start) * D, (first + kv.stop) * D) for first in (H, H + K))
-        pack, mix = _rows(layer.qkv_proj, queries, keys, values), mixing(layer, kv.stop - kv.start)
-        return lambda x, cache, place: out_proj(join(mix(pack(x), cache, place), queries, H * D))
+        pack, mix = _dots(layer.qkv_proj, queries, keys, values), mixing(layer, kv.stop - kv.start)
+
+        def step(x: Array, cache: KVCache, place: Place) -> Array:
+            heads = meeting.begin(H * D)
+            heads[queries] = mix(pack(x), cache, place)
+            return out_proj(meeting.end(heads))
+
+        return step
 
     def _mlp(self, layer: MLP | SwiGLU) -> Step:
-        """Compute this process's part of the hidden vector, join it, and likewise its rows of the output."""
-        width = layer.down_proj.weight.shape[1]
-        join, own, down = self._meeting.join, self._meeting.share(width), self._linear(layer.down_proj)
-        inner = hidden(layer, lambda linear: _rows(linear, own))
-        return lambda x: down(join(inner(x), own, width))
+        inner, down = hidden(layer, self._linear), self._linear(layer.down_proj)
+        return lambda x: down(inner(x))
 
     def _linear(self, layer: Linear) -> Step:
         return self._product(layer.weight.data, None if layer.bias is None else layer.bias.data)
 
     def _product(self, weight: Array, bias: Array | None) -> Step:
-        """``x W^T + b``, joined from the rows of all."""
-        join, size, own = self._meeting.join, len(weight), self._meeting.share(len(weight))
-        dots = _dots(weight, bias, own)
-        return lambda x: join(dots(x), own, size)
+        """``x W^T + b``, put together from the rows of all."""
+        meeting, size = self._meeting, len(weight)
+        pieces = [(number, weight[rows], rows) for number, rows in meeting.pieces(*weight.shape)]
+
+        def step(x: Array) -> Array:
+            products = meeting.begin(size)
+            for number, part, rows in pieces:
+                if meeting.claim(number):
+                    np.vecdot(part, x, products[rows])
+            y = meeting.end(products)
+            if bias is not None:
+                y += bias
+            return y
+
+        return step
 
 
 class _Heads(KVCache):
@@ -161,20 +180,13 @@ def _known(block: TransformerBlock) -> tuple[MultiHeadAttention, MLP | SwiGLU]:
     return attention, mlp
 
 
-def _rows(layer: Linear, *runs: slice) -> Step:
-    return _dots(layer.weight.data, None if layer.bias is None else layer.bias.data, *runs)
-
-
-def _dots(weight: Array, bias: Array | None, *runs: slice) -> Step:
-    """Some runs of rows of ``x W^T + b``, one after the other, each number a dot product."""
-    ends = np.cumsum([0, *(run.stop - run.start for run in runs)]).tolist()
-    parts = [(weight[run], slice(first, last)) for run, (first, last) in zip(runs, pairwise(ends))]
-    biases = None if bias is None else np.concatenate([bias[run] for run in runs])
+def _dots(layer: Linear, *runs: slice) -> Step:
+    """Some runs of rows of ``x W^T + b``, one after the other."""
+    weights = [layer.weight.data[run] for run in runs]
+    biases = None if layer.bias is None else np.concatenate([layer.bias.data[run] for run in runs])
 
     def step(x: Array) -> Array:
-        y = np.empty(ends[-1], weight.dtype)
-        for part, place in parts:
-            np.vecdot(part, x, y[place])
+        y = np.concatenate([np.vecdot(weight, x) for weight in weights])
         if biases is not None:
             y += biases
         return y
