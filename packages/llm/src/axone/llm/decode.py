@@ -37,7 +37,7 @@ _RUN = 32  # positions: fewer do not repay their hand-over to a thread
 
 
 class Reader:
-    """Reads tokens into caches, and returns what may come next.
+    """Reads tokens into caches, and returns what may come next; for one thread at a time.
 
     Parameters
     ----------
