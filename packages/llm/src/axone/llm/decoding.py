@@ -94,6 +94,8 @@ class BatchReader:
         held = self._caches[0].length
         if held == 0:
             return self._read_ends(self._length)
+        if held - min(self._starts) < self._length and held < self._caches[0].max_length:  # as nearly always
+            return self._read_last()
         full = [row for row, start in enumerate(self._starts) if held - start >= self._length]
         if len(full) == len(self.sequences):
             return self._read_ends(self._half)
@@ -127,7 +129,7 @@ class BatchReader:
 
     def _read_last(self) -> Logits:
         """Read the last token of all sequences."""
-        last = np.asarray([sequence[-1:] for sequence in self.sequences])  # (B, 1)
+        last = np.array([[sequence[-1]] for sequence in self.sequences])  # (B, 1)
         return self._read(last, self._caches, self._hidden())
 
     def _hidden(self) -> Ids | None:

@@ -26,7 +26,6 @@ class SamplingOptions(TypedDict, total=False):
     repetition_penalty: float
 
 
-@no_grad()
 def generate(
     model: CachedModel,
     prompt_ids: Sequence[int],
@@ -74,7 +73,8 @@ def generate(
         temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
     )
     rng = np.random.default_rng() if rng is None else rng
-    with kept_memory(), BatchReader(model, [prompt_ids]) as reader:
+    # The reader comes first: its copies of weights are quickest made where large arrays still come as large pages.
+    with BatchReader(model, [prompt_ids]) as reader, kept_memory():
         for _ in range(max_new_tokens):
             token = sampling.choose(reader.logits()[0], reader.sequences[0], rng)
             if token in stop_ids:

@@ -12,10 +12,12 @@ from typing import Self
 
 from axone.autograd.extend import Array
 from axone.llm.cache import SequenceCache
-from axone.llm.decode import Ids, Reader
+from axone.llm.decode import Reader
+from axone.llm.fold import Folds
 from axone.llm.meeting import can_meet
 from axone.llm.platform import blas_threads, on_cores
 from axone.llm.shares import JointReading, can_share
+from axone.llm.steps import Ids
 from axone.nn import Transformer
 
 _MOST = 4  # processes: a few cores use all that memory gives
@@ -37,13 +39,21 @@ class JointReader:
     processes : int, optional
         How many read at once, this one included; by default one for each core, or a single one if the model lies in
         the caches.
+    folds : Folds, optional
+        As in `Reader`.
     """
 
     def __init__(
-        self, transformer: Transformer, embedding: Array, head: Array, *, processes: int | None = None
+        self,
+        transformer: Transformer,
+        embedding: Array,
+        head: Array,
+        *,
+        processes: int | None = None,
+        folds: Folds | None = None,
     ) -> None:
         self._model = transformer, embedding, head
-        self._alone = Reader(transformer, embedding, head)
+        self._alone = Reader(transformer, embedding, head, folds=folds)
         self._processes = min(self._alone.cores, _MOST) if processes is None else processes
         self._entered = False
         self._joint: JointReading | None = None

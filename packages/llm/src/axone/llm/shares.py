@@ -9,7 +9,7 @@ takes a run of heads, whose keys and values nobody else needs. Every number come
 computes it, so the logits have the same bits for any number of processes. What is small is not shared out: each computes
 it for itself.
 
-How a layer computes is said in `decode`; how processes meet, in `meeting`; when there are any, in `joint`.
+How a layer computes is said in `steps`; how processes meet, in `meeting`; when there are any, in `joint`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import numpy as np
 
 from axone.autograd.extend import Array
 from axone.llm.cache import SequenceCache
-from axone.llm.decode import Mixing, Place, Step, hidden, mixing, norm
 from axone.llm.meeting import Meeting
 from axone.llm.processes import Processes
+from axone.llm.steps import Mixing, Place, Step, hidden, mixing, norm
 from axone.nn import MLP, KVCache, LayerNorm, Linear, MultiHeadAttention, RMSNorm, SwiGLU, Transformer
 from axone.nn.transformer import TransformerBlock
 
