@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor
-from axone.autograd.extend import Array, Deferred, Gradient, record
+from axone.autograd.extend import Array, Deferred, Gradient, empty, record
 
 
 def embedding(ids: NDArray[np.integer[Any]], weight: Tensor) -> Tensor:
@@ -43,7 +43,9 @@ def embedding(ids: NDArray[np.integer[Any]], weight: Tensor) -> Tensor:
     def vjp(g: Array) -> tuple[Gradient]:
         return (RowSums(ids.reshape(-1).astype(np.intp, copy=False), g.reshape(-1, C)),)
 
-    return record("embedding", weight.data[ids], (weight,), vjp)
+    rows = empty((*ids.shape, C), weight.dtype)
+    weight.data.take(ids.astype(np.intp, copy=False), axis=0, out=rows, mode="clip")  # they are in range
+    return record("embedding", rows, (weight,), vjp)
 
 
 class RowSums(Deferred):

@@ -5,8 +5,10 @@ With the rows of x and the gradient g flattened to matrices::
     dx = g W        dW = g^T x        db = sum of the rows of g
 """
 
+import numpy as np
+
 from axone.autograd import Tensor
-from axone.autograd.extend import Array, Gradient, Product, needs_grad, record
+from axone.autograd.extend import Array, Gradient, Product, empty, needs_grad, record
 from axone.nn.functional.checks import last_axis, one_dtype
 from axone.nn.functional.products import matmul, ones
 
@@ -35,7 +37,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     last_axis("linear", x, weight.shape[1])
     w, shape = weight.data, x.shape
     rows = x.data.reshape(-1, w.shape[1])  # (N, in)
-    y = rows @ w.T  # (N, out)
+    y = np.matmul(rows, w.T, out=empty((len(rows), len(w)), w.dtype))  # (N, out)
     if bias is not None:
         y += bias.data
     needs_x, needs_w, has_bias = needs_grad(x), needs_grad(weight), bias is not None

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from axone.autograd.extend import Array
+from axone.autograd.extend import Array, empty
 
 _SMALL = 10**6  # multiplications
 _FEWEST_ROWS = 8  # below, a call costs more than it gains
@@ -35,10 +35,10 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     M, K = a.shape[-2:]
     N = b.shape[-1]
     rows = _SMALL // max(K * N, 1) // 4 * 4
+    if out is None:
+        out = empty((*a.shape[:-1], N), a.dtype)
     if not _FEWEST_ROWS <= rows < M or not _small_is_fast():
         return np.matmul(a, b, out=out)
-    if out is None:
-        out = np.empty((*a.shape[:-1], N), a.dtype)
     rows = min(rows, 64)
     whole = M // rows * rows
     np.matmul(_runs(a[..., :whole, :], rows), b[..., None, :, :], out=_runs(out[..., :whole, :], rows))
