@@ -64,6 +64,8 @@ class Result:
         The largest share of the processors that others took in one of them.
     peak_memory : int or None
         Bytes.
+    memory_before : int or None
+        What was held before the model was made, in bytes.
     versions : dict
     """
 
@@ -72,6 +74,7 @@ class Result:
     rounds: list[float]
     disturbance: float
     peak_memory: int | None
+    memory_before: int | None
     versions: dict
 
 
@@ -199,6 +202,7 @@ def _result(name: str, chosen: list[dict], laps: list[dict]) -> Result:
         rounds=[statistics.median(_counted(lap[name])) for lap in chosen],
         disturbance=max(map(_worst, chosen)),
         peak_memory=laps[-1][name]["peak_memory"],
+        memory_before=laps[-1][name]["memory_before"],
         versions=laps[-1][name]["versions"],
     )
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 from axone_parts import Laps, model_config, new_baton, training_plan
-from baton import options
+from baton import SPECK, held_memory, options
 
 from axone.llm import LanguageModel, TokenDataset, Trainer
+from axone.llm.loss import next_token_loss
 
 
 class Numbers:
@@ -19,8 +20,13 @@ def main() -> None:
     rng = np.random.default_rng(0)
     ids = rng.integers(0, o["vocab"], 1_000_000).astype(np.uint16)
     train, validation = TokenDataset(ids, Numbers(o["vocab"])).split()
+    if o.get("warm_up"):
+        speck = {**o, **SPECK}
+        batch = train.batch(0, 0, speck["batch"], speck["context"])
+        next_token_loss(LanguageModel(model_config(speck), rng=rng), *batch).backward()
+    before = held_memory()
     model = LanguageModel(model_config(o), rng=rng)
-    Trainer(model, train, validation, training_plan(o), [Laps(new_baton())]).fit()
+    Trainer(model, train, validation, training_plan(o), [Laps(new_baton(before))]).fit()
 
 
 main()

@@ -33,7 +33,7 @@ from axone.nn.functional.softmax import softmax_rows
 
 _TILE_ROWS = 64  # queries in a tile
 _TILE_SCORES = 2**19  # in a tile of many heads: 2 MiB in float32
-_KEPT_SCORES = 2**24  # up to here P is kept: 64 MiB in float32
+_KEPT_SCORES = 2**20  # up to here P is kept: 4 MiB in float32; to compute it again adds some 4 % to a training step
 
 
 class Tile(NamedTuple):
