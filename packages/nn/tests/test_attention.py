@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -31,15 +32,20 @@ def run(function: Any, arrays: Arrays, **options: Any) -> Arrays:
 
 
 @pytest.fixture(params=["kept", "computed again"])
-def small_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def small_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Make tiles of four queries and few heads, so that small inputs meet everything large ones do."""
     monkeypatch.setattr(attention_kernel, "_TILE_ROWS", 4)
     monkeypatch.setattr(attention_kernel, "_TILE_SCORES", 60)
-    monkeypatch.setattr(products, "_SMALL", 300)
-    monkeypatch.setattr(products, "_FEWEST_ROWS", 1)
+    for name, value in {"_SMALL": 60, "_HEIGHTS": (4, 2, 1), "_WIDTH": 2, "_WIDTH_TURNED": 3}.items():
+        monkeypatch.setattr(products, name, value)
+    monkeypatch.setattr(products, "_LEAST_TURNED", 1)
     monkeypatch.setattr(products, "_small_is_fast", lambda: True)
+    products._cut.cache_clear()
     if request.param == "computed again":
         monkeypatch.setattr(attention_kernel, "_KEPT_SCORES", 0)
+    with products.in_blocks():
+        yield
+    products._cut.cache_clear()
 
 
 @pytest.mark.usefixtures("small_tiles")

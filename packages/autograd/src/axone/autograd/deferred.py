@@ -110,14 +110,14 @@ class Part(Deferred):
         out[self.index] += self.values
 
 
-_ONE_HOT_ROWS = 512  # up to here the one-hot product is quicker than the sort
+_ONE_HOT_ROWS = 128  # up to here the one-hot product is quicker than the sort
 
 
 class Rows(Deferred):
     """A gradient for rows that were looked up, each any number of times: the rows of one number are added up.
 
     ``numpy.add.at`` would do that one element at a time. For a short table the product with the one-hot matrix is far
-    faster, for a long one sorting the numbers and summing runs.
+    faster; for a long one the numbers are sorted, and neighbours of one number are added until none are left.
 
     Parameters
     ----------
@@ -141,22 +141,32 @@ class Rows(Deferred):
             np.matmul(one_hot.T, self.values, out=out)
         else:
             out.fill(0)
-            self._add_runs(out)
+            ids, sums = self._sums()
+            out[ids] = sums
 
     def add(self, out: Array) -> None:
         """Add to the rows that were looked up, and to no other."""
         if len(out) <= _ONE_HOT_ROWS:
             super().add(out)
         else:
-            self._add_runs(out)
+            ids, sums = self._sums()
+            out[ids] += sums
 
-    def _add_runs(self, out: Array) -> None:
-        if not self.values.size:
-            return
+    def _sums(self) -> tuple[NDArray[np.integer[Any]], Array]:
+        """Return each number once, and the sum of its rows."""
+        if (self.ids[1:] > self.ids[:-1]).all():  # as positions are
+            return self.ids, self.values
         order = np.argsort(self.ids, kind="stable")
-        ordered = self.ids[order]
-        starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-        out[ordered[starts]] += np.add.reduceat(self.values[order], starts, axis=0)
+        ids, rows = self.ids[order], self.values[order]  # (N,), (N, ...)
+        place = np.arange(len(ids))  # where the rows are that are left
+        while True:
+            number = np.arange(len(ids))
+            first = np.concatenate(([True], ids[1:] != ids[:-1]))  # where a run of one number begins
+            second = (number - np.maximum.accumulate(number * first)) % 2 == 1
+            if not second.any():
+                return ids, rows[place]
+            rows[place[:-1][second[1:]]] += rows[place[second]]
+            ids, place = ids[~second], place[~second]
 
 
 class Scattered(Deferred):

@@ -27,6 +27,7 @@ from axone.llm.platform import available_cores, blas_threads, kept_memory
 from axone.llm.processes import Processes, can_fork, shared_zeros
 from axone.llm.team import Team
 from axone.nn import Module
+from axone.nn.functional.products import in_blocks
 
 M = TypeVar("M", bound=Module)
 T = TypeVar("T")
@@ -125,6 +126,8 @@ class Workers(Generic[M]):
     def __enter__(self) -> Workers[M]:
         self._settings.enter_context(kept_memory())
         self._settings.enter_context(blas_threads(self._threads // self.count))
+        if self._threads == self.count:
+            self._settings.enter_context(in_blocks())
         self._forking = self._forking and can_fork()
         self._team: Team | Processes = (Processes if self._forking else Team)(self._threads)
         self._settings.enter_context(self._team)

@@ -123,7 +123,7 @@ def attention_backward(
     dq, dk, dv = into
     scale = 1 / math.sqrt(q.shape[-1])
     scaled_q, kt = (q, k) if isinstance(saved, list) else _scaled(q, k)
-    vt = _transposed(v)  # (B, K, 1, E, S)
+    vt = _transposed(v, scale)  # (B, K, 1, E, S)
     for tile in reversed(list(_tiles(q, k, causal=causal))):
         b, h, rows, seen = tile.batch, tile.heads, slice(tile.start, tile.stop), slice(tile.keys)
         if isinstance(saved, list):
@@ -136,9 +136,10 @@ def attention_backward(
         last = tile.stop == q.shape[3]  # the first to come, and the one that reaches all keys
         _product_over_queries(p, g_tile, dv[b, h, :, seen], add=not last)
         ds = matmul(g_tile, vt[b, h, ..., seen])
-        ds -= np.vecdot(g_tile, out[b, h, :, rows])[..., None]
+        shift = np.vecdot(g_tile, out[b, h, :, rows])
+        shift *= scale
+        ds -= shift[..., None]
         ds *= p
-        ds *= scale
         matmul(ds, k[b, h, :, seen], out=dq[b, h, :, rows])
         _product_over_queries(ds, q[b, h, :, rows], dk[b, h, :, seen], add=not last)
 

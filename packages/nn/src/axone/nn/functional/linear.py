@@ -5,12 +5,10 @@ With the rows of x and the gradient g flattened to matrices::
     dx = g W        dW = g^T x        db = sum of the rows of g
 """
 
-import numpy as np
-
 from axone.autograd import Tensor
-from axone.autograd.extend import Array, Gradient, Product, empty, needs_grad, record
+from axone.autograd.extend import Array, Gradient, Product, needs_grad, record
 from axone.nn.functional.checks import last_axis, one_dtype
-from axone.nn.functional.products import matmul, ones
+from axone.nn.functional.products import BlockedProduct, matmul, ones
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -37,7 +35,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     last_axis("linear", x, weight.shape[1])
     w, shape = weight.data, x.shape
     rows = x.data.reshape(-1, w.shape[1])  # (N, in)
-    y = np.matmul(rows, w.T, out=empty((len(rows), len(w)), w.dtype))  # (N, out)
+    y = matmul(rows, w.T)  # (N, out)
     if bias is not None:
         y += bias.data
     needs_x, needs_w, has_bias = needs_grad(x), needs_grad(weight), bias is not None
@@ -45,7 +43,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     def vjp(g: Array) -> tuple[Gradient, ...]:
         g = g.reshape(-1, w.shape[0])  # (N, out)
         dx = matmul(g, w).reshape(shape) if needs_x else None
-        dw = Product(g.T, rows) if needs_w else None
+        dw = BlockedProduct(g.T, rows) if needs_w else None
         return (dx, dw, Product(ones(len(g), g.dtype), g)) if has_bias else (dx, dw)
 
     inputs = (x, weight) if bias is None else (x, weight, bias)

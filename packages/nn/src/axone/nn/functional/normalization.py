@@ -57,10 +57,9 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
     def vjp(g: Array) -> tuple[Array, ...]:
         g = g.reshape(-1, C)  # (N, C)
         gx: Array = np.multiply(g, rows, out=empty_like(g))
-        dbeta, offset = np.stack((ones(len(g), g.dtype), n)) @ g
         dgamma = r @ gx
-        dgamma += offset
-        share = gamma / C
+        dgamma += n @ g
+        share = gamma * (1 / C)
         shift, tilt = g @ share, gx @ share  # mean(h), mean(h x)
         tilt *= r
         tilt += shift * n  # mean(h xhat)
@@ -70,11 +69,11 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
         tilt *= r  # dx = r h - tilt x - shift
         dx = _outer(r, gamma)
         dx *= g
-        gx = _outer(tilt, ones(C, g.dtype))
-        gx *= rows
+        np.multiply(rows, tilt[:, None], out=gx)
         gx += shift[:, None]
         dx -= gx
-        return (dx.reshape(shape), dgamma, dbeta) if has_bias else (dx.reshape(shape), dgamma)
+        dx = dx.reshape(shape)
+        return (dx, dgamma, ones(len(g), g.dtype) @ g) if has_bias else (dx, dgamma)
 
     inputs = (x, weight) if bias is None else (x, weight, bias)
     return record("layer_norm", y.reshape(shape), inputs, vjp)
@@ -88,9 +87,9 @@ def _shift_and_scale(rows: Array, eps: float) -> tuple[Array, Array, Array]:
     """
     C = rows.shape[1]
     n = rows @ ones(C, rows.dtype)  # (N,)
-    n /= -C
+    n *= -1 / C
     variance: Array = np.vecdot(rows, rows)
-    variance /= C
+    variance *= 1 / C
     squared = n * n
     variance -= squared
     if np.logical_or.reduce(squared > variance):
@@ -122,8 +121,9 @@ def _outer(column: Array, row: Array, *, plus: Array | None = None) -> Array:
     -------
     ndarray, shape (N, C)
     """
-    left = np.ones((len(column), 2), column.dtype)
+    left = np.empty((len(column), 2), column.dtype)
     left[:, 0] = column
+    left[:, 1] = 1
     right = np.zeros((2, len(row)), row.dtype)
     right[0] = row
     if plus is not None:

@@ -1,24 +1,62 @@
-"""Matrix products in the sizes that OpenBLAS multiplies fastest, and sums as products.
+"""Matrix products cut into the small ones that OpenBLAS multiplies fastest, and sums as products.
 
-On processors with AVX-512, OpenBLAS multiplies matrices where they lie as long as one call makes at most a million
-multiplications, and so reaches the processor's peak. Beyond, it copies them into blocks first, which costs a tenth of
-the time for thick matrices and up to half of it for thin ones. So a tall left factor is cut into runs of rows, all in
-one call from Python. Nowhere else is anything gained by that, and nothing is done.
+On processors with AVX-512, OpenBLAS multiplies two matrices where they lie as long as that takes at most a million
+multiplications, and so reaches the processor's peak. Beyond, it first copies both into blocks, for every product anew:
+that costs a tenth of the time. Here the product is cut into blocks of its own, all handed to BLAS by one call from
+Python. They read their factors where these lie too; only a right factor that is transposed, or whose rows are long, is
+copied into panels before, once for the whole product.
+
+Only one thread computes small products. So they are used where someone shares out the cores, and says so by
+`in_blocks`; elsewhere, and on other processors, a product is NumPy's.
+
+References
+----------
+.. [1] K. Goto, R. van de Geijn, "Anatomy of High-Performance Matrix Multiplication", https://doi.org/10.1145/1356052.1356053
 """
 
+import contextlib
 import functools
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from axone.autograd.extend import Array, empty
+from axone.autograd.extend import Array, Product, empty
 
 _SMALL = 10**6  # multiplications
-_FEWEST_ROWS = 8  # below, a call costs more than it gains
+_HEIGHTS = (64, 32, 16, 8)  # of blocks
+_WIDTH, _WIDTH_TURNED = 64, 32  # of blocks; the second if the left factor is transposed
+_LEAST_TURNED = 32  # rows of a block: below, a transposed left factor is read too slowly
+_FAR = 2048  # bytes between two rows: from here on panels of them fall on the same few lines of the cache
+_REPAID = 192  # rows of the product: fewer do not repay a copy of the right factor
+_SLAB = 16  # columns copied at once: more of those far apart drive each other out of the cache
+
+
+class _Askers:
+    """How many ask for blocks at the moment."""
+
+    lock = threading.Lock()
+    number = 0
+
+    @classmethod
+    def change(cls, by: int) -> None:
+        with cls.lock:
+            cls.number += by
+
+
+@contextlib.contextmanager
+def in_blocks() -> Iterator[None]:
+    """Cut products into blocks for a while: for callers that give each core a thread, and BLAS only one for each."""
+    _Askers.change(1)
+    try:
+        yield
+    finally:
+        _Askers.change(-1)
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """Return ``a @ b``; fastest where neither is a transposed view.
+    """Return ``a @ b``.
 
     Parameters
     ----------
@@ -32,19 +70,75 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     -------
     ndarray, shape (..., M, N)
     """
-    M, K = a.shape[-2:]
-    N = b.shape[-1]
-    rows = _SMALL // max(K * N, 1) // 4 * 4
+    (*batch, M, K), N = a.shape, b.shape[-1]
     if out is None:
-        out = empty((*a.shape[:-1], N), a.dtype)
-    if not _FEWEST_ROWS <= rows < M or not _small_is_fast():
+        out = empty((*batch, M, N), a.dtype)
+    cut = _cut(a.shape, a.strides, b.shape, b.strides, a.itemsize) if _Askers.number else None
+    if cut is None:
         return np.matmul(a, b, out=out)
-    rows = min(rows, 64)
-    whole = M // rows * rows
-    np.matmul(_runs(a[..., :whole, :], rows), b[..., None, :, :], out=_runs(out[..., :whole, :], rows))
+    m, n, copied = cut
+    whole = M // m * m
+    left, result = (a, out) if whole == M else (a[..., :whole, :], out[..., :whole, :])
+    left = left.reshape(*batch, whole // m, 1, m, K)
+    result = result.reshape(*batch, whole // m, m, N // n, n).swapaxes(-2, -3)
+    panels = _copied_panels(b, n) if copied else b.reshape(*b.shape[:-1], N // n, n).swapaxes(-2, -3)
+    np.matmul(left, panels[..., None, :, :, :], out=result)
     if whole < M:
         np.matmul(a[..., whole:, :], b, out=out[..., whole:, :])
     return out
+
+
+class BlockedProduct(Product):
+    """A gradient that is the product of two matrices, computed by `matmul`."""
+
+    __slots__ = ()
+
+    def write(self, out: Array) -> None:
+        """Compute the product into `out`."""
+        matmul(self.left, self.right, out)
+
+
+@functools.lru_cache(maxsize=256)
+def _cut(
+    a: tuple[int, ...], a_strides: tuple[int, ...], b: tuple[int, ...], b_strides: tuple[int, ...], item: int
+) -> tuple[int, int, bool] | None:
+    """Return height and width of the blocks of a product and whether to copy the right factor; None to leave it whole.
+
+    Parameters
+    ----------
+    a, b : tuple of int
+        The shapes of the factors, which are all that matters, with how they lie.
+    a_strides, b_strides : tuple of int
+        In bytes.
+    item : int
+        Bytes of a number.
+    """
+    (M, K), N = a[-2:], b[-1]
+    turned_a, turned_b = a_strides[-1] != item, b_strides[-1] != item
+    n = _WIDTH_TURNED if turned_a else _WIDTH
+    if M * K * N <= _SMALL or N % n or (turned_b and len(b) > 2) or not _small_is_fast():
+        return None
+    m = next((height for height in _HEIGHTS if height <= min(_SMALL // (n * K), M)), 0)
+    far = len(b) == 2 and (turned_b or b_strides[0] >= _FAR)
+    copied = far and M >= _REPAID
+    if m < (_LEAST_TURNED if turned_a else 1) or (turned_b and not copied):
+        return None
+    return m, n, copied
+
+
+def _copied_panels(b: Array, n: int) -> Array:
+    """Return a matrix as panels of n columns: (N / n, K, n)."""
+    K, N = b.shape
+    panels = empty((N // n, K, n), b.dtype)
+    if b.strides[-1] == b.itemsize:
+        panels[...] = b.reshape(K, N // n, n).swapaxes(0, 1)
+        return panels
+    columns = b.T.reshape(N // n, n, K).swapaxes(-1, -2)
+    width = _SLAB if b.strides[-1] >= _FAR else n
+    for first in range(0, n, width):
+        slab = slice(first, first + width)
+        panels[..., slab] = columns[..., slab]
+    return panels
 
 
 @functools.lru_cache(maxsize=64)
@@ -53,12 +147,6 @@ def ones(size: int, dtype: np.dtype[Any]) -> Array:
     vector = np.ones(size, dtype)
     vector.flags.writeable = False
     return vector
-
-
-def _runs(x: Array, rows: int) -> Array:
-    """Return a view of shape (..., M / rows, rows, K)."""
-    *batch, M, K = x.shape
-    return x.reshape(*batch, M // rows, rows, K)
 
 
 @functools.cache
