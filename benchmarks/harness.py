@@ -37,11 +37,14 @@ class Contender:
         The interpreter.
     options : dict
         What the script's `baton.options` returns.
+    environment : dict
+        Variables that it has besides those of all.
     """
 
     script: str
     python: str = sys.executable
     options: dict = field(default_factory=dict)
+    environment: dict = field(default_factory=dict)
 
     def command(self) -> list[str]:
         """Return the command line."""
@@ -93,7 +96,7 @@ class _Running:
             contender.command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment(threads),
+            env={**environment(threads), **contender.environment},
             text=True,
             encoding="utf-8",
         )

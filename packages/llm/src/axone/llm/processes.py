@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from axone.autograd.extend import watched_alike
+from axone.llm import platform
 from axone.llm.team import Outcome, carry_out, results
 
 R = TypeVar("R")
@@ -101,6 +102,10 @@ class Processes:
         for peer in self._others:
             peer.send([method, *arguments])
 
+    def private_memory(self) -> int:
+        """Return what the other processes hold besides what they share, in bytes; zero where the platform does not tell."""
+        return sum(platform.private_memory(peer.process) for peer in self._others if peer.process is not None)
+
     def asked(self, stop: Callable[[], bool]) -> bool:
         """Tell whether `stop`, which only the first process needs to know, has said so in one of them."""
         if stop():
@@ -159,7 +164,7 @@ class _Peer:
 
     _from: BinaryIO
     _to: BinaryIO
-    _process: int | None = None  # None of the one that forked this
+    process: int | None = None  # None of the one that forked this
 
     def send(self, message: object) -> None:
         try:
@@ -180,13 +185,13 @@ class _Peer:
             self._to.close()
 
     def wait(self) -> None:
-        if self._process is not None:
+        if self.process is not None:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._process, 0)
+                os.waitpid(self.process, 0)
 
     def _ended(self) -> ChildProcessError:
         return ChildProcessError(
-            f"all worker processes are needed, and process {self._process} has ended, perhaps for want of memory: "
+            f"all worker processes are needed, and process {self.process} has ended, perhaps for want of memory: "
             "resume the run from its last checkpoint"
         )
 
