@@ -66,7 +66,7 @@ class Processes(Callback):
 
     memory = 0
 
-    def on_evaluation(self, event: Evaluation) -> None:  # noqa: ARG002 - the contract's name
+    def on_evaluation(self, event: Evaluation) -> None:
         children = Path(f"/proc/self/task/{os.getpid()}/children")
         if children.exists():
             self.memory = sum(platform.private_memory(int(process)) for process in children.read_text().split())

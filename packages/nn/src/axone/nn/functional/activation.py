@@ -61,16 +61,17 @@ def gelu(x: Tensor, approximate: Literal["tanh", "none"] = "tanh") -> Tensor:
     s *= 0.5
     s += 0.5
     y = np.multiply(data, s, out=empty_like(data))
+    del data
 
     def vjp(g: Array) -> tuple[Array]:
+        data = np.add(s, np.finfo(s.dtype).tiny, out=empty_like(s))
+        np.divide(y, data, out=data)  # x again, and zero where s is: so that x need not live until here
         slope = np.square(data, out=empty_like(data))
         slope *= 6 * _SCALE * _CUBIC
         slope += 2 * _SCALE  # 2 du/dx
+        data -= y
         slope *= data
-        np.subtract(1.0, s, out=s)  # to and fro in place: quicker than another array that no cache holds yet
-        slope *= s
         slope += 1.0
-        np.subtract(1.0, s, out=s)
         slope *= s
         slope *= g
         return (slope.reshape(shape),)
