@@ -2,15 +2,17 @@
 
     python benchmarks/growth.py [AXIS ...] [--peer-python PATH] [--json FILE] [--plot FILE]
 
-From nanoGPT's small model one size is varied at a time. Each point is a race of its own; a ratio is PyTorch's figure
-divided by ours, and it should never be more than 15 % below that of the first point of its axis. Memory is given twice:
-all that a process and its children hold at their peak, and what of it is above the libraries, which PyTorch has more of.
-These are what the process holds after training a model of next to nothing. Figures that were written with ``--json`` before
-are kept for the axes that are not measured again; the plot needs Matplotlib.
+From nanoGPT's small model one size is varied at a time. Each point is the median of some races in new processes, for
+PyTorch's time differs by a third from one process to the next. A ratio is PyTorch's figure divided by ours, and it should
+never be more than 15 % below that of the first point of its axis. Memory is given twice: all that a process and its
+children hold at their peak, and what of it is above the libraries, of which PyTorch has more: above what the process held
+after it trained a model of next to nothing. Figures that were written with ``--json`` before are kept for the axes that
+are not measured again; the plot needs Matplotlib.
 """
 
 import argparse
 import json
+import statistics
 import sys
 from pathlib import Path
 
@@ -32,21 +34,24 @@ def measure(axis, size, options):
     shape = {"size": "small", "workers": options.threads, "threads": options.threads, "warm_up": True, axis: size}
     if axis == "channels":
         shape["heads"] = size // HEAD_WIDTH
-    results = race(
-        {
-            "Axone": Contender("axone_train.py", options=shape),
-            "PyTorch": Contender("torch_train.py", options.peer_python, shape),
-        },
-        threads=options.threads,
-        rounds=options.rounds,
-    )
+    races = [
+        race(
+            {
+                "Axone": Contender("axone_train.py", options=shape),
+                "PyTorch": Contender("torch_train.py", options.peer_python, shape),
+            },
+            threads=options.threads,
+            rounds=options.rounds,
+        )
+        for _ in range(options.races)
+    ]
     return {
         name: {
-            "seconds": result.seconds,
-            "bytes": result.peak_memory,
-            "above": result.peak_memory - result.memory_before,
+            "seconds": statistics.median(results[name].seconds for results in races),
+            "bytes": statistics.median(results[name].peak_memory for results in races),
+            "above": statistics.median(results[name].peak_memory - results[name].memory_before for results in races),
         }
-        for name, result in results.items()
+        for name in races[0]
     }
 
 
@@ -106,7 +111,10 @@ def main() -> None:
     parser.add_argument("axes", nargs="*", metavar="AXIS", help=f"of {', '.join(AXES)} (default: all)")
     parser.add_argument("--peer-python", default=sys.executable, metavar="PATH", help="of an environment with PyTorch")
     parser.add_argument("--threads", type=int, default=cores(), metavar="N", help="for each (default: all cores)")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of each race (default: 3)")
+    parser.add_argument(
+        "--races", type=int, default=3, metavar="N", help="at each point, in new processes (default: 3)"
+    )
+    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="of each race (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures are kept")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them, as SVG or PNG")
     options = parser.parse_args()
