@@ -80,9 +80,11 @@ class Baton:
 
 
 def processor_seconds() -> float:
-    """Return the processor's time that this process and the children it has now have taken, in seconds."""
+    """Return the processor's time that this process and its children have taken, in seconds."""
     ticks = sum(int(field) for stat in _children().values() for field in stat[11:13])  # utime, stime
-    return time.process_time() + (ticks / os.sysconf("SC_CLK_TCK") if ticks else 0.0)
+    ended = os.times()
+    running = ticks / os.sysconf("SC_CLK_TCK") if ticks else 0.0
+    return time.process_time() + running + ended.children_user + ended.children_system
 
 
 def held_memory() -> int | None:

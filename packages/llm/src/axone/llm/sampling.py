@@ -81,8 +81,11 @@ class Sampling:
             scores = repetition_penalty(scores, seen, self.repetition_penalty)
         if self.temperature == 0:
             return scores
-        scores -= np.maximum.reduce(scores)  # so that a small temperature cannot overflow
-        scores /= self.temperature
+        scores -= scores.item(
+            scores.argmax()
+        )  # so that a small temperature cannot overflow; a reduction takes 1 us more
+        if self.temperature != 1:
+            scores /= self.temperature
         if self.top_k is not None:
             scores = top_k(scores, self.top_k)
         if self.top_p is not None and self.top_p < 1:
@@ -111,7 +114,7 @@ class Sampling:
         scores = self.filter(logits, seen)
         if self.temperature == 0:
             return int(scores.argmax())
-        cumulative = np.exp(scores, scores).cumsum()  # the largest score is 0
+        cumulative = np.add.accumulate(np.exp(scores, scores))  # the largest score is 0
         return int(cumulative.searchsorted(rng.random() * cumulative[-1], side="right"))
 
 
