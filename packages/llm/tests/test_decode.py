@@ -7,6 +7,7 @@ import pytest
 
 from axone.autograd import Tensor
 from axone.llm import LanguageModel, LanguageModelConfig
+from axone.llm.cache import RowCache
 from axone.llm.decode import Reader
 from axone.nn import Module
 
@@ -121,10 +122,36 @@ def test_weights_lie_side_by_side_from_a_cache_line_on() -> None:
     assert len({id(array.base) for array in weights}) == 1
 
 
-def test_a_reader_sees_weights_that_are_written_later() -> None:
+def test_a_reader_of_a_small_model_holds_the_weights_of_when_it_was_made() -> None:
     model = build()
-    read = model.reader()
-    before = read(ids(3), model.make_caches(1))
+    folded, as_it_is = model.reader(), reader_of(model, 1)
+    before = folded(ids(3), model.make_caches(1))
     model.load_state_dict({name: np.zeros_like(array) for name, array in model.state_dict().items()})
-    assert np.abs(before).max() > 0
-    np.testing.assert_array_equal(read(ids(3), model.make_caches(1)), np.zeros((1, 19), np.float32))
+    np.testing.assert_array_equal(folded(ids(3), model.make_caches(1)), before)
+    for logits in (as_it_is(ids(3), model.make_caches(1)), model.reader()(ids(3), model.make_caches(1))):
+        np.testing.assert_array_equal(logits, np.zeros((1, 19), np.float32))
+
+
+@pytest.mark.parametrize("room", [None, 5000])  # one product for all heads, or one for each
+def test_scores_beyond_the_range_of_exponentials_are_read_too(room: int | None) -> None:
+    model = build(num_kv_heads=2)
+    for block in model.transformer.blocks:
+        vars(block.attention)["qkv_proj"].weight.data *= 40
+    caches, read = model.make_caches(1, room), model.reader()
+    assert isinstance(caches[0], RowCache) == (room is None)
+    logits = [read(ids(30)[:, at : at + 1], caches)[0] for at in range(30)]
+    np.testing.assert_allclose(logits, model(ids(30)).data[0], atol=2e-3)
+
+
+def test_a_cache_in_rows_says_when_it_is_full_and_lasts_when_it_is_moved() -> None:
+    model, tokens = build(), ids(4)
+    caches, read = model.make_caches(1, 3), model.reader()
+    logits = []
+    for at in range(3):
+        logits.append(read(tokens[:, at : at + 1], caches)[0])
+        for cache in caches:
+            cache.keep(np.asarray([0]))
+    np.testing.assert_allclose(logits, model(tokens).data[0, :3], atol=2e-5)
+    for cache in (caches[0], model.make_caches(1, 0)[0]):
+        with pytest.raises(ValueError, match="the cache has room for"):
+            read(tokens[:, 3:], [cache, caches[1]])

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd.arrays import Array
+from axone.autograd.memory import empty_like
 
 
 class Deferred:
@@ -42,7 +43,7 @@ class Deferred:
         ----------
         out : ndarray, shape of the input
         """
-        part = np.empty_like(out)
+        part = empty_like(out)
         self.write(part)
         out += part
 
@@ -109,7 +110,7 @@ class Part(Deferred):
         out[self.index] += self.values
 
 
-_ONE_HOT_ROWS = 128  # up to here the one-hot product is quicker than the sort
+_ONE_HOT = 1 << 23  # multiplications: up to here the one-hot product is quicker than the sort
 
 
 class Rows(Deferred):
@@ -134,7 +135,7 @@ class Rows(Deferred):
 
     def write(self, out: Array) -> None:
         """Set every row to its sum, zero where it was not looked up."""
-        if out.ndim == 2 and len(out) <= _ONE_HOT_ROWS and len(self.ids) >= len(out):
+        if out.ndim == 2 and len(out) <= len(self.ids) and out.size * len(self.ids) <= _ONE_HOT:
             one_hot = np.zeros((len(self.ids), len(out)), self.values.dtype)  # (N, rows)
             one_hot[np.arange(len(self.ids)), self.ids] = 1
             np.matmul(one_hot.T, self.values, out=out)
@@ -145,7 +146,7 @@ class Rows(Deferred):
 
     def add(self, out: Array) -> None:
         """Add to the rows that were looked up, and to no other."""
-        if len(out) <= _ONE_HOT_ROWS:
+        if len(out) <= len(self.ids):
             super().add(out)
         else:
             ids, sums = self._sums()

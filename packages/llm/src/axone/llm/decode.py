@@ -1,7 +1,7 @@
-"""A model read without a tape: what its layers compute, on plain arrays, in as few calls and with as many threads as pay.
+"""A model read without a tape, in as few calls and with as many threads as pay.
 
-The layers of `axone.nn` define a model, and tests hold this to them. It is written a second time because generation has
-other limits than training:
+The layers of `axone.nn` define a model, and tests hold this to them. What they compute is written a second time, in
+`steps`, because generation has other limits than training:
 
 - One position of one sequence reads every weight once and computes next to nothing, so memory sets the pace [1]_: each
   product is one call of BLAS on the weight as it lies, with the threads of BLAS, which wait for the next one awake. In
@@ -17,71 +17,68 @@ References
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from functools import partial
+import functools
+from collections.abc import Sequence
 from itertools import pairwise
 from threading import Barrier, BrokenBarrierError
-from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from axone.autograd import Tensor, no_grad, relu
 from axone.autograd.extend import Array
+from axone.llm.fold import Folds, folded
 from axone.llm.platform import available_cores, blas_threads
+from axone.llm.steps import Ids, Place, attention, mlp, norm, product
 from axone.llm.team import Team
-from axone.nn import MLP, KVCache, LayerNorm, Linear, MultiHeadAttention, RMSNorm, SwiGLU, Transformer
-from axone.nn.functional import relu2, silu, swiglu
-from axone.nn.functional.attention import Mask, attend
-from axone.nn.module import Layer
-from axone.nn.position import RotaryEmbedding
-from axone.nn.transformer import Attention
-
-Ids: TypeAlias = NDArray[np.integer[Any]]
+from axone.nn import KVCache, Transformer
 
 _CACHED = 1 << 22  # weights: a smaller model lies in the caches, and is read by one core
-_FEW = 64  # rows
+_ONE_THREAD = 460_800  # weights: OpenBLAS multiplies a smaller matrix and a vector in one thread, and need not be told
 _RUN = 32  # positions: fewer do not repay their hand-over to a thread
-
-_Step: TypeAlias = Callable[[Array], Array]
-"""What a layer makes of N rows, (N, C) to (N, C), or of a single one, (C,) to (C,): a new array."""
-
-
-class _Place(NamedTuple):
-    """What attention has to know of the N = B T rows."""
-
-    batch: int
-    positions: Ids  # (T,) or (B, T), counted from the beginning of each sequence
-    mask: Mask | None  # (B, S), which of all columns belong to each sequence
 
 
 class Reader:
-    """Reads tokens into caches, and returns what may come next.
+    """Reads tokens into caches, and returns what may come next; for one thread at a time.
 
     Parameters
     ----------
     transformer : Transformer
-        In evaluation mode. Its arrays are looked up now: they may be written to later, but not replaced.
+        In evaluation mode. Its weights are read, or copied if it lies in the caches (see `fold`), as they are now.
     embedding : ndarray, shape (V, C)
     head : ndarray, shape (V, C)
     cores : int, optional
         How many threads work, by default one for each core, or a single one if the model lies in the caches.
+    folds : Folds, optional
+        What the last reader of this model made of its weights.
+
+    Attributes
+    ----------
+    cores : int
     """
 
-    def __init__(self, transformer: Transformer, embedding: Array, head: Array, *, cores: int | None = None) -> None:
+    def __init__(
+        self,
+        transformer: Transformer,
+        embedding: Array,
+        head: Array,
+        *,
+        cores: int | None = None,
+        folds: Folds | None = None,
+    ) -> None:
+        head_bias, sizes = None, [head.size, *(parameter.size for parameter in transformer.parameters())]
         if cores is None:
-            weights = head.size + sum(parameter.size for parameter in transformer.parameters())
-            cores = 1 if weights <= _CACHED else available_cores()
-        self._cores = cores
+            cores = 1 if sum(sizes) <= _CACHED else available_cores()
+            if sum(sizes) <= _CACHED:
+                transformer, embedding, head, head_bias = folded(transformer, embedding, head, folds)
+        self.cores = cores
+        self._as_it_is = cores > 1 or max(sizes) < _ONE_THREAD  # whether BLAS has the right threads for a vector
         self._embedding = embedding
         self._learned = None if transformer.position is None else transformer.position.weight.data
         self._blocks = [
-            (_norm(block.attention_norm), _attention(block.attention), _norm(block.mlp_norm), _mlp(block.mlp))
+            (norm(block.attention_norm), attention(block.attention), norm(block.mlp_norm), mlp(block.mlp))
             for block in transformer.blocks
         ]
-        self._norm = _norm(transformer.norm)
-        self._head = _product(head)
+        self._norm = norm(transformer.norm)
+        self._head = product(head, head_bias)
 
     def __call__(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None = None) -> Array:
         """Read some more tokens of each sequence.
@@ -100,10 +97,23 @@ class Reader:
             The logits after the last token of each.
         """
         B, T = ids.shape
-        runs = min(self._cores, T // _RUN)
-        with blas_threads(1 if self._cores == 1 else None):
+        if B * T == 1 and starts is None and self._as_it_is:
+            return self._read_one(int(ids[0, 0]), caches)
+        runs = min(self.cores, T // _RUN)
+        with blas_threads(1 if self.cores == 1 else None):
             last = self._in_runs(ids, caches, starts, runs) if runs > 1 else self._read(ids, caches, starts)
             return self._head(self._norm(last[0] if B == 1 else last)).reshape(B, -1)
+
+    def _read_one(self, token: int, caches: Sequence[KVCache]) -> Array:
+        """Read one token of one sequence, by itself."""
+        position = caches[0].length
+        x: Array = self._embedding[token]  # (C,)
+        x = x.copy() if self._learned is None else x + self._learned[position]
+        place = _place_of_one(position)
+        for (attention_norm, attend, mlp_norm, feed), cache in zip(self._blocks, caches, strict=True):
+            x += attend(attention_norm(x), cache, place)
+            x += feed(mlp_norm(x))
+        return self._head(self._norm(x))[None]
 
     def _read(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None) -> Array:
         """Take some positions through all blocks, and return what becomes of the last of each sequence: (B, C)."""
@@ -113,15 +123,18 @@ class Reader:
         if starts is not None:
             positions = np.maximum(positions - starts[:, None], 0)  # (B, T)
             mask = np.arange(first + T) >= starts[:, None]  # (B, S)
-        place = _Place(B, positions, mask)
+        place = Place(B, positions, mask)
         x: Array = self._embedding.take(ids, axis=0)  # (B, T, C)
         if self._learned is not None:
             x += self._learned.take(positions, axis=0)
         x = x.reshape(-1) if B * T == 1 else x.reshape(B * T, -1)  # (C,) or (N, C)
-        for (attention_norm, attention, mlp_norm, mlp), cache in zip(self._blocks, caches, strict=True):
-            x += attention(attention_norm(x), cache, place)
-            x += mlp(mlp_norm(x))
-        return x.reshape(B, T, -1)[:, -1]
+        for (attention_norm, attend, mlp_norm, feed), cache in zip(self._blocks, caches, strict=True):
+            normed = attention_norm(x)
+            if cache is caches[-1] and T > 1:  # from here on only the last position of each is still needed
+                place, x = place._replace(ends=True), x.reshape(B, T, -1)[:, -1]  # (B, C)
+            x += attend(normed, cache, place)
+            x += feed(mlp_norm(x))
+        return x.reshape(B, -1)
 
     def _in_runs(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None, runs: int) -> Array:
         """Share out the positions among threads, each run following the one before."""
@@ -140,10 +153,16 @@ class Reader:
 
         cuts = [T * run // runs for run in range(runs + 1)]
         with blas_threads(1), Team(runs) as team:
-            last = team.run([partial(read, start, stop) for start, stop in pairwise(cuts)])[-1]
+            last = team.run([functools.partial(read, start, stop) for start, stop in pairwise(cuts)])[-1]
         for cache in caches:
             cache.length += T
         return last
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _place_of_one(position: int) -> Place:
+    """Return the place of a single row: to look it up takes a tenth of the time of making it."""
+    return Place(1, np.asarray([position]), None)
 
 
 class _Share(KVCache):
@@ -168,154 +187,3 @@ class _Share(KVCache):
         held = super().append(keys, values)
         self._barrier.wait()
         return held
-
-
-def _product(weight: Array, bias: Array | None = None) -> _Step:
-    """``x W^T + b``.
-
-    BLAS copies the second of two matrices into blocks before it multiplies. A few rows are copied sooner than a weight.
-    """
-    transposed = weight.T
-
-    def step(x: Array) -> Array:
-        few = x.ndim == 2 and len(x) <= _FEW
-        y: Array = np.ascontiguousarray(weight.dot(x.T).T) if few else x.dot(transposed)
-        if bias is not None:
-            y += bias
-        return y
-
-    return step
-
-
-def _linear(layer: Linear) -> _Step:
-    return _product(layer.weight.data, None if layer.bias is None else layer.bias.data)
-
-
-def _norm(layer: Layer) -> _Step:
-    """Layer normalization, or by the root mean square alone."""
-    if type(layer) is not LayerNorm and type(layer) is not RMSNorm:
-        return _as_it_is(layer)
-    gamma, number = layer.weight.data, layer.weight.dtype.type
-    beta = layer.bias.data if isinstance(layer, LayerNorm) and layer.bias is not None else None
-    share, eps = number(1 / gamma.size), number(layer.eps)
-    average = np.full_like(gamma, share) if type(layer) is LayerNorm else None
-
-    def step(x: Array) -> Array:
-        if average is not None:
-            x = x - _column(x.dot(average))
-        squares = x.dot(x) if x.ndim == 1 else np.vecdot(x, x)
-        y: Array = x / _column(np.sqrt(squares * share + eps))
-        y *= gamma
-        if beta is not None:
-            y += beta
-        return y
-
-    return step
-
-
-def _column(of_rows: Array) -> Array:
-    """Return one number for each row as a column, or that of a single vector, which NumPy takes quicker, as it is."""
-    return of_rows[..., None] if of_rows.ndim else of_rows
-
-
-def _mlp(layer: Layer) -> _Step:
-    if type(layer) is MLP:
-        up, down = _linear(layer.up_proj), _linear(layer.down_proj)
-        others = {"silu": silu, "relu": relu, "relu2": relu2}
-        gelu = layer.activation == "gelu"
-        activation = _gelu(layer.up_proj.weight.dtype) if gelu else _as_it_is(others[layer.activation])
-        return lambda x: down(activation(up(x)))
-    if type(layer) is SwiGLU:
-        gate, up, down = _linear(layer.gate_proj), _linear(layer.up_proj), _linear(layer.down_proj)
-
-        def gated(x: Array) -> Array:
-            with no_grad():
-                return down(swiglu(Tensor(gate(x)), Tensor(up(x))).data)
-
-        return gated
-    return _as_it_is(layer)
-
-
-def _gelu(dtype: np.dtype[Any]) -> _Step:
-    """GELU in its tanh approximation, for rows that are too short to be worth a Tensor."""
-    scale = math.sqrt(2 / math.pi)
-    cubic, linear, half = (
-        np.asarray(number, dtype) for number in (scale * 0.044715, scale, 0.5)
-    )  # quicker than floats
-
-    def step(x: Array) -> Array:
-        gate = np.square(x)
-        gate *= cubic
-        gate += linear
-        gate *= x
-        np.tanh(gate, gate)
-        x = x * half
-        gate *= x
-        gate += x
-        return gate
-
-    return step
-
-
-def _attention(layer: Attention) -> Callable[[Array, KVCache, _Place], Array]:
-    if type(layer) is not MultiHeadAttention:
-        raise TypeError(f"a model is read by its MultiHeadAttention, and this one has {type(layer).__name__}")
-    H, K, D = layer.num_heads, layer.num_kv_heads, layer.head_dim
-    pack, out_proj = _linear(layer.qkv_proj), _linear(layer.out_proj)
-    q_norm = None if layer.q_norm is None else _norm(layer.q_norm)
-    k_norm = None if layer.k_norm is None else _norm(layer.k_norm)
-    rotary, scale = layer.rotary, np.asarray(1 / math.sqrt(D), layer.qkv_proj.weight.dtype)
-
-    def step(x: Array, cache: KVCache, place: _Place) -> Array:
-        B, T = place.batch, place.positions.shape[-1]
-        heads = pack(x).reshape(B, T, H + 2 * K, D).swapaxes(1, 2)
-        if q_norm is not None and k_norm is not None:
-            heads[:, :H] = q_norm(heads[:, :H])
-            heads[:, H : H + K] = k_norm(heads[:, H : H + K])
-        if rotary is not None:
-            _turn(heads[:, : H + K], rotary, place.positions)
-        keys, values = cache.append(heads[:, H : H + K], heads[:, H + K :])  # (B, K, S, D)
-        if T > 1:
-            q = heads[:, :H].reshape(B, K, H // K, T, D)
-            mask = None if place.mask is None else place.mask[:, None, None]
-            out = attend(q, keys[:, :, None], values[:, :, None], mask=mask, causal=True)
-        else:
-            out = from_one(heads[:, :H].reshape(B, K, H // K, D), keys, values, place.mask)
-        return out_proj(out.reshape(*x.shape[:-1], H * D))
-
-    def from_one(q: Array, keys: Array, values: Array, mask: Mask | None) -> Array:
-        """Attend from a single position of each sequence: (B, K, G, D)."""
-        q *= scale
-        p = np.matmul(q, keys.swapaxes(2, 3))  # (B, K, G, S)
-        if mask is not None:
-            np.copyto(p, -np.inf, where=~mask[:, None, None])
-        p -= np.maximum.reduce(p, 3, keepdims=True)
-        np.exp(p, p)
-        out: Array = np.matmul(p, values)
-        out /= np.add.reduce(p, 3, keepdims=True)
-        return out
-
-    return step
-
-
-def _turn(heads: Array, rotary: RotaryEmbedding, positions: Ids) -> None:
-    """Turn queries and keys, (B, H + K, T, D), by their positions."""
-    cos, sin = rotary.tables(positions, heads.dtype)  # (T, D / 2) or (B, T, D / 2)
-    if cos.ndim == 3:
-        cos, sin = cos[:, None], sin[:, None]
-    half = heads.shape[-1] // 2
-    x, y = heads[..., :half], heads[..., half:]
-    turned = x * cos - y * sin
-    y *= cos
-    y += x * sin
-    x[...] = turned
-
-
-def _as_it_is(layer: Layer) -> _Step:
-    """Call a layer that is not taken apart."""
-
-    def step(x: Array) -> Array:
-        with no_grad():
-            return layer(Tensor(x)).data
-
-    return step

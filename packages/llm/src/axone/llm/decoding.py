@@ -13,14 +13,16 @@ References
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from operator import index
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from axone.llm.cache import SequenceCache
 from axone.llm.config import LanguageModelConfig
-from axone.llm.decode import Reader
+from axone.llm.joint import JointReader
 
 Ids = NDArray[np.integer[Any]]
 Logits = NDArray[np.floating[Any]]
@@ -36,12 +38,14 @@ class CachedModel(Protocol):
     def make_caches(self, batch: int, length: int | None = None) -> list[SequenceCache]:
         """Return empty caches."""
 
-    def reader(self) -> Reader:
+    def reader(self) -> JointReader:
         """Return what reads tokens into such caches."""
 
 
 class BatchReader:
     """Sequences that grow by a token at a time, and the logits that follow each.
+
+    As a context manager it reads with the help of other processes, where that pays.
 
     Parameters
     ----------
@@ -71,6 +75,15 @@ class BatchReader:
         self._caches = model.make_caches(len(prompts), room)
         self._starts = [0] * len(prompts)  # the column where each begins
 
+    def __enter__(self) -> Self:
+        self._read.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._read.__exit__(kind, error, trace)
+
     def logits(self) -> Logits:
         """Read what has not been read yet.
 
@@ -82,6 +95,8 @@ class BatchReader:
         held = self._caches[0].length
         if held == 0:
             return self._read_ends(self._length)
+        if held - min(self._starts) < self._length and held < self._caches[0].max_length:  # as nearly always
+            return self._read_last()
         full = [row for row, start in enumerate(self._starts) if held - start >= self._length]
         if len(full) == len(self.sequences):
             return self._read_ends(self._half)
@@ -115,7 +130,7 @@ class BatchReader:
 
     def _read_last(self) -> Logits:
         """Read the last token of all sequences."""
-        last = np.asarray([sequence[-1:] for sequence in self.sequences])  # (B, 1)
+        last = np.array([[sequence[-1]] for sequence in self.sequences])  # (B, 1)
         return self._read(last, self._caches, self._hidden())
 
     def _hidden(self) -> Ids | None:
@@ -144,7 +159,12 @@ class BatchReader:
 
 def _checked(prompt: Sequence[int], vocab_size: int) -> list[int]:
     """Return a prompt as a list of its own."""
-    ids = [int(id) for id in prompt]
+    try:
+        ids = [index(id) for id in prompt]
+    except TypeError:
+        raise TypeError(
+            f"a prompt is a sequence of token ids, whole numbers, and this one is {prompt!r:.60}: encode text first"
+        ) from None
     if not ids:
         raise ValueError("generation goes on from a prompt of at least one token, and this one is empty")
     if min(ids) < 0 or max(ids) >= vocab_size:

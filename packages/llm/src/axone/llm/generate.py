@@ -26,7 +26,6 @@ class SamplingOptions(TypedDict, total=False):
     repetition_penalty: float
 
 
-@no_grad()
 def generate(
     model: CachedModel,
     prompt_ids: Sequence[int],
@@ -43,7 +42,8 @@ def generate(
     """Yield new tokens, one at a time.
 
     Each costs one position, thanks to a cache of keys and values. When the context is full, its last half is read
-    again and the rest forgotten.
+    again and the rest forgotten. A large model is read by several processes where that is possible: they are forked
+    when the text has begun, and end with it. The weights must not change meanwhile.
 
     Parameters
     ----------
@@ -73,8 +73,8 @@ def generate(
         temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
     )
     rng = np.random.default_rng() if rng is None else rng
-    reader = BatchReader(model, [prompt_ids])
-    with kept_memory():
+    # The reader comes first: its copies of weights are quickest made where large arrays still come as large pages.
+    with BatchReader(model, [prompt_ids]) as reader, kept_memory():
         for _ in range(max_new_tokens):
             token = sampling.choose(reader.logits()[0], reader.sequences[0], rng)
             if token in stop_ids:
@@ -216,22 +216,22 @@ class TextGenerator:
         ]
         if not rows:
             return []
-        reader = BatchReader(self.model, [self.tokenizer.encode(prompt) for prompt in prompts])
         live = list(rows)
-        for _ in range(max_new_tokens):
-            logits = reader.logits()
-            tokens = []
-            for row, scores, sequence in zip(live, logits, reader.sequences):
-                token = sampling.choose(scores, sequence, row.rng)
-                tokens.append(token)
-                row.take(token, scores, stop_ids)
-            reader.append(tokens)
-            going = [number for number, row in enumerate(live) if not row.stopped]
-            if not going:
-                break
-            if len(going) < len(live):
-                live = [live[number] for number in going]
-                reader.keep(going)
+        with BatchReader(self.model, [self.tokenizer.encode(prompt) for prompt in prompts]) as reader:
+            for _ in range(max_new_tokens):
+                logits = reader.logits()
+                tokens = []
+                for row, scores, sequence in zip(live, logits, reader.sequences):
+                    token = sampling.choose(scores, sequence, row.rng)
+                    tokens.append(token)
+                    row.take(token, scores, stop_ids)
+                reader.append(tokens)
+                going = [number for number, row in enumerate(live) if not row.stopped]
+                if not going:
+                    break
+                if len(going) < len(live):
+                    live = [live[number] for number in going]
+                    reader.keep(going)
         return [row.completion() for row in rows]
 
 

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from axone.autograd import Tensor
 from axone.llm.blank import Blank
-from axone.llm.cache import SequenceCache
+from axone.llm.cache import RowCache, SequenceCache
 from axone.llm.config import LanguageModelConfig
-from axone.llm.decode import Reader
+from axone.llm.fold import Folds
+from axone.llm.joint import JointReader
 from axone.llm.pretrained import folder as model_folder
 from axone.nn import (
     MLP,
@@ -85,6 +86,7 @@ class LanguageModel(Module):
             if config.position == "learned"
             else None,
         )
+        self._folds = Folds()
         self.head = None
         if not config.tie_embeddings:
             self.head = Linear(config.embed_dim, config.vocab_size, bias=False, rng=rng)
@@ -147,12 +149,13 @@ class LanguageModel(Module):
         """The weight of the output layer, of shape (V, C): the token embedding, if they are tied."""
         return self.embedding.weight if self.head is None else self.head.weight
 
-    def reader(self) -> Reader:
+    def reader(self) -> JointReader:
         """Return what reads tokens into caches several times as quickly as a call does: what generation needs.
 
-        It holds the weights as they are stored now: they may be written to, but not replaced.
+        It may hold copies of the weights, as they are now: make a new one when they have changed. As a context manager it
+        may fork processes that help it.
         """
-        return Reader(self.transformer, self.embedding.weight.data, self.output_weight.data)
+        return JointReader(self.transformer, self.embedding.weight.data, self.output_weight.data, folds=self._folds)
 
     def make_caches(self, batch: int, length: int | None = None) -> list[SequenceCache]:
         """Return empty caches, one for each block.
@@ -170,11 +173,11 @@ class LanguageModel(Module):
             From the first block to the last.
         """
         config = self.config
-        room = config.context_length if length is None else length
-        return [
-            SequenceCache(batch, config.kv_heads, room, config.head_dim, dtype=self.embedding.weight.dtype)
-            for _ in range(config.num_layers)
-        ]
+        room, dtype = config.context_length if length is None else length, self.embedding.weight.dtype
+        shape = config.kv_heads, room, config.head_dim
+        if batch == 1 and RowCache.pays(config.num_heads, *shape):
+            return [RowCache(*shape, dtype=dtype) for _ in range(config.num_layers)]
+        return [SequenceCache(batch, *shape, dtype=dtype) for _ in range(config.num_layers)]
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder.

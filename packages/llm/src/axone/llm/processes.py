@@ -1,8 +1,8 @@
 """Forked processes that carry out one program together, each a part of every piece of work.
 
 Threads that compute small arrays wait for the interpreter lock again and again; processes have one each. As they are
-forked they have the model, the data and the program, whatever these are. From then on only method names, numbers and what the parts returned go through pipes, as JSON; arrays that all shall see are
-made by `shared_zeros` before.
+forked they have the model, the data and the program, whatever these are. From then on only method names, numbers and
+what the parts returned go from one to the other, as JSON; arrays that all shall see are made by `shared_zeros` before.
 
 Each process carries out the whole program and leaves out only the parts of the others: what is decided between the
 parts must follow from the arguments and from what the parts returned.
@@ -20,18 +20,21 @@ import itertools
 import json
 import mmap
 import os
+import select
 import signal
+import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, BinaryIO, NoReturn, Self, TypeAlias, TypeVar
+from typing import Any, NoReturn, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from axone.autograd.extend import watched_alike
+from axone.llm import platform
 from axone.llm.team import Outcome, carry_out, results
 
 R = TypeVar("R")
@@ -58,11 +61,17 @@ class Processes:
     ----------
     size : int
         How many parts are worked on at once, this process's included.
+
+    Attributes
+    ----------
+    size : int
+    number : int
+        Of this process: 0 of the one that forks the others.
     """
 
     def __init__(self, size: int) -> None:
-        self._size = size
-        self._number = 0  # of this process
+        self.size = size
+        self.number = 0
         self._others: list[_Peer] = []  # here, all that were forked; there, only the one it was forked from
         self._stop = mmap.mmap(-1, 1)
 
@@ -72,6 +81,10 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the other processes; new ones may be forked."""
         for peer in self._others:
             peer.close()
         for peer in self._others:  # they may still write to what the caller will let go
@@ -94,12 +107,16 @@ class Processes:
         *arguments : object
             Numbers, or lists of them.
         """
-        if self._number:
+        if self.number:
             return
         self._stop[0] = 0
         self.start(program)
         for peer in self._others:
             peer.send([method, *arguments])
+
+    def private_memory(self) -> int:
+        """Return what the other processes hold besides what they share, in bytes; zero where the platform does not tell."""
+        return sum(platform.private_memory(peer.process) for peer in self._others if peer.process is not None)
 
     def asked(self, stop: Callable[[], bool]) -> bool:
         """Tell whether `stop`, which only the first process needs to know, has said so in one of them."""
@@ -123,15 +140,40 @@ class Processes:
             If a process has ended.
         """
         try:
-            own = carry_out(parts[self._number]) if self._number < len(parts) else (None, None)
+            own = carry_out(parts[self.number]) if self.number < len(parts) else (None, None)
             return self._exchange(own)[: len(parts)]
-        except BaseException as error:  # they no longer agree on what is next: new ones may be forked
-            self.__exit__(type(error), error, error.__traceback__)
+        except BaseException:  # they no longer agree on what is next: new ones may be forked
+            self.close()
             raise
+
+    def watch(self, done: Callable[[], bool]) -> None:
+        """Sleep, a millisecond at a time, until what other processes do without a word is done.
+
+        Raises
+        ------
+        Exception
+            If a process fails or ends instead.
+        """
+        poll = select.poll()
+        for peer in self._others:
+            poll.register(peer, select.POLLIN)
+        while not done():
+            spoken = {descriptor for descriptor, _ in poll.poll(1)}
+            if not done():  # else it may be what comes next
+                results([_unpacked(peer.receive()) for peer in self._others if peer.fileno() in spoken])
+
+    def linger(self, seconds: float) -> None:
+        """Stay awake until another process speaks, if it does so soon: who sleeps is later by some 50 us."""
+        poll = select.poll()
+        for peer in self._others:
+            poll.register(peer, select.POLLIN)
+        end = time.perf_counter() + seconds
+        while not poll.poll(0) and time.perf_counter() < end:
+            pass
 
     def _exchange(self, own: Outcome) -> list[Any]:
         """Return what all processes' parts returned; the first collects it."""
-        if self._number:
+        if self.number:
             self._others[0].send(_packed(own))
             values: list[Any] = self._others[0].receive()
         else:
@@ -141,52 +183,75 @@ class Processes:
         return values
 
     def _fork(self, program: object) -> None:
-        for number in range(1, self._size):
-            (its_read, write), (read, its_write) = os.pipe(), os.pipe()
-            process = os.fork()
+        for number in range(1, self.size):
+            here, there = socket.socketpair()
+            for end in (here, there):
+                end.setblocking(True)  # whatever the program has set for its own
+            try:
+                process = os.fork()
+            except OSError:  # there are too many
+                here.close()
+                there.close()
+                raise
             if not process:
-                self._number = number
-                self._others = [_Peer(os.fdopen(its_read, "rb"), os.fdopen(its_write, "wb"))]
+                self.number = number
+                self._others = [_Peer(there)]
                 _serve(self._others[0], program)
-            os.close(its_read)
-            os.close(its_write)
-            self._others.append(_Peer(os.fdopen(read, "rb"), os.fdopen(write, "wb"), process))
+            there.close()
+            self._others.append(_Peer(here, process))
 
 
-@dataclass
 class _Peer:
-    """Another process: what it says and hears, a JSON value a line."""
+    """Another process: what it says and hears, a JSON value a line.
 
-    _from: BinaryIO
-    _to: BinaryIO
-    _process: int | None = None  # None of the one that forked this
+    A socket and not a pipe, for it can be shut down: a process that someone else forks meanwhile holds a copy.
+
+    Parameters
+    ----------
+    connection : socket
+    process : int, optional
+        Its number; None of the one that forked this.
+    """
+
+    def __init__(self, connection: socket.socket, process: int | None = None) -> None:
+        self._socket = connection
+        self.lines = connection.makefile("rb")
+        self.process = process
+        self._here = os.getpid()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
 
     def send(self, message: object) -> None:
         try:
-            self._to.write(json.dumps(message).encode() + b"\n")
-            self._to.flush()
-        except BrokenPipeError:
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
+        except ConnectionError:
             raise self._ended() from None
 
     def receive(self) -> Any:
-        line = self._from.readline()
+        try:
+            line = self.lines.readline()
+        except ConnectionError:  # it ended without having read all
+            line = b""
         if not line:
             raise self._ended()
         return json.loads(line)
 
     def close(self) -> None:
-        self._from.close()
-        with contextlib.suppress(BrokenPipeError):
-            self._to.close()
+        if os.getpid() == self._here:  # and not a copy of this process, which lets go of what is not its own
+            with contextlib.suppress(OSError):  # it has ended already
+                self._socket.shutdown(socket.SHUT_RDWR)
+        self.lines.close()
+        self._socket.close()
 
     def wait(self) -> None:
-        if self._process is not None:
+        if self.process is not None:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._process, 0)
+                os.waitpid(self.process, 0)
 
     def _ended(self) -> ChildProcessError:
         return ChildProcessError(
-            f"all worker processes are needed, and process {self._process} has ended, perhaps for want of memory: "
+            f"all worker processes are needed, and process {self.process} has ended, perhaps for want of memory: "
             "resume the run from its last checkpoint"
         )
 
@@ -198,10 +263,9 @@ def _serve(leader: _Peer, program: object) -> NoReturn:
         for number in (signal.SIGINT, signal.SIGTERM):  # a terminal sends them to all; the first process decides
             signal.signal(number, signal.SIG_IGN)
         gc.freeze()  # what was here before is the first process's to clean up
-        kept = sorted((leader._from.fileno(), leader._to.fileno()))
-        for last, following in itertools.pairwise((2, *kept, os.sysconf("SC_OPEN_MAX"))):
-            os.closerange(last + 1, following)  # the locks and pipes of the first process
-        while line := leader._from.readline():
+        for last, following in itertools.pairwise((2, leader.fileno(), os.sysconf("SC_OPEN_MAX"))):
+            os.closerange(last + 1, following)  # the locks and sockets of the first process
+        for line in leader.lines:
             method, *arguments = json.loads(line)
             getattr(program, method)(*arguments)
         status = 0

@@ -112,7 +112,7 @@ class Sampling:
     def _left(self, logits: Logits, seen: Ids | Sequence[int]) -> tuple[Ids, Logits]:
         """Return the tokens that may be drawn, in order, and their scores."""
         scores: Logits = self._penalized(logits, seen)
-        largest = np.float64(np.maximum.reduce(scores))
+        largest = np.float64(scores.item(scores.argmax()))  # a reduction takes 1 us more
         scores = scores - largest  # so that a small temperature cannot overflow
         if self.temperature != 1.0:
             scores /= self.temperature
@@ -199,7 +199,7 @@ def min_p(scores: Logits, p: float) -> Ids:
 def _place_of(share: float, weights: Logits) -> int:
     """Return the first place up to which the weights make up more than a share of their sum."""
     if len(weights) <= _MANY:
-        cumulative = weights.cumsum()
+        cumulative = np.add.accumulate(weights)
         return int(cumulative.searchsorted(share * cumulative[-1], side="right"))
     # Whole blocks first: a running sum waits for each addition, and takes ten times as long as a sum.
     sums = np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)).cumsum()
