@@ -66,7 +66,7 @@ TRAINING: dict[str, tuple[Kind, str]] = {
     "eval-every": (int, "steps between looks at the held-out text, each followed by a checkpoint"),
     "save-every": (int, "steps between more checkpoints"),
     "patience": (int, "stop after so many looks that were not better (default: never)"),
-    "workers": (int, "threads, at most one for each window of a batch (default: one for each core)"),
+    "workers": (int, "threads (default: one for each core)"),
     "seed": (int, "of first weights, batches and dropout (default: 0)"),
 }
 OF_THE_FOLDER = {field.name for field in fields(LanguageModelConfig)} - {"context_length", "vocab_size"} | {"tokenizer"}

@@ -230,7 +230,6 @@ def test_the_estimate_leaves_the_weights_alone(config: LanguageModelConfig, data
             {"warmup_steps": 13},
             "warmup_steps must be no more than steps, which are 12, and is 13: make the warm-up shorter",
         ),
-        ({"workers": 7}, "batch_size is 6, and workers is 7: give fewer workers or larger batches"),
     ],
 )
 def test_options_out_of_range_are_refused(change: dict[str, Any], reason: str) -> None:

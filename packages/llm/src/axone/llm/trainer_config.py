@@ -59,8 +59,8 @@ class TrainerConfig:
     patience : int or None
         Stop after this many evaluations without a lower loss.
     workers : int or None
-        Threads, or processes where that is faster, at most one for each window of a batch. By default one for each core;
-        where a batch has fewer windows, one worker uses all cores.
+        Threads, or processes where that is faster, which share out the windows of a batch. By default one for each core;
+        where a batch has fewer windows, there is one worker, whose products use as many threads.
     seed : int
         What batches and dropout depend on.
 
@@ -112,11 +112,6 @@ class TrainerConfig:
             raise ValueError(
                 f"warmup_steps must be no more than steps, which are {self.steps}, and is {self.warmup_steps}: make the "
                 f"warm-up shorter or the training longer"
-            )
-        if self.workers is not None and self.workers > self.batch_size:
-            raise ValueError(
-                f"workers must be no more than the windows of a batch, for each takes some; batch_size is "
-                f"{self.batch_size}, and workers is {self.workers}: give fewer workers or larger batches"
             )
         if self.min_learning_rate is not None and not 0 <= self.min_learning_rate <= self.learning_rate:
             raise ValueError(
