@@ -17,6 +17,7 @@ KINDS: list[dict[str, Any]] = [
     {"num_kv_heads": 2, "norm": "rms", "mlp": "swiglu", "position": "rotary", "bias": False},
     {"num_kv_heads": 1, "mlp": "relu2", "qk_norm": True},
     {"dropout": 0.5, "mlp": "swiglu", "qk_norm": True, "position": "rotary"},
+    {"norm": "rms"},
 ]
 
 
@@ -122,8 +123,9 @@ def test_weights_lie_side_by_side_from_a_cache_line_on() -> None:
     assert len({id(array.base) for array in weights}) == 1
 
 
-def test_a_reader_of_a_small_model_holds_the_weights_of_when_it_was_made() -> None:
-    model = build()
+@pytest.mark.parametrize("changes", KINDS)
+def test_a_reader_of_a_small_model_holds_the_weights_of_when_it_was_made(changes: dict[str, Any]) -> None:
+    model = build(**changes)
     folded, as_it_is = model.reader(), reader_of(model, 1)
     before = folded(ids(3), model.make_caches(1))
     model.load_state_dict({name: np.zeros_like(array) for name, array in model.state_dict().items()})

@@ -89,12 +89,19 @@ class FoldedAttention(MultiHeadAttention):
     layer : MultiHeadAttention
         Whose shape it has.
     qkv_proj, out_proj : Linear
-    q_norm : RMSNorm or None
+    q_norm, k_norm : RMSNorm or None
     """
 
-    def __init__(self, layer: MultiHeadAttention, qkv_proj: Linear, out_proj: Linear, q_norm: RMSNorm | None) -> None:
+    def __init__(
+        self,
+        layer: MultiHeadAttention,
+        qkv_proj: Linear,
+        out_proj: Linear,
+        q_norm: RMSNorm | None,
+        k_norm: RMSNorm | None,
+    ) -> None:
         vars(self).update(vars(layer))
-        self.qkv_proj, self.out_proj, self.q_norm = qkv_proj, out_proj, q_norm
+        self.qkv_proj, self.out_proj, self.q_norm, self.k_norm = qkv_proj, out_proj, q_norm, k_norm
 
     def _packed(self, x: Tensor, first: int, positions: Positions | None) -> Tensor:
         """Return queries as attention takes them that divides them itself."""
@@ -230,14 +237,13 @@ def folded(transformer: Transformer, embedding: Array, head: Array, folds: Folds
     known = [block for block in blocks if block is not None]
     if not isinstance(norm, Norm) or kinds not in ({LayerNorm}, {RMSNorm}) or len(known) < len(parts):
         return Folded(transformer, embedding, head, None)
-    if centred:
-        embedding = embedding - embedding.mean(axis=1, keepdims=True)
-        if position is not None:
-            position = _with(position, position.weight.data - position.weight.data.mean(axis=1, keepdims=True))
+    added = _without_mean if centred else np.copy  # a copy in any case: what is written later is not seen
+    if position is not None:
+        position = _with(position, added(position.weight.data))
     weight, bias = room.product(_Recipe(head, None, *_gain(norm)))
     if folds is not None:
         folds.made = room.made
-    return Folded(Transformer(known, norm=_unit(norm), position=position), embedding, weight, bias)
+    return Folded(Transformer(known, norm=_unit(norm), position=position), added(embedding), weight, bias)
 
 
 def _block(block: TransformerBlock, room: _Room, *, centred: bool) -> TransformerBlock | None:
@@ -258,13 +264,13 @@ def _block(block: TransformerBlock, room: _Room, *, centred: bool) -> Transforme
 def _attention(layer: MultiHeadAttention, norm: Norm, room: _Room, *, centred: bool) -> FoldedAttention:
     queries, shrink = layer.num_heads * layer.head_dim, 1 / math.sqrt(layer.head_dim)
     scale = np.ones(layer.qkv_proj.weight.shape[0], layer.qkv_proj.weight.dtype)
-    q_norm = layer.q_norm
-    if q_norm is None:
+    q_norm, k_norm = layer.q_norm, layer.k_norm
+    if q_norm is None or k_norm is None:
         scale[:queries] = shrink
     else:
-        q_norm = _with(q_norm, q_norm.weight.data * shrink)
+        q_norm, k_norm = _with(q_norm, q_norm.weight.data * shrink), _with(k_norm, k_norm.weight.data.copy())
     qkv_proj = _linear(layer.qkv_proj, room, norm=norm, scale=scale)
-    return FoldedAttention(layer, qkv_proj, _linear(layer.out_proj, room, centred=centred), q_norm)
+    return FoldedAttention(layer, qkv_proj, _linear(layer.out_proj, room, centred=centred), q_norm, k_norm)
 
 
 def _mlp(layer: MLP | SwiGLU, norm: Norm, room: _Room, *, centred: bool) -> Layer:
@@ -282,6 +288,11 @@ def _mlp(layer: MLP | SwiGLU, norm: Norm, room: _Room, *, centred: bool) -> Laye
     twin = copy.copy(layer)
     twin.up_proj, twin.down_proj = up_proj, down_proj
     return twin
+
+
+def _without_mean(rows: Array) -> Array:
+    centred: Array = rows - rows.mean(axis=1, keepdims=True)
+    return centred
 
 
 def _unit(norm: Norm) -> UnitNorm:
