@@ -9,7 +9,7 @@ from axone.autograd import Tensor
 from axone.llm import LanguageModel, LanguageModelConfig
 from axone.llm.cache import RowCache
 from axone.llm.decode import Reader
-from axone.nn import Module
+from axone.nn import MLP, Linear, Module
 
 KINDS: list[dict[str, Any]] = [
     {},
@@ -115,6 +115,37 @@ def test_a_foreign_layer_is_called_as_it_is() -> None:
     caches, read = model.make_caches(1), model.reader()
     logits = [read(ids(6)[:, at : at + 1], caches)[0] for at in range(6)]
     np.testing.assert_allclose(logits, model(ids(6)).data[0], atol=2e-5)
+
+
+class Louder(MLP):
+    """A layer made of one that the reader knows."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return super().__call__(x) * 2.0
+
+
+class Adapted(Linear):
+    """A product made of one that the reader knows."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return super().__call__(x) + x.sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("place", ["mlp", "up_proj", "out_proj"])
+def test_a_layer_of_a_derived_class_is_called_as_it_is(place: str) -> None:
+    model, rng = build(), np.random.default_rng(3)
+    block = model.transformer.blocks[0]
+    if place == "mlp":
+        block.mlp = Louder(16, 64, rng=rng)
+    elif place == "up_proj":
+        vars(block.mlp)["up_proj"] = Adapted(16, 64, rng=rng)
+    else:
+        vars(block.attention)["out_proj"] = Adapted(16, 16, rng=rng)
+    for read in (model.reader(), reader_of(model, 1)):
+        caches = model.make_caches(1)
+        logits = [read(ids(6)[:, at : at + 1], caches)[0] for at in range(6)]
+        np.testing.assert_allclose(logits, model(ids(6)).data[0], atol=2e-5)
+        np.testing.assert_allclose(read(ids(6), model.make_caches(1))[0], logits[-1], atol=2e-5)
 
 
 def test_weights_lie_side_by_side_from_a_cache_line_on() -> None:

@@ -28,6 +28,7 @@ import numpy as np
 
 from axone.autograd import Tensor, tanh
 from axone.autograd.extend import Array
+from axone.llm.known import Norm, is_known, parts
 from axone.nn import (
     MLP,
     Embedding,
@@ -44,7 +45,6 @@ from axone.nn import (
 from axone.nn.module import Layer
 from axone.nn.position import Positions
 
-Norm: TypeAlias = LayerNorm | RMSNorm
 _L = TypeVar("_L", Embedding, Linear, RMSNorm)
 
 _LINEAR = math.sqrt(2 / math.pi)  # GELU's constants
@@ -229,30 +229,24 @@ def folded(transformer: Transformer, embedding: Array, head: Array, folds: Folds
     folds : Folds, optional
         What is used again, and kept for the next time.
     """
-    norm, position, parts = transformer.norm, transformer.position, transformer.blocks
-    kinds = {type(norm), *(type(each) for part in parts for each in (part.attention_norm, part.mlp_norm))}
-    centred = kinds == {LayerNorm}
-    room = _Room(transformer, head, [] if folds is None else folds.made)
-    blocks = [_block(part, room, centred=centred) for part in parts]
-    known = [block for block in blocks if block is not None]
-    if not isinstance(norm, Norm) or kinds not in ({LayerNorm}, {RMSNorm}) or len(known) < len(parts):
+    norm, position, blocks = transformer.norm, transformer.position, transformer.blocks
+    kinds = {type(norm), *(type(each) for block in blocks for each in (block.attention_norm, block.mlp_norm))}
+    if not is_known(transformer) or not isinstance(norm, Norm) or len(kinds) > 1:
         return Folded(transformer, embedding, head, None)
+    centred = isinstance(norm, LayerNorm)
+    room = _Room(transformer, head, [] if folds is None else folds.made)
+    twins = [_block(block, room, centred=centred) for block in blocks]
     added = _without_mean if centred else np.copy  # a copy in any case: what is written later is not seen
     if position is not None:
         position = _with(position, added(position.weight.data))
     weight, bias = room.product(_Recipe(head, None, *_gain(norm)))
     if folds is not None:
         folds.made = room.made
-    return Folded(Transformer(known, norm=_unit(norm), position=position), added(embedding), weight, bias)
+    return Folded(Transformer(twins, norm=_unit(norm), position=position), added(embedding), weight, bias)
 
 
-def _block(block: TransformerBlock, room: _Room, *, centred: bool) -> TransformerBlock | None:
-    """Fold a block, if all of its parts are known."""
-    attention_norm, attention, mlp_norm, mlp = block.attention_norm, block.attention, block.mlp_norm, block.mlp
-    if not isinstance(attention_norm, Norm) or not isinstance(mlp_norm, Norm):
-        return None
-    if type(attention) is not MultiHeadAttention or (type(mlp) is not MLP and type(mlp) is not SwiGLU):
-        return None
+def _block(block: TransformerBlock, room: _Room, *, centred: bool) -> TransformerBlock:
+    attention_norm, attention, mlp_norm, mlp = parts(block)
     return TransformerBlock(
         _attention(attention, attention_norm, room, centred=centred),
         _mlp(mlp, mlp_norm, room, centred=centred),
