@@ -1,6 +1,6 @@
 """Activation functions, forward and backward in place.
 
-Each is x times a gate, and its slope follows from the gate and the output y, which the next operation keeps anyway.
+Each is x times a gate, and its slope follows from the gate and what is kept anyway: the input x, or the output y.
 
 References
 ----------
@@ -67,7 +67,7 @@ def gelu(x: Tensor, approximate: Literal["tanh", "none"] = "tanh") -> Tensor:
         slope *= 6 * _SCALE * _CUBIC
         slope += 2 * _SCALE  # 2 du/dx
         slope *= data
-        np.subtract(1.0, s, out=s)  # to and fro in place: quicker than another array that no cache holds yet
+        np.subtract(1.0, s, out=s)  # in place, and back below: quicker than another array that no cache holds yet
         slope *= s
         slope += 1.0
         np.subtract(1.0, s, out=s)
