@@ -2,13 +2,17 @@
 
     python benchmarks/growth.py [AXIS ...] [--peer-python PATH] [--json FILE] [--plot FILE]
 
-From nanoGPT's small model one size is varied at a time. Each point is a race of its own; a ratio is PyTorch's figure
-divided by ours, and it should never be more than 15 % below that of the first point of its axis. Figures that were written
-with ``--json`` before are kept for the axes that are not measured again; the plot needs Matplotlib.
+From nanoGPT's small model one size is varied at a time. Each point is the median of some races in new processes, for
+PyTorch's time differs by a third from one process to the next. A ratio is PyTorch's figure divided by ours, and it should
+never be more than 15 % below that of the first point of its axis. Memory is given twice: all that a process and its
+children hold at their peak, and what of it is above the libraries, of which PyTorch has more: above what the process held
+after it trained a model of next to nothing. Figures that were written with ``--json`` before are kept for the axes that
+are not measured again; the plot needs Matplotlib.
 """
 
 import argparse
 import json
+import statistics
 import sys
 from pathlib import Path
 
@@ -22,22 +26,33 @@ AXES = {
 }
 HEAD_WIDTH = 32
 WORST = 0.85  # of the first point's ratio
+QUANTITIES = {"seconds": (1e3, "step, ms"), "bytes": (2**-20, "memory, MiB"), "above": (2**-20, "above libraries, MiB")}
 
 
 def measure(axis, size, options):
-    """Return seconds and bytes of both libraries at one point."""
-    shape = {"size": "small", "workers": options.threads, "threads": options.threads, axis: size}
+    """Return seconds, bytes, and bytes above the libraries, of both at one point."""
+    shape = {"size": "small", "workers": options.threads, "threads": options.threads, "warm_up": True, axis: size}
     if axis == "channels":
         shape["heads"] = size // HEAD_WIDTH
-    results = race(
-        {
-            "Axone": Contender("axone_train.py", options=shape),
-            "PyTorch": Contender("torch_train.py", options.peer_python, shape),
-        },
-        threads=options.threads,
-        rounds=options.rounds,
-    )
-    return {name: {"seconds": result.seconds, "bytes": result.peak_memory} for name, result in results.items()}
+    races = [
+        race(
+            {
+                "Axone": Contender("axone_train.py", options=shape),
+                "PyTorch": Contender("torch_train.py", options.peer_python, shape),
+            },
+            threads=options.threads,
+            rounds=options.rounds,
+        )
+        for _ in range(options.races)
+    ]
+    return {
+        name: {
+            "seconds": statistics.median(results[name].seconds for results in races),
+            "bytes": statistics.median(results[name].peak_memory for results in races),
+            "above": statistics.median(results[name].peak_memory - results[name].memory_before for results in races),
+        }
+        for name in races[0]
+    }
 
 
 def ratios(points, quantity):
@@ -47,32 +62,32 @@ def ratios(points, quantity):
 
 def table(measured):
     """Return the points as a Markdown table."""
-    lines = ["| | step, ms | PyTorch | ratio | memory, MiB | PyTorch | ratio |", "|---|---|---|---|---|---|---|"]
+    heads = " | ".join(f"{label} | PyTorch | ratio" for _, label in QUANTITIES.values())
+    lines = [f"| | {heads} |", "|---" * (1 + 3 * len(QUANTITIES)) + "|"]
     for axis, points in measured.items():
-        for (size, point), speed, room in zip(
-            points.items(), ratios(points, "seconds"), ratios(points, "bytes"), strict=True
-        ):
-            ours, theirs = point["Axone"], point["PyTorch"]
-            times = f"{ours['seconds'] * 1e3:.4g} | {theirs['seconds'] * 1e3:.4g} | {speed:.2f}"
-            lines.append(f"| {axis} {size} | {times} | {ours['bytes'] >> 20} | {theirs['bytes'] >> 20} | {room:.2f} |")
+        columns = {quantity: ratios(points, quantity) for quantity in QUANTITIES}
+        for place, (size, point) in enumerate(points.items()):
+            cells = [f"{axis} {size}"]
+            for quantity, (unit, _) in QUANTITIES.items():
+                cells += [f"{point[name][quantity] * unit:.4g}" for name in ("Axone", "PyTorch")]
+                cells.append(f"{columns[quantity][place]:.2f}")
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def plot(measured, path):
-    """Draw step time and memory against each axis."""
+    """Draw every quantity against each axis."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(
-        2, len(measured), figsize=(3 * len(measured), 5.2), squeeze=False, layout="constrained"
+        len(QUANTITIES), len(measured), figsize=(3 * len(measured), 7.5), squeeze=False, layout="constrained"
     )
     for column, (axis, points) in enumerate(measured.items()):
         sizes = [int(size) for size in points]
-        for row, (quantity, unit, label) in enumerate(
-            (("seconds", 1e3, "step, ms"), ("bytes", 2**-20, "peak memory, MiB"))
-        ):
+        for row, (quantity, (unit, label)) in enumerate(QUANTITIES.items()):
             panel = panels[row][column]
             for name, style in (("Axone", "o-"), ("PyTorch", "s--")):
                 panel.plot(
@@ -96,7 +111,10 @@ def main() -> None:
     parser.add_argument("axes", nargs="*", metavar="AXIS", help=f"of {', '.join(AXES)} (default: all)")
     parser.add_argument("--peer-python", default=sys.executable, metavar="PATH", help="of an environment with PyTorch")
     parser.add_argument("--threads", type=int, default=cores(), metavar="N", help="for each (default: all cores)")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of each race (default: 3)")
+    parser.add_argument(
+        "--races", type=int, default=3, metavar="N", help="at each point, in new processes (default: 3)"
+    )
+    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="of each race (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures are kept")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them, as SVG or PNG")
     options = parser.parse_args()
@@ -113,7 +131,7 @@ def main() -> None:
     measured = {axis: known[axis] for axis in AXES if axis in known}
     print(table(measured))
     for axis, points in measured.items():
-        for quantity in ("seconds", "bytes"):
+        for quantity in QUANTITIES:
             first, *others = ratios(points, quantity)
             if others and min(others) < WORST * first:
                 print(f"{axis}: the ratio of {quantity} falls from {first:.2f} to {min(others):.2f}")

@@ -37,11 +37,14 @@ class Contender:
         The interpreter.
     options : dict
         What the script's `baton.options` returns.
+    environment : dict
+        Variables that it has besides those of all.
     """
 
     script: str
     python: str = sys.executable
     options: dict = field(default_factory=dict)
+    environment: dict = field(default_factory=dict)
 
     def command(self) -> list[str]:
         """Return the command line."""
@@ -64,6 +67,8 @@ class Result:
         The largest share of the processors that others took in one of them.
     peak_memory : int or None
         Bytes.
+    memory_before : int or None
+        What was held before the model was made, in bytes.
     versions : dict
     """
 
@@ -72,6 +77,7 @@ class Result:
     rounds: list[float]
     disturbance: float
     peak_memory: int | None
+    memory_before: int | None
     versions: dict
 
 
@@ -90,7 +96,7 @@ class _Running:
             contender.command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment(threads),
+            env={**environment(threads), **contender.environment},
             text=True,
             encoding="utf-8",
         )
@@ -199,6 +205,7 @@ def _result(name: str, chosen: list[dict], laps: list[dict]) -> Result:
         rounds=[statistics.median(_counted(lap[name])) for lap in chosen],
         disturbance=max(map(_worst, chosen)),
         peak_memory=laps[-1][name]["peak_memory"],
+        memory_before=laps[-1][name]["memory_before"],
         versions=laps[-1][name]["versions"],
     )
 

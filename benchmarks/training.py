@@ -22,6 +22,7 @@ BOUNDS = {
     "medium": {"PyTorch": 1.05, "PyTorch compiled": 1.08, "JAX": 2, "a step by hand": 1.03, "its matrix products alone": 1 / 1.12, "one worker": 1.85},
     "large": {"PyTorch": 1.15, "its matrix products alone": 1 / 1.4},
 }  # fmt: skip
+MAPPED = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # as other systems' allocators do, though from other sizes on
 MEMORY = {"small": 1 / 0.5, "medium": 1 / 0.8}
 
 
@@ -48,4 +49,23 @@ def steps(size, options):
     return results, rows
 
 
-RACES = {f"train-{size}": partial(steps, size) for size in BOUNDS}
+def allocators(size, options):
+    """Race the ways to keep memory: asking glibc, doing it ourselves, and not at all, as glibc is and where all is mapped."""
+    shape = {"size": size, "workers": options.threads, "threads": options.threads}
+    contenders = {"Axone": Contender("axone_train.py", options=shape)}
+    for name, environment in (("glibc as it is", {}), ("large blocks mapped", MAPPED)):
+        for way in ("used again", "handed back"):
+            contenders[f"{name}, {way}"] = Contender(
+                "axone_train.py", options={**shape, "memory": way}, environment=environment
+            )
+    results = race(contenders, threads=options.threads, rounds=options.rounds)
+    return results, [
+        Row(f"memory, {size}", name, results["Axone"].seconds, result.seconds)
+        for name, result in results.items()
+        if name != "Axone"
+    ]
+
+
+RACES = {f"train-{size}": partial(steps, size) for size in BOUNDS} | {
+    f"memory-{size}": partial(allocators, size) for size in BOUNDS
+}

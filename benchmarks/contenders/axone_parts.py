@@ -9,9 +9,9 @@ from baton import BETAS, CLIP, LEARNING_RATE, WEIGHT_DECAY, Baton
 from axone.llm import Callback, LanguageModelConfig, Step, TrainerConfig
 
 
-def new_baton() -> Baton:
+def new_baton(memory_before: int | None = None) -> Baton:
     """Take the baton, and say what runs."""
-    baton = Baton()
+    baton = Baton(memory_before)
     baton.versions(axone=version("axone-llm"), numpy=np.__version__)
     return baton
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 from axone_parts import Laps, model_config, new_baton, training_plan
-from baton import options
+from baton import SPECK, held_memory, options
 
-from axone.llm import LanguageModel, TokenDataset, Trainer
+from axone.autograd import memory
+from axone.llm import LanguageModel, TokenDataset, Trainer, platform
+from axone.llm.loss import next_token_loss
 
 
 class Numbers:
@@ -19,8 +21,17 @@ def main() -> None:
     rng = np.random.default_rng(0)
     ids = rng.integers(0, o["vocab"], 1_000_000).astype(np.uint16)
     train, validation = TokenDataset(ids, Numbers(o["vocab"])).split()
+    if o.get("warm_up"):
+        speck = {**o, **SPECK}
+        batch = train.batch(0, 0, speck["batch"], speck["context"])
+        next_token_loss(LanguageModel(model_config(speck), rng=rng), *batch).backward()
+    if "memory" in o:  # imitate a C library that cannot be told to keep it
+        platform._mallopt = lambda: None
+        if o["memory"] == "handed back":
+            memory._UNUSED = -1
+    before = held_memory()
     model = LanguageModel(model_config(o), rng=rng)
-    Trainer(model, train, validation, training_plan(o), [Laps(new_baton())]).fit()
+    Trainer(model, train, validation, training_plan(o), [Laps(new_baton(before))]).fit()
 
 
 main()

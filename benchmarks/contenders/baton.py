@@ -19,6 +19,9 @@ SIZES = {
 }
 """The models that are trained: nanoGPT's for a CPU, one ten times as large, and GPT-2 with 124 million parameters."""
 
+SPECK = {"layers": 1, "heads": 1, "channels": 8, "context": 8, "batch": 2}
+"""A model of next to nothing, trained first where the memory that a library takes by itself shall be known."""
+
 LEARNING_RATE, BETAS, EPS, WEIGHT_DECAY, CLIP = 1e-3, (0.9, 0.99), 1e-8, 0.1, 1.0
 
 
@@ -29,9 +32,16 @@ def options() -> dict:
 
 
 class Baton:
-    """Waits for its turn, and times every unit of work between two calls of `lap`."""
+    """Waits for its turn, and times every unit of work between two calls of `lap`.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    memory_before : int, optional
+        What `held_memory` returned before the model was made.
+    """
+
+    def __init__(self, memory_before: int | None = None) -> None:
+        self._memory_before = memory_before
         self._answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)  # what a library prints must not be taken for an answer
         self._versions: dict[str, str] = {}
@@ -62,6 +72,7 @@ class Baton:
             "seconds": self._seconds,
             "processor_seconds": processor_seconds() - self._processor,
             "peak_memory": peak_memory(),
+            "memory_before": self._memory_before,
             "versions": self._versions,
         }
         self._answers.write(json.dumps(answer) + "\n")
@@ -76,12 +87,18 @@ def processor_seconds() -> float:
     return time.process_time() + running + ended.children_user + ended.children_system
 
 
+def held_memory() -> int | None:
+    """Return the memory that this process holds now, in bytes, where the platform tells."""
+    try:
+        return _status("self")["VmRSS"]
+    except OSError:
+        return None
+
+
 def peak_memory() -> int | None:
-    """Return the most memory that this process and its children have held, in bytes; what they share counts for each."""
-    try:  # not getrusage, which counts the parent's memory from before exec
-        return sum(_held(process) for process in ["self", *_children()])
-    except (OSError, StopIteration):
-        pass
+    """Return the most memory that this process and its children have held, in bytes; what they share counts once."""
+    with contextlib.suppress(OSError):  # first not getrusage, which counts the parent's memory from before exec
+        return _distinct_peak(["self", *_children()])
     try:
         import resource
     except ImportError:
@@ -90,9 +107,30 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _held(process: str) -> int:
-    status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+def _distinct_peak(processes: list[str]) -> int:
+    """Return the sum of processes' peaks less what they share now, which would count for each."""
+    status = [_status(process) for process in processes]
+    peak = sum(fields["VmHWM"] for fields in status)
+    if len(processes) > 1:
+        peak -= sum(fields["RssAnon"] + fields["RssShmem"] for fields in status) - sum(map(_share, processes))
+        peak -= sum(fields["RssFile"] for fields in status[1:])  # libraries
+    return peak
+
+
+def _share(process: str) -> int:
+    """Return a process's share of the memory that no file backs: of a page that two hold, half."""
+    fields = _sizes(Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii"))
+    return fields["Pss_Anon"] + fields["Pss_Shmem"]
+
+
+def _status(process: str) -> dict[str, int]:
+    return _sizes(Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace"))
+
+
+def _sizes(text: str) -> dict[str, int]:
+    """Return the lines that are sizes, in bytes."""
+    lines = (line.split() for line in text.splitlines() if line.endswith(" kB"))
+    return {name.rstrip(":"): int(size) * 1024 for name, size, _ in lines}
 
 
 def _children() -> dict[str, list[str]]:

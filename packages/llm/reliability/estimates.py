@@ -2,11 +2,13 @@
 
     python packages/llm/reliability/estimates.py [--seconds N] [--workers N] [PRESET ...]
 
-The measured memory is the most that the process has held until the training's end, the saving included.
+The measured memory is the most that the process has held until the training's end, the saving included, and what its
+worker processes held besides at the last evaluation.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,7 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
-from axone.llm import PRESETS, LanguageModel, TokenDataset, Trainer, platform, preset, python_source
+from axone.llm import (
+    PRESETS,
+    Callback,
+    Evaluation,
+    LanguageModel,
+    TokenDataset,
+    Trainer,
+    platform,
+    preset,
+    python_source,
+)
 from axone.tokenizer import CharTokenizer
 
 MOST_OFF = 0.2
@@ -49,6 +61,17 @@ def main() -> int:
     return 0 if good else 1
 
 
+class Processes(Callback):
+    """Looks how much memory the worker processes hold."""
+
+    memory = 0
+
+    def on_evaluation(self, event: Evaluation) -> None:
+        children = Path(f"/proc/self/task/{os.getpid()}/children")
+        if children.exists():
+            self.memory = sum(platform.private_memory(int(process)) for process in children.read_text().split())
+
+
 def measured(name: str, seconds: float, workers: int | None) -> tuple[int, int, float, float, int, int]:
     """Return parameters, steps, and time and memory as they were said and as they were."""
     plan, text = preset(name), python_source()
@@ -56,9 +79,11 @@ def measured(name: str, seconds: float, workers: int | None) -> tuple[int, int, 
     dataset = TokenDataset.from_text(text, tokenizer)
     model = LanguageModel(plan.model_config(tokenizer.vocab_size), rng=np.random.default_rng(0))
 
+    processes = Processes()
+
     def trainer(steps: int, run: Path | None = None) -> Trainer:
         config = plan.trainer_config(plan.model["context_length"], steps=steps, workers=workers)
-        return Trainer(model, *dataset.split(), config, run=run)
+        return Trainer(model, *dataset.split(), config, [processes], run=run)
 
     one = trainer(TRIED).estimate()
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +97,7 @@ def measured(name: str, seconds: float, workers: int | None) -> tuple[int, int, 
         estimate.seconds,
         end.seconds,
         estimate.memory or 0,
-        platform.peak_memory() or 0,
+        (platform.peak_memory() or 0) + processes.memory,
     )
 
 

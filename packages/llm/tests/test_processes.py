@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 
 from axone.autograd import profile
-from axone.llm import Callback, LanguageModel, LanguageModelConfig, Step, TokenDataset, Trainer, TrainerConfig, parallel
+from axone.llm import (
+    Callback,
+    LanguageModel,
+    LanguageModelConfig,
+    Step,
+    TokenDataset,
+    Trainer,
+    TrainerConfig,
+    parallel,
+    platform,
+)
 from axone.llm.processes import Processes, can_fork, shared_zeros
 from axone.llm.run import Run
 
@@ -72,6 +82,44 @@ def test_each_process_does_its_part_and_all_know_the_results() -> None:
     assert len({process for process, _, _ in results}) == 3
     assert results[0][0] == HERE
     np.testing.assert_array_equal(program.counts, [7, 7, 7])
+
+
+def test_what_the_others_hold_alone_is_counted_and_what_they_share_is_not() -> None:
+    size = 1 << 25
+
+    class Holder:
+        def __init__(self) -> None:
+            self.team = Processes(2)
+            self.kept = np.ones(size, np.uint8)  # shared until it is written to
+
+        def hold(self) -> list[None]:
+            self.team.tell(self, "hold")
+            return self.team.run([lambda: None, lambda: self.kept.fill(2)])
+
+        def start(self) -> None:
+            self.team.tell(self, "start")
+            self.team.run([lambda: None] * 2)
+
+    holder = Holder()
+    with holder.team:
+        holder.start()
+        before = holder.team.private_memory()
+        holder.hold()
+        after = holder.team.private_memory()
+    assert before < size
+    if can_fork():
+        assert after >= before + size
+
+
+def test_the_estimate_counts_every_process(
+    model: LanguageModel, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainerConfig(steps=2, batch_size=4, context_length=16, workers=3)
+    monkeypatch.setattr(platform, "peak_memory", lambda: 1 << 40)
+    monkeypatch.setattr(parallel, "peak_memory", lambda: 1 << 40)
+    monkeypatch.setattr(platform, "private_memory", lambda _: 1 << 30)
+    estimate = Trainer(model, *dataset.split(), config).estimate()
+    assert estimate.memory == (1 << 40) + (2 << 30) * can_fork()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd.arrays import Array
+from axone.autograd.memory import empty_like
 
 
 class Deferred:
@@ -42,7 +43,7 @@ class Deferred:
         ----------
         out : ndarray, shape of the input
         """
-        part = np.empty_like(out)
+        part = empty_like(out)
         self.write(part)
         out += part
 

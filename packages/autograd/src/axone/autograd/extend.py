@@ -31,6 +31,7 @@ derives from `Deferred` and defines ``write``, and ``add`` where that can be don
 
 from axone.autograd.arrays import Array, unbroadcast
 from axone.autograd.deferred import Deferred, Part, Product, Rows, Scattered
+from axone.autograd.memory import empty, empty_like, reused_memory
 from axone.autograd.mode import watched_alike
 from axone.autograd.record import record
 from axone.autograd.tape import VJP, Gradient
@@ -46,8 +47,11 @@ __all__ = [
     "Product",
     "Rows",
     "Scattered",
+    "empty",
+    "empty_like",
     "needs_grad",
     "record",
+    "reused_memory",
     "unbroadcast",
     "watched_alike",
 ]

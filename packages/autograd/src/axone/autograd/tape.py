@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike
 
 from axone.autograd.arrays import Array, Shape, unbroadcast
 from axone.autograd.deferred import Deferred
+from axone.autograd.memory import empty, empty_like
 
 Gradient: TypeAlias = Array | Deferred | None
 """What a `vjp` returns for one input: an array, a recipe for one, or None where no gradient flows."""
@@ -226,7 +227,7 @@ def _add(
     total = totals.get(place)
     if isinstance(part, Deferred):
         if total is None:
-            total = np.empty(place.shape, dtype)
+            total = empty(place.shape, dtype)
             part.write(total)
         else:
             total = total if place in ours else total.copy()
@@ -239,7 +240,7 @@ def _add(
         elif place in ours:
             total += reduced
         else:  # the first is not ours: `add` returns the same array for both of its inputs
-            total = total + reduced
+            total = np.add(total, reduced, out=empty_like(total))
             ours.add(place)
     totals[place] = total
 

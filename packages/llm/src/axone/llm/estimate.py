@@ -37,8 +37,8 @@ class Estimate:
     seconds : float
         For all steps and evaluations.
     memory : int or None
-        The most that the process holds, in bytes; None where the platform does not tell. Workers of small models may be
-        processes: each then holds some less than that, much of it shared, besides.
+        The most that the process and its worker processes hold, in bytes, what they share counted once; None where the
+        platform does not tell.
     """
 
     parameters: int
@@ -105,9 +105,10 @@ def estimate(
         before = time.perf_counter()
         step.evaluate(sample)
         window = (time.perf_counter() - before) / len(sample)
+        memory = team.peak_memory()
     windows = min(config.eval_windows or len(starts), len(starts)) * (config.steps // config.eval_every) + len(starts)
     seconds = config.steps * float(np.mean(times[_WARM_UP:])) + windows * window
-    return Estimate(model.num_parameters(), seconds, platform.peak_memory())
+    return Estimate(model.num_parameters(), seconds, memory)
 
 
 def _activations(model: LanguageModel, data: TokenDataset, config: TrainerConfig, workers: int) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor
-from axone.autograd.extend import Array, needs_grad, record
+from axone.autograd.extend import Array, empty, empty_like, needs_grad, record
 from axone.autograd.mode import mode
 from axone.llm.model import LanguageModel
 from axone.llm.token_file import Ids
@@ -76,10 +76,13 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Ids, *, rows: int |
         raise IndexError(f"targets must be from 0 to {V - 1}, and these go from {chosen.min()} to {chosen.max()}")
     step = max(_LOGITS_AT_ONCE // V, 1) if rows is None else rows
     recorded = mode.recording and (needs_grad(x) or needs_grad(weight))
-    dx, dw = (np.empty_like(flat), np.zeros_like(w)) if recorded else (flat, w)
+    dx, dw = (empty_like(flat), empty_like(w)) if recorded else (flat, w)
+    if recorded:
+        dw.fill(0)
     total = 0.0
     for part in (slice(start, start + step) for start in range(0, len(flat), step)):
-        logits = flat[part] @ w.T  # (R, V)
+        x_part = flat[part]  # (R, C)
+        logits = np.matmul(x_part, w.T, out=empty((len(x_part), V), w.dtype))  # (R, V)
         picked = logits[np.arange(len(logits)), chosen[part]].astype(np.float64)  # (R,)
         p, sums, shift = exp_rows(logits)
         total += float((np.log(sums, dtype=np.float64) + shift - picked).sum())
@@ -87,7 +90,7 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Ids, *, rows: int |
             p *= (1 / (sums * len(flat)))[:, None]
             p[np.arange(len(p)), chosen[part]] -= 1 / len(flat)
             np.matmul(p, w, out=dx[part])
-            dw += p.T @ flat[part]
+            dw += np.matmul(p.T, x_part, out=empty_like(w))
 
     def vjp(g: Array) -> tuple[Array, Array]:
         if g != 1:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor, no_grad
-from axone.llm.platform import available_cores, blas_threads, kept_memory
+from axone.llm.platform import available_cores, blas_threads, kept_memory, peak_memory
 from axone.llm.processes import Processes, can_fork, shared_zeros
 from axone.llm.team import Team
 from axone.nn import Module
@@ -180,6 +180,14 @@ class Workers(Generic[M]):
         shared = shared_zeros(array.size, array.dtype).reshape(array.shape)
         shared[...] = array
         return shared
+
+    def peak_memory(self) -> int | None:
+        """Return the most memory that all workers have held, in bytes, where the platform tells; shared memory counts once.
+
+        What forked processes hold counts as it is now: they let go of none between steps.
+        """
+        own = peak_memory()
+        return own + self._team.private_memory() if own is not None and isinstance(self._team, Processes) else own
 
     def gradients(
         self,

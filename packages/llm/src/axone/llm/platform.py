@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController, threadpool_info
 
+from axone.autograd.extend import reused_memory
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _DEFAULT_THRESHOLD = 128 * 1024  # glibc's, for both
 _KEEP = 1 << 30
@@ -65,11 +67,16 @@ _memory_holders = 0
 
 @contextlib.contextmanager
 def kept_memory() -> Iterator[None]:
-    """Let the C library keep large blocks that are freed, instead of handing each back to the system.
+    """Keep the memory of large arrays that are let go for those that follow, instead of handing it back to the system.
 
-    A training step frees and allocates the same large arrays again and again; every return costs page faults. Only
-    glibc has the setting. It stays until all who asked for it have ended.
+    A training step frees and allocates the same large arrays again and again; every return costs page faults. glibc has
+    a setting for that, for the whole process, until all who asked for it have ended. Elsewhere this thread's operations
+    use their blocks again, as `axone.autograd.memory` says.
     """
+    if _mallopt() is None:
+        with reused_memory():
+            yield
+        return
     _hold_memory(1)
     try:
         yield
@@ -82,7 +89,7 @@ def _hold_memory(change: int) -> None:
     with _memory_lock:
         before, _memory_holders = _memory_holders, _memory_holders + change
         mallopt = _mallopt()
-        if mallopt is None or bool(before) == bool(_memory_holders):
+        if bool(before) == bool(_memory_holders):
             return
         threshold = _KEEP if _memory_holders else _DEFAULT_THRESHOLD
         mallopt(_M_MMAP_THRESHOLD, threshold)
@@ -106,6 +113,21 @@ def peak_memory() -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def private_memory(process: int) -> int:
+    """Return the memory that a process holds now and shares with no other, in bytes; zero where the platform does not tell.
+
+    Parameters
+    ----------
+    process : int
+        Its id.
+    """
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
 
 
 def available_memory() -> int | None:

@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from axone.autograd.extend import watched_alike
+from axone.llm import platform
 from axone.llm.team import Outcome, carry_out, results
 
 R = TypeVar("R")
@@ -114,6 +115,10 @@ class Processes:
         self.start(program)
         for peer in self._others:
             peer.send([method, *arguments])
+
+    def private_memory(self) -> int:
+        """Return what the other processes hold besides what they share, in bytes; zero where the platform does not tell."""
+        return sum(platform.private_memory(peer.process) for peer in self._others if peer.process is not None)
 
     def asked(self, stop: Callable[[], bool]) -> bool:
         """Tell whether `stop`, which only the first process needs to know, has said so in one of them."""
@@ -228,7 +233,7 @@ class _Peer:
     def __init__(self, connection: socket.socket, process: int | None = None) -> None:
         self._socket = connection
         self.lines = connection.makefile("rb")
-        self._process = process
+        self.process = process
         self._here = os.getpid()
 
     def fileno(self) -> int:
@@ -257,13 +262,13 @@ class _Peer:
         self._socket.close()
 
     def wait(self) -> None:
-        if self._process is not None:
+        if self.process is not None:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._process, 0)
+                os.waitpid(self.process, 0)
 
     def _ended(self) -> ChildProcessError:
         return ChildProcessError(
-            f"all worker processes are needed, and process {self._process} has ended, perhaps for want of memory: "
+            f"all worker processes are needed, and process {self.process} has ended, perhaps for want of memory: "
             "resume the run from its last checkpoint"
         )
 

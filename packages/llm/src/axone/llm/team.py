@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
 
 from axone.autograd.extend import watched_alike
+from axone.llm.platform import kept_memory
 
 R = TypeVar("R")
 
@@ -84,9 +85,10 @@ class _Helper(Thread):
         self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
 
     def run(self) -> None:
-        while (part := self.parts.get()) is not None:
-            self.outcomes.put(carry_out(part))
-            del part  # and what it holds
+        with kept_memory():
+            while (part := self.parts.get()) is not None:
+                self.outcomes.put(carry_out(part))
+                del part  # and what it holds
 
 
 def carry_out(part: Callable[[], Any]) -> Outcome:

@@ -20,6 +20,7 @@ import math
 import numpy as np
 
 from axone.autograd.arrays import Array
+from axone.autograd.memory import empty_like
 from axone.autograd.optim.optimizer import Group, Kernel, Optimizer, Params, check_at_least_zero
 
 
@@ -86,7 +87,7 @@ class AdamW(Optimizer):
         root = 1 / math.sqrt(1 - b2**self.steps)
 
         def update(p: Array, g: Array, m: Array, v: Array) -> None:
-            scratch = g * (1 - b1)
+            scratch = np.multiply(g, 1 - b1, out=empty_like(g))
             m *= b1
             m += scratch
             np.multiply(g, g, out=scratch)

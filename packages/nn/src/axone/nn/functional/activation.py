@@ -1,6 +1,6 @@
 """Activation functions, forward and backward in place.
 
-Each is x times a gate, and its slope follows from the gate and what is kept anyway: the input x, or the output y.
+Each is x times a gate, and its slope follows from the gate and the output y, which the next operation keeps anyway.
 
 References
 ----------
@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from axone.autograd import Tensor
-from axone.autograd.extend import Array, needs_grad, record
+from axone.autograd.extend import Array, empty_like, needs_grad, record
 from axone.nn.functional.checks import one_dtype
 from axone.nn.functional.erf import normal_tail
 
@@ -53,24 +53,25 @@ def gelu(x: Tensor, approximate: Literal["tanh", "none"] = "tanh") -> Tensor:
     if approximate != "tanh":
         raise ValueError(f'gelu needs approximate to be "tanh" or "none", and it is {approximate!r}')
     shape, data = x.shape, np.atleast_1d(x.data)
-    s = np.square(data)
+    s = np.square(data, out=empty_like(data))
     s *= _SCALE * _CUBIC
     s += _SCALE
     s *= data
     np.tanh(s, out=s)
     s *= 0.5
     s += 0.5
-    y = data * s
+    y = np.multiply(data, s, out=empty_like(data))
+    del data
 
     def vjp(g: Array) -> tuple[Array]:
-        slope = np.square(data)
+        data = np.add(s, np.finfo(s.dtype).tiny, out=empty_like(s))
+        np.divide(y, data, out=data)  # x again, and zero where s is: so that x need not live until here
+        slope = np.square(data, out=empty_like(data))
         slope *= 6 * _SCALE * _CUBIC
         slope += 2 * _SCALE  # 2 du/dx
+        data -= y
         slope *= data
-        np.subtract(1.0, s, out=s)  # in place, and back below: quicker than another array that no cache holds yet
-        slope *= s
         slope += 1.0
-        np.subtract(1.0, s, out=s)
         slope *= s
         slope *= g
         return (slope.reshape(shape),)
@@ -109,10 +110,10 @@ def silu(x: Tensor) -> Tensor:
     one_dtype("silu", x)
     shape, data = x.shape, np.atleast_1d(x.data)
     inverse = _inverse_logistic(data)
-    y = data / inverse
+    y = np.divide(data, inverse, out=empty_like(data))
 
     def vjp(g: Array) -> tuple[Array]:
-        slope = data - y
+        slope = np.subtract(data, y, out=empty_like(data))
         slope += 1.0
         slope /= inverse
         slope *= g
@@ -142,26 +143,26 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
         raise ValueError(f"swiglu needs two inputs of one shape, and got {gate.shape} and {up.shape}")
     shape, a, b = gate.shape, np.atleast_1d(gate.data), up.data
     inverse = _inverse_logistic(a)
-    activated = a / inverse
+    activated = np.divide(a, inverse, out=empty_like(a))
     needs_gate, needs_up = needs_grad(gate), needs_grad(up)
 
     def vjp(g: Array) -> tuple[Array | None, Array | None]:
         slope = None
         if needs_gate:
-            slope = a - activated
+            slope = np.subtract(a, activated, out=empty_like(a))
             slope += 1.0
             slope /= inverse
             slope *= b
             slope *= g
             slope = slope.reshape(shape)
-        return slope, (g * activated).reshape(shape) if needs_up else None
+        return slope, np.multiply(g, activated, out=empty_like(activated)).reshape(shape) if needs_up else None
 
-    return record("swiglu", (activated * b).reshape(shape), (gate, up), vjp)
+    return record("swiglu", np.multiply(activated, b, out=empty_like(activated)).reshape(shape), (gate, up), vjp)
 
 
 def _inverse_logistic(x: Array) -> Array:
     """Return ``1 + exp(-x)``: infinite far below zero, where dividing by it gives the zero that is meant."""
-    inverse = np.negative(x)
+    inverse = np.negative(x, out=empty_like(x))
     with np.errstate(over="ignore"):
         np.exp(inverse, out=inverse)
     inverse += 1.0

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor
-from axone.autograd.extend import Array, needs_grad, record
+from axone.autograd.extend import Array, empty, needs_grad, record
 from axone.nn.functional.attention_kernel import attention_backward, attention_forward, attention_probabilities
 from axone.nn.functional.checks import misfit, one_dtype
 
@@ -62,12 +62,12 @@ def scaled_dot_product_attention(
     queries = q.data.reshape(B, K, H // K, T, D)
     keys, values = k.data[:, :, None], v.data[:, :, None]  # (B, K, 1, S, D or E)
     bias = mask_bias(mask, (B, H, T, S), K, q.dtype)
-    out = np.empty((B, K, H // K, T, E), q.dtype)
+    out = empty((B, K, H // K, T, E), q.dtype)
     keep = needs_grad(q) or needs_grad(k) or needs_grad(v)
     saved = attention_forward(queries, keys, values, bias=bias, causal=causal, out=out, keep=keep)
 
     def vjp(g: Array) -> tuple[Array, Array, Array]:
-        into = np.empty(queries.shape, g.dtype), np.empty(keys.shape, g.dtype), np.empty(values.shape, g.dtype)
+        into = empty(queries.shape, g.dtype), empty(keys.shape, g.dtype), empty(values.shape, g.dtype)
         g = g.reshape(out.shape)
         attention_backward(g, queries, keys, values, bias=bias, causal=causal, out=out, saved=saved, into=into)
         dq, dk, dv = into
@@ -112,12 +112,12 @@ def packed_attention(
     B, T, width = qkv.shape
     q, k, v = split_heads(qkv.data, H, K)
     bias = mask_bias(mask, (B, H, T, T), K, qkv.dtype)
-    merged = np.empty((B, T, H * q.shape[-1]), qkv.dtype)
+    merged = empty((B, T, H * q.shape[-1]), qkv.dtype)
     out = group_heads(merged, H, K)
     saved = attention_forward(q, k, v, bias=bias, causal=causal, out=out, keep=needs_grad(qkv))
 
     def vjp(g: Array) -> tuple[Array]:
-        grads = np.empty((B, T, width), g.dtype)
+        grads = empty((B, T, width), g.dtype)
         g, into = group_heads(g, H, K), split_heads(grads, H, K)
         attention_backward(g, q, k, v, bias=bias, causal=causal, out=out, saved=saved, into=into)
         return (grads,)
@@ -141,7 +141,7 @@ def attend(q: Array, k: Array, v: Array, *, mask: Mask | None, causal: bool) -> 
     """
     B, K, G, T, D = q.shape
     bias = mask_bias(mask, (B, K * G, T, k.shape[3]), K, q.dtype)
-    merged = np.empty((B, T, K * G * D), q.dtype)
+    merged = empty((B, T, K * G * D), q.dtype)
     attention_forward(q, k, v, bias=bias, causal=causal, out=group_heads(merged, K * G, K), keep=False)
     return merged
 

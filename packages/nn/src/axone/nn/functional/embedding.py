@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor
-from axone.autograd.extend import Array, Gradient, Rows, record
+from axone.autograd.extend import Array, Gradient, Rows, empty, record
 
 
 def embedding(ids: NDArray[np.integer[Any]], weight: Tensor) -> Tensor:
@@ -39,4 +39,6 @@ def embedding(ids: NDArray[np.integer[Any]], weight: Tensor) -> Tensor:
     def vjp(g: Array) -> tuple[Gradient]:
         return (Rows(ids.reshape(-1).astype(np.intp, copy=False), g.reshape(-1, C)),)
 
-    return record("embedding", weight.data[ids], (weight,), vjp)
+    rows = empty((*ids.shape, C), weight.dtype)
+    weight.data.take(ids.astype(np.intp, copy=False), axis=0, out=rows, mode="clip")  # they are in range
+    return record("embedding", rows, (weight,), vjp)

@@ -12,7 +12,7 @@ References
 import numpy as np
 
 from axone.autograd import Tensor
-from axone.autograd.extend import Array, record
+from axone.autograd.extend import Array, empty, empty_like, record
 from axone.nn.functional.checks import last_axis, one_dtype
 from axone.nn.functional.products import ones
 
@@ -56,7 +56,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
 
     def vjp(g: Array) -> tuple[Array, ...]:
         g = g.reshape(-1, C)  # (N, C)
-        gx: Array = g * rows
+        gx: Array = np.multiply(g, rows, out=empty_like(g))
         dgamma = r @ gx
         dgamma += n @ g
         share = gamma * (1 / C)
@@ -128,7 +128,7 @@ def _outer(column: Array, row: Array, *, plus: Array | None = None) -> Array:
     right[0] = row
     if plus is not None:
         right[1] = plus
-    return left @ right
+    return np.matmul(left, right, out=empty((len(column), len(row)), column.dtype))
 
 
 def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-6) -> Tensor:
@@ -166,7 +166,7 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-6) -> Tensor:
 
     def vjp(g: Array) -> tuple[Array, Array]:
         g = g.reshape(-1, C)  # (N, C)
-        gx: Array = g * rows
+        gx: Array = np.multiply(g, rows, out=empty_like(g))
         dgamma = r @ gx
         tilt = gx @ (gamma / C)
         tilt *= r * r * r

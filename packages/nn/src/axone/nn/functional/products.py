@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from axone.autograd.extend import Array, Product
+from axone.autograd.extend import Array, Product, empty
 
 _SMALL = 10**6  # multiplications
 _HEIGHTS = (64, 32, 16, 8)  # of blocks
@@ -70,12 +70,13 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     -------
     ndarray, shape (..., M, N)
     """
+    (*batch, M, K), N = a.shape, b.shape[-1]
+    if out is None:
+        out = empty((*batch, M, N), a.dtype)
     cut = _cut(a.shape, a.strides, b.shape, b.strides, a.itemsize) if _Askers.number else None
     if cut is None:
         return np.matmul(a, b, out=out)
-    (*batch, M, K), N, (m, n, copied) = a.shape, b.shape[-1], cut
-    if out is None:
-        out = np.empty((*batch, M, N), a.dtype)
+    m, n, copied = cut
     whole = M // m * m
     left, result = (a, out) if whole == M else (a[..., :whole, :], out[..., :whole, :])
     left = left.reshape(*batch, whole // m, 1, m, K)
@@ -128,7 +129,7 @@ def _cut(
 def _copied_panels(b: Array, n: int) -> Array:
     """Return a matrix as panels of n columns: (N / n, K, n)."""
     K, N = b.shape
-    panels = np.empty((N // n, K, n), b.dtype)
+    panels = empty((N // n, K, n), b.dtype)
     if b.strides[-1] == b.itemsize:
         panels[...] = b.reshape(K, N // n, n).swapaxes(0, 1)
         return panels

@@ -13,7 +13,7 @@ References
 import numpy as np
 
 from axone.autograd import Tensor
-from axone.autograd.extend import Array, record
+from axone.autograd.extend import Array, empty, empty_like, record
 from axone.nn.functional.checks import misfit, one_dtype
 
 
@@ -80,10 +80,10 @@ def _turned(name: str, x: Tensor, cos: Array, sin: Array, *, heads: int) -> Tens
     cos, sin = np.tile(cos, 2 * heads), np.tile(np.concatenate((-sin, sin), axis=-1), heads)  # (..., width)
 
     def turn(data: Array, sin: Array) -> Array:
-        out = np.empty_like(data)
+        out = empty_like(data)
         part, rest = data[..., :width], data[..., width:]
         pairs = part.reshape(*part.shape[:-1], heads, 2, half)
-        partners = np.empty(pairs.shape, data.dtype)
+        partners = empty(pairs.shape, data.dtype)
         partners[..., 0, :], partners[..., 1, :] = pairs[..., 1, :], pairs[..., 0, :]
         across = partners.reshape(part.shape)
         across *= sin

@@ -9,7 +9,7 @@ again, with the shift.
 import numpy as np
 
 from axone.autograd import Tensor
-from axone.autograd.extend import Array, record
+from axone.autograd.extend import Array, empty_like, record
 from axone.nn.functional.checks import one_dtype
 from axone.nn.functional.products import ones
 
@@ -87,7 +87,7 @@ def exp_rows(scores: Array) -> tuple[Array, Array, Array | float]:
     """
     row = ones(scores.shape[-1], scores.dtype)
     with np.errstate(over="ignore"):
-        p = np.exp(scores)
+        p = np.exp(scores, out=empty_like(scores))
     total = np.asarray(p @ row)
     every = total.reshape(-1)
     if not every.size or (np.minimum.reduce(every) > _SMALLEST and np.maximum.reduce(every) < _LARGEST):
