@@ -59,10 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         LossPlot(out / "metrics.jsonl", out / "loss.png"),
         *more,
     ]
-    try:
-        end = trainer.fit()
-    finally:
-        progress.close()
+    end = trainer.fit()
 
     if end.outcome in {"interrupted", "terminated"}:
         print(f"\nStopped after step {end.step}; everything is saved in {out}. To go on:")

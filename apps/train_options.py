@@ -60,13 +60,13 @@ TRAINING: dict[str, tuple[Kind, str]] = {
     "min-learning-rate": (float, "the last (default: a tenth of the highest)"),
     "muon-learning-rate": (float, "the highest of the matrices that muon takes (default: 0.02)"),
     "schedule": (("cosine", "linear", "constant"), "how the learning rate falls (default: cosine)"),
-    "warmup-steps": (int, "over how many steps it rises at first"),
+    "warmup-steps": (int, "over how many steps it rises at first (default: 100, or a tenth)"),
     "weight-decay": (float, "how much weights shrink (default: 0.1)"),
     "clip": (float, "the largest norm of the gradient (default: 1)"),
     "eval-every": (int, "steps between looks at the held-out text, each followed by a checkpoint"),
     "save-every": (int, "steps between more checkpoints"),
     "patience": (int, "stop after so many looks that were not better (default: never)"),
-    "workers": (int, "threads (default: one for each core)"),
+    "workers": (int, "threads, at most one for each window of a batch (default: one for each core)"),
     "seed": (int, "of first weights, batches and dropout (default: 0)"),
 }
 OF_THE_FOLDER = {field.name for field in fields(LanguageModelConfig)} - {"context_length", "vocab_size"} | {"tokenizer"}

@@ -145,7 +145,8 @@ def _neuron(app: Sphinx) -> None:
     answer = (w1 * x1 + w2 * x2 + b).tanh()
     answer.backward()
     Path(app.srcdir, "gallery").mkdir(exist_ok=True)
-    draw(answer).save(Path(app.srcdir, "gallery/neuron.svg"))
+    names = {"w1": w1, "x1": x1, "w2": w2, "x2": x2, "b": b}
+    draw(answer, names=names).save(Path(app.srcdir, "gallery/neuron.svg"))
 
 
 def _as_html(drawing: Drawing) -> str:

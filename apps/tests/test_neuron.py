@@ -37,6 +37,7 @@ def test_it_learns_and_draws(
     assert err == ""
     assert Path("pictures/boundary.png").read_bytes().startswith(PNG)
     drawn = Path("pictures/neuron.svg").read_text(encoding="utf-8")
+    assert all(f">{name}<" in drawn for name in ("w1", "w2", "bias"))
     assert drawn.count(">tanh<") == 1
     assert drawn.count(">*<") == 2
 

@@ -175,10 +175,13 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
         ("--data empty.txt", "is empty"),
         ("--data folder", "holds none"),
         ("--data latin.txt", "must be UTF-8"),
+        ("--data wide.txt", "must hold no NUL byte"),
         ("--data short.txt --preset tiny", "more tokens than the context of 64"),
         ("--data hamlet.txt --preset huge", "a preset is one of"),
         ("--data hamlet.txt --preset tiny --steps -5", "--steps must be at least 1, and is -5"),
         ("--data hamlet.txt --preset tiny --workers 0", "--workers must be at least 1"),
+        ("--data hamlet.txt --preset tiny --workers 9", "--batch-size is 8, and workers is 9: give fewer workers"),
+        ("--data hamlet.txt --steps 10 --warmup-steps 20", "--warmup-steps must be no more than steps, which are 10"),
         ("--data hamlet.txt --preset tiny --seed -1", "--seed must not be negative"),
         ("--data hamlet.txt --preset tiny --steps many", "invalid int value: 'many'"),
         ("--data hamlet.txt --preset tiny --out taken", "exists: resume it, overwrite it, or name another"),
@@ -208,6 +211,7 @@ def test_what_a_user_gets_wrong_is_one_sentence(
 ) -> None:
     (tmp_path / "empty.txt").touch()
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "wide.txt").write_bytes("words".encode("utf-16-le"))
     (tmp_path / "short.txt").write_text("a few words", encoding="utf-8")
     (tmp_path / "folder").mkdir()
     (tmp_path / "taken").mkdir()

@@ -42,7 +42,7 @@ print(f"slopes: w1 {w1.grad:.4f}, w2 {w2.grad:.4f}, bias {bias.grad:.4f}")
 # %%
 # :func:`~axone.autograd.draw` shows the whole walk: data from left to right, gradients from right to left.
 
-draw(answer)
+draw(answer, names={"w1": w1, "w2": w2, "bias": bias})
 
 # %%
 # Is it true? Make the first weight a little larger, by hand:

@@ -57,6 +57,28 @@ def test_a_tensor_is_drawn_with_shapes() -> None:
     assert [lines for _, lines, _ in boxes(draw(w).svg)] == [["parameter", "(3, 4)"]]
 
 
+def test_values_are_called_by_their_names() -> None:
+    x, w = Value(2.0), Value(3.0)
+    product = x * w
+    y = (product + 1.0).tanh()
+    names = {"x": x, "w": w, "product": product, "y": y, "elsewhere": Value(0.0), "number": 3.0}
+    titles = [lines[0] for _, lines, _ in boxes(draw(y, names=names).svg)]
+    assert sorted(titles) == ["+", "product = *", "value", "w", "x", "y = tanh"]
+
+
+def test_tensors_are_called_by_their_names() -> None:
+    x, w = Tensor(np.ones((2, 3))), Tensor(np.ones((3, 4)), requires_grad=True)
+    y = softmax(x @ w)
+    titles = [lines[0] for _, lines, _ in boxes(draw(y, names={"w": w, "x<y>": x, "y": y}).svg)]
+    assert sorted(titles) == ["matmul", "w", "x<y>", "y = softmax"]
+
+
+def test_names_turned_round_are_refused() -> None:
+    x = Value(2.0)
+    with pytest.raises(TypeError, match="is no name: turn them round"):
+        draw(x, names={x: "x"})  # type: ignore[dict-item]  # what a user may try
+
+
 @pytest.mark.parametrize("layers", [1, 2, 4])
 def test_boxes_do_not_overlap(layers: int) -> None:
     svg = draw(scalar_graph(layers)).svg

@@ -234,6 +234,16 @@ def misshapen_vjp() -> None:
             "stack needs arrays of one shape, and these are (2, 3), (2,)",
         ),
         (
+            lambda: ag.split(parameter(2, 3), 3, axis=3),
+            np.exceptions.AxisError,
+            "axis 3 is out of bounds for array of dimension 2",
+        ),
+        (
+            lambda: ag.concatenate([parameter(2, 3), parameter(2, 3)], axis=4),
+            np.exceptions.AxisError,
+            "axis 4 is out of bounds for array of dimension 2",
+        ),
+        (
             lambda: ag.split(parameter(5), 2),
             ValueError,
             "split cannot cut shape (5,) into 2 along axis 0",

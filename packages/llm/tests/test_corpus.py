@@ -29,10 +29,12 @@ def test_a_folder_is_its_texts_sorted(tmp_path: Path) -> None:
 def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
     (tmp_path / "latin.txt").write_bytes("für".encode("latin-1"))
+    (tmp_path / "wide.txt").write_bytes("words".encode("utf-16-le"))
     for path, reason in (
         (tmp_path / "missing", "is not there"),
         (tmp_path / "empty.txt", "is empty"),
         (tmp_path / "latin.txt", "is not at byte 1"),
+        (tmp_path / "wide.txt", "must hold no NUL byte"),
         (tmp_path, "holds none"),
     ):
         with pytest.raises(ValueError, match=reason):

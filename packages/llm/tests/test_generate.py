@@ -215,3 +215,8 @@ def test_generation_records_nothing_and_leaves_recording_on(model: LanguageModel
 def test_a_prompt_that_cannot_be_read_is_refused(model: LanguageModel, prompt: list[int], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         next(generate(model, prompt, max_new_tokens=1))
+
+
+def test_a_prompt_of_text_is_refused(model: LanguageModel) -> None:
+    with pytest.raises(TypeError, match="a prompt is a sequence of token ids, whole numbers, and this one is 'abc'"):
+        next(generate(model, "abc", max_new_tokens=1))  # type: ignore[arg-type]  # on purpose

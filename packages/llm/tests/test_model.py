@@ -187,6 +187,13 @@ def test_a_configuration_out_of_range_is_refused(
         dataclasses.replace(config, **change)  # type: ignore[arg-type]  # the point of the test
 
 
+def test_a_configuration_of_other_types_is_refused(config: LanguageModelConfig) -> None:
+    with pytest.raises(TypeError, match="vocab_size must be a whole number, and is '65'"):
+        dataclasses.replace(config, vocab_size="65")  # type: ignore[arg-type]  # the point of the test
+    with pytest.raises(TypeError, match="embed_dim must be a whole number, and is None"):
+        dataclasses.replace(config, embed_dim=None)  # type: ignore[arg-type]  # the point of the test
+
+
 def test_a_model_that_was_read_drops_out_like_a_fresh_one(tmp_path: Path) -> None:
     config = LanguageModelConfig(vocab_size=19, context_length=8, num_layers=1, num_heads=2, embed_dim=16, dropout=0.5)
     fresh = LanguageModel(config, rng=np.random.default_rng(5))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from axone.llm import End, LanguageModel, Start, Step, TextGenerator, TokenDataset, Trainer, TrainerConfig
+from axone.llm import Callback, End, LanguageModel, Start, Step, TextGenerator, TokenDataset, Trainer, TrainerConfig
 from axone.llm.report import LossPlot, MetricsFile, Progress, Samples, TensorBoard, read_metrics
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -76,6 +76,7 @@ def test_metrics_go_on_after_the_checkpoint(model: LanguageModel, dataset: Token
     callback.on_start(Start(step=2, total_steps=4, tokens_per_step=32, run=None))
     callback.on_step(Step(3, 1.0, 0.1, 1.0, 0.1, 320.0))
     callback.on_end(End("finished", 3, None, None, None, 1.0, None))
+    callback.close()
     lines = [(line["kind"], line["step"]) for line in read_metrics(metrics)]
     assert lines == [("step", 1), ("step", 2), ("evaluation", 2), ("step", 3), ("end", 3)]
 
@@ -117,3 +118,77 @@ def events(path: Path) -> list[Event]:
         found.append(Event.FromString(content[place + 12 : place + 12 + length]))
         place += length + 16
     return found
+
+
+class Closes(Callback):
+    """Notes when it is closed, and raises where it is told to."""
+
+    def __init__(self, name: str, closed: list[str], *, step: str = "", close: str = "") -> None:
+        self._name, self._closed, self._step, self._close = name, closed, step, close
+
+    def on_step(self, event: Step) -> None:  # noqa: ARG002 - at any
+        if self._step:
+            raise OSError(self._step)
+
+    def on_end(self, event: End) -> None:  # noqa: ARG002
+        self._closed.append(f"end of {self._name}")
+
+    def close(self) -> None:
+        self._closed.append(self._name)
+        if self._close:
+            raise RuntimeError(self._close)
+
+
+def fit_with(model: LanguageModel, dataset: TokenDataset, callbacks: list[Callback]) -> None:
+    config = TrainerConfig(steps=2, batch_size=2, context_length=16, workers=1)
+    Trainer(model, *dataset.split(), config, callbacks).fit()
+
+
+def test_callbacks_are_closed_the_last_first_when_training_has_ended(
+    model: LanguageModel, dataset: TokenDataset
+) -> None:
+    closed: list[str] = []
+    fit_with(model, dataset, [Closes("a", closed), Closes("b", closed)])
+    assert closed == ["end of a", "end of b", "b", "a"]
+
+
+def test_callbacks_are_closed_after_an_error_and_none_of_theirs_hides_it(
+    model: LanguageModel, dataset: TokenDataset
+) -> None:
+    closed: list[str] = []
+    callbacks: list[Callback] = [
+        Closes("a", closed),
+        Closes("b", closed, close="closing b"),
+        Closes("c", closed, step="the disk is full"),
+    ]
+    with pytest.raises(OSError, match="the disk is full") as caught:
+        fit_with(model, dataset, callbacks)
+    assert closed == ["c", "b", "a"]
+    assert caught.value.__notes__ == ["Then Closes.close raised RuntimeError('closing b')."]
+
+
+def test_an_error_in_closing_is_raised_after_the_others_are_closed(model: LanguageModel, dataset: TokenDataset) -> None:
+    closed: list[str] = []
+    with pytest.raises(RuntimeError, match="closing b"):
+        fit_with(model, dataset, [Closes("a", closed), Closes("b", closed, close="closing b")])
+    assert closed[-2:] == ["b", "a"]
+
+
+def test_an_error_leaves_no_bar_open_and_no_line_unwritten(
+    model: LanguageModel, dataset: TokenDataset, tmp_path: Path
+) -> None:
+    stream, metrics = Terminal(), tmp_path / "metrics.jsonl"
+    callbacks: list[Callback] = [
+        Progress(stream),
+        MetricsFile(metrics),
+        TensorBoard(tmp_path / "board"),
+        Closes("c", [], step="stop"),
+    ]
+    with pytest.raises(OSError, match="stop"):
+        fit_with(model, dataset, callbacks)
+    assert stream.getvalue().endswith("\n")  # where tqdm leaves the cursor of a bar that is closed
+    assert [line["step"] for line in read_metrics(metrics)] == [1]
+    (path,) = (tmp_path / "board").glob("events.out.tfevents.*")
+    assert {event.step for event in events(path)} == {0, 1}
+    for callback in callbacks:
+        callback.close()  # again, or before a start: nothing

@@ -103,6 +103,76 @@ def test_filters_leave_what_they_should(options: dict[str, Any], left: list[int]
     assert np.flatnonzero(np.isfinite(filtered)).tolist() == left
 
 
+def left_by_sorting_all(logits: NDArray[Any], p: float) -> list[int]:
+    """Return what top-p leaves, by its definition."""
+    rising = np.argsort(logits, kind="stable")
+    probabilities = np.exp(logits - logits.max())
+    dropped = np.cumsum(probabilities[rising] / probabilities.sum()) <= 1 - p
+    dropped[-1] = False
+    return sorted(rising[~dropped].tolist())
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 256, 257, 3000, 50257])
+@pytest.mark.parametrize("steps", [1, 4, 1000])  # few steps: many equal scores
+def test_top_p_leaves_what_sorting_everything_leaves(size: int, steps: int) -> None:
+    rng = np.random.default_rng(size + steps)
+    for spread in (0.01, 3.0, 40.0):
+        logits = np.round(rng.normal(0, 1, size) * steps) / steps * spread
+        for p in (1e-9, 0.1234, 0.9, 0.99987, rng.uniform()):
+            filtered = Sampling(top_p=p).filter(logits, [])
+            assert np.flatnonzero(np.isfinite(filtered)).tolist() == left_by_sorting_all(logits, p)
+
+
+def test_top_p_keeps_the_last_of_equal_scores() -> None:
+    for size in (4, 65536):
+        filtered = Sampling(top_p=0.5).filter(np.zeros(size), [])
+        assert np.flatnonzero(np.isfinite(filtered)).tolist() == list(range(size // 2, size))
+
+
+@pytest.mark.parametrize("size", [7, 3000, 50257])
+def test_top_k_leaves_the_k_largest_and_those_tied(size: int) -> None:
+    rng = np.random.default_rng(size)
+    for logits in (rng.normal(0, 1, size), rng.integers(0, 9, size) / 4, np.zeros(size)):
+        for k in (1, 2, 50, 196, 2000):
+            filtered = Sampling(top_k=k).filter(logits, [])
+            wanted = np.flatnonzero(logits >= np.sort(logits)[-min(k, size)])
+            assert np.flatnonzero(np.isfinite(filtered)).tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize("size", [5, 4097, 50257])
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.7}, {"top_k": 40}, {"top_p": 0.8}, {"min_p": 0.01}])
+def test_a_draw_is_where_the_sum_of_probabilities_passes_it(size: int, options: dict[str, Any]) -> None:
+    logits = np.random.default_rng(size).normal(0, 3, size).astype(np.float32)
+    sampling, rng, same = Sampling(**options), np.random.default_rng(1), np.random.default_rng(1)
+    cumulative = np.exp(sampling.filter(logits, [])).cumsum()
+    for _ in range(30):
+        wanted = cumulative.searchsorted(same.random() * cumulative[-1], side="right")
+        assert sampling.choose(logits, [], rng) == wanted
+
+
+class Edge(np.random.Generator):
+    """Draws the number that it is given."""
+
+    def __init__(self, number: float) -> None:
+        super().__init__(np.random.PCG64(0))
+        self._number = number
+
+    def random(self, *_: Any, **__: Any) -> Any:
+        return self._number
+
+
+@pytest.mark.parametrize("size", [10, 5000])
+def test_no_draw_is_a_token_of_no_probability(size: int) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        logits = rng.normal(0, 3, size)
+        possible = rng.random(size) < 0.3
+        possible[rng.integers(size)] = True
+        logits[~possible] = -np.inf
+        for share in (0.0, np.nextafter(1.0, 0.0), rng.random()):
+            assert possible[Sampling().choose(logits, [], Edge(share))]
+
+
 def test_a_penalty_makes_what_occurred_less_probable() -> None:
     filtered = Sampling(repetition_penalty=2.0, temperature=0).filter(np.array([4.0, -1.0, 1.0]), [0, 1, 0])
     np.testing.assert_array_equal(filtered, [2.0, -2.0, 1.0])

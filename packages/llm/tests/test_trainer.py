@@ -226,11 +226,44 @@ def test_the_estimate_leaves_the_weights_alone(config: LanguageModelConfig, data
         ({"seed": -1}, "seed must not be negative"),
         ({"learning_rate": float("nan")}, "learning_rate must be finite"),
         ({"min_learning_rate": 1.0}, "min_learning_rate must be from 0 to learning_rate"),
+        (
+            {"warmup_steps": 13},
+            "warmup_steps must be no more than steps, which are 12, and is 13: make the warm-up shorter",
+        ),
+        ({"workers": 7}, "batch_size is 6, and workers is 7: give fewer workers or larger batches"),
     ],
 )
 def test_options_out_of_range_are_refused(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         dataclasses.replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"steps": "12"}, "steps must be a whole number, and is '12'"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number, and is 2.5"),
+        ({"seed": True}, "seed must be a whole number, and is True"),
+        ({"learning_rate": "1e-3"}, "learning_rate must be a number, and is '1e-3'"),
+    ],
+)
+def test_options_of_another_type_are_refused(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(TypeError, match=reason):
+        dataclasses.replace(CONFIG, **change)
+
+
+def test_numbers_of_numpy_become_those_of_python() -> None:
+    given: dict[str, Any] = {"steps": np.int64(9), "learning_rate": np.float32(0.5)}
+    changed = dataclasses.replace(CONFIG, **given)
+    assert (type(changed.steps), type(changed.learning_rate)) == (int, float)
+
+
+def test_a_short_training_warms_up_for_a_tenth_of_it_and_any_for_as_long_as_is_said() -> None:
+    left_out = dataclasses.replace(CONFIG, warmup_steps=None)
+    warmups = [dataclasses.replace(left_out, steps=steps).warmup for steps in (1, 50, 1000, 5000)]
+    assert warmups == [0, 5, 100, 100]
+    assert dataclasses.replace(CONFIG, warmup_steps=12).warmup == 12
+    assert dataclasses.replace(CONFIG, workers=6).threads == 6
 
 
 def test_patience_ends_a_training_that_no_longer_gets_better(
@@ -290,8 +323,8 @@ def test_every_optimizer_learns_by_every_schedule(
     recorder, model = Recorder(), LanguageModel(config, rng=np.random.default_rng(0))
     Trainer(model, *dataset.split(), training, [recorder, Rates()]).fit()
     assert np.mean(recorder.losses[-5:]) < 0.8 * recorder.losses[0]
-    assert rates[0] == pytest.approx(training.learning_rate / training.warmup_steps)
-    assert rates[training.warmup_steps - 1] == pytest.approx(training.learning_rate)
+    assert rates[0] == pytest.approx(training.learning_rate / training.warmup)
+    assert rates[training.warmup - 1] == pytest.approx(training.learning_rate)
     assert rates[-1] == pytest.approx(training.learning_rate if schedule == "constant" else 1e-3)
     assert max(rates) == pytest.approx(training.learning_rate)
 

@@ -337,6 +337,22 @@ def test_an_mlp_bends_as_asked(activation: Any) -> None:
     np.testing.assert_allclose(mlp(Tensor(x)).data, expected[activation], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: Linear(-1, 2), "Linear needs in_features of at least 0, and it is -1"),
+        (lambda: Linear(1, "2"), "Linear needs a whole number as out_features, and it is '2'"),  # type: ignore[arg-type]  # on purpose
+        (lambda: Embedding(2.0, 3), "Embedding needs a whole number as num_embeddings, and it is 2.0"),  # type: ignore[arg-type]  # on purpose
+        (lambda: LayerNorm(-3), "LayerNorm needs dim of at least 0, and it is -3"),
+        (lambda: RMSNorm((3,)), r"RMSNorm needs a whole number as dim, and it is \(3,\)"),  # type: ignore[arg-type]  # on purpose
+        (lambda: MultiHeadAttention(8, 0), "needs num_heads and num_kv_heads of at least 1, and they are 0 and 0"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(make: Callable[[], Module], reason: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=reason):
+        make()
+
+
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="MLP needs an activation of gelu, silu, relu, relu2, and it is 'erf'"):
         MLP(2, 2, activation="erf")  # type: ignore[arg-type]  # on purpose

@@ -12,7 +12,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import TypeVar
 
@@ -68,7 +68,7 @@ class Drawing:
             file.write(self.svg)
 
 
-def draw(output: Value | Tensor) -> Drawing:
+def draw(output: Value | Tensor, *, names: Mapping[str, object] | None = None) -> Drawing:
     """Draw what a Value or a Tensor was computed from, the inputs on the left, the output on the right.
 
     Parameters
@@ -76,6 +76,9 @@ def draw(output: Value | Tensor) -> Drawing:
     output : Value or Tensor
         A Value is drawn with number and gradient of every node. A Tensor is drawn with shapes, and before its backward,
         for that consumes the graph.
+    names : mapping of str to Value or Tensor, optional
+        What to call them in the picture. All else in it is passed over, so ``vars()`` and
+        ``dict(model.named_parameters())`` will do.
 
     Returns
     -------
@@ -86,7 +89,7 @@ def draw(output: Value | Tensor) -> Drawing:
     ValueError
         If a backward has been through the Tensor's graph.
     TypeError
-        If `output` is neither.
+        If `output` is neither, or `names` holds the names as values instead of keys.
 
     Examples
     --------
@@ -94,18 +97,39 @@ def draw(output: Value | Tensor) -> Drawing:
     >>> x = Value(2.0)
     >>> y = (x * 3.0).tanh()
     >>> y.backward()
-    >>> draw(y).svg[:25]
+    >>> draw(y, names={"x": x}).svg[:25]
     '<svg xmlns="http://www.w3'
     """
-    if isinstance(output, Value):
-        return Drawing(_svg(_boxes(output, lambda value: value._inputs, _value_lines)))
-    if not isinstance(output, Tensor):
+    if not isinstance(output, Value | Tensor):
         raise TypeError(f"draw needs a Value or a Tensor, and got {type(output).__name__}")
-    return Drawing(_svg(_boxes(output._node or leaf_of(output), _tensor_inputs, _tensor_lines)))
+    called: dict[Value | Node | Leaf, str] = {}
+    for name, named in (names or {}).items():
+        if not isinstance(name, str):
+            raise TypeError(f"names must lead from names to what they name, and {name!r} is no name: turn them round")
+        if isinstance(named, Value | Tensor):
+            called.setdefault(_in_graph(named), name)
+    if isinstance(output, Value):
+        return Drawing(_svg(_boxes(output, lambda value: value._inputs, lambda value: _value_lines(value, called))))
+    return Drawing(
+        _svg(_boxes(output._node or leaf_of(output), _tensor_inputs, lambda place: _tensor_lines(place, called)))
+    )
 
 
-def _value_lines(value: Value) -> list[str]:
-    return [value._operation or "value", f"data {value.data:.4g}", f"grad {value.grad:.4g}"]
+def _in_graph(named: Value | Tensor) -> Value | Node | Leaf:
+    """Return what stands for a Value or a Tensor in its graph."""
+    return named if isinstance(named, Value) else named._node or leaf_of(named)
+
+
+def _title(name: str | None, operation: str, otherwise: str) -> str:
+    """Return a box's first line: its name, the operation it comes from, or both."""
+    if name is None:
+        return operation or otherwise
+    return f"{name} = {operation}" if operation else name
+
+
+def _value_lines(value: Value, called: Mapping[Value | Node | Leaf, str]) -> list[str]:
+    title = _title(called.get(value), value._operation, "value")
+    return [title, f"data {value.data:.4g}", f"grad {value.grad:.4g}"]
 
 
 def _tensor_inputs(place: Node | Leaf) -> Sequence[Node | Leaf]:
@@ -118,10 +142,11 @@ def _tensor_inputs(place: Node | Leaf) -> Sequence[Node | Leaf]:
     return [source for source in place.inputs if source is not None]
 
 
-def _tensor_lines(place: Node | Leaf) -> list[str]:
+def _tensor_lines(place: Node | Leaf, called: Mapping[Value | Node | Leaf, str]) -> list[str]:
+    name = called.get(place)
     if isinstance(place, Leaf):
-        return ["parameter" if place.wanted else "constant", str(place.shape)]
-    return [place.name, str(place.shape)]
+        return [_title(name, "", "parameter" if place.wanted else "constant"), str(place.shape)]
+    return [_title(name, place.name, ""), str(place.shape)]
 
 
 class _Box:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -124,6 +126,9 @@ class End:
 class Callback(Protocol):
     """Hears every event of a training. A subclass overrides what it cares for; the rest does nothing.
 
+    `on_end` is told if a training ends as it should, interrupted ones too; `close` is called in any case, also after an
+    error. What was opened is put in order there.
+
     Examples
     --------
     >>> from axone.llm import Callback, Step
@@ -152,5 +157,39 @@ class Callback(Protocol):
         return
 
     def on_end(self, event: End) -> None:
-        """Training has ended."""
+        """Training has ended, without an error."""
         return
+
+    def close(self) -> None:
+        """Nothing more will be told. It comes last, also after an error, and perhaps without `on_start` before it."""
+        return
+
+
+@contextmanager
+def closing(callbacks: Sequence[Callback]) -> Iterator[None]:
+    """Close callbacks at the end, the last first, whatever happens within and whatever one of them raises.
+
+    Parameters
+    ----------
+    callbacks : sequence of Callback
+
+    Raises
+    ------
+    Exception
+        The first error is raised; those of `close` that came after it are its notes.
+    """
+    first: BaseException | None = None
+    try:
+        yield
+    except BaseException as error:  # noqa: BLE001 - raised again below, Ctrl-C too
+        first = error
+    for callback in reversed(callbacks):
+        try:
+            callback.close()
+        except Exception as error:  # noqa: BLE001 - the others are to be closed too
+            if first is None:
+                first = error
+            else:
+                first.add_note(f"Then {type(callback).__name__}.close raised {error!r}.")
+    if first is not None:
+        raise first

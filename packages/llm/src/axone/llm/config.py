@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from axone.llm.checks import require_numbers
+
 _CHOICES = {"norm": ("layer", "rms"), "position": ("learned", "rotary"), "mlp": ("gelu", "swiglu", "relu2")}
 _WHOLE = ("vocab_size", "context_length", "num_layers", "num_heads", "embed_dim")
 _GATED_MULTIPLE = 32  # a gated layer of 8/3 C channels, rounded up to this, has the size of a plain one of 4 C
@@ -54,6 +56,8 @@ class LanguageModelConfig:
     ------
     ValueError
         If a field is out of its range.
+    TypeError
+        If a field that holds a number is given something else.
     """
 
     vocab_size: int
@@ -74,8 +78,11 @@ class LanguageModelConfig:
     rope_theta: float = 10000.0
 
     def __post_init__(self) -> None:
+        require_numbers(self, (*_WHOLE, "num_kv_heads", "hidden_dim"), ("dropout", "norm_eps", "rope_theta"))
         for field in (*_WHOLE, "num_kv_heads", "hidden_dim"):
             value = getattr(self, field)
+            if value is None and field in _WHOLE:
+                raise TypeError(f"{field} must be a whole number, and is None: give it as a whole number")
             if value is not None and value < 1:
                 raise ValueError(f"{field} must be at least 1, and is {value}")
         for field in ("norm_eps", "rope_theta"):

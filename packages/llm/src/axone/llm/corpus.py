@@ -24,7 +24,8 @@ class TextFiles:
 
     Each iteration reads them anew, so they can be gone through again and again and are never in memory together. A file
     of more than 16 million characters comes in parts, cut where a line ends: joined with new lines, the texts are the
-    whole. Files in a folder that are not UTF-8, are empty or hidden are passed over.
+    whole. What holds a NUL byte is no text but data, whatever its name. Files in a folder that are none, are not UTF-8, are
+    empty or hidden are passed over.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ class TextFiles:
     Raises
     ------
     ValueError
-        If there is no text: no such path, an empty file, one that is not UTF-8, a folder without text.
+        If there is no text: no such path, an empty file, one that is not UTF-8 or holds a NUL byte, a folder without text.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
@@ -141,6 +142,11 @@ def _read(file: Path) -> Iterator[str]:
     try:
         with file.open(encoding="utf-8") as stream:
             while piece := stream.read(_PART):
+                if "\0" in piece:
+                    raise ValueError(
+                        f"the text must hold no NUL byte, and {file} does, as UTF-16 and data that is no text do: "
+                        f"convert it to UTF-8 first"
+                    )
                 yield piece
     except UnicodeDecodeError:
         raise ValueError(
@@ -185,11 +191,6 @@ def _visible_files(folder: Path) -> list[Path]:
 
 def _is_text(file: Path) -> bool:
     try:
-        pieces = 0
-        for piece in _read(file):
-            pieces += 1
-            if "\0" in piece:
-                return False
+        return sum(1 for _ in _read(file)) > 0
     except ValueError:
         return False
-    return pieces > 0

@@ -13,6 +13,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -158,7 +159,12 @@ class BatchReader:
 
 def _checked(prompt: Sequence[int], vocab_size: int) -> list[int]:
     """Return a prompt as a list of its own."""
-    ids = [int(id) for id in prompt]
+    try:
+        ids = [index(id) for id in prompt]
+    except TypeError:
+        raise TypeError(
+            f"a prompt is a sequence of token ids, whole numbers, and this one is {prompt!r:.60}: encode text first"
+        ) from None
     if not ids:
         raise ValueError("generation goes on from a prompt of at least one token, and this one is empty")
     if min(ids) < 0 or max(ids) >= vocab_size:

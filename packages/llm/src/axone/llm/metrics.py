@@ -40,8 +40,11 @@ class MetricsFile(Callback):
         self._write("evaluation", event)
 
     def on_end(self, event: End) -> None:
-        """Write a last line and close the file."""
+        """Write a last line."""
         self._write("end", event)
+
+    def close(self) -> None:
+        """Close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None

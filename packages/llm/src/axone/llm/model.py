@@ -166,6 +166,11 @@ class LanguageModel(Module):
             B.
         length : int, optional
             How many positions there is room for, by default the context's.
+
+        Returns
+        -------
+        list of SequenceCache
+            From the first block to the last.
         """
         config = self.config
         room, dtype = config.context_length if length is None else length, self.embedding.weight.dtype
@@ -179,6 +184,11 @@ class LanguageModel(Module):
 
         They are those of Hugging Face's GPT-2 if the model is one, and say ``"model_type": "axone"`` else.
 
+        Parameters
+        ----------
+        folder : path
+            Made if it is not there; files of these names in it are replaced.
+
         Raises
         ------
         OSError
@@ -189,6 +199,16 @@ class LanguageModel(Module):
     @classmethod
     def from_pretrained(cls, folder: str | PathLike[str]) -> LanguageModel:
         """Read a model from a folder that `save_pretrained` or Hugging Face wrote.
+
+        Parameters
+        ----------
+        folder : path
+            With ``config.json`` and the weights as safetensors.
+
+        Returns
+        -------
+        LanguageModel
+            In evaluation mode.
 
         Raises
         ------

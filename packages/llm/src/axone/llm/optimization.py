@@ -96,14 +96,13 @@ class Optimizers:
 
 def learning_rate(config: TrainerConfig, step: int) -> float:
     """Return the learning rate of a step, counted from zero."""
-    warmup = min(config.warmup_steps, config.steps)
     if config.schedule == "constant":
-        return config.learning_rate * min((step + 1) / max(warmup, 1), 1.0)
+        return config.learning_rate * min((step + 1) / max(config.warmup, 1), 1.0)
     decay = cosine if config.schedule == "cosine" else linear_decay
     return decay(
         step,
         max_lr=config.learning_rate,
         min_lr=config.last_learning_rate,
-        warmup_steps=warmup,
+        warmup_steps=config.warmup,
         total_steps=config.steps,
     )

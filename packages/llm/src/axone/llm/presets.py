@@ -69,25 +69,25 @@ PRESETS = {
     "tiny": Preset(
         "seconds: to see that all works",
         {"context_length": 64, "num_layers": 2, "num_heads": 2, "embed_dim": 64, "bias": False},
-        {"steps": 200, "batch_size": 8, "learning_rate": 3e-3, "warmup_steps": 20,
+        {"steps": 200, "batch_size": 8, "learning_rate": 3e-3,
          "eval_every": 100, "eval_windows": 64},
     ),
     "default": Preset(
         "two minutes on two cores",
         {"context_length": 128, "num_layers": 4, "num_heads": 4, "embed_dim": 128, "bias": False},
-        {"steps": 1300, "batch_size": 16, "learning_rate": 2e-3, "warmup_steps": 100,
+        {"steps": 1300, "batch_size": 16, "learning_rate": 2e-3,
          "eval_every": 200, "eval_windows": 200},
     ),
     "nanogpt-cpu": Preset(
         "nanoGPT's configuration for a CPU, to compare",
         {"context_length": 64, "num_layers": 4, "num_heads": 4, "embed_dim": 128, "bias": False},
-        {"steps": 2000, "batch_size": 12, "learning_rate": 1e-3, "warmup_steps": 100,
+        {"steps": 2000, "batch_size": 12, "learning_rate": 1e-3,
          "weight_decay": 0.1, "betas": (0.9, 0.99), "clip": 1.0, "eval_every": 250, "eval_windows": 400},
     ),
     "medium": Preset(
         "an hour and a half on two cores: a larger model",
         {"context_length": 256, "num_layers": 6, "num_heads": 6, "embed_dim": 384, "bias": False, "dropout": 0.1},
-        {"steps": 3000, "batch_size": 16, "learning_rate": 1e-3, "warmup_steps": 100,
+        {"steps": 3000, "batch_size": 16, "learning_rate": 1e-3,
          "eval_every": 250, "eval_windows": 200},
     ),
     "overnight": Preset(

@@ -109,12 +109,8 @@ class Progress(Callback):
             f"step {event.step}: validation loss {event.loss:.4f} nats a token, {event.bits_per_byte:.3f} bits a byte"
         )
 
-    def on_end(self, event: End) -> None:  # noqa: ARG002
-        """Close the bar."""
-        self.close()
-
     def close(self) -> None:
-        """Leave the terminal in order, also after an error."""
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -253,9 +249,10 @@ class TensorBoard(Callback):
         """See that the file holds all up to the checkpoint."""
         self._writer.flush()
 
-    def on_end(self, event: End) -> None:  # noqa: ARG002
+    def close(self) -> None:
         """Close the file."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 def _smooth(values: Sequence[float]) -> list[float]:

@@ -1,6 +1,8 @@
 """From logits to a token: the filters, in the order in which Hugging Face applies them, and the draw.
 
-Each filter takes and returns logits of shape (B, V); what it rules out becomes minus infinity.
+Each filter takes the scores of the tokens that are left and returns the places of those that it leaves, in order. A
+filter may be asked once a token, over fifty thousand scores: so none of them sorts what cannot matter, and each hands the
+next one only what is left. Scores are logits divided by the temperature, with their largest at zero.
 
 References
 ----------
@@ -20,6 +22,9 @@ from numpy.typing import NDArray
 
 Logits = NDArray[np.floating[Any]]
 Ids = NDArray[np.integer[Any]]
+
+_BLOCK = 256  # scores that are looked at together before they are looked at one by one
+_MANY = 4096  # scores for which it is worth while
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,24 +80,14 @@ class Sampling:
         Returns
         -------
         ndarray, shape (V,)
+            What is ruled out is minus infinity.
         """
-        scores: Logits = logits.astype(np.float64)
-        if self.repetition_penalty != 1.0:
-            scores = repetition_penalty(scores, seen, self.repetition_penalty)
         if self.temperature == 0:
-            return scores
-        scores -= scores.item(
-            scores.argmax()
-        )  # so that a small temperature cannot overflow; a reduction takes 1 us more
-        if self.temperature != 1:
-            scores /= self.temperature
-        if self.top_k is not None:
-            scores = top_k(scores, self.top_k)
-        if self.top_p is not None and self.top_p < 1:
-            scores = top_p(scores, self.top_p)
-        if self.min_p:
-            scores = min_p(scores, self.min_p)
-        return scores
+            return self._penalized(logits, seen).astype(np.float64)
+        ids, scores = self._left(logits, seen)
+        filtered = np.full(len(logits), -np.inf)
+        filtered[ids] = scores
+        return filtered
 
     def choose(self, logits: Logits, seen: Ids | Sequence[int], rng: np.random.Generator) -> int:
         """Return the next token.
@@ -109,48 +104,108 @@ class Sampling:
         -------
         int
         """
-        if self.temperature == 0 and self.repetition_penalty == 1.0:
-            return int(logits.argmax())
-        scores = self.filter(logits, seen)
         if self.temperature == 0:
-            return int(scores.argmax())
-        cumulative = np.add.accumulate(np.exp(scores, scores))  # the largest score is 0
-        return int(cumulative.searchsorted(rng.random() * cumulative[-1], side="right"))
+            return int(self._penalized(logits, seen).argmax())
+        ids, scores = self._left(logits, seen)
+        return int(ids[_place_of(rng.random(), np.exp(scores, scores))])
+
+    def _left(self, logits: Logits, seen: Ids | Sequence[int]) -> tuple[Ids, Logits]:
+        """Return the tokens that may be drawn, in order, and their scores."""
+        scores: Logits = self._penalized(logits, seen)
+        largest = np.float64(scores.item(scores.argmax()))  # a reduction takes 1 us more
+        scores = scores - largest  # so that a small temperature cannot overflow
+        if self.temperature != 1.0:
+            scores /= self.temperature
+        ids: Ids = np.arange(len(scores))
+        if self.top_k is not None:
+            kept = top_k(scores, self.top_k)
+            ids, scores = ids[kept], scores[kept]
+        if self.top_p is not None and self.top_p < 1:
+            kept = top_p(scores, self.top_p)
+            ids, scores = ids[kept], scores[kept]
+        if self.min_p:
+            kept = min_p(scores, self.min_p)
+            ids, scores = ids[kept], scores[kept]
+        return ids, scores
+
+    def _penalized(self, logits: Logits, seen: Ids | Sequence[int]) -> Logits:
+        """Return logits with those of `seen` divided by the penalty where positive and multiplied where negative."""
+        if self.repetition_penalty == 1.0:
+            return logits
+        penalized: Logits = logits.astype(np.float64)
+        ids = np.asarray(seen, np.intp)
+        chosen = penalized[ids]
+        penalized[ids] = np.where(chosen < 0, chosen * self.repetition_penalty, chosen / self.repetition_penalty)
+        return penalized
 
 
-def repetition_penalty(logits: Logits, seen: Ids | Sequence[int], penalty: float) -> Logits:
-    """Return logits with those of `seen` divided by `penalty` where positive and multiplied where negative."""
-    ids = np.unique(np.asarray(seen, np.intp))
-    logits = logits.copy()
-    chosen = logits[..., ids]
-    logits[..., ids] = np.where(chosen < 0, chosen * penalty, chosen / penalty)
-    return logits
+def top_k(scores: Logits, k: int) -> Ids:
+    """Return the places of the `k` largest scores, and of those tied with the last of them."""
+    if k >= len(scores):
+        return np.arange(len(scores))
+    if k > len(scores) // _BLOCK:
+        return np.flatnonzero(scores >= np.partition(scores, -k)[-k])
+    # At least k scores are no smaller than the k-th largest of the blocks' largest.
+    largest = np.maximum.reduceat(scores, np.arange(0, len(scores), _BLOCK))
+    places = np.flatnonzero(scores >= np.partition(largest, -k)[-k])
+    left = scores[places]
+    return np.asarray(places[left >= np.partition(left, -k)[-k]])
 
 
-def top_k(logits: Logits, k: int) -> Logits:
-    """Return logits with all below the k-th largest ruled out."""
-    k = min(k, logits.shape[-1])
-    least = np.partition(logits, -k, axis=-1)[..., -k, None]
-    return np.where(logits < least, -np.inf, logits)
+def top_p(scores: Logits, p: float) -> Ids:
+    """Return the places of the largest scores, without the smallest that have no more than ``1 - p`` of the probability.
+
+    Of several equal scores the last are kept.
+    """
+    weights = np.exp(scores)
+    spare = (1 - p) * float(np.add.reduce(weights))
+    places = np.flatnonzero(weights >= spare / len(weights))  # the others, even if they were all, weigh less than that
+    left, left_weights = scores[places], weights[places]
+    weights[places] = 0.0
+    least, tied_out = _least_kept(left, left_weights, spare - float(np.add.reduce(weights)))
+    kept = np.flatnonzero(left >= least)
+    if tied_out:
+        kept = np.delete(kept, np.flatnonzero(left[kept] == least)[:tied_out])
+    return places[kept]
 
 
-def top_p(logits: Logits, p: float) -> Logits:
-    """Return logits with the least probable ruled out, as long as the rest keeps at least the probability `p`."""
-    order = np.argsort(logits, axis=-1, kind="stable")
-    probabilities = _softmax(np.take_along_axis(logits, order, axis=-1))
-    drop = np.cumsum(probabilities, axis=-1) <= 1 - p
-    drop[..., -1] = False
-    dropped = np.zeros_like(drop)
-    np.put_along_axis(dropped, order, drop, axis=-1)
-    return np.where(dropped, -np.inf, logits)
+def _least_kept(scores: Logits, weights: Logits, spare: float) -> tuple[float, int]:
+    """Return the smallest score that is kept if the smallest go that weigh no more than `spare` together.
+
+    And how many of those equal to it go too. Instead of sorting all, this halves the undecided until they are few.
+    """
+    while len(scores) > _BLOCK:
+        some = scores[:: len(scores) // _BLOCK]
+        middle = np.partition(some, len(some) // 2)[len(some) // 2]
+        half = np.flatnonzero(scores < middle)
+        if len(half) == 0:
+            break  # most of them are equal
+        weight = float(np.add.reduce(weights[half]))
+        if weight <= spare:
+            spare -= weight
+            half = np.flatnonzero(scores >= middle)
+        scores, weights = scores[half], weights[half]
+    rising = np.argsort(scores, kind="stable")
+    going = min(int(weights[rising].cumsum().searchsorted(spare, side="right")), len(scores) - 1)
+    least = scores[rising[going]]
+    return float(least), going - int(np.count_nonzero(scores < least))
 
 
-def min_p(logits: Logits, p: float) -> Logits:
-    """Return logits with all less probable than `p` times the most probable ruled out."""
-    probabilities = _softmax(logits)
-    return np.where(probabilities < p * probabilities.max(axis=-1, keepdims=True), -np.inf, logits)
+def min_p(scores: Logits, p: float) -> Ids:
+    """Return the places of the scores of tokens at least `p` times as probable as the most probable one."""
+    return np.flatnonzero(np.exp(scores) >= p)
 
 
-def _softmax(logits: Logits) -> Logits:
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+def _place_of(share: float, weights: Logits) -> int:
+    """Return the first place up to which the weights make up more than a share of their sum."""
+    if len(weights) <= _MANY:
+        cumulative = np.add.accumulate(weights)
+        return int(cumulative.searchsorted(share * cumulative[-1], side="right"))
+    # Whole blocks first: a running sum waits for each addition, and takes ten times as long as a sum.
+    sums = np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)).cumsum()
+    goal = share * sums[-1]
+    block = int(sums.searchsorted(goal, side="right"))
+    inside = weights[block * _BLOCK : (block + 1) * _BLOCK].cumsum()
+    # The block's sum is rounded otherwise than the last of these: a goal beyond that is the last weight above zero.
+    goal = min(goal - (sums[block - 1] if block else 0.0), np.nextafter(inside[-1], 0.0))
+    return block * _BLOCK + int(inside.searchsorted(goal, side="right"))

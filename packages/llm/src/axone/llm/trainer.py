@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from axone.llm import platform
-from axone.llm.callbacks import Callback, End, Start
+from axone.llm.callbacks import Callback, End, Start, closing
 from axone.llm.checkpoint import Checkpoint, Progress
 from axone.llm.data import TokenDataset
 from axone.llm.errors import CheckpointError, RunExistsError
@@ -185,8 +185,13 @@ class Trainer:
         OSError
             If the run cannot be written, or a worker process is killed; the last good checkpoint stays.
         """
+        with closing(list(self.callbacks)):
+            return self._fit()
+
+    def _fit(self) -> End:
+        """Train in the run's folder, if there is one, with no other process at work there."""
         if self.run is None:
-            return self._fit(None)
+            return self._trained(None)
         if self._resumed is None:
             with self.run.created(overwrite=self._overwrite) as folder:
                 self._write_options(folder)
@@ -194,9 +199,9 @@ class Trainer:
             if self._resumed is not None and [checkpoint.path for checkpoint in self.run.checkpoints()] != self._seen:
                 raise RunExistsError(f"{self.run.path} has been trained on since it was opened: resume it again")
             self.run.clean()
-            return self._fit(self.run)
+            return self._trained(self.run)
 
-    def _fit(self, run: Run | None) -> End:
+    def _trained(self, run: Run | None) -> End:
         config, began = self.config, time.perf_counter()
         path = run.path if run else None
         with (
@@ -240,7 +245,7 @@ class Trainer:
         if changed:
             warnings.warn(
                 f"the run goes on, but not with the same bits as if it had not stopped: {'; '.join(changed)}",
-                stacklevel=4,
+                stacklevel=5,
             )
         return replace(progress, environment={})
 

@@ -4,11 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from axone.llm.checks import require_numbers
 from axone.llm.platform import available_cores
 from axone.llm.windows import Order
 
 _WHOLE = ("steps", "batch_size", "context_length", "accumulation", "eval_every")
 _WHOLE_OR_NONE = ("eval_windows", "save_every", "patience", "workers")
+_REAL = ("learning_rate", "min_learning_rate", "muon_learning_rate", "weight_decay", "momentum", "clip")
 _NOT_NEGATIVE = ("learning_rate", "muon_learning_rate", "warmup_steps", "weight_decay", "seed")
 
 
@@ -34,8 +36,8 @@ class TrainerConfig:
         The highest for Muon's matrices; it follows the schedule in proportion.
     schedule : {"cosine", "linear", "constant"}
         How the learning rate falls after the warm-up.
-    warmup_steps : int
-        Over how many steps the rate rises.
+    warmup_steps : int or None
+        Over how many steps the rate rises, at most all; by default 100, and of a short training a tenth.
     weight_decay : float
         On matrices and embeddings, not on biases and gains.
     betas : tuple of float
@@ -57,7 +59,8 @@ class TrainerConfig:
     patience : int or None
         Stop after this many evaluations without a lower loss.
     workers : int or None
-        Threads, or processes where that is faster; by default one for each core. Where a batch has fewer windows, one worker uses them all.
+        Threads, or processes where that is faster, at most one for each window of a batch. By default one for each core;
+        where a batch has fewer windows, one worker uses all cores.
     seed : int
         What batches and dropout depend on.
 
@@ -65,6 +68,8 @@ class TrainerConfig:
     ------
     ValueError
         If a field is out of its range.
+    TypeError
+        If a field that holds a number is given something else.
     """
 
     steps: int
@@ -75,7 +80,7 @@ class TrainerConfig:
     min_learning_rate: float | None = None
     muon_learning_rate: float = 0.02
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup_steps: int = 100
+    warmup_steps: int | None = None
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.99)
     momentum: float = 0.95
@@ -90,16 +95,29 @@ class TrainerConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require_numbers(self, (*_WHOLE, *_WHOLE_OR_NONE, "warmup_steps", "seed"), _REAL)
         for field in _WHOLE + _WHOLE_OR_NONE:
             value = getattr(self, field)
             if not (value is None and field in _WHOLE_OR_NONE) and value < 1:
                 raise ValueError(f"{field} must be at least 1, and is {value}")
         for field in _NOT_NEGATIVE:
             value = getattr(self, field)
+            if value is None and field == "warmup_steps":
+                continue
             if not math.isfinite(value):
                 raise ValueError(f"{field} must be finite, and is {value}")
             if value < 0:
                 raise ValueError(f"{field} must not be negative, and is {value}")
+        if self.warmup_steps is not None and self.warmup_steps > self.steps:
+            raise ValueError(
+                f"warmup_steps must be no more than steps, which are {self.steps}, and is {self.warmup_steps}: make the "
+                f"warm-up shorter or the training longer"
+            )
+        if self.workers is not None and self.workers > self.batch_size:
+            raise ValueError(
+                f"workers must be no more than the windows of a batch, for each takes some; batch_size is "
+                f"{self.batch_size}, and workers is {self.workers}: give fewer workers or larger batches"
+            )
         if self.min_learning_rate is not None and not 0 <= self.min_learning_rate <= self.learning_rate:
             raise ValueError(
                 f"min_learning_rate must be from 0 to learning_rate, which is {self.learning_rate}, and is "
@@ -128,6 +146,11 @@ class TrainerConfig:
     def last_learning_rate(self) -> float:
         """The learning rate of the last step, also where `min_learning_rate` is left out."""
         return self.learning_rate / 10 if self.min_learning_rate is None else self.min_learning_rate
+
+    @property
+    def warmup(self) -> int:
+        """Over how many steps the rate rises, also where `warmup_steps` is left out."""
+        return min(100, self.steps // 10) if self.warmup_steps is None else self.warmup_steps
 
     @property
     def threads(self) -> int:

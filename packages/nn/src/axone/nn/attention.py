@@ -18,7 +18,7 @@ from axone.nn.cache import KVCache
 from axone.nn.dropout import Dropout
 from axone.nn.functional import packed_attention, packed_rms_norm, packed_rotary
 from axone.nn.functional.attention import Mask, attend, attention_weights, split_heads
-from axone.nn.functional.checks import misfit
+from axone.nn.functional.checks import misfit, sizes
 from axone.nn.linear import Linear
 from axone.nn.module import Module
 from axone.nn.norm import RMSNorm
@@ -94,6 +94,11 @@ class MultiHeadAttention(Module):
     ) -> None:
         rng = init.generator(rng)
         H, K = num_heads, num_heads if num_kv_heads is None else num_kv_heads
+        sizes("MultiHeadAttention", dim=dim, num_heads=H, num_kv_heads=K)
+        if H < 1 or K < 1:
+            raise ValueError(
+                f"MultiHeadAttention needs num_heads and num_kv_heads of at least 1, and they are {H} and {K}"
+            )
         if H % K:
             raise ValueError(f"num_heads must be a multiple of num_kv_heads: {H} of {K}")
         if head_dim is None and dim % H:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from axone.autograd import Tensor
 from axone.nn import init
 from axone.nn.functional import embedding
+from axone.nn.functional.checks import sizes
 from axone.nn.module import Module, Parameter
 
 
@@ -27,6 +28,11 @@ class Embedding(Module):
     ----------
     weight : Parameter, shape (num_embeddings, embedding_dim)
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is no whole number, or negative.
+
     Examples
     --------
     >>> import numpy as np
@@ -36,6 +42,7 @@ class Embedding(Module):
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int, *, rng: np.random.Generator | None = None) -> None:
+        sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         self.weight = Parameter(np.empty((num_embeddings, embedding_dim), np.float32))
         init.normal(self.weight, std=1.0, rng=init.generator(rng))
 

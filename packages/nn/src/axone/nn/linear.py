@@ -5,7 +5,7 @@ import numpy as np
 from axone.autograd import Tensor
 from axone.nn import init
 from axone.nn.functional import linear
-from axone.nn.functional.checks import last_axis
+from axone.nn.functional.checks import last_axis, sizes
 from axone.nn.module import Module, Parameter
 
 
@@ -28,6 +28,11 @@ class Linear(Module):
     weight : Parameter, shape (out_features, in_features)
     bias : Parameter, shape (out_features,), or None
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a length is no whole number, or negative.
+
     Examples
     --------
     >>> import numpy as np
@@ -41,6 +46,7 @@ class Linear(Module):
     def __init__(
         self, in_features: int, out_features: int, *, bias: bool = True, rng: np.random.Generator | None = None
     ) -> None:
+        sizes("Linear", in_features=in_features, out_features=out_features)
         rng = init.generator(rng)
         self.weight = Parameter(np.empty((out_features, in_features), np.float32))
         self.bias = Parameter(np.empty(out_features, np.float32)) if bias else None

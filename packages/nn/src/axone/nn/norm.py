@@ -4,7 +4,7 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.nn.functional import layer_norm, rms_norm
-from axone.nn.functional.checks import last_axis
+from axone.nn.functional.checks import last_axis, sizes
 from axone.nn.module import Module, Parameter
 
 
@@ -27,6 +27,11 @@ class LayerNorm(Module):
     bias : Parameter, shape (C,), or None
         Starts at zero.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If `dim` is no whole number, or negative.
+
     Examples
     --------
     >>> from axone.autograd import Tensor
@@ -36,6 +41,7 @@ class LayerNorm(Module):
     """
 
     def __init__(self, dim: int, *, eps: float = 1e-5, bias: bool = True) -> None:
+        sizes("LayerNorm", dim=dim)
         self.eps = eps
         self.weight = Parameter(np.ones(dim, np.float32))
         self.bias = Parameter(np.zeros(dim, np.float32)) if bias else None
@@ -79,6 +85,11 @@ class RMSNorm(Module):
     weight : Parameter, shape (C,)
         Starts at one.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If `dim` is no whole number, or negative.
+
     Examples
     --------
     >>> from axone.autograd import Tensor
@@ -88,6 +99,7 @@ class RMSNorm(Module):
     """
 
     def __init__(self, dim: int, *, eps: float = 1e-6) -> None:
+        sizes("RMSNorm", dim=dim)
         self.eps = eps
         self.weight = Parameter(np.ones(dim, np.float32))
 

@@ -44,6 +44,8 @@ def concatenate(arrays: Sequence[Operand], axis: int | None = 0) -> Tensor:
     shapes = [part.shape for part in parts]
     try:
         data = np.concatenate(parts, axis)
+    except np.exceptions.AxisError:
+        raise
     except ValueError:
         raise ValueError(
             f"concatenate needs shapes that are equal except along axis {axis}, and these are "
@@ -113,7 +115,7 @@ def split(x: Operand, indices_or_sections: int | Sequence[int], axis: int = 0) -
     Raises
     ------
     ValueError
-        If there are no parts of equal length.
+        If there are no parts of equal length, or the array has no such axis.
 
     Examples
     --------
@@ -122,6 +124,7 @@ def split(x: Operand, indices_or_sections: int | Sequence[int], axis: int = 0) -
     [Tensor([1., 2.]), Tensor([3., 4.])]
     """
     data = values(x)
+    axis = np.lib.array_utils.normalize_axis_index(axis, data.ndim)
     length = data.shape[axis]
     if isinstance(indices_or_sections, int):
         if indices_or_sections < 1 or length % indices_or_sections:
@@ -130,7 +133,7 @@ def split(x: Operand, indices_or_sections: int | Sequence[int], axis: int = 0) -
         cuts = [step * i for i in range(1, indices_or_sections)]
     else:
         cuts = list(indices_or_sections)
-    before = (slice(None),) * (axis % data.ndim)
+    before = (slice(None),) * axis
     return [_part(x, data, (*before, slice(start, stop))) for start, stop in itertools.pairwise([None, *cuts, None])]
 
 

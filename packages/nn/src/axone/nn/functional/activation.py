@@ -11,6 +11,7 @@ References
 """
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,12 @@ from axone.nn.functional.erf import normal_tail
 
 _SCALE = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
+_PART = 1 << 16  # elements: so many of four arrays find room in a cache
+
+
+def _parts(size: int) -> Iterator[slice]:
+    """Yield the parts of a flat array, one after the other."""
+    return (slice(first, first + _PART) for first in range(0, size, _PART))
 
 
 def gelu(x: Tensor, approximate: Literal["tanh", "none"] = "tanh") -> Tensor:
@@ -52,29 +59,36 @@ def gelu(x: Tensor, approximate: Literal["tanh", "none"] = "tanh") -> Tensor:
         return _exact_gelu(x)
     if approximate != "tanh":
         raise ValueError(f'gelu needs approximate to be "tanh" or "none", and it is {approximate!r}')
-    shape, data = x.shape, np.atleast_1d(x.data)
-    s = np.square(data, out=empty_like(data))
-    s *= _SCALE * _CUBIC
-    s += _SCALE
-    s *= data
-    np.tanh(s, out=s)
-    s *= 0.5
-    s += 0.5
-    y = np.multiply(data, s, out=empty_like(data))
-    del data
+    shape, data = x.shape, x.data.reshape(-1)
+    s, y = empty_like(data), empty_like(data)
+    for part in _parts(data.size):
+        here, gate = data[part], s[part]
+        np.square(here, out=gate)
+        gate *= _SCALE * _CUBIC
+        gate += _SCALE
+        gate *= here
+        np.tanh(gate, out=gate)
+        gate *= 0.5
+        gate += 0.5
+        np.multiply(here, gate, out=y[part])
 
     def vjp(g: Array) -> tuple[Array]:
-        data = np.add(s, np.finfo(s.dtype).tiny, out=empty_like(s))
-        np.divide(y, data, out=data)  # x again, and zero where s is: so that x need not live until here
-        slope = np.square(data, out=empty_like(data))
-        slope *= 6 * _SCALE * _CUBIC
-        slope += 2 * _SCALE  # 2 du/dx
-        data -= y
-        slope *= data
-        slope += 1.0
-        slope *= s
-        slope *= g
-        return (slope.reshape(shape),)
+        g = g.reshape(-1)
+        room = np.empty((2, min(g.size, _PART)), g.dtype)
+        for part in _parts(g.size):
+            gate, result = s[part], y[part]
+            data, slope = room[:, : gate.size]
+            np.add(gate, np.finfo(g.dtype).tiny, out=data)
+            np.divide(result, data, out=data)  # x again, and zero where s is: so that x need not live until here
+            np.square(data, out=slope)
+            slope *= 6 * _SCALE * _CUBIC
+            slope += 2 * _SCALE  # 2 du/dx
+            data -= result
+            slope *= data
+            slope += 1.0
+            gate *= slope
+            gate *= g[part]
+        return (s.reshape(shape),)
 
     return record("gelu", y.reshape(shape), (x,), vjp)
 

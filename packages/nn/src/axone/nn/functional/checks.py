@@ -1,12 +1,37 @@
 """What every operation asks of its inputs before it computes: Tensors, one dtype, axes that fit."""
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import TypeAlias
 
 from axone.autograd import Tensor
 
 Name: TypeAlias = str | Callable[[], str]
 """The name of a layer or operation, or what returns it: a name is made only when it is needed."""
+
+
+def sizes(who: str, **given: int) -> None:
+    """Refuse what a layer cannot be the size of.
+
+    Parameters
+    ----------
+    who : str
+        The layer.
+    **given : int
+        Its sizes, by the names of the arguments.
+
+    Raises
+    ------
+    TypeError
+        If one is no whole number.
+    ValueError
+        If one is negative.
+    """
+    for name, size in given.items():
+        if isinstance(size, bool) or not isinstance(size, Integral):
+            raise TypeError(f"{who} needs a whole number as {name}, and it is {size!r}")
+        if size < 0:
+            raise ValueError(f"{who} needs {name} of at least 0, and it is {size}")
 
 
 def one_dtype(name: str, x: Tensor, *others: Tensor | None) -> None:
