@@ -9,7 +9,7 @@ from axone.autograd import Tensor
 from axone.llm import LanguageModel, LanguageModelConfig
 from axone.llm.cache import RowCache
 from axone.llm.decode import Reader
-from axone.nn import Module
+from axone.nn import MLP, Linear, Module
 
 KINDS: list[dict[str, Any]] = [
     {},
@@ -17,6 +17,7 @@ KINDS: list[dict[str, Any]] = [
     {"num_kv_heads": 2, "norm": "rms", "mlp": "swiglu", "position": "rotary", "bias": False},
     {"num_kv_heads": 1, "mlp": "relu2", "qk_norm": True},
     {"dropout": 0.5, "mlp": "swiglu", "qk_norm": True, "position": "rotary"},
+    {"norm": "rms"},
 ]
 
 
@@ -116,14 +117,46 @@ def test_a_foreign_layer_is_called_as_it_is() -> None:
     np.testing.assert_allclose(logits, model(ids(6)).data[0], atol=2e-5)
 
 
+class Louder(MLP):
+    """A layer made of one that the reader knows."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return super().__call__(x) * 2.0
+
+
+class Adapted(Linear):
+    """A product made of one that the reader knows."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return super().__call__(x) + x.sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("place", ["mlp", "up_proj", "out_proj"])
+def test_a_layer_of_a_derived_class_is_called_as_it_is(place: str) -> None:
+    model, rng = build(), np.random.default_rng(3)
+    block = model.transformer.blocks[0]
+    if place == "mlp":
+        block.mlp = Louder(16, 64, rng=rng)
+    elif place == "up_proj":
+        vars(block.mlp)["up_proj"] = Adapted(16, 64, rng=rng)
+    else:
+        vars(block.attention)["out_proj"] = Adapted(16, 16, rng=rng)
+    for read in (model.reader(), reader_of(model, 1)):
+        caches = model.make_caches(1)
+        logits = [read(ids(6)[:, at : at + 1], caches)[0] for at in range(6)]
+        np.testing.assert_allclose(logits, model(ids(6)).data[0], atol=2e-5)
+        np.testing.assert_allclose(read(ids(6), model.make_caches(1))[0], logits[-1], atol=2e-5)
+
+
 def test_weights_lie_side_by_side_from_a_cache_line_on() -> None:
     weights = [parameter.data for parameter in build().parameters()]
     assert all(array.ctypes.data % 64 == 0 for array in weights)
     assert len({id(array.base) for array in weights}) == 1
 
 
-def test_a_reader_of_a_small_model_holds_the_weights_of_when_it_was_made() -> None:
-    model = build()
+@pytest.mark.parametrize("changes", KINDS)
+def test_a_reader_of_a_small_model_holds_the_weights_of_when_it_was_made(changes: dict[str, Any]) -> None:
+    model = build(**changes)
     folded, as_it_is = model.reader(), reader_of(model, 1)
     before = folded(ids(3), model.make_caches(1))
     model.load_state_dict({name: np.zeros_like(array) for name, array in model.state_dict().items()})

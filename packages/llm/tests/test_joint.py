@@ -19,10 +19,11 @@ from axone.autograd.extend import Array
 from axone.llm import LanguageModel, LanguageModelConfig, TextGenerator, TokenDataset, generate, joint, meeting
 from axone.llm.decoding import BatchReader
 from axone.llm.joint import JointReader
+from axone.llm.known import is_known
 from axone.llm.meeting import Meeting, can_meet
 from axone.llm.processes import Processes
-from axone.llm.shares import JointReading, can_share
-from axone.nn import Sequential
+from axone.llm.shares import JointReading
+from axone.nn import Linear, Sequential
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="elsewhere nobody reads together"
@@ -344,10 +345,15 @@ def test_nobody_is_forked_beside_a_thread_nor_for_a_small_model(monkeypatch: pyt
     assert not can_meet()
 
 
-def test_a_layer_of_another_kind_is_not_shared_out(forked: list[int]) -> None:
+@pytest.mark.parametrize("place", ["mlp", "out_proj"])
+def test_a_layer_of_another_kind_is_not_shared_out(forked: list[int], place: str) -> None:
     model = build()
-    model.transformer.blocks[0].mlp = Sequential(model.transformer.blocks[0].mlp)
-    assert not can_share(model.transformer)
+    block = model.transformer.blocks[0]
+    if place == "mlp":
+        block.mlp = Sequential(block.mlp)
+    else:
+        vars(block.attention)["out_proj"] = type("Other", (Linear,), {})(16, 16)
+    assert not is_known(model.transformer)
     with reader_of(model) as read:
         logits = np.frombuffer(together(read, model, IDS[:3])[-1], np.float32)
     np.testing.assert_allclose(logits, model(np.asarray([IDS[:3]])).data[0, -1], atol=1e-4)

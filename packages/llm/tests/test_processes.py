@@ -160,6 +160,38 @@ def test_signals_are_the_first_process_s_to_handle() -> None:
     assert_gone(process)
 
 
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_an_interrupt_while_processes_are_forked_leaves_none_behind(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork, forked = os.fork, list[int]()
+
+    def interrupted() -> int:
+        forked.append(fork())
+        if (forked[-1] == 0) == (where == "there"):
+            os.kill(os.getpid(), signal.SIGINT)
+        return forked[-1]
+
+    monkeypatch.setattr(os, "fork", interrupted)
+    program = Program(2)
+    with program.team:
+        if where == "here":
+            with pytest.raises(KeyboardInterrupt):
+                program.count(1)
+        else:
+            assert program.count(1)[1][0] == forked[0]
+    assert_gone(forked[0])
+
+
+def test_forked_processes_let_go_of_what_is_not_theirs_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: os.write(2, str(what.exc_value).encode()))
+    with Program(3).team as team:
+        team.start(None)
+    assert capfd.readouterr().err == ""
+
+
 def test_all_hear_who_stops() -> None:
     program = Program(2)
     with program.team:

@@ -36,9 +36,9 @@ def small_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Make tiles of four queries and few heads, so that small inputs meet everything large ones do."""
     monkeypatch.setattr(attention_kernel, "_TILE_ROWS", 4)
     monkeypatch.setattr(attention_kernel, "_TILE_SCORES", 60)
-    for name, value in {"_SMALL": 60, "_HEIGHTS": (4, 2, 1), "_WIDTH": 2, "_WIDTH_TURNED": 3}.items():
+    for name, value in {"_SMALL": 60, "_HEIGHTS": (4, 2, 1), "_WIDTH": 2, "_WIDTH_TRANSPOSED": 3}.items():
         monkeypatch.setattr(products, name, value)
-    monkeypatch.setattr(products, "_LEAST_TURNED", 1)
+    monkeypatch.setattr(products, "_LEAST_TRANSPOSED", 1)
     monkeypatch.setattr(products, "_small_is_fast", lambda: True)
     products._cut.cache_clear()
     if request.param == "computed again":

@@ -15,7 +15,7 @@ from axone.nn.functional import products
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Make blocks of a few rows and columns, so that small products meet everything large ones do."""
-    sizes = {"_WIDTH": 2, "_WIDTH_TURNED": 3, "_LEAST_TURNED": 1, "_FAR": 40, "_REPAID": 9, "_SLAB": 1}
+    sizes = {"_WIDTH": 2, "_WIDTH_TRANSPOSED": 3, "_LEAST_TRANSPOSED": 1, "_FAR": 40, "_REPAID": 9, "_SLAB": 1}
     for name, value in {"_SMALL": 60, "_HEIGHTS": (4, 2, 1), **sizes}.items():
         monkeypatch.setattr(products, name, value)
     monkeypatch.setattr(products, "_small_is_fast", lambda: True)
@@ -58,7 +58,7 @@ def test_blocks_change_nothing(
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
     """Return the shapes of all left factors that are handed to BLAS."""
     seen: list[tuple[int, ...]] = []
     multiply = np.matmul
@@ -70,7 +70,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     monkeypatch.setattr(np, "matmul", watched)
     monkeypatch.setattr(products, "_small_is_fast", lambda: True)
     products._cut.cache_clear()
-    return seen
+    yield seen
+    products._cut.cache_clear()
 
 
 def test_products_are_cut_only_where_it_was_asked_for(calls: list[tuple[int, ...]]) -> None:

@@ -6,7 +6,7 @@ The layers of `axone.nn` define a model, and tests hold this to them. What they 
 - One position of one sequence reads every weight once and computes next to nothing, so memory sets the pace [1]_: each
   product is one call of BLAS on the weight as it lies, with the threads of BLAS, which wait for the next one awake. In
   a small model, whose weights lie in the caches, the calls of NumPy themselves set the pace: hence one thread, vectors
-  instead of matrices of one row, and no call too many.
+  instead of matrices of one row, and no more calls than needed.
 - Many positions are large products. Each thread takes a run of positions through all blocks, and needs of those before
   only their keys and values.
 
@@ -70,7 +70,7 @@ class Reader:
             if sum(sizes) <= _CACHED:
                 transformer, embedding, head, head_bias = folded(transformer, embedding, head, folds)
         self.cores = cores
-        self._as_it_is = cores > 1 or max(sizes) < _ONE_THREAD  # whether BLAS has the right threads for a vector
+        self._threads_fit = cores > 1 or max(sizes) < _ONE_THREAD  # whether BLAS, as it is set, suits a single vector
         self._embedding = embedding
         self._learned = None if transformer.position is None else transformer.position.weight.data
         self._blocks = [
@@ -97,7 +97,7 @@ class Reader:
             The logits after the last token of each.
         """
         B, T = ids.shape
-        if B * T == 1 and starts is None and self._as_it_is:
+        if B * T == 1 and starts is None and self._threads_fit:
             return self._read_one(int(ids[0, 0]), caches)
         runs = min(self.cores, T // _RUN)
         with blas_threads(1 if self.cores == 1 else None):

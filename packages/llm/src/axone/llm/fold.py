@@ -28,6 +28,7 @@ import numpy as np
 
 from axone.autograd import Tensor, tanh
 from axone.autograd.extend import Array
+from axone.llm.known import Norm, is_known, parts
 from axone.nn import (
     MLP,
     Embedding,
@@ -44,7 +45,6 @@ from axone.nn import (
 from axone.nn.module import Layer
 from axone.nn.position import Positions
 
-Norm: TypeAlias = LayerNorm | RMSNorm
 _L = TypeVar("_L", Embedding, Linear, RMSNorm)
 
 _LINEAR = math.sqrt(2 / math.pi)  # GELU's constants
@@ -89,12 +89,19 @@ class FoldedAttention(MultiHeadAttention):
     layer : MultiHeadAttention
         Whose shape it has.
     qkv_proj, out_proj : Linear
-    q_norm : RMSNorm or None
+    q_norm, k_norm : RMSNorm or None
     """
 
-    def __init__(self, layer: MultiHeadAttention, qkv_proj: Linear, out_proj: Linear, q_norm: RMSNorm | None) -> None:
+    def __init__(
+        self,
+        layer: MultiHeadAttention,
+        qkv_proj: Linear,
+        out_proj: Linear,
+        q_norm: RMSNorm | None,
+        k_norm: RMSNorm | None,
+    ) -> None:
         vars(self).update(vars(layer))
-        self.qkv_proj, self.out_proj, self.q_norm = qkv_proj, out_proj, q_norm
+        self.qkv_proj, self.out_proj, self.q_norm, self.k_norm = qkv_proj, out_proj, q_norm, k_norm
 
     def _packed(self, x: Tensor, first: int, positions: Positions | None) -> Tensor:
         """Return queries as attention takes them that divides them itself."""
@@ -222,31 +229,24 @@ def folded(transformer: Transformer, embedding: Array, head: Array, folds: Folds
     folds : Folds, optional
         What is used again, and kept for the next time.
     """
-    norm, position, parts = transformer.norm, transformer.position, transformer.blocks
-    kinds = {type(norm), *(type(each) for part in parts for each in (part.attention_norm, part.mlp_norm))}
-    centred = kinds == {LayerNorm}
-    room = _Room(transformer, head, [] if folds is None else folds.made)
-    blocks = [_block(part, room, centred=centred) for part in parts]
-    known = [block for block in blocks if block is not None]
-    if not isinstance(norm, Norm) or kinds not in ({LayerNorm}, {RMSNorm}) or len(known) < len(parts):
+    norm, position, blocks = transformer.norm, transformer.position, transformer.blocks
+    kinds = {type(norm), *(type(each) for block in blocks for each in (block.attention_norm, block.mlp_norm))}
+    if not is_known(transformer) or not isinstance(norm, Norm) or len(kinds) > 1:
         return Folded(transformer, embedding, head, None)
-    if centred:
-        embedding = embedding - embedding.mean(axis=1, keepdims=True)
-        if position is not None:
-            position = _with(position, position.weight.data - position.weight.data.mean(axis=1, keepdims=True))
+    centred = isinstance(norm, LayerNorm)
+    room = _Room(transformer, head, [] if folds is None else folds.made)
+    twins = [_block(block, room, centred=centred) for block in blocks]
+    added = _without_mean if centred else np.copy  # a copy in any case: what is written later is not seen
+    if position is not None:
+        position = _with(position, added(position.weight.data))
     weight, bias = room.product(_Recipe(head, None, *_gain(norm)))
     if folds is not None:
         folds.made = room.made
-    return Folded(Transformer(known, norm=_unit(norm), position=position), embedding, weight, bias)
+    return Folded(Transformer(twins, norm=_unit(norm), position=position), added(embedding), weight, bias)
 
 
-def _block(block: TransformerBlock, room: _Room, *, centred: bool) -> TransformerBlock | None:
-    """Fold a block, if all of its parts are known."""
-    attention_norm, attention, mlp_norm, mlp = block.attention_norm, block.attention, block.mlp_norm, block.mlp
-    if not isinstance(attention_norm, Norm) or not isinstance(mlp_norm, Norm):
-        return None
-    if type(attention) is not MultiHeadAttention or (type(mlp) is not MLP and type(mlp) is not SwiGLU):
-        return None
+def _block(block: TransformerBlock, room: _Room, *, centred: bool) -> TransformerBlock:
+    attention_norm, attention, mlp_norm, mlp = parts(block)
     return TransformerBlock(
         _attention(attention, attention_norm, room, centred=centred),
         _mlp(mlp, mlp_norm, room, centred=centred),
@@ -258,13 +258,13 @@ def _block(block: TransformerBlock, room: _Room, *, centred: bool) -> Transforme
 def _attention(layer: MultiHeadAttention, norm: Norm, room: _Room, *, centred: bool) -> FoldedAttention:
     queries, shrink = layer.num_heads * layer.head_dim, 1 / math.sqrt(layer.head_dim)
     scale = np.ones(layer.qkv_proj.weight.shape[0], layer.qkv_proj.weight.dtype)
-    q_norm = layer.q_norm
-    if q_norm is None:
+    q_norm, k_norm = layer.q_norm, layer.k_norm
+    if q_norm is None or k_norm is None:
         scale[:queries] = shrink
     else:
-        q_norm = _with(q_norm, q_norm.weight.data * shrink)
+        q_norm, k_norm = _with(q_norm, q_norm.weight.data * shrink), _with(k_norm, k_norm.weight.data.copy())
     qkv_proj = _linear(layer.qkv_proj, room, norm=norm, scale=scale)
-    return FoldedAttention(layer, qkv_proj, _linear(layer.out_proj, room, centred=centred), q_norm)
+    return FoldedAttention(layer, qkv_proj, _linear(layer.out_proj, room, centred=centred), q_norm, k_norm)
 
 
 def _mlp(layer: MLP | SwiGLU, norm: Norm, room: _Room, *, centred: bool) -> Layer:
@@ -282,6 +282,11 @@ def _mlp(layer: MLP | SwiGLU, norm: Norm, room: _Room, *, centred: bool) -> Laye
     twin = copy.copy(layer)
     twin.up_proj, twin.down_proj = up_proj, down_proj
     return twin
+
+
+def _without_mean(rows: Array) -> Array:
+    centred: Array = rows - rows.mean(axis=1, keepdims=True)
+    return centred
 
 
 def _unit(norm: Norm) -> UnitNorm:

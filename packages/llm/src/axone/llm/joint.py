@@ -14,9 +14,10 @@ from axone.autograd.extend import Array
 from axone.llm.cache import SequenceCache
 from axone.llm.decode import Reader
 from axone.llm.fold import Folds
+from axone.llm.known import is_known
 from axone.llm.meeting import can_meet
 from axone.llm.platform import blas_threads, on_cores
-from axone.llm.shares import JointReading, can_share
+from axone.llm.shares import JointReading
 from axone.llm.steps import Ids
 from axone.nn import Transformer
 
@@ -116,7 +117,7 @@ class JointReader:
                     "begin a text of its own here"
                 )
             return True
-        return self._entered and self._processes > 1 and can_meet() and can_share(self._model[0])
+        return self._entered and self._processes > 1 and can_meet() and is_known(self._model[0])
 
     def _read(self, token: int, position: int, caches: Sequence[SequenceCache]) -> Array:
         """Return the logits after a token, (V,)."""

@@ -1,7 +1,8 @@
 """Where forked processes meet, several times a layer: each writes a part of a vector, and has all when all have.
 
 A token of GPT-2 takes 10 ms and 49 meetings. To be woken takes a process 20 to 50 us, so here it waits awake, in memory
-that all see: a meeting costs it 2. Who waits for long, because another has no core to itself, gives way, then sleeps.
+that all see: a meeting costs it 2. One that waits for long, because another has no core to itself, yields its own, then
+sleeps.
 
 Nothing here tells the processor in which order to write. x86 shows every process what another one wrote in the order in
 which it was written [1]_, first the part and then the word that it is there; other processors do not.
@@ -89,7 +90,7 @@ class Meeting:
 
     def begin(self, total: int) -> Array:
         """Return the vector of the next meeting, (total,), for this process to write its part to."""
-        self._meetings += 1  # what is overwritten now, nobody needs who came to the meeting before
+        self._meetings += 1  # its vector was last used two meetings ago: all who came to the one since have copied it
         vector: Array = self._vectors[self._meetings & 1, :total]
         return vector
 

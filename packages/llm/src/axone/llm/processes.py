@@ -26,7 +26,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeAlias, TypeVar
 
@@ -38,6 +38,8 @@ from axone.llm import platform
 from axone.llm.team import Outcome, carry_out, results
 
 R = TypeVar("R")
+
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)  # a terminal sends them to all processes; the first decides
 
 
 def can_fork() -> bool:
@@ -163,7 +165,7 @@ class Processes:
                 results([_unpacked(peer.receive()) for peer in self._others if peer.fileno() in spoken])
 
     def linger(self, seconds: float) -> None:
-        """Stay awake until another process speaks, if it does so soon: who sleeps is later by some 50 us."""
+        """Stay awake until another process speaks, if it does so soon: one that sleeps is some 50 us late."""
         poll = select.poll()
         for peer in self._others:
             poll.register(peer, select.POLLIN)
@@ -184,21 +186,36 @@ class Processes:
 
     def _fork(self, program: object) -> None:
         for number in range(1, self.size):
-            here, there = socket.socketpair()
-            for end in (here, there):
-                end.setblocking(True)  # whatever the program has set for its own
-            try:
-                process = os.fork()
-            except OSError:  # there are too many
-                here.close()
+            with _interrupts_held():  # here until the process is known, so that it can be ended; there for good
+                here, there = socket.socketpair()
+                for end in (here, there):
+                    end.setblocking(True)  # whatever the program has set for its own
+                try:
+                    process = os.fork()
+                except OSError:  # there are too many
+                    here.close()
+                    there.close()
+                    raise
+                if not process:
+                    here.close()
+                    for peer in self._others:
+                        peer.close()
+                    self.number = number
+                    self._others = [_Peer(there)]
+                    _serve(self._others[0], program)
                 there.close()
-                raise
-            if not process:
-                self.number = number
-                self._others = [_Peer(there)]
-                _serve(self._others[0], program)
-            there.close()
-            self._others.append(_Peer(here, process))
+                self._others.append(_Peer(here, process))
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let interrupts wait for a while."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Peer:
@@ -260,7 +277,7 @@ def _serve(leader: _Peer, program: object) -> NoReturn:
     """Call the methods that are told, until whoever tells them is gone or something fails; never return."""
     status = 1
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):  # a terminal sends them to all; the first process decides
+        for number in _INTERRUPTS:
             signal.signal(number, signal.SIG_IGN)
         gc.freeze()  # what was here before is the first process's to clean up
         for last, following in itertools.pairwise((2, leader.fileno(), os.sysconf("SC_OPEN_MAX"))):

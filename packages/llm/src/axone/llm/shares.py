@@ -21,23 +21,13 @@ import numpy as np
 
 from axone.autograd.extend import Array
 from axone.llm.cache import SequenceCache
+from axone.llm.known import parts
 from axone.llm.meeting import Meeting
 from axone.llm.processes import Processes
 from axone.llm.steps import Mixing, Place, Step, hidden, mixing, norm
-from axone.nn import MLP, KVCache, LayerNorm, Linear, MultiHeadAttention, RMSNorm, SwiGLU, Transformer
-from axone.nn.transformer import TransformerBlock
+from axone.nn import MLP, KVCache, Linear, MultiHeadAttention, SwiGLU, Transformer
 
 _SOON = 1e-3  # seconds: to choose a token takes less
-
-
-def can_share(transformer: Transformer) -> bool:
-    """Tell whether all layers are of those that can be taken apart; another may compute something else each time."""
-    norms = [transformer.norm]
-    for block in transformer.blocks:
-        norms += block.attention_norm, block.mlp_norm
-        if type(block.attention) is not MultiHeadAttention or type(block.mlp) not in {MLP, SwiGLU}:
-            return False
-    return all(type(layer) in {LayerNorm, RMSNorm} for layer in norms)
 
 
 class JointReading:
@@ -46,7 +36,7 @@ class JointReading:
     Parameters
     ----------
     transformer : Transformer
-        One that `can_share`.
+        Whose layers are all known.
     embedding, head : ndarray, shape (V, C)
     caches : sequence of SequenceCache
         They are moved into shared memory.
@@ -67,10 +57,10 @@ class JointReading:
         self._caches = caches
         self._model = transformer, embedding, head
         self._read: Callable[[int, int], Array] | None = None
-        layers = [_known(block) for block in transformer.blocks]
-        self.team = Processes(min(processes, *(attention.num_kv_heads for attention, _ in layers)))
+        layers = [parts(block) for block in transformer.blocks]
+        self.team = Processes(min(processes, *(attention.num_kv_heads for _, attention, _, _ in layers)))
         self._all_cores = sorted(os.sched_getaffinity(0))
-        widest = max(layer.weight.shape[1] for pair in layers for layer in (pair[0].out_proj, pair[1].down_proj))
+        widest = max(max(a.out_proj.weight.shape[1], m.down_proj.weight.shape[1]) for _, a, _, m in layers)
         self._meeting = Meeting(self.team, max(widest, *head.shape), head.dtype)
 
     @property
@@ -115,11 +105,9 @@ class JointReading:
         learned = None if transformer.position is None else transformer.position.weight.data
         blocks = []
         for block, cache in zip(transformer.blocks, self._caches, strict=True):
-            attention, mlp = _known(block)
+            first, attention, second, mlp = parts(block)
             own = _Heads(cache, self._meeting.share(attention.num_kv_heads))
-            blocks.append(
-                (norm(block.attention_norm), self._attention(attention), own, norm(block.mlp_norm), self._mlp(mlp))
-            )
+            blocks.append((norm(first), self._attention(attention), own, norm(second), self._mlp(mlp)))
         last_norm, logits = norm(transformer.norm), self._product(head, None)
 
         def read(token: int, position: int) -> Array:
@@ -180,13 +168,6 @@ class _Heads(KVCache):
 
     def __init__(self, whole: SequenceCache, heads: slice) -> None:
         self._keys, self._values = whole._keys[:, heads], whole._values[:, heads]
-
-
-def _known(block: TransformerBlock) -> tuple[MultiHeadAttention, MLP | SwiGLU]:
-    attention, mlp = block.attention, block.mlp
-    if not isinstance(attention, MultiHeadAttention) or not isinstance(mlp, MLP | SwiGLU):
-        raise TypeError(f"no share can be taken of {type(attention).__name__} and {type(mlp).__name__}")
-    return attention, mlp
 
 
 def _dots(layer: Linear, *runs: slice) -> Step:

@@ -1,4 +1,4 @@
-"""What the layers of a model compute, as functions of plain arrays: no tape, and no call of NumPy too many.
+"""What the layers of a model compute, as functions of plain arrays: no tape, and no more calls of NumPy than needed.
 
 The layers of `axone.nn` define them, and tests hold these to those. They take rows, of one position or many, or a single
 vector, which NumPy takes quicker than a matrix of one row. A layer that is not known here is called as it is.
@@ -62,6 +62,8 @@ def product(weight: Array, bias: Array | None = None) -> Step:
 
 
 def _linear(layer: Linear) -> Step:
+    if type(layer) is not Linear:
+        return _as_it_is(layer)
     return product(layer.weight.data, None if layer.bias is None else layer.bias.data)
 
 
@@ -112,7 +114,7 @@ def _column(of_rows: Array) -> Array:
 
 def mlp(layer: Layer) -> Step:
     """Return what the feed-forward part of a block computes."""
-    if not isinstance(layer, (MLP, SwiGLU, FoldedGELU, FoldedSwiGLU)):
+    if type(layer) is not MLP and type(layer) is not SwiGLU and not isinstance(layer, (FoldedGELU, FoldedSwiGLU)):
         return _as_it_is(layer)
     inner, down = hidden(layer, _linear), _linear(layer.down_proj)
     return lambda x: down(inner(x))
@@ -225,11 +227,11 @@ def mixing(layer: MultiHeadAttention, kv_heads: int) -> Mixing:
         return from_one(q, keys[0], values[0], None).reshape(H * D)
 
     def prepare(q: Array, k: Array, both: Array, place: Place) -> None:
-        """Normalize and turn queries and keys, in place."""
+        """Normalize and rotate queries and keys, in place."""
         if q_norm is not None and k_norm is not None:
             q[...], k[...] = q_norm(q), k_norm(k)
         if rotary is not None:
-            _turn(both, rotary, place.positions)
+            _rotate(both, rotary, place.positions)
 
     return step
 
@@ -286,17 +288,17 @@ def _exponentiate(p: Array) -> None:
     np.exp(p, p)
 
 
-def _turn(heads: Array, rotary: RotaryEmbedding, positions: Ids) -> None:
-    """Turn queries and keys, (B, H + K, T, D), by their positions."""
+def _rotate(heads: Array, rotary: RotaryEmbedding, positions: Ids) -> None:
+    """Rotate queries and keys, (B, H + K, T, D), in place, by their positions."""
     cos, sin = rotary.tables(positions, heads.dtype)  # (T, D / 2) or (B, T, D / 2)
     if cos.ndim == 3:
         cos, sin = cos[:, None], sin[:, None]
     half = heads.shape[-1] // 2
     x, y = heads[..., :half], heads[..., half:]
-    turned = x * cos - y * sin
+    rotated = x * cos - y * sin
     y *= cos
     y += x * sin
-    x[...] = turned
+    x[...] = rotated
 
 
 def _as_it_is(layer: Layer) -> Step:

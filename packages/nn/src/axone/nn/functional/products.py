@@ -26,8 +26,8 @@ from axone.autograd.extend import Array, Product, empty
 
 _SMALL = 10**6  # multiplications
 _HEIGHTS = (64, 32, 16, 8)  # of blocks
-_WIDTH, _WIDTH_TURNED = 64, 32  # of blocks; the second if the left factor is transposed
-_LEAST_TURNED = 32  # rows of a block: below, a transposed left factor is read too slowly
+_WIDTH, _WIDTH_TRANSPOSED = 64, 32  # of blocks; the second if the left factor is transposed
+_LEAST_TRANSPOSED = 32  # rows of a block: below, a transposed left factor is read too slowly
 _FAR = 2048  # bytes between two rows: from here on panels of them fall on the same few lines of the cache
 _REPAID = 192  # rows of the product: fewer do not repay a copy of the right factor
 _SLAB = 16  # columns copied at once: more of those far apart drive each other out of the cache
@@ -62,9 +62,9 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     ----------
     a : ndarray, shape (..., M, K)
     b : ndarray, shape (..., K, N)
-        The axes before the last two broadcast to those of `a`.
+        Of the dtype of `a`; the axes before the last two broadcast to those of `a`.
     out : ndarray, shape (..., M, N), optional
-        Where to write it.
+        Where to write it; it must not overlap `a` or `b`.
 
     Returns
     -------
@@ -114,14 +114,14 @@ def _cut(
         Bytes of a number.
     """
     (M, K), N = a[-2:], b[-1]
-    turned_a, turned_b = a_strides[-1] != item, b_strides[-1] != item
-    n = _WIDTH_TURNED if turned_a else _WIDTH
-    if M * K * N <= _SMALL or N % n or (turned_b and len(b) > 2) or not _small_is_fast():
+    transposed_a, transposed_b = a_strides[-1] != item, b_strides[-1] != item
+    n = _WIDTH_TRANSPOSED if transposed_a else _WIDTH
+    if M * K * N <= _SMALL or N % n or (transposed_b and len(b) > 2) or not _small_is_fast():
         return None
     m = next((height for height in _HEIGHTS if height <= min(_SMALL // (n * K), M)), 0)
-    far = len(b) == 2 and (turned_b or b_strides[0] >= _FAR)
+    far = len(b) == 2 and (transposed_b or b_strides[0] >= _FAR)
     copied = far and M >= _REPAID
-    if m < (_LEAST_TURNED if turned_a else 1) or (turned_b and not copied):
+    if m < (_LEAST_TRANSPOSED if transposed_a else 1) or (transposed_b and not copied):
         return None
     return m, n, copied
 
