@@ -85,6 +85,8 @@ class Sampling:
         if self.temperature == 0:
             return self._penalized(logits, seen).astype(np.float64)
         ids, scores = self._left(logits, seen)
+        if ids is None:
+            return scores
         filtered = np.full(len(logits), -np.inf)
         filtered[ids] = scores
         return filtered
@@ -107,25 +109,26 @@ class Sampling:
         if self.temperature == 0:
             return int(self._penalized(logits, seen).argmax())
         ids, scores = self._left(logits, seen)
-        return int(ids[_place_of(rng.random(), np.exp(scores, scores))])
+        place = _place_of(rng.random(), np.exp(scores, scores))
+        return place if ids is None else int(ids[place])
 
-    def _left(self, logits: Logits, seen: Ids | Sequence[int]) -> tuple[Ids, Logits]:
-        """Return the tokens that may be drawn, in order, and their scores."""
+    def _left(self, logits: Logits, seen: Ids | Sequence[int]) -> tuple[Ids | None, Logits]:
+        """Return the tokens that may be drawn, in order, or None for all of them, and their scores."""
         scores: Logits = self._penalized(logits, seen)
         largest = np.float64(scores.item(scores.argmax()))  # a reduction takes 1 us more
         scores = scores - largest  # so that a small temperature cannot overflow
         if self.temperature != 1.0:
             scores /= self.temperature
-        ids: Ids = np.arange(len(scores))
+        ids: Ids | None = None
         if self.top_k is not None:
-            kept = top_k(scores, self.top_k)
-            ids, scores = ids[kept], scores[kept]
+            ids = top_k(scores, self.top_k)
+            scores = scores[ids]
         if self.top_p is not None and self.top_p < 1:
             kept = top_p(scores, self.top_p)
-            ids, scores = ids[kept], scores[kept]
+            ids, scores = kept if ids is None else ids[kept], scores[kept]
         if self.min_p:
             kept = min_p(scores, self.min_p)
-            ids, scores = ids[kept], scores[kept]
+            ids, scores = kept if ids is None else ids[kept], scores[kept]
         return ids, scores
 
     def _penalized(self, logits: Logits, seen: Ids | Sequence[int]) -> Logits:
