@@ -56,6 +56,8 @@ class JointReader:
         self._model = transformer, embedding, head
         self._alone = Reader(transformer, embedding, head, folds=folds)
         self._processes = min(self._alone.cores, _MOST) if processes is None else processes
+        if self._processes > 1 and not is_known(transformer):  # asked once, for it looks at every layer
+            self._processes = 1
         self._entered = False
         self._joint: JointReading | None = None
         self._begun_in = 0  # the process that has forked the others
@@ -117,7 +119,7 @@ class JointReader:
                     "begin a text of its own here"
                 )
             return True
-        return self._entered and self._processes > 1 and can_meet() and is_known(self._model[0])
+        return self._entered and self._processes > 1 and can_meet()
 
     def _read(self, token: int, position: int, caches: Sequence[SequenceCache]) -> Array:
         """Return the logits after a token, (V,)."""
