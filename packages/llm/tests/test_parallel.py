@@ -1,6 +1,8 @@
 """Workers: the same gradient however the batch is shared, and parameters in one array."""
 
 import itertools
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -9,18 +11,21 @@ from axone.autograd import Tensor
 from axone.llm import LanguageModel, TokenDataset, cross_entropy
 from axone.llm.data import Batch
 from axone.llm.parallel import Workers
+from axone.llm.team import Team
+
+R = TypeVar("R")
 
 
 def loss(replica: LanguageModel, batch: Batch) -> Tensor:
     return cross_entropy(replica(batch[0]), batch[1])
 
 
-def flat_gradient(model: LanguageModel, batch: Batch, count: int) -> np.ndarray:
+def flat_gradient(model: LanguageModel, batch: Batch, count: int, threads: int | None = None) -> np.ndarray:
     inputs, targets = batch
     cuts = np.linspace(0, len(inputs), count + 1).astype(int)
     shares = [[(inputs[a:b], targets[a:b])] for a, b in itertools.pairwise(cuts)]
     weights = [(b - a) / len(inputs) for a, b in itertools.pairwise(cuts)]
-    with Workers(model, count) as workers:
+    with Workers(model, count, threads=threads) as workers:
         workers.gradients(shares, lambda _replica, _worker, _turn: None, loss, weights)
         assert workers.flat.matrices.grad is not None
         assert workers.flat.vectors.grad is not None
@@ -32,6 +37,26 @@ def test_shares_add_up_to_the_batch(model: LanguageModel, dataset: TokenDataset)
     one, three = flat_gradient(model, batch, 1), flat_gradient(model, batch, 3)
     np.testing.assert_allclose(three, one, atol=1e-6)
     assert np.abs(one).max() > 1e-3
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_threads_beyond_the_workers_help_and_change_nothing(
+    model: LanguageModel, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr("axone.nn.functional.products._ALONE", 1)
+    monkeypatch.setattr("axone.nn.functional.products._WIDTH", 4)
+    batch = dataset.batch(0, 0, count, 16)
+    lonely = flat_gradient(model, batch, count)
+    runs: list[int] = []
+    run = Team.run
+
+    def counted(team: Team, parts: Sequence[Callable[[], R]]) -> list[R]:
+        runs.append(len(parts))
+        return run(team, parts)
+
+    monkeypatch.setattr(Team, "run", counted)
+    np.testing.assert_allclose(flat_gradient(model, batch, count, threads=2 * count), lonely, atol=1e-6)
+    assert runs.count(2) > 20 * count
 
 
 def test_the_flat_gradient_is_that_of_the_parameters(model: LanguageModel, dataset: TokenDataset) -> None:

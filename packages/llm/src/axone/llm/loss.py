@@ -11,6 +11,7 @@ from axone.autograd.mode import mode
 from axone.llm.model import LanguageModel
 from axone.llm.token_file import Ids
 from axone.nn.functional import cross_entropy
+from axone.nn.functional.products import matmul
 from axone.nn.functional.softmax import exp_rows
 
 __all__ = ["bigram_loss", "bits_per_byte", "cross_entropy", "linear_cross_entropy", "next_token_loss"]
@@ -82,15 +83,15 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Ids, *, rows: int |
     total = 0.0
     for part in (slice(start, start + step) for start in range(0, len(flat), step)):
         x_part = flat[part]  # (R, C)
-        logits = np.matmul(x_part, w.T, out=empty((len(x_part), V), w.dtype))  # (R, V)
+        logits = matmul(x_part, w.T, out=empty((len(x_part), V), w.dtype))  # (R, V)
         picked = logits[np.arange(len(logits)), chosen[part]].astype(np.float64)  # (R,)
         p, sums, shift = exp_rows(logits)
         total += float((np.log(sums, dtype=np.float64) + shift - picked).sum())
         if recorded:
             p *= (1 / (sums * len(flat)))[:, None]
             p[np.arange(len(p)), chosen[part]] -= 1 / len(flat)
-            np.matmul(p, w, out=dx[part])
-            dw += np.matmul(p.T, x_part, out=empty_like(w))
+            matmul(p, w, out=dx[part])
+            dw += matmul(p.T, x_part, out=empty_like(w))
 
     def vjp(g: Array) -> tuple[Array, Array]:
         if g != 1:

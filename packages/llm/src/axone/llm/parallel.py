@@ -28,6 +28,7 @@ from axone.llm.processes import Processes, can_fork, shared_zeros
 from axone.llm.team import Team
 from axone.nn import Module
 from axone.nn.functional.products import in_blocks
+from axone.nn.functional.sharing import lend
 
 M = TypeVar("M", bound=Module)
 T = TypeVar("T")
@@ -99,8 +100,8 @@ class Workers(Generic[M]):
     count : int, optional
         How many; by default one for each core.
     threads : int, optional
-        How many threads there are in all, by default as many as workers: those beyond help inside the products, and
-        with whatever is done in blocks.
+        How many threads there are in all, by default as many as workers: those beyond help the workers with large
+        operations, and with whatever is done in blocks.
     processes : bool, default False
         Whether processes may take the place of threads where that is quicker. All that they do must then follow a
         `tell`.
@@ -125,9 +126,11 @@ class Workers(Generic[M]):
 
     def __enter__(self) -> Workers[M]:
         self._settings.enter_context(kept_memory())
-        self._settings.enter_context(blas_threads(self._threads // self.count))
+        self._settings.enter_context(blas_threads(1))
         if self._threads == self.count:
             self._settings.enter_context(in_blocks())
+        lent = self._threads // self.count  # to each worker
+        self._lent = [self._settings.enter_context(Team(lent)) for _ in range(self.count) if lent > 1]
         self._forking = self._forking and can_fork()
         self._team: Team | Processes = (Processes if self._forking else Team)(self._threads)
         self._settings.enter_context(self._team)
@@ -222,11 +225,12 @@ class Workers(Generic[M]):
             for parameter in self._parameters[worker]:
                 parameter.discard_grad()
             total = 0.0
-            for turn, batch in enumerate(shares[worker]):
-                prepare(replica, worker, turn)
-                output = loss(replica, batch)
-                output.backward(np.full(output.shape, weight))
-                total += output.item() * weight
+            with self._helped(worker):
+                for turn, batch in enumerate(shares[worker]):
+                    prepare(replica, worker, turn)
+                    output = loss(replica, batch)
+                    output.backward(np.full(output.shape, weight))
+                    total += output.item() * weight
             for parameter in self._parameters[worker]:
                 parameter.grad  # noqa: B018 - writes the zeros where no gradient came
             return total
@@ -271,7 +275,7 @@ class Workers(Generic[M]):
 
         def work(worker: int) -> list[tuple[float, int]]:
             parts = []
-            with no_grad():
+            with no_grad(), self._helped(worker):
                 for batch in every[worker :: self.count]:
                     if self._team.asked(stop):
                         break
@@ -286,6 +290,13 @@ class Workers(Generic[M]):
     def map(self, function: Callable[[T], object], items: Iterable[T]) -> None:
         """Call a function on each item, the items shared out in runs; return when all calls have ended."""
         self._run(partial(_call, function), items)
+
+    def _helped(self, worker: int) -> contextlib.AbstractContextManager[None]:
+        """Lend a worker, which is the calling thread, the threads that help with its operations."""
+        if not self._lent:
+            return contextlib.nullcontext()
+        team = self._lent[worker]
+        return lend(team.run, team.size)
 
     def _run(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         every = list(items)

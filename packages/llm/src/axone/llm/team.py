@@ -29,6 +29,7 @@ class Team:
     """
 
     def __init__(self, size: int) -> None:
+        self.size = size
         self._helpers = [_Helper(number) for number in range(1, size)]
 
     def __enter__(self) -> Self:

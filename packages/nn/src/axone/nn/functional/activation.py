@@ -20,15 +20,16 @@ from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty_like, needs_grad, record
 from axone.nn.functional.checks import one_dtype
 from axone.nn.functional.erf import normal_tail
+from axone.nn.functional.sharing import share_out, shares
 
 _SCALE = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
 _PART = 1 << 16  # elements: so many of four arrays find room in a cache
 
 
-def _parts(size: int) -> Iterator[slice]:
-    """Yield the parts of a flat array, one after the other."""
-    return (slice(first, first + _PART) for first in range(0, size, _PART))
+def _parts(share: slice) -> Iterator[slice]:
+    """Yield the parts of a thread's share of a flat array, one after the other."""
+    return (slice(first, min(first + _PART, share.stop)) for first in range(share.start, share.stop, _PART))
 
 
 def gelu(x: Tensor, approximate: Literal["tanh", "none"] = "tanh") -> Tensor:
@@ -61,33 +62,41 @@ def gelu(x: Tensor, approximate: Literal["tanh", "none"] = "tanh") -> Tensor:
         raise ValueError(f'gelu needs approximate to be "tanh" or "none", and it is {approximate!r}')
     shape, data = x.shape, x.data.reshape(-1)
     s, y = empty_like(data), empty_like(data)
-    for part in _parts(data.size):
-        here, gate = data[part], s[part]
-        np.square(here, out=gate)
-        gate *= _SCALE * _CUBIC
-        gate += _SCALE
-        gate *= here
-        np.tanh(gate, out=gate)
-        gate *= 0.5
-        gate += 0.5
-        np.multiply(here, gate, out=y[part])
+
+    def forward(share: slice) -> None:
+        for part in _parts(share):
+            here, gate = data[part], s[part]
+            np.square(here, out=gate)
+            gate *= _SCALE * _CUBIC
+            gate += _SCALE
+            gate *= here
+            np.tanh(gate, out=gate)
+            gate *= 0.5
+            gate += 0.5
+            np.multiply(here, gate, out=y[part])
+
+    share_out(forward, shares(data.size, of=_PART))
 
     def vjp(g: Array) -> tuple[Array]:
         g = g.reshape(-1)
-        room = np.empty((2, min(g.size, _PART)), g.dtype)
-        for part in _parts(g.size):
-            gate, result = s[part], y[part]
-            data, slope = room[:, : gate.size]
-            np.add(gate, np.finfo(g.dtype).tiny, out=data)
-            np.divide(result, data, out=data)  # x again, and zero where s is: so that x need not live until here
-            np.square(data, out=slope)
-            slope *= 6 * _SCALE * _CUBIC
-            slope += 2 * _SCALE  # 2 du/dx
-            data -= result
-            slope *= data
-            slope += 1.0
-            gate *= slope
-            gate *= g[part]
+
+        def backward(share: slice) -> None:
+            room = np.empty((2, min(share.stop - share.start, _PART)), g.dtype)
+            for part in _parts(share):
+                gate, result = s[part], y[part]
+                data, slope = room[:, : gate.size]
+                np.add(gate, np.finfo(g.dtype).tiny, out=data)
+                np.divide(result, data, out=data)  # x again, and zero where s is: so that x need not live until here
+                np.square(data, out=slope)
+                slope *= 6 * _SCALE * _CUBIC
+                slope += 2 * _SCALE  # 2 du/dx
+                data -= result
+                slope *= data
+                slope += 1.0
+                gate *= slope
+                gate *= g[part]
+
+        share_out(backward, shares(g.size, of=_PART))
         return (s.reshape(shape),)
 
     return record("gelu", y.reshape(shape), (x,), vjp)

@@ -29,6 +29,7 @@ import numpy as np
 
 from axone.autograd.extend import Array, empty
 from axone.nn.functional.products import matmul
+from axone.nn.functional.sharing import share_out, shares
 from axone.nn.functional.softmax import softmax_rows
 
 _TILE_ROWS = 64  # queries in a tile
@@ -46,8 +47,8 @@ class Tile(NamedTuple):
     keys: int
 
 
-Saved: TypeAlias = list[Array] | Array
-"""What the backward needs: a list of each tile's P, or an array of each row's log-sum-exp."""
+Saved: TypeAlias = list[list[Array] | Array]
+"""What the backward needs, of each thread's heads: a list of each tile's P, or an array of each row's log-sum-exp."""
 
 
 def attention_forward(
@@ -70,11 +71,25 @@ def attention_forward(
 
     Returns
     -------
-    list of ndarray, or ndarray of shape (B, K, G, T)
-        What `attention_backward` needs; an empty list without `keep`.
+    Saved
+        What `attention_backward` needs; nothing without `keep`.
     """
     count = math.prod(q.shape[:-1]) * k.shape[3] // (2 if causal else 1)
-    lse = np.empty(q.shape[:-1], q.dtype) if keep and count > _KEPT_SCORES else None
+    recompute = count > _KEPT_SCORES
+
+    def forward(heads: slice) -> list[Array] | Array:
+        part = None if bias is None else bias[:, heads]
+        arrays = (q[:, heads], k[:, heads], v[:, heads])
+        return _forward(*arrays, bias=part, causal=causal, out=out[:, heads], keep=keep, recompute=recompute)
+
+    return share_out(forward, shares(k.shape[1]))
+
+
+def _forward(
+    q: Array, k: Array, v: Array, *, bias: Array | None, causal: bool, out: Array, keep: bool, recompute: bool
+) -> list[Array] | Array:
+    """Write the attended values of some heads, and return what the backward needs of them."""
+    lse = np.empty(q.shape[:-1], q.dtype) if keep and recompute else None
     kept: list[Array] = []
     q, kt = _scaled(q, k)
     for tile in _tiles(q, k, causal=causal):
@@ -120,7 +135,32 @@ def attention_backward(
     into : tuple of ndarray
         Where the three gradients go: of the shapes of `q`, `k` and `v`.
     """
-    dq, dk, dv = into
+    parts = shares(k.shape[1])
+
+    def backward(heads: slice) -> None:
+        part = None if bias is None else bias[:, heads]
+        arrays = (x[:, heads] for x in (g, q, k, v))
+        grads = (x[:, heads] for x in into)
+        _backward(*arrays, *grads, bias=part, causal=causal, out=out[:, heads], saved=saved[parts.index(heads)])
+
+    share_out(backward, parts)
+
+
+def _backward(
+    g: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    dq: Array,
+    dk: Array,
+    dv: Array,
+    *,
+    bias: Array | None,
+    causal: bool,
+    out: Array,
+    saved: list[Array] | Array,
+) -> None:
+    """Write the gradients of some heads."""
     scale = 1 / math.sqrt(q.shape[-1])
     scaled_q, kt = (q, k) if isinstance(saved, list) else _scaled(q, k)
     vt = _transposed(v, scale)  # (B, K, 1, E, S)

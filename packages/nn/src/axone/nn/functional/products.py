@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from axone.autograd.extend import Array, Product, empty
+from axone.nn.functional.sharing import is_alone, share_out, shares
 
 _SMALL = 10**6  # multiplications
 _HEIGHTS = (64, 32, 16, 8)  # of blocks
@@ -30,6 +31,7 @@ _WIDTH, _WIDTH_TRANSPOSED = 64, 32  # of blocks; the second if the left factor i
 _LEAST_TRANSPOSED = 32  # rows of a block: below, a transposed left factor is read too slowly
 _FAR = 2048  # bytes between two rows: from here on panels of them fall on the same few lines of the cache
 _REPAID = 192  # rows of the product: fewer do not repay a copy of the right factor
+_ALONE = 1 << 22  # multiplications: a thread's share of a product is at least that
 _SLAB = 16  # columns copied at once: more of those far apart drive each other out of the cache
 
 
@@ -56,7 +58,7 @@ def in_blocks() -> Iterator[None]:
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """Return ``a @ b``.
+    """Return ``a @ b``, computed by as many threads as there are to share it.
 
     Parameters
     ----------
@@ -73,9 +75,24 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     (*batch, M, K), N = a.shape, b.shape[-1]
     if out is None:
         out = empty((*batch, M, N), a.dtype)
+    if is_alone() or a.ndim > 2:
+        _multiply(a, b, out)
+    elif M > N:
+        parts = shares(M, of=_WIDTH, least=_ALONE // max(K * N, 1))
+        share_out(lambda rows: _multiply(a[rows], b, out[rows]), parts)
+    else:
+        parts = shares(N, of=_WIDTH, least=_ALONE // max(M * K, 1))
+        share_out(lambda columns: _multiply(a, b[:, columns], out[:, columns]), parts)
+    return out
+
+
+def _multiply(a: Array, b: Array, out: Array) -> None:
+    """Write ``a @ b``, in blocks if that is quicker."""
+    (*batch, M, K), N = a.shape, b.shape[-1]
     cut = _cut(a.shape, a.strides, b.shape, b.strides, a.itemsize) if _Askers.number else None
     if cut is None:
-        return np.matmul(a, b, out=out)
+        np.matmul(a, b, out=out)
+        return
     m, n, copied = cut
     whole = M // m * m
     left, result = (a, out) if whole == M else (a[..., :whole, :], out[..., :whole, :])
@@ -85,7 +102,6 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     np.matmul(left, panels[..., None, :, :, :], out=result)
     if whole < M:
         np.matmul(a[..., whole:, :], b, out=out[..., whole:, :])
-    return out
 
 
 class BlockedProduct(Product):

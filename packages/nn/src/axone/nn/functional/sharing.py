@@ -1,0 +1,90 @@
+"""Operations computed by several threads: those that whoever computes does not need otherwise.
+
+An operation that can be cut into parts, such as heads, rows or columns, hands them to `share_out`. Where nobody has lent
+threads that is a loop over a single part. A trainer whose batch has fewer windows than there are cores lends the idle
+ones (`lend`): each part is then a part for one core, and products inside it want one thread of BLAS.
+"""
+
+import contextlib
+import functools
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+R = TypeVar("R")
+
+
+class Run(Protocol):
+    """Carries out parts side by side."""
+
+    def __call__(self, parts: Sequence[Callable[[], R]], /) -> list[R]:
+        """Return what each part returned, when all have ended."""
+
+
+class _Lent(threading.local):
+    """What the calling thread may use; a thread that carries out a part has nothing to share out in turn."""
+
+    run: Run | None = None
+    threads = 1
+
+
+_lent = _Lent()
+
+
+@contextlib.contextmanager
+def lend(run: Run | None, threads: int) -> Iterator[None]:
+    """Let operations of the calling thread share out their parts.
+
+    Parameters
+    ----------
+    run : callable or None
+        Carries out at most `threads` parts; None takes back what was lent.
+    threads : int
+        The caller's included.
+    """
+    before: Any = _lent.run, _lent.threads
+    _lent.run, _lent.threads = run, threads
+    try:
+        yield
+    finally:
+        _lent.run, _lent.threads = before
+
+
+def is_alone() -> bool:
+    """Tell whether the calling thread has nobody to share with."""
+    return _lent.run is None
+
+
+def shares(size: int, *, of: int = 1, least: int = 1) -> list[slice]:
+    """Return a share of an axis for each thread that there is.
+
+    Parameters
+    ----------
+    size : int
+        The length of the axis.
+    of : int, default 1
+        All shares but the last are multiples of it.
+    least : int, default 1
+        Shorter shares do not pay.
+    """
+    count = max(min(_lent.threads, size // max(of, least)), 1)
+    cuts = [size * i // (count * of) * of for i in range(count)]
+    return [slice(start, stop) for start, stop in itertools.pairwise([*cuts, size])]
+
+
+def share_out(function: Callable[[slice], R], parts: Sequence[slice]) -> list[R]:
+    """Return what a function gives for each part, computed side by side where threads have been lent.
+
+    Parameters
+    ----------
+    function : callable
+        It writes nothing that its result for another part depends on.
+    parts : sequence of slice
+        From `shares`.
+    """
+    run = _lent.run
+    if run is None or len(parts) < 2:
+        return [function(part) for part in parts]
+    with lend(None, 1):
+        return run([functools.partial(function, part) for part in parts])
