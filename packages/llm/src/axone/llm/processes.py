@@ -90,6 +90,14 @@ class Processes:
 
         They finish what they are at. An interrupt ends them at once, and is raised when they are gone.
         """
+        try:
+            self._end()
+        finally:
+            self._end()  # an interrupt may have come before it was held back
+
+    def _end(self) -> None:
+        if not self._others:
+            return
         with _interrupts_held(self._kill):
             for peer in self._others:
                 peer.close()
