@@ -43,7 +43,7 @@ def test_shares_add_up_to_the_batch(model: LanguageModel, dataset: TokenDataset)
 def test_threads_beyond_the_workers_help_and_change_nothing(
     model: LanguageModel, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr("axone.nn.functional.products._ALONE", 1)
+    monkeypatch.setattr("axone.nn.functional.sharing._ALONE", 1)
     monkeypatch.setattr("axone.nn.functional.products._WIDTH", 4)
     batch = dataset.batch(0, 0, count, 16)
     lonely = flat_gradient(model, batch, count)

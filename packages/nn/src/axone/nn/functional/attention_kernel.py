@@ -47,8 +47,8 @@ class Tile(NamedTuple):
     keys: int
 
 
-Saved: TypeAlias = list[list[Array] | Array]
-"""What the backward needs, of each thread's heads: a list of each tile's P, or an array of each row's log-sum-exp."""
+Saved: TypeAlias = list[tuple[slice, list[Array] | Array]]
+"""What the backward needs: runs of heads, with a list of each tile's P, or an array of each row's log-sum-exp."""
 
 
 def attention_forward(
@@ -77,12 +77,13 @@ def attention_forward(
     count = math.prod(q.shape[:-1]) * k.shape[3] // (2 if causal else 1)
     recompute = count > _KEPT_SCORES
 
-    def forward(heads: slice) -> list[Array] | Array:
+    def forward(heads: slice) -> tuple[slice, list[Array] | Array]:
         part = None if bias is None else bias[:, heads]
         arrays = (q[:, heads], k[:, heads], v[:, heads])
-        return _forward(*arrays, bias=part, causal=causal, out=out[:, heads], keep=keep, recompute=recompute)
+        return heads, _forward(*arrays, bias=part, causal=causal, out=out[:, heads], keep=keep, recompute=recompute)
 
-    return share_out(forward, shares(k.shape[1]))
+    K, D, E = k.shape[1], q.shape[4], v.shape[4]
+    return share_out(forward, shares(K, work=count * (D + E) // max(K, 1)))
 
 
 def _forward(
@@ -135,15 +136,14 @@ def attention_backward(
     into : tuple of ndarray
         Where the three gradients go: of the shapes of `q`, `k` and `v`.
     """
-    parts = shares(k.shape[1])
 
-    def backward(heads: slice) -> None:
-        part = None if bias is None else bias[:, heads]
-        arrays = (x[:, heads] for x in (g, q, k, v))
-        grads = (x[:, heads] for x in into)
-        _backward(*arrays, *grads, bias=part, causal=causal, out=out[:, heads], saved=saved[parts.index(heads)])
+    def backward(part: tuple[slice, list[Array] | Array]) -> None:
+        heads, kept = part
+        arrays = (x[:, heads] for x in (g, q, k, v, *into))
+        some_bias = None if bias is None else bias[:, heads]
+        _backward(*arrays, bias=some_bias, causal=causal, out=out[:, heads], saved=kept)
 
-    share_out(backward, parts)
+    share_out(backward, saved)
 
 
 def _backward(

@@ -31,7 +31,6 @@ _WIDTH, _WIDTH_TRANSPOSED = 64, 32  # of blocks; the second if the left factor i
 _LEAST_TRANSPOSED = 32  # rows of a block: below, a transposed left factor is read too slowly
 _FAR = 2048  # bytes between two rows: from here on panels of them fall on the same few lines of the cache
 _REPAID = 192  # rows of the product: fewer do not repay a copy of the right factor
-_ALONE = 1 << 22  # multiplications: a thread's share of a product is at least that
 _SLAB = 16  # columns copied at once: more of those far apart drive each other out of the cache
 
 
@@ -78,10 +77,10 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     if is_alone() or a.ndim > 2:
         _multiply(a, b, out)
     elif M > N:
-        parts = shares(M, of=_WIDTH, least=_ALONE // max(K * N, 1))
+        parts = shares(M, of=_WIDTH, work=K * N)
         share_out(lambda rows: _multiply(a[rows], b, out[rows]), parts)
     else:
-        parts = shares(N, of=_WIDTH, least=_ALONE // max(M * K, 1))
+        parts = shares(N, of=_WIDTH, work=M * K)
         share_out(lambda columns: _multiply(a, b[:, columns], out[:, columns]), parts)
     return out
 
