@@ -254,7 +254,7 @@ class Trainer:
         return run.save(self._files, progress, optimizers.state_dict()).path
 
     def _environment(self) -> dict[str, Any]:
-        return {**platform.environment(), "workers": self.workers}
+        return {**platform.environment(), "workers": self.workers, "threads": self.config.threads}
 
     def _write_options(self, folder: Path) -> None:
         data = {
