@@ -22,7 +22,7 @@ References
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -78,16 +78,16 @@ def attention_forward(
     recompute = count > _KEPT_SCORES
 
     def forward(heads: slice) -> tuple[slice, list[Array] | Array]:
-        part = None if bias is None else bias[:, heads]
-        arrays = (q[:, heads], k[:, heads], v[:, heads])
-        return heads, _forward(*arrays, bias=part, causal=causal, out=out[:, heads], keep=keep, recompute=recompute)
+        arrays = _of(heads, q, k, v, out)
+        some_bias = None if bias is None else bias[:, heads]
+        return heads, _forward(*arrays, bias=some_bias, causal=causal, keep=keep, recompute=recompute)
 
     K, D, E = k.shape[1], q.shape[4], v.shape[4]
     return share_out(forward, shares(K, work=count * (D + E) // max(K, 1)))
 
 
 def _forward(
-    q: Array, k: Array, v: Array, *, bias: Array | None, causal: bool, out: Array, keep: bool, recompute: bool
+    q: Array, k: Array, v: Array, out: Array, *, bias: Array | None, causal: bool, keep: bool, recompute: bool
 ) -> list[Array] | Array:
     """Write the attended values of some heads, and return what the backward needs of them."""
     lse = np.empty(q.shape[:-1], q.dtype) if keep and recompute else None
@@ -139,15 +139,16 @@ def attention_backward(
 
     def backward(part: tuple[slice, list[Array] | Array]) -> None:
         heads, kept = part
-        arrays = (x[:, heads] for x in (g, q, k, v, *into))
+        arrays = _of(heads, g, out, q, k, v, *into)
         some_bias = None if bias is None else bias[:, heads]
-        _backward(*arrays, bias=some_bias, causal=causal, out=out[:, heads], saved=kept)
+        _backward(*arrays, bias=some_bias, causal=causal, saved=kept)
 
     share_out(backward, saved)
 
 
 def _backward(
     g: Array,
+    out: Array,
     q: Array,
     k: Array,
     v: Array,
@@ -157,7 +158,6 @@ def _backward(
     *,
     bias: Array | None,
     causal: bool,
-    out: Array,
     saved: list[Array] | Array,
 ) -> None:
     """Write the gradients of some heads."""
@@ -182,6 +182,11 @@ def _backward(
         ds *= p
         matmul(ds, k[b, h, :, seen], out=dq[b, h, :, rows])
         _product_over_queries(ds, q[b, h, :, rows], dk[b, h, :, seen], add=not last)
+
+
+def _of(heads: slice, *arrays: Array) -> Sequence[Array]:
+    """Return views of some heads of each array; the arrays themselves if these are all."""
+    return arrays if heads.stop - heads.start == arrays[0].shape[1] else [x[:, heads] for x in arrays]
 
 
 def _tiles(q: Array, k: Array, *, causal: bool) -> Iterator[Tile]:

@@ -71,28 +71,33 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     -------
     ndarray, shape (..., M, N)
     """
-    (*batch, M, K), N = a.shape, b.shape[-1]
     if out is None:
-        out = empty((*batch, M, N), a.dtype)
+        out = empty((*a.shape[:-1], b.shape[-1]), a.dtype)
     if is_alone() or a.ndim > 2:
         _multiply(a, b, out)
-    elif M > N:
-        parts = shares(M, of=_WIDTH, work=K * N)
-        share_out(lambda rows: _multiply(a[rows], b, out[rows]), parts)
+    else:
+        _share_out(a, b, out)
+    return out
+
+
+def _share_out(a: Array, b: Array, out: Array) -> None:
+    """Write the product of two matrices, each thread some rows or columns of it."""
+    (M, K), N = a.shape, b.shape[1]
+    if M > N:
+        share_out(lambda rows: _multiply(a[rows], b, out[rows]), shares(M, of=_WIDTH, work=K * N))
     else:
         parts = shares(N, of=_WIDTH, work=M * K)
         share_out(lambda columns: _multiply(a, b[:, columns], out[:, columns]), parts)
-    return out
 
 
 def _multiply(a: Array, b: Array, out: Array) -> None:
     """Write ``a @ b``, in blocks if that is quicker."""
-    (*batch, M, K), N = a.shape, b.shape[-1]
     cut = _cut(a.shape, a.strides, b.shape, b.strides, a.itemsize) if _Askers.number else None
     if cut is None:
         np.matmul(a, b, out=out)
         return
     m, n, copied = cut
+    (*batch, M, K), N = a.shape, b.shape[-1]
     whole = M // m * m
     left, result = (a, out) if whole == M else (a[..., :whole, :], out[..., :whole, :])
     left = left.reshape(*batch, whole // m, 1, m, K)

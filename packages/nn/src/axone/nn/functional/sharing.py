@@ -71,6 +71,8 @@ def shares(size: int, *, of: int = 1, work: int = _ALONE) -> list[slice]:
     work : int, optional
         How many multiplications each element of the axis takes, by default enough to be a share.
     """
+    if _lent.threads == 1:
+        return [slice(0, size)]
     least = _ALONE // max(work, 1)
     count = max(min(_lent.threads, size // max(of, least)), 1)
     cuts = [size * i // (count * of) * of for i in range(count)]
