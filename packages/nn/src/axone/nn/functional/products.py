@@ -31,6 +31,7 @@ _WIDTH, _WIDTH_TRANSPOSED = 64, 32  # of blocks; the second if the left factor i
 _LEAST_TRANSPOSED = 32  # rows of a block: below, a transposed left factor is read too slowly
 _FAR = 2048  # bytes between two rows: from here on panels of them fall on the same few lines of the cache
 _REPAID = 192  # rows of the product: fewer do not repay a copy of the right factor
+_COPIED = 3 << 20  # numbers: a larger right factor is not copied, for no cache would hold the copy
 _SLAB = 16  # columns copied at once: more of those far apart drive each other out of the cache
 
 
@@ -140,7 +141,7 @@ def _cut(
         return None
     m = next((height for height in _HEIGHTS if height <= min(_SMALL // (n * K), M)), 0)
     far = len(b) == 2 and (transposed_b or b_strides[0] >= _FAR)
-    copied = far and M >= _REPAID
+    copied = far and M >= _REPAID and K * N <= _COPIED
     if m < (_LEAST_TRANSPOSED if transposed_a else 1) or (transposed_b and not copied):
         return None
     return m, n, copied
