@@ -1,8 +1,8 @@
-"""Operations computed by several threads: those that whoever computes does not need otherwise.
+"""Operations computed by several threads, where idle ones have been lent to the thread that computes.
 
 An operation that can be cut into parts, such as heads, rows or columns, hands them to `share_out`. Where nobody has lent
-threads that is a loop over a single part. A trainer whose batch has fewer windows than there are cores lends the idle
-ones (`lend`): each part is then a part for one core, and products inside it want one thread of BLAS.
+threads that is a loop over a single part. A trainer whose batch has fewer windows than there are cores lends threads for
+the idle ones (`lend`): each part is then a part for one core, and products inside it want one thread of BLAS.
 """
 
 import contextlib
