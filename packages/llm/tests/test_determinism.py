@@ -184,4 +184,19 @@ def test_another_environment_is_told(config: LanguageModelConfig, dataset: Token
     with pytest.warns(UserWarning, match=r"not with the same bits as if it had not stopped: .*workers 2 is now 1"):
         Trainer.resume(tmp_path / "run").fit()
     environment = Run(tmp_path / "run").latest().progress().environment
-    assert {"python", "numpy", "machine", "blas", "blas_threads", "workers"} == set(environment)
+    assert {"python", "numpy", "machine", "blas", "blas_threads", "workers", "threads"} == set(environment)
+
+
+def test_other_threads_that_help_one_worker_are_told(
+    config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("axone.llm.parallel.SMALL", 0)
+    training = TrainerConfig(steps=4, batch_size=1, context_length=16, eval_every=2, workers=3)
+    model = LanguageModel(config, rng=np.random.default_rng(0))
+    Trainer(model, *dataset.split(), training, [Losses(2)], run=tmp_path / "run").fit()
+    options = tmp_path / "run" / "run.json"
+    content = json.loads(options.read_text(encoding="utf-8"))
+    content["trainer"]["workers"] = 2
+    options.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"not with the same bits as if it had not stopped: threads 3 is now 2"):
+        Trainer.resume(tmp_path / "run").fit()

@@ -16,7 +16,7 @@ import pytest
 import tiny
 
 from axone.llm import Callback, LanguageModel, Step, Trainer, load
-from axone.llm.checkpoint import MANIFEST, Checkpoint
+from axone.llm.checkpoint import MANIFEST, TRAINER, Checkpoint
 from axone.llm.files import leftovers, write_file
 from axone.llm.run import Run
 from axone.llm.testing import DiskCall, DiskShim
@@ -57,14 +57,15 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sums(stopped: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, bytes]:
-    """Return the manifests of the last two checkpoints of the run that nothing befalls."""
+    """Return what the last two checkpoints of the run hold that nothing befalls."""
     run = Path(shutil.copytree(stopped, tmp_path_factory.mktemp("whole") / "run"))
     Trainer.resume(run).fit()
     return {checkpoint.step: manifest(checkpoint) for checkpoint in Run(run).checkpoints()[-2:]}
 
 
 def manifest(checkpoint: Checkpoint) -> bytes:
-    return (checkpoint.path / MANIFEST).read_bytes()
+    """Return the sums of all files, after the one file whose difference can be read."""
+    return (checkpoint.path / TRAINER).read_bytes() + (checkpoint.path / MANIFEST).read_bytes()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Workers: the same gradient however the batch is shared, and parameters in one array."""
 
 import itertools
+import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ from axone.autograd import Tensor
 from axone.llm import LanguageModel, TokenDataset, cross_entropy
 from axone.llm.data import Batch
 from axone.llm.parallel import Workers
+from axone.llm.platform import environment
 from axone.llm.team import Team
 
 R = TypeVar("R")
@@ -43,7 +45,8 @@ def test_shares_add_up_to_the_batch(model: LanguageModel, dataset: TokenDataset)
 def test_threads_beyond_the_workers_help_and_change_nothing(
     model: LanguageModel, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr("axone.nn.functional.products._ALONE", 1)
+    monkeypatch.setattr("axone.llm.parallel.SMALL", 0)
+    monkeypatch.setattr("axone.nn.functional.sharing._ALONE", 1)
     monkeypatch.setattr("axone.nn.functional.products._WIDTH", 4)
     batch = dataset.batch(0, 0, count, 16)
     lonely = flat_gradient(model, batch, count)
@@ -57,6 +60,30 @@ def test_threads_beyond_the_workers_help_and_change_nothing(
     monkeypatch.setattr(Team, "run", counted)
     np.testing.assert_allclose(flat_gradient(model, batch, count, threads=2 * count), lonely, atol=1e-6)
     assert runs.count(2) > 20 * count
+
+
+@pytest.mark.parametrize(("small", "inside"), [(0, 1), (1 << 22, 2)])
+def test_in_a_small_model_they_help_inside_each_product(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch, small: int, inside: int
+) -> None:
+    monkeypatch.setattr("axone.llm.parallel.SMALL", small)
+    before = environment()
+    with Workers(model, 2, threads=5):
+        assert environment()["blas_threads"] in ([inside], [])
+    assert environment() == before
+
+
+def test_workers_that_cannot_begin_put_everything_back(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("axone.llm.parallel.SMALL", 0)
+    before, threads = environment(), threading.active_count()
+    for kind in ("FlatParameters", "FlatParameters.bind_gradients"):
+        with monkeypatch.context() as patch, pytest.raises(MemoryError):  # noqa: PT012 - the patch belongs to it
+            patch.setattr(f"axone.llm.parallel.{kind}", refused)
+            Workers(model, 1, threads=3).__enter__()
+        assert (environment(), threading.active_count()) == (before, threads)
 
 
 def test_the_flat_gradient_is_that_of_the_parameters(model: LanguageModel, dataset: TokenDataset) -> None:

@@ -84,6 +84,16 @@ def test_products_are_cut_only_where_it_was_asked_for(calls: list[tuple[int, ...
     assert calls == [(384, 128), (6, 1, 64, 128), (128, 1024), (384, 128)]
 
 
+@pytest.mark.parametrize(("most", "whole"), [(128 * 256, False), (128 * 256 - 1, True)])
+def test_a_right_factor_that_no_cache_holds_is_not_copied(
+    most: int, whole: bool, calls: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "_COPIED", most)
+    with products.in_blocks():
+        products.matmul(np.ones((384, 128), np.float32), np.ones((256, 128), np.float32).T)
+    assert (calls == [(384, 128)]) is whole
+
+
 def test_ones_are_shared_and_stay_ones() -> None:
     vector = products.ones(3, np.dtype(np.float32))
     assert vector is products.ones(3, np.dtype(np.float32))

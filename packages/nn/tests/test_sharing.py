@@ -28,7 +28,7 @@ def lent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         counts.append(len(parts))
         return [future.result() for future in [pool.submit(part) for part in parts]]
 
-    monkeypatch.setattr(products, "_ALONE", 1)
+    monkeypatch.setattr(sharing, "_ALONE", 1)
     monkeypatch.setattr(products, "_WIDTH", 2)
     monkeypatch.setattr(activation, "_PART", 4)
     with ThreadPoolExecutor(3) as pool, sharing.lend(run, 3):
@@ -81,6 +81,38 @@ def test_attention_by_heads(masked: bool, kept: int, lent: list[int], monkeypatc
     assert lent == [3] * 4
 
 
+@pytest.mark.parametrize("kept", [0, 1 << 20])
+@pytest.mark.parametrize(("first", "then"), [(3, 1), (1, 3), (3, 2), (2, 3)])
+def test_a_backward_with_other_threads_than_its_forward(
+    first: int, then: int, kept: int, lent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("axone.nn.functional.attention_kernel._KEPT_SCORES", kept)
+    run = sharing._lent.run
+
+    def gradients(first: int, then: int) -> list[Any]:
+        leaves = [Tensor(random(1, 3, 70, 4, seed=seed), requires_grad=True) for seed in range(3)]
+        with sharing.lend(run, first):
+            out = scaled_dot_product_attention(*leaves, causal=True)
+        with sharing.lend(run, then):
+            out.backward(random(*out.shape, seed=3))
+        return [leaf.grad for leaf in leaves]
+
+    for one, other in zip(gradients(first, then), gradients(1, 1), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+    assert max(lent, default=1) == first
+
+
+def test_small_operations_are_not_shared_out(lent: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    for tokens, parts in ((16, []), (256, [3, 3])):
+        q = Tensor(random(1, 12, tokens, 64), requires_grad=True)
+        scaled_dot_product_attention(q, q, q, causal=True).backward(random(*q.shape, seed=1))
+        assert lent == parts
+    products.matmul(random(64, 128), random(128, 512))
+    gelu(Tensor(random(64, 512)))
+    assert lent == [3, 3]
+
+
 def test_a_part_has_nothing_to_share_out(lent: list[int]) -> None:
     inner = sharing.share_out(lambda _: len(sharing.shares(100)), sharing.shares(100))
     assert inner == [1, 1, 1]
@@ -101,8 +133,9 @@ def test_what_is_lent_to_one_thread_is_not_lent_to_another(lent: list[int]) -> N
     ("size", "of", "least"), [(0, 1, 1), (1, 4, 1), (12, 4, 1), (13, 4, 1), (64, 4, 40), (100, 8, 9)]
 )
 @pytest.mark.usefixtures("lent")
-def test_shares_cover_the_axis_once(size: int, of: int, least: int) -> None:
-    parts = sharing.shares(size, of=of, least=least)
+def test_shares_cover_the_axis_once(size: int, of: int, least: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "_ALONE", 5 * least)
+    parts = sharing.shares(size, of=of, work=5)
     assert [i for part in parts for i in range(size)[part]] == list(range(size))
     assert len(parts) <= 3
     assert all(part.start % of == 0 for part in parts)

@@ -96,16 +96,15 @@ class JointReader:
         if ids.size > 1 or starts is not None or not self._joins(caches):
             return self._alone(ids, caches, starts)
         token, position = int(ids[0, 0]), caches[0].length
-        with blas_threads(1):
-            try:
-                logits = self._read(token, position, caches)
-            except OSError:  # a process has ended, or could not be forked
-                self._part()
-                self._processes = 1
-                logits = self._read(token, position, caches)
-            except BaseException:  # they no longer agree on what is next: others may be forked
-                self._part()
-                raise
+        try:
+            logits = self._read(token, position, caches)
+        except OSError:  # a process has ended, or could not be forked
+            self._part()
+            self._processes = 1
+            logits = self._read(token, position, caches)
+        except BaseException:  # they no longer agree on what is next: others may be forked
+            self._part()
+            raise
         for cache in caches:
             cache.length = position + 1
         return logits[None]
@@ -127,7 +126,7 @@ class JointReader:
             self._part()
             self._joint = JointReading(*self._model, caches, self._processes)
             self._begun_in = os.getpid()
-        with on_cores(self._joint.cores):
+        with on_cores(self._joint.cores), blas_threads(self._joint.blas_threads):
             return self._joint.read(token, position)
 
     def _part(self) -> None:

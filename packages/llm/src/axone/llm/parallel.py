@@ -36,7 +36,9 @@ R = TypeVar("R")
 
 Flat: TypeAlias = NDArray[np.floating[Any]]
 BLOCK = 1 << 18  # elements: smaller blocks make the threads fight over the interpreter lock
-SMALL = 1 << 22  # parameters: larger models hardly feel the lock, and the large pages that shared memory lacks
+# Parameters: smaller models feel that lock, and what it takes to wake a thread for a part of an operation; larger ones
+# the large pages that shared memory lacks.
+SMALL = 1 << 22
 
 
 class FlatParameters:
@@ -101,7 +103,7 @@ class Workers(Generic[M]):
         How many; by default one for each core.
     threads : int, optional
         How many threads there are in all, by default as many as workers: those beyond help the workers with large
-        operations, and with whatever is done in blocks.
+        operations, inside each product if the model is small, and with whatever is done in blocks.
     processes : bool, default False
         Whether processes may take the place of threads where that is quicker. All that they do must then follow a
         `tell`.
@@ -122,23 +124,25 @@ class Workers(Generic[M]):
         self._threads = self.count if threads is None else max(threads, self.count)
         self._forking = processes and 1 < self.count == self._threads and module.num_parameters() <= SMALL
         self._module = module
-        self._settings = contextlib.ExitStack()
 
     def __enter__(self) -> Workers[M]:
-        self._settings.enter_context(kept_memory())
-        self._settings.enter_context(blas_threads(1))
-        if self._threads == self.count:
-            self._settings.enter_context(in_blocks())
-        lent = self._threads // self.count  # to each worker
-        self._lent = [self._settings.enter_context(Team(lent)) for _ in range(self.count) if lent > 1]
+        each = self._threads // self.count
+        lent = each if self._module.num_parameters() > SMALL else 1  # else they help inside each product
         self._forking = self._forking and can_fork()
         self._team: Team | Processes = (Processes if self._forking else Team)(self._threads)
-        self._settings.enter_context(self._team)
-        self.flat = FlatParameters(self._module, shared_zeros if self._forking else np.zeros)
-        self.replicas = [self._module, *(self._module.replica() for _ in range(self.count - 1))]
-        self._gradients = [self.flat.bind_gradients(replica) for replica in self.replicas]
-        self._parameters = [list(replica.parameters()) for replica in self.replicas]
-        self.flat.own_gradient(self._gradients[0])
+        with contextlib.ExitStack() as settings:
+            settings.enter_context(kept_memory())
+            settings.enter_context(blas_threads(each // lent))
+            if self._threads == self.count:
+                settings.enter_context(in_blocks())
+            self._lent = [settings.enter_context(Team(lent)) for _ in range(self.count) if lent > 1]
+            settings.enter_context(self._team)
+            self.flat = FlatParameters(self._module, shared_zeros if self._forking else np.zeros)
+            self.replicas = [self._module, *(self._module.replica() for _ in range(self.count - 1))]
+            self._gradients = [self.flat.bind_gradients(replica) for replica in self.replicas]
+            self._parameters = [list(replica.parameters()) for replica in self.replicas]
+            self.flat.own_gradient(self._gradients[0])
+            self._settings = settings.pop_all()
         return self
 
     def __exit__(

@@ -191,6 +191,8 @@ class Processes:
 
     def _exchange(self, own: Outcome) -> list[Any]:
         """Return what all processes' parts returned; the first collects it."""
+        if own[1] is not None and not isinstance(own[1], Exception):  # an interrupt, which waits for nobody
+            raise own[1]
         if self.number:
             self._others[0].send(_packed(own))
             values: list[Any] = self._others[0].receive()
@@ -352,5 +354,5 @@ def _unpacked(packed: _Packed) -> Outcome:
         return value, None
     module, name, sentence = fault
     kind = getattr(sys.modules[module], name, RuntimeError)
-    error: Exception = kind.__new__(kind, sentence)
+    error: BaseException = kind.__new__(kind, sentence)
     return None, error

@@ -28,6 +28,7 @@ from axone.llm.steps import Mixing, Place, Step, hidden, mixing, norm
 from axone.nn import MLP, KVCache, Linear, MultiHeadAttention, SwiGLU, Transformer
 
 _SOON = 1e-3  # seconds: to choose a token takes less
+_ONE_THREAD = 1 << 18  # multiplications: OpenBLAS computes smaller products in one thread
 
 
 class JointReading:
@@ -59,6 +60,8 @@ class JointReading:
         self._read: Callable[[int, int], Array] | None = None
         layers = [parts(block) for block in transformer.blocks]
         self.team = Processes(min(processes, *(attention.num_kv_heads for _, attention, _, _ in layers)))
+        most = max(a.num_heads // a.num_kv_heads * a.head_dim for _, a, _, _ in layers) * caches[0].max_length
+        self._suits_blas = most <= _ONE_THREAD
         self._all_cores = sorted(os.sched_getaffinity(0))
         widest = max(max(a.out_proj.weight.shape[1], m.down_proj.weight.shape[1]) for _, a, _, m in layers)
         self._meeting = Meeting(self.team, max(widest, *head.shape), head.dtype)
@@ -67,6 +70,15 @@ class JointReading:
     def cores(self) -> set[int] | None:
         """Where this process is to read: on one core, if there is one for each; two would share one now and then."""
         return {self._all_cores[self.team.number]} if len(self._all_cores) == self.team.size > 1 else None
+
+    @property
+    def blas_threads(self) -> int | None:
+        """How many threads BLAS is to be told to use, if it takes more than one for the products of attention.
+
+        A fork ends its threads, and to tell it anything starts them again: for a tenth of a second they then wait awake
+        for work, on the cores where the other processes read.
+        """
+        return None if self._suits_blas else 1
 
     def holds(self, caches: Sequence[SequenceCache]) -> bool:
         """Tell whether these are the caches, and all processes still see them."""

@@ -26,6 +26,10 @@ class Team:
     ----------
     size : int
         How many parts are worked on at once, the caller's included.
+
+    Attributes
+    ----------
+    size : int
     """
 
     def __init__(self, size: int) -> None:
@@ -33,17 +37,18 @@ class Team:
         self._helpers = [_Helper(number) for number in range(1, size)]
 
     def __enter__(self) -> Self:
-        for helper in self._helpers:
-            helper.start()
+        try:
+            for helper in self._helpers:
+                helper.start()
+        except BaseException:  # the system has no more threads
+            self._end()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for helper in self._helpers:
-            helper.parts.put(None)
-        for helper in self._helpers:
-            helper.join()
+        self._end()
 
     def run(self, parts: Sequence[Callable[[], R]]) -> list[R]:
         """Carry out every part, and return what they return when all have ended.
@@ -55,48 +60,55 @@ class Team:
 
         Raises
         ------
-        Exception
+        BaseException
             The first part's that raised one, after all have ended.
         """
         helpers = self._helpers[: len(parts) - 1]
-        for helper, part in zip(helpers, parts[1:], strict=True):
-            helper.parts.put(watched_alike(part))
-        outcomes: list[Outcome] = []
-        try:
-            outcomes.append(carry_out(parts[0]))
-        finally:  # also if the caller is interrupted: the others may still write to what it will let go
-            outcomes += [helper.outcomes.get() for helper in helpers]
-        return results(outcomes)
+        awaited = [helper.hand(watched_alike(part)) for helper, part in zip(helpers, parts[1:], strict=True)]
+        return results([carry_out(parts[0]), *(outcome.get() for outcome in awaited)])
 
     def asked(self, stop: Callable[[], bool]) -> bool:
         """Tell whether `stop` says so: threads all know it."""
         return stop()
 
+    def _end(self) -> None:
+        started = [helper for helper in self._helpers if helper.ident is not None]
+        for helper in started:
+            helper.parts.put(None)
+        for helper in started:
+            helper.join()
 
-Outcome: TypeAlias = tuple[Any, Exception | None]
+
+Outcome: TypeAlias = tuple[Any, BaseException | None]
 """What a part returned, and what it raised."""
 
 
 class _Helper(Thread):
-    """One thread: carries out what is put into `parts`, until that is None."""
+    """One thread: carries out what is handed to it, until that is None."""
 
     def __init__(self, number: int) -> None:
         super().__init__(name=f"axone-worker-{number}", daemon=True)
-        self.parts: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
-        self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
+        self.parts: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[Outcome]] | None] = SimpleQueue()
+
+    def hand(self, part: Callable[[], Any]) -> SimpleQueue[Outcome]:
+        """Have a part carried out, and return where its outcome will be: one that nobody awaits is no other part's."""
+        outcome: SimpleQueue[Outcome] = SimpleQueue()
+        self.parts.put((part, outcome))
+        return outcome
 
     def run(self) -> None:
         with kept_memory():
-            while (part := self.parts.get()) is not None:
-                self.outcomes.put(carry_out(part))
-                del part  # and what it holds
+            while (handed := self.parts.get()) is not None:
+                part, outcome = handed
+                outcome.put(carry_out(part))
+                del handed, part, outcome  # and what they hold
 
 
 def carry_out(part: Callable[[], Any]) -> Outcome:
     """Call a part."""
     try:
         return part(), None
-    except Exception as error:  # noqa: BLE001 - the caller raises it again
+    except BaseException as error:  # noqa: BLE001 - the caller raises it again, and waits if nothing comes
         return None, error
 
 

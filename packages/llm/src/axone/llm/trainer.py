@@ -151,7 +151,7 @@ class Trainer:
 
     @property
     def workers(self) -> int:
-        """How many threads train: one takes over where a batch has fewer windows than there would be threads."""
+        """How many share out a batch: one, helped by the other threads, where it has fewer windows than there are threads."""
         return self.config.threads if self.config.threads <= self.config.batch_size else 1
 
     def estimate(self) -> Estimate:
@@ -256,7 +256,7 @@ class Trainer:
         return run.save(self._files, progress, optimizers.state_dict()).path
 
     def _environment(self) -> dict[str, Any]:
-        return {**platform.environment(), "workers": self.workers}
+        return {**platform.environment(), "workers": self.workers, "threads": self.config.threads}
 
     def _write_options(self, folder: Path) -> None:
         data = {

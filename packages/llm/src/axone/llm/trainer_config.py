@@ -60,7 +60,7 @@ class TrainerConfig:
         Stop after this many evaluations without a lower loss.
     workers : int or None
         Threads, or processes where that is faster, which share out the windows of a batch. By default one for each core;
-        where a batch has fewer windows, there is one worker, which as many threads help.
+        where a batch has fewer windows, there is one worker, and the other threads help it.
     seed : int
         What batches and dropout depend on.
 

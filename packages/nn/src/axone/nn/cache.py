@@ -43,8 +43,8 @@ class KVCache:
     def __init__(
         self, batch: int, num_kv_heads: int, max_length: int, head_dim: int, *, dtype: DTypeLike = np.float32
     ) -> None:
-        self._keys: Array = np.zeros((batch, num_kv_heads, max_length, head_dim), dtype)
-        self._values: Array = np.zeros((batch, num_kv_heads, max_length, head_dim), dtype)
+        self._keys: Array = np.empty((batch, num_kv_heads, max_length, head_dim), dtype)
+        self._values: Array = np.empty((batch, num_kv_heads, max_length, head_dim), dtype)
         self.length = 0
 
     @property

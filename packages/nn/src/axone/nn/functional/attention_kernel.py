@@ -22,7 +22,7 @@ References
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -47,8 +47,8 @@ class Tile(NamedTuple):
     keys: int
 
 
-Saved: TypeAlias = list[list[Array] | Array]
-"""What the backward needs, of each thread's heads: a list of each tile's P, or an array of each row's log-sum-exp."""
+Saved: TypeAlias = list[tuple[slice, list[Array] | Array]]
+"""What the backward needs: runs of heads, with a list of each tile's P, or an array of each row's log-sum-exp."""
 
 
 def attention_forward(
@@ -77,16 +77,17 @@ def attention_forward(
     count = math.prod(q.shape[:-1]) * k.shape[3] // (2 if causal else 1)
     recompute = count > _KEPT_SCORES
 
-    def forward(heads: slice) -> list[Array] | Array:
-        part = None if bias is None else bias[:, heads]
-        arrays = (q[:, heads], k[:, heads], v[:, heads])
-        return _forward(*arrays, bias=part, causal=causal, out=out[:, heads], keep=keep, recompute=recompute)
+    def forward(heads: slice) -> tuple[slice, list[Array] | Array]:
+        arrays = _of(heads, q, k, v, out)
+        some_bias = None if bias is None else bias[:, heads]
+        return heads, _forward(*arrays, bias=some_bias, causal=causal, keep=keep, recompute=recompute)
 
-    return share_out(forward, shares(k.shape[1]))
+    K, D, E = k.shape[1], q.shape[4], v.shape[4]
+    return share_out(forward, shares(K, work=count * (D + E) // max(K, 1)))
 
 
 def _forward(
-    q: Array, k: Array, v: Array, *, bias: Array | None, causal: bool, out: Array, keep: bool, recompute: bool
+    q: Array, k: Array, v: Array, out: Array, *, bias: Array | None, causal: bool, keep: bool, recompute: bool
 ) -> list[Array] | Array:
     """Write the attended values of some heads, and return what the backward needs of them."""
     lse = np.empty(q.shape[:-1], q.dtype) if keep and recompute else None
@@ -135,19 +136,19 @@ def attention_backward(
     into : tuple of ndarray
         Where the three gradients go: of the shapes of `q`, `k` and `v`.
     """
-    parts = shares(k.shape[1])
 
-    def backward(heads: slice) -> None:
-        part = None if bias is None else bias[:, heads]
-        arrays = (x[:, heads] for x in (g, q, k, v))
-        grads = (x[:, heads] for x in into)
-        _backward(*arrays, *grads, bias=part, causal=causal, out=out[:, heads], saved=saved[parts.index(heads)])
+    def backward(part: tuple[slice, list[Array] | Array]) -> None:
+        heads, kept = part
+        arrays = _of(heads, g, out, q, k, v, *into)
+        some_bias = None if bias is None else bias[:, heads]
+        _backward(*arrays, bias=some_bias, causal=causal, saved=kept)
 
-    share_out(backward, parts)
+    share_out(backward, saved)
 
 
 def _backward(
     g: Array,
+    out: Array,
     q: Array,
     k: Array,
     v: Array,
@@ -157,7 +158,6 @@ def _backward(
     *,
     bias: Array | None,
     causal: bool,
-    out: Array,
     saved: list[Array] | Array,
 ) -> None:
     """Write the gradients of some heads."""
@@ -182,6 +182,11 @@ def _backward(
         ds *= p
         matmul(ds, k[b, h, :, seen], out=dq[b, h, :, rows])
         _product_over_queries(ds, q[b, h, :, rows], dk[b, h, :, seen], add=not last)
+
+
+def _of(heads: slice, *arrays: Array) -> Sequence[Array]:
+    """Return views of some heads of each array; the arrays themselves if these are all."""
+    return arrays if heads.stop - heads.start == arrays[0].shape[1] else [x[:, heads] for x in arrays]
 
 
 def _tiles(q: Array, k: Array, *, causal: bool) -> Iterator[Tile]:

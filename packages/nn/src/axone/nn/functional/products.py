@@ -31,7 +31,7 @@ _WIDTH, _WIDTH_TRANSPOSED = 64, 32  # of blocks; the second if the left factor i
 _LEAST_TRANSPOSED = 32  # rows of a block: below, a transposed left factor is read too slowly
 _FAR = 2048  # bytes between two rows: from here on panels of them fall on the same few lines of the cache
 _REPAID = 192  # rows of the product: fewer do not repay a copy of the right factor
-_ALONE = 1 << 22  # multiplications: a thread's share of a product is at least that
+_COPIED = 3 << 20  # numbers: a larger right factor is not copied, for no cache would hold the copy
 _SLAB = 16  # columns copied at once: more of those far apart drive each other out of the cache
 
 
@@ -72,28 +72,33 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     -------
     ndarray, shape (..., M, N)
     """
-    (*batch, M, K), N = a.shape, b.shape[-1]
     if out is None:
-        out = empty((*batch, M, N), a.dtype)
+        out = empty((*a.shape[:-1], b.shape[-1]), a.dtype)
     if is_alone() or a.ndim > 2:
         _multiply(a, b, out)
-    elif M > N:
-        parts = shares(M, of=_WIDTH, least=_ALONE // max(K * N, 1))
-        share_out(lambda rows: _multiply(a[rows], b, out[rows]), parts)
     else:
-        parts = shares(N, of=_WIDTH, least=_ALONE // max(M * K, 1))
-        share_out(lambda columns: _multiply(a, b[:, columns], out[:, columns]), parts)
+        _share_out(a, b, out)
     return out
+
+
+def _share_out(a: Array, b: Array, out: Array) -> None:
+    """Write the product of two matrices, each thread some rows or columns of it."""
+    (M, K), N = a.shape, b.shape[1]
+    if M > N:
+        share_out(lambda rows: _multiply(a[rows], b, out[rows]), shares(M, of=_WIDTH, work=K * N))
+    else:
+        parts = shares(N, of=_WIDTH, work=M * K)
+        share_out(lambda columns: _multiply(a, b[:, columns], out[:, columns]), parts)
 
 
 def _multiply(a: Array, b: Array, out: Array) -> None:
     """Write ``a @ b``, in blocks if that is quicker."""
-    (*batch, M, K), N = a.shape, b.shape[-1]
     cut = _cut(a.shape, a.strides, b.shape, b.strides, a.itemsize) if _Askers.number else None
     if cut is None:
         np.matmul(a, b, out=out)
         return
     m, n, copied = cut
+    (*batch, M, K), N = a.shape, b.shape[-1]
     whole = M // m * m
     left, result = (a, out) if whole == M else (a[..., :whole, :], out[..., :whole, :])
     left = left.reshape(*batch, whole // m, 1, m, K)
@@ -136,7 +141,7 @@ def _cut(
         return None
     m = next((height for height in _HEIGHTS if height <= min(_SMALL // (n * K), M)), 0)
     far = len(b) == 2 and (transposed_b or b_strides[0] >= _FAR)
-    copied = far and M >= _REPAID
+    copied = far and M >= _REPAID and K * N <= _COPIED
     if m < (_LEAST_TRANSPOSED if transposed_a else 1) or (transposed_b and not copied):
         return None
     return m, n, copied
