@@ -128,14 +128,16 @@ def parse(arguments: list[str] | None) -> Options:
     if given.init is not None and OF_THE_FOLDER & set(changes):
         named = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(OF_THE_FOLDER & set(changes)))
         parser.error(f"--init takes model and tokenizer from its folder: leave out {named}")
-    name = given.preset or "default"
+    if given.data == "":
+        parser.error("--data must name python, shakespeare, a file or a folder, and is empty")
+    name = "default" if given.preset is None else given.preset
     plan = preset(name)
     model = {field.name: changes[field.name] for field in fields(LanguageModelConfig) if field.name in changes}
     training = {field.name: changes[field.name] for field in fields(TrainerConfig) if field.name in changes}
     model.pop("vocab_size", None)
     training.pop("context_length", None)
     return Options(
-        data=given.data or "python",
+        data="python" if given.data is None else given.data,
         tokenizer=given.tokenizer or "char",
         vocab_size=4096 if given.vocab_size is None else given.vocab_size,
         preset_name=name,

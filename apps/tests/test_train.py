@@ -172,6 +172,8 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
     ("arguments", "reason"),
     [
         ("--data missing.txt", "is not there"),
+        ("--data=", "--data must name python, shakespeare, a file or a folder, and is empty"),
+        ("--preset=", "a preset is one of"),
         ("--data empty.txt", "is empty"),
         ("--data folder", "holds none"),
         ("--data latin.txt", "must be UTF-8"),
