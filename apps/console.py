@@ -2,9 +2,10 @@
 
 import io
 import os
+import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TextIO
 
@@ -66,3 +67,11 @@ def _show(
 def say(kind: str, message: str) -> None:
     """Print a sentence on standard error, as one line."""
     print(f"{Path(sys.argv[0]).name}: {kind}: {' '.join(message.split())}", file=sys.stderr)
+
+
+def in_options(message: str, names: Iterable[str]) -> str:
+    """Return a sentence of the library with the options where it names the arguments that they set."""
+    arguments = [name.replace("-", "_") for name in names]
+    unmistakable = [name for name in arguments if "_" in name]
+    pattern = rf"^({'|'.join(arguments)})\b|\b({'|'.join(unmistakable)})\b"
+    return re.sub(pattern, lambda found: "--" + found[0].replace("_", "-"), message)

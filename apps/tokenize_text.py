@@ -18,7 +18,7 @@ from pathlib import Path
 import console
 from axone.llm import Run, TextFiles, read_text
 from axone.tokenizer import BPETokenizer, CharTokenizer, Tokenizer, load
-from console import UserError
+from console import UserError, in_options
 
 COLORS = ("104", "102", "105", "106", "103", "101")  # light backgrounds, one after another
 VISIBLE = {"\n": "⏎", "\t": "→\t"}
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return train(options) if options.command == "train" else show(options)
     except ValueError as error:  # the library's one-sentence refusals of what was asked for
-        raise UserError(str(error)) from error
+        raise UserError(in_options(str(error), ["vocab-size"])) from error
 
 
 def train(options: argparse.Namespace) -> int:

@@ -24,11 +24,11 @@ from axone.llm import (
     unused_run,
 )
 from axone.llm.report import LossPlot, MetricsFile, Progress, Samples, TensorBoard, duration
-from console import UserError
+from console import UserError, in_options
 from sample import usual_prompt
 from shakespeare import download
 from tokens import Corpus
-from train_options import Options, in_options, parse
+from train_options import NAMES, Options, parse
 
 SAMPLE_TOKENS = 600
 BIGRAM_VOCABULARY = 4096  # the table of counts is its square
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         options = parse(arguments)
         trainer, notes, out = prepared(options) if options.resume is None else resumed(options.resume)
     except ValueError as error:  # the library's one-sentence refusals of what was asked for
-        raise UserError(in_options(str(error))) from error
+        raise UserError(in_options(str(error), NAMES)) from error
     prompt = notes["prompt"]
     more = [tensorboard(out)] if notes["tensorboard"] else []
     show_plan(trainer)

@@ -1,7 +1,6 @@
 """The command line of train.py: what it can be told, and what belongs together."""
 
 import argparse
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -69,6 +68,7 @@ TRAINING: dict[str, tuple[Kind, str]] = {
     "workers": (int, "threads (default: one for each core)"),
     "seed": (int, "of first weights, batches and dropout (default: 0)"),
 }
+NAMES = [*MODEL, *TRAINING, "vocab-size"]
 OF_THE_FOLDER = {field.name for field in fields(LanguageModelConfig)} - {"context_length", "vocab_size"} | {"tokenizer"}
 
 
@@ -151,14 +151,6 @@ def parse(arguments: list[str] | None) -> Options:
         overwrite=given.overwrite,
         tensorboard=given.tensorboard,
     )
-
-
-def in_options(message: str) -> str:
-    """Return a sentence of the library with the options where it names the fields that they set."""
-    fields = [name.replace("-", "_") for name in MODEL | TRAINING]
-    unmistakable = [name for name in fields if "_" in name]
-    pattern = rf"^({'|'.join(fields)})\b|\b({'|'.join(unmistakable)})\b"
-    return re.sub(pattern, lambda found: "--" + found[0].replace("_", "-"), message)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -189,7 +189,7 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
         ("--data hamlet.txt --preset tiny --out hamlet.txt --overwrite", "is none: name another folder"),
         ("--data hamlet.txt --preset tiny --init folder", "is no model"),
         ("--data hamlet.txt --init folder --num-layers 3 --tokenizer bpe", "leave out --num-layers, --tokenizer"),
-        ("--data hamlet.txt --tokenizer bpe --vocab-size 100", "at least 256"),
+        ("--data hamlet.txt --tokenizer bpe --vocab-size 100", "--vocab-size must be at least 256"),
         ("--data hamlet.txt --vocab-size 300", "--vocab-size is for --tokenizer bpe"),
         ("--data hamlet.txt --tokenizer words", "invalid choice: 'words'"),
         ("--data hamlet.txt --validation 1", "must be in (0, 1), and is 1.0"),
