@@ -76,8 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
 def prepared(options: Options) -> tuple[Trainer, dict[str, Any], Path]:
     """Return a trainer for a new run, what the app notes in it, and the run's folder."""
     initial = None if options.init is None else load(options.init)
-    context = options.plan.model["context_length"] if initial is None else initial[0].config.context_length
-    config = options.plan.trainer_config(context if options.context_length is None else options.context_length)
+    usual = options.plan.model["context_length"] if initial is None else initial[0].config.context_length
+    context = usual if options.context_length is None else options.context_length
+    config = options.plan.trainer_config(context, **options.training)
     name = options.data if options.data in {"python", "shakespeare"} else Path(options.data).resolve().stem
     out = options.out or unused_run(f"{name}-{options.preset_name}")
     Run(out).check_new(overwrite=options.overwrite)

@@ -85,7 +85,9 @@ class Options:
         For BPE.
     preset_name : str
     plan : Preset
-        The preset with the user's changes.
+        The preset with the user's changes of the model.
+    training : dict
+        The user's changes of the training.
     context_length : int or None
         If the user gave it.
     validation : float
@@ -100,6 +102,7 @@ class Options:
     vocab_size: int
     preset_name: str
     plan: Preset
+    training: dict[str, Any]
     context_length: int | None
     validation: float
     split: Literal["token", "document"]
@@ -141,7 +144,8 @@ def parse(arguments: list[str] | None) -> Options:
         tokenizer=given.tokenizer or "char",
         vocab_size=4096 if given.vocab_size is None else given.vocab_size,
         preset_name=name,
-        plan=Preset(plan.summary, {**plan.model, **model}, {**plan.trainer, **training}),
+        plan=Preset(plan.summary, {**plan.model, **model}, plan.trainer),
+        training=training,
         context_length=given.context_length,
         validation=0.1 if given.validation is None else given.validation,
         split=given.split or "token",
