@@ -187,6 +187,7 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
         ("--data hamlet.txt --preset tiny --steps many", "invalid int value: 'many'"),
         ("--data hamlet.txt --preset tiny --out taken", "exists: resume it, overwrite it, or name another"),
         ("--data hamlet.txt --preset tiny --out hamlet.txt --overwrite", "is none: name another folder"),
+        ("--data hamlet.txt --preset tiny --out hamlet.txt/run", "hamlet.txt/run: cannot be made"),
         ("--data hamlet.txt --preset tiny --init folder", "is no model"),
         ("--data hamlet.txt --init folder --num-layers 3 --tokenizer bpe", "leave out --num-layers, --tokenizer"),
         ("--data hamlet.txt --tokenizer bpe --vocab-size 100", "--vocab-size must be at least 256"),
