@@ -153,6 +153,18 @@ def require_place(path: Path) -> None:
         raise OSError(error.errno, f"cannot be made ({error.strerror})", str(path)) from error
 
 
+def require_folder(path: Path) -> None:
+    """See that what should be a run, or a model in a folder, is a folder.
+
+    Raises
+    ------
+    CheckpointError
+        If it is none.
+    """
+    if not path.is_dir():
+        raise CheckpointError(path, "is not a folder: name a run")
+
+
 def remove_folder(path: Path) -> None:
     """Remove a folder under a name that tells it is going, so that nobody takes the half of it for the whole."""
     doomed = path.with_name(f".{path.name}.{os.getpid()}.gone{TEMPORARY}")
