@@ -60,7 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
         figure = plot_attention(maps, [label(tokenizer, id) for id in ids], layers=layers, heads=heads)
     except ValueError as error:  # the library's one-sentence refusals of what was asked for
         raise UserError(str(error)) from error
-    figure.savefig(options.out, dpi=DOTS_PER_INCH)
+    with console.writing(options.out):
+        figure.savefig(options.out, dpi=DOTS_PER_INCH)
     print(options.out)
     return console.SUCCESS
 

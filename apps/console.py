@@ -1,11 +1,12 @@
 """What the apps share: exit codes, and errors and warnings as one sentence instead of a traceback."""
 
+import contextlib
 import io
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -67,6 +68,15 @@ def _show(
 def say(kind: str, message: str) -> None:
     """Print a sentence on standard error, as one line."""
     print(f"{Path(sys.argv[0]).name}: {kind}: {' '.join(message.split())}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file where an error in the block does not, as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def in_options(message: str, names: Iterable[str]) -> str:

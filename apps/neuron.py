@@ -97,13 +97,15 @@ def main(arguments: list[str] | None = None) -> int:
 
     history = learned(network, optimizer, points, sides, options.steps)
     figure = picture(network, points, sides, history)
-    figure.savefig(options.out / "boundary.png", dpi=120)
+    with console.writing(options.out / "boundary.png"):
+        figure.savefig(options.out / "boundary.png", dpi=120)
     optimizer.zero_grad()
     first = network.layers[0].neurons[0]
     answer = first(points[0].tolist())
     answer.backward()
     names = {"w1": first.weights[0], "w2": first.weights[1], "bias": first.bias}
-    draw(answer, names=names).save(options.out / "neuron.svg")
+    with console.writing(options.out / "neuron.svg"):
+        draw(answer, names=names).save(options.out / "neuron.svg")
     print(f"\n{options.out / 'boundary.png'}    how the network answers everywhere")
     print(f"{options.out / 'neuron.svg'}      its first neuron, on the first point")
     return console.SUCCESS

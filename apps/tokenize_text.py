@@ -86,7 +86,8 @@ def train(options: argparse.Namespace) -> int:
             texts, options.vocab_size, pattern=pattern, special_tokens=options.special, progress=progress
         )
     seconds = time.perf_counter() - start
-    tokenizer.save(options.out)
+    with console.writing(options.out):
+        tokenizer.save(options.out)
     print(f"{options.out}: {tokenizer.vocab_size:,} tokens, learned in {seconds:.1f} s")
     print(statistics((text, len(encode(tokenizer, text))) for text in texts))
     return console.SUCCESS
