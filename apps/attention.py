@@ -12,12 +12,13 @@ import argparse
 import sys
 from pathlib import Path
 
+import console
+from console import UserError
+
 import numpy as np
 
-import console
 from axone.llm import LanguageModel, attention_maps, generate, load, plot_attention
 from axone.tokenizer import Tokenizer
-from console import UserError
 from sample import usual_prompt
 from tokenize_text import spelled
 

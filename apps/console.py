@@ -8,9 +8,8 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import TextIO
-
-from axone.llm import CheckpointError, NotEnoughMemoryError, RunExistsError, TrainingDivergedError
 
 SUCCESS, USER_ERROR, INTERRUPTED, TERMINATED = 0, 2, 130, 143
 
@@ -21,6 +20,8 @@ class UserError(Exception):
 
 def run(main: Callable[[], int]) -> int:
     """Run an app and return its exit code."""
+    from axone.llm import CheckpointError, NotEnoughMemoryError, RunExistsError, TrainingDivergedError
+
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows a question mark
             stream.reconfigure(errors="replace")
@@ -51,6 +52,16 @@ def run(main: Callable[[], int]) -> int:
         return status
     say("error", message)
     return USER_ERROR
+
+
+def _leave(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("\ninterrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _leave  # from here on, for Ctrl-C while the rest of an app is imported and `run` has not begun
 
 
 def _show(

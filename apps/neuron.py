@@ -16,14 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import console
+from console import UserError
+
 import numpy as np
 from numpy.typing import NDArray
 
-import console
 from axone.autograd import Value, draw
 from axone.autograd.optim import SGD, Adam, Optimizer
 from axone.nn.scalar import MLP
-from console import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import console
+from console import UserError, in_options
+
 import numpy as np
 
-import console
 from axone.llm import CheckpointError, Run, Sampling, SamplingOptions, TextGenerator, load
-from console import UserError, in_options
 
 EPILOG = """How to choose: a temperature below 1 keeps to what is probable, above 1 it becomes bold. --top-p 0.9 or --min-p 0.05
 leave out what is improbable, and let the temperature be higher. Where a text goes in circles, --repetition-penalty 1.1.

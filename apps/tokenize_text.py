@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import console
+from console import UserError, in_options
+
 from axone.llm import Run, TextFiles, read_text
 from axone.tokenizer import BPETokenizer, CharTokenizer, Tokenizer, load
-from console import UserError, in_options
 
 COLORS = ("104", "102", "105", "106", "103", "101")  # light backgrounds, one after another
 VISIBLE = {"\n": "⏎", "\t": "→\t"}

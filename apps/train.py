@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import console
+from console import UserError, in_options
+
 import numpy as np
 
-import console
 from axone.llm import (
     End,
     LanguageModel,
@@ -24,7 +26,6 @@ from axone.llm import (
     unused_run,
 )
 from axone.llm.report import LossPlot, MetricsFile, Progress, Samples, TensorBoard, duration
-from console import UserError, in_options
 from sample import usual_prompt
 from shakespeare import download
 from tokens import Corpus

@@ -2,16 +2,18 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import console
+
 import pytest
 from matplotlib.figure import Figure
 
 import attention
-import console
 import neuron
 import tokenize_text
 
@@ -91,6 +93,21 @@ def test_a_failure_is_one_sentence_and_no_traceback(tmp_path: Path, line: str) -
     assert "error: " in last
     assert "Traceback" not in ended.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_ctrl_c_leaves_no_traceback_while_numpy_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, app: str
+) -> None:
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    ended = shell(tmp_path, f"{app}.py", "--help")
+    assert ended.returncode in {
+        console.INTERRUPTED,
+        -signal.SIGINT,
+        0xC000013A,
+    }  # as the shell, POSIX and Windows say it
+    assert (ended.stdout, ended.stderr) == ("", "\ninterrupted\n")
 
 
 @pytest.mark.parametrize(

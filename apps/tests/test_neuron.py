@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from console import UserError
+
 import numpy as np
 import pytest
 
 import neuron
 from axone.nn.scalar import MLP
-from console import UserError
 
 App = Callable[[Callable[[], int], str], int]
 PNG = b"\x89PNG\r\n\x1a\n"
