@@ -12,12 +12,13 @@ import argparse
 import sys
 from pathlib import Path
 
+import console
+from console import UserError
+
 import numpy as np
 
-import console
 from axone.llm import LanguageModel, attention_maps, generate, load, plot_attention
 from axone.tokenizer import Tokenizer
-from console import UserError
 from sample import usual_prompt
 from tokenize_text import spelled
 
@@ -60,7 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
         figure = plot_attention(maps, [label(tokenizer, id) for id in ids], layers=layers, heads=heads)
     except ValueError as error:  # the library's one-sentence refusals of what was asked for
         raise UserError(str(error)) from error
-    figure.savefig(options.out, dpi=DOTS_PER_INCH)
+    with console.writing(options.out):
+        figure.savefig(options.out, dpi=DOTS_PER_INCH)
     print(options.out)
     return console.SUCCESS
 

@@ -1,14 +1,15 @@
 """What the apps share: exit codes, and errors and warnings as one sentence instead of a traceback."""
 
+import contextlib
 import io
 import os
+import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import TextIO
-
-from axone.llm import CheckpointError, NotEnoughMemoryError, RunExistsError, TrainingDivergedError
 
 SUCCESS, USER_ERROR, INTERRUPTED, TERMINATED = 0, 2, 130, 143
 
@@ -19,6 +20,8 @@ class UserError(Exception):
 
 def run(main: Callable[[], int]) -> int:
     """Run an app and return its exit code."""
+    from axone.llm import CheckpointError, NotEnoughMemoryError, RunExistsError, TrainingDivergedError
+
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows a question mark
             stream.reconfigure(errors="replace")
@@ -51,6 +54,16 @@ def run(main: Callable[[], int]) -> int:
     return USER_ERROR
 
 
+def _leave(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("\ninterrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _leave  # from here on, for Ctrl-C while the rest of an app is imported and `run` has not begun
+
+
 def _show(
     message: Warning | str,
     category: type[Warning],
@@ -66,3 +79,20 @@ def _show(
 def say(kind: str, message: str) -> None:
     """Print a sentence on standard error, as one line."""
     print(f"{Path(sys.argv[0]).name}: {kind}: {' '.join(message.split())}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file where an error in the block does not, as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def in_options(message: str, names: Iterable[str]) -> str:
+    """Return a sentence of the library with the options where it names the arguments that they set."""
+    arguments = [name.replace("-", "_") for name in names]
+    unmistakable = [name for name in arguments if "_" in name]
+    pattern = rf"^({'|'.join(arguments)})\b|\b({'|'.join(unmistakable)})\b"
+    return re.sub(pattern, lambda found: "--" + found[0].replace("_", "-"), message)

@@ -9,26 +9,36 @@ the network answers everywhere; and neuron.svg, one neuron with every number in 
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import console
+from console import UserError
+
 import numpy as np
 from numpy.typing import NDArray
 
-import console
 from axone.autograd import Value, draw
 from axone.autograd.optim import SGD, Adam, Optimizer
 from axone.nn.scalar import MLP
-from console import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Points = NDArray[np.float64]
 LEARNING_RATES = {"adam": 0.1, "sgd": 1.0}
+RANGES: dict[str, tuple[float, float]] = {
+    "points": (2, math.inf),
+    "noise": (0, 10),
+    "steps": (1, math.inf),
+    "learning_rate": (0, 1000),
+    "seed": (0, math.inf),
+}
+LARGEST_ANSWER = 1e6  # of a network that still learns: all that it should say is 1 or -1
 GRID = 60  # places on each side, at which the picture asks the network
 
 
@@ -73,9 +83,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.learning_rate is None:
         options.learning_rate = LEARNING_RATES[options.optimizer]
-    for name, least in (("points", 2), ("steps", 1), ("seed", 0), ("noise", 0)):
-        if not getattr(options, name) >= least:
-            parser.error(f"--{name} must be at least {least}, and is {getattr(options, name)}")
+    for name, (least, most) in RANGES.items():
+        value = getattr(options, name)
+        if not least <= value <= most:
+            allowed = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+            parser.error(f"--{name.replace('_', '-')} must be {allowed}, and is {value}")
     if min(options.neurons) < 1:
         parser.error(f"--neurons must be at least 1 in each layer, and are {' '.join(map(str, options.neurons))}")
     return options
@@ -88,22 +100,21 @@ def main(arguments: list[str] | None = None) -> int:
     points, sides = two_moons(options.points, options.noise, rng)
     network = MLP(2, [*options.neurons, 1], activation=options.activation, rng=rng)
     parameters = network.parameters()
-    try:
-        optimizer = (Adam if options.optimizer == "adam" else SGD)(parameters, lr=options.learning_rate)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    optimizer = (Adam if options.optimizer == "adam" else SGD)(parameters, lr=options.learning_rate)
     options.out.mkdir(parents=True, exist_ok=True)
     print(f"{sum(options.neurons) + 1} neurons, {len(parameters)} weights, {len(points)} points")
 
     history = learned(network, optimizer, points, sides, options.steps)
     figure = picture(network, points, sides, history)
-    figure.savefig(options.out / "boundary.png", dpi=120)
+    with console.writing(options.out / "boundary.png"):
+        figure.savefig(options.out / "boundary.png", dpi=120)
     optimizer.zero_grad()
     first = network.layers[0].neurons[0]
     answer = first(points[0].tolist())
     answer.backward()
     names = {"w1": first.weights[0], "w2": first.weights[1], "bias": first.bias}
-    draw(answer, names=names).save(options.out / "neuron.svg")
+    with console.writing(options.out / "neuron.svg"):
+        draw(answer, names=names).save(options.out / "neuron.svg")
     print(f"\n{options.out / 'boundary.png'}    how the network answers everywhere")
     print(f"{options.out / 'neuron.svg'}      its first neuron, on the first point")
     return console.SUCCESS
@@ -119,14 +130,30 @@ def two_moons(count: int, noise: float, rng: np.random.Generator) -> tuple[Point
     return points, sides.tolist()
 
 
+def answers(network: MLP, points: Points) -> list[Value]:
+    """Return what the network answers at some points.
+
+    Raises
+    ------
+    UserError
+        If its weights have run away.
+    """
+    scores = [network(point)[0] for point in points.tolist()]
+    for score in scores:
+        if not abs(score.data) <= LARGEST_ANSWER:  # and if it is NaN, of which `relu` makes a loss of 0
+            raise UserError(
+                f"the network must answer with numbers up to {LARGEST_ANSWER:,.0f}, and one is {score.data:.3g}: lower "
+                f"--learning-rate"
+            )
+    return scores
+
+
 def learned(network: MLP, optimizer: Optimizer, points: Points, sides: Sequence[float], steps: int) -> History:
     """Move the weights, step by step, to where the network answers above 1 on one side and below -1 on the other."""
     history = History()
     for step in range(1, steps + 1):
-        scores = [network(point)[0] for point in points.tolist()]
+        scores = answers(network, points)
         loss = sum(((1.0 - side * score).relu() for side, score in zip(sides, scores)), Value(0.0)) / len(sides)
-        if not np.isfinite(loss.data):
-            raise UserError(f"the loss must stay finite, and at step {step} it is {loss.data}: lower --learning-rate")
         history.losses.append(loss.data)
         history.right.append(sum(side * score.data > 0 for side, score in zip(sides, scores)) / len(sides))
         if step == 1 or step % 10 == 0 or step == steps:
@@ -145,10 +172,10 @@ def picture(network: MLP, points: Points, sides: Sequence[float], history: Histo
     left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
     (x1, x2), (y1, y2) = ((low - 0.5, high + 0.5) for low, high in zip(points.min(axis=0), points.max(axis=0)))
     xs, ys = np.linspace(x1, x2, GRID), np.linspace(y1, y2, GRID)
-    answers = [[network([x, y])[0].data for x in xs.tolist()] for y in ys.tolist()]
-    shade = left.contourf(xs, ys, answers, levels=np.linspace(-2, 2, 17), cmap="RdBu", extend="both", alpha=0.8)
+    heights = [[answer.data for answer in answers(network, np.stack([xs, np.full(GRID, y)], axis=1))] for y in ys]
+    shade = left.contourf(xs, ys, heights, levels=np.linspace(-2, 2, 17), cmap="RdBu", extend="both", alpha=0.8)
     left.contour(
-        xs, ys, answers, levels=[-1, 0, 1], colors="black", linewidths=[0.8, 2, 0.8], linestyles=["--", "-", "--"]
+        xs, ys, heights, levels=[-1, 0, 1], colors="black", linewidths=[0.8, 2, 0.8], linestyles=["--", "-", "--"]
     )
     left.scatter(*points.T, c=sides, cmap="RdBu", vmin=-1.4, vmax=1.4, edgecolors="black", linewidths=0.8, zorder=2)
     left.set(

@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import console
+from console import UserError, in_options
+
 import numpy as np
 
-import console
 from axone.llm import CheckpointError, Run, Sampling, SamplingOptions, TextGenerator, load
-from console import UserError
 
 EPILOG = """How to choose: a temperature below 1 keeps to what is probable, above 1 it becomes bold. --top-p 0.9 or --min-p 0.05
 leave out what is improbable, and let the temperature be higher. Where a text goes in circles, --repetition-penalty 1.1.
@@ -81,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             write_several(generator, [prompt for prompt in prompts for _ in range(options.samples)], options)
     except ValueError as error:  # the library's one-sentence refusals of what was asked for
-        raise UserError(str(error)) from error
+        raise UserError(in_options(str(error), [*SamplingOptions.__annotations__, "stop"])) from error
     return console.SUCCESS
 
 

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import console
+from console import UserError, in_options
+
 from axone.llm import Run, TextFiles, read_text
 from axone.tokenizer import BPETokenizer, CharTokenizer, Tokenizer, load
-from console import UserError
 
 COLORS = ("104", "102", "105", "106", "103", "101")  # light backgrounds, one after another
 VISIBLE = {"\n": "⏎", "\t": "→\t"}
@@ -68,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return train(options) if options.command == "train" else show(options)
     except ValueError as error:  # the library's one-sentence refusals of what was asked for
-        raise UserError(str(error)) from error
+        raise UserError(in_options(str(error), ["vocab-size"])) from error
 
 
 def train(options: argparse.Namespace) -> int:
@@ -86,7 +87,8 @@ def train(options: argparse.Namespace) -> int:
             texts, options.vocab_size, pattern=pattern, special_tokens=options.special, progress=progress
         )
     seconds = time.perf_counter() - start
-    tokenizer.save(options.out)
+    with console.writing(options.out):
+        tokenizer.save(options.out)
     print(f"{options.out}: {tokenizer.vocab_size:,} tokens, learned in {seconds:.1f} s")
     print(statistics((text, len(encode(tokenizer, text))) for text in texts))
     return console.SUCCESS

@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import console
+from console import UserError, in_options
+
 import numpy as np
 
-import console
 from axone.llm import (
     End,
     LanguageModel,
@@ -24,11 +26,10 @@ from axone.llm import (
     unused_run,
 )
 from axone.llm.report import LossPlot, MetricsFile, Progress, Samples, TensorBoard, duration
-from console import UserError
 from sample import usual_prompt
 from shakespeare import download
 from tokens import Corpus
-from train_options import Options, in_options, parse
+from train_options import NAMES, Options, parse
 
 SAMPLE_TOKENS = 600
 BIGRAM_VOCABULARY = 4096  # the table of counts is its square
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         options = parse(arguments)
         trainer, notes, out = prepared(options) if options.resume is None else resumed(options.resume)
     except ValueError as error:  # the library's one-sentence refusals of what was asked for
-        raise UserError(in_options(str(error))) from error
+        raise UserError(in_options(str(error), NAMES)) from error
     prompt = notes["prompt"]
     more = [tensorboard(out)] if notes["tensorboard"] else []
     show_plan(trainer)
@@ -76,8 +77,9 @@ def main(arguments: list[str] | None = None) -> int:
 def prepared(options: Options) -> tuple[Trainer, dict[str, Any], Path]:
     """Return a trainer for a new run, what the app notes in it, and the run's folder."""
     initial = None if options.init is None else load(options.init)
-    context = options.plan.model["context_length"] if initial is None else initial[0].config.context_length
-    config = options.plan.trainer_config(context if options.context_length is None else options.context_length)
+    usual = options.plan.model["context_length"] if initial is None else initial[0].config.context_length
+    context = usual if options.context_length is None else options.context_length
+    config = options.plan.trainer_config(context, **options.training)
     name = options.data if options.data in {"python", "shakespeare"} else Path(options.data).resolve().stem
     out = options.out or unused_run(f"{name}-{options.preset_name}")
     Run(out).check_new(overwrite=options.overwrite)

@@ -1,7 +1,6 @@
 """The command line of train.py: what it can be told, and what belongs together."""
 
 import argparse
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -69,6 +68,7 @@ TRAINING: dict[str, tuple[Kind, str]] = {
     "workers": (int, "threads (default: one for each core)"),
     "seed": (int, "of first weights, batches and dropout (default: 0)"),
 }
+NAMES = [*MODEL, *TRAINING, "vocab-size"]
 OF_THE_FOLDER = {field.name for field in fields(LanguageModelConfig)} - {"context_length", "vocab_size"} | {"tokenizer"}
 
 
@@ -85,7 +85,9 @@ class Options:
         For BPE.
     preset_name : str
     plan : Preset
-        The preset with the user's changes.
+        The preset with the user's changes of the model.
+    training : dict
+        The user's changes of the training.
     context_length : int or None
         If the user gave it.
     validation : float
@@ -100,6 +102,7 @@ class Options:
     vocab_size: int
     preset_name: str
     plan: Preset
+    training: dict[str, Any]
     context_length: int | None
     validation: float
     split: Literal["token", "document"]
@@ -128,18 +131,21 @@ def parse(arguments: list[str] | None) -> Options:
     if given.init is not None and OF_THE_FOLDER & set(changes):
         named = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(OF_THE_FOLDER & set(changes)))
         parser.error(f"--init takes model and tokenizer from its folder: leave out {named}")
-    name = given.preset or "default"
+    if given.data == "":
+        parser.error("--data must name python, shakespeare, a file or a folder, and is empty")
+    name = "default" if given.preset is None else given.preset
     plan = preset(name)
     model = {field.name: changes[field.name] for field in fields(LanguageModelConfig) if field.name in changes}
     training = {field.name: changes[field.name] for field in fields(TrainerConfig) if field.name in changes}
     model.pop("vocab_size", None)
     training.pop("context_length", None)
     return Options(
-        data=given.data or "python",
+        data="python" if given.data is None else given.data,
         tokenizer=given.tokenizer or "char",
         vocab_size=4096 if given.vocab_size is None else given.vocab_size,
         preset_name=name,
-        plan=Preset(plan.summary, {**plan.model, **model}, {**plan.trainer, **training}),
+        plan=Preset(plan.summary, {**plan.model, **model}, plan.trainer),
+        training=training,
         context_length=given.context_length,
         validation=0.1 if given.validation is None else given.validation,
         split=given.split or "token",
@@ -149,14 +155,6 @@ def parse(arguments: list[str] | None) -> Options:
         overwrite=given.overwrite,
         tensorboard=given.tensorboard,
     )
-
-
-def in_options(message: str) -> str:
-    """Return a sentence of the library with the options where it names the fields that they set."""
-    fields = [name.replace("-", "_") for name in MODEL | TRAINING]
-    unmistakable = [name for name in fields if "_" in name]
-    pattern = rf"^({'|'.join(fields)})\b|\b({'|'.join(unmistakable)})\b"
-    return re.sub(pattern, lambda found: "--" + found[0].replace("_", "-"), message)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,10 +5,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import console
+
 import pooch
 import pytest
 
-import console
 import train
 from axone.llm.report import LossPlot
 

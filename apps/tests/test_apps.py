@@ -1,14 +1,23 @@
 """What holds for every app: help at once, a run from training to text, and failures that are a sentence."""
 
+import errno
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 import console
 
+import pytest
+from matplotlib.figure import Figure
+
+import attention
+import neuron
+import tokenize_text
+
+App = Callable[[Callable[[], int], str], int]
 FOLDER = Path(console.__file__).parent
 APPS = sorted(path.stem for path in FOLDER.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
 SLOW = ("matplotlib", "pooch", "requests", "tensorboardX", "tqdm")  # to import; each takes longer than all of ours
@@ -84,3 +93,46 @@ def test_a_failure_is_one_sentence_and_no_traceback(tmp_path: Path, line: str) -
     assert "error: " in last
     assert "Traceback" not in ended.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_ctrl_c_leaves_no_traceback_while_numpy_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, app: str
+) -> None:
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    ended = shell(tmp_path, f"{app}.py", "--help")
+    assert ended.returncode in {
+        console.INTERRUPTED,
+        -signal.SIGINT,
+        0xC000013A,
+    }  # as the shell, POSIX and Windows say it
+    assert (ended.stdout, ended.stderr) == ("", "\ninterrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("main", "line", "file"),
+    [
+        (neuron.main, "neuron.py --neurons 1 --points 2 --steps 1 --out .", "boundary.png"),
+        (attention.main, "attention.py run --out heads.png", "heads.png"),
+        (tokenize_text.main, "tokenize_text.py train hamlet.txt --vocab-size 260 --out learned.json", "learned.json"),
+    ],
+)
+@pytest.mark.usefixtures("trained", "text_file")
+def test_a_full_disk_names_the_file(
+    app: App,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    main: Callable[[], int],
+    line: str,
+    file: str,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")  # as a write says it: of no name
+
+    monkeypatch.setattr(neuron, "GRID", 2)
+    monkeypatch.setattr(Figure, "savefig", full)
+    monkeypatch.setattr(os, "fsync", full)
+    assert app(main, line) == 2
+    name = line.split(maxsplit=1)[0]
+    assert capfd.readouterr().err.splitlines()[-1] == f"{name}: error: {file}: No space left on device"

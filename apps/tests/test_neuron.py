@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from console import UserError
+
 import numpy as np
 import pytest
 
 import neuron
+from axone.nn.scalar import MLP
 
 App = Callable[[Callable[[], int], str], int]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -47,10 +50,13 @@ def test_it_learns_and_draws(
     [
         ("--points 1", "--points must be at least 2, and is 1"),
         ("--steps 0", "--steps must be at least 1, and is 0"),
-        ("--noise nan", "--noise must be at least 0, and is nan"),
+        ("--noise nan", "--noise must be from 0 to 10, and is nan"),
+        ("--noise inf", "--noise must be from 0 to 10, and is inf"),
+        ("--noise 1e308", "--noise must be from 0 to 10, and is 1e+308"),
         ("--seed -1", "--seed must be at least 0, and is -1"),
         ("--neurons 3 0", "--neurons must be at least 1 in each layer, and are 3 0"),
-        ("--learning-rate -1", "lr must"),
+        ("--learning-rate -1", "--learning-rate must be from 0 to 1000, and is -1.0"),
+        ("--learning-rate inf", "--learning-rate must be from 0 to 1000, and is inf"),
         ("--optimizer lion", "invalid choice: 'lion'"),
         ("--out taken", "taken"),
     ],
@@ -68,7 +74,18 @@ def test_what_a_user_gets_wrong_is_one_sentence(
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
-def test_weights_that_run_away_are_said_to(app: App, capfd: pytest.CaptureFixture[str]) -> None:
-    line = "neuron.py --points 4 --steps 50 --neurons 2 --activation relu --optimizer sgd --learning-rate 1e200"
+@pytest.mark.parametrize("steps", [1, 50])  # the last weights are seen by the picture alone
+def test_weights_that_run_away_are_said_to(
+    app: App, tmp_path: Path, capfd: pytest.CaptureFixture[str], steps: int
+) -> None:
+    line = f"neuron.py --points 4 --steps {steps} --neurons 3 3 --activation leaky_relu --learning-rate 1000"
     assert app(neuron.main, line) == 2
     assert "lower --learning-rate" in capfd.readouterr().err.splitlines()[-1]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_an_answer_that_is_no_number_is_seen() -> None:
+    network = MLP(2, [1], rng=np.random.default_rng(0))
+    network.parameters()[0].data = float("nan")
+    with pytest.raises(UserError, match="and one is nan: lower --learning-rate"):
+        neuron.answers(network, np.ones((1, 2)))

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+from console import UserError
+
 import pytest
 
 import shakespeare
-from console import UserError
 
 CONTENT = b"First Citizen:\nBefore we proceed any further, hear me speak.\n"
 

@@ -125,7 +125,7 @@ def test_a_run_shows_how_it_cuts_a_text(app: App, trained: Path, capfd: pytest.C
         ("train", "the following arguments are required: TEXT"),
         ("train nothing.txt", "nothing.txt is not there"),
         ("train bpe.json --out bpe.json", "bpe.json is there already"),
-        ("train bpe.json --vocab-size 100", "at least 256"),
+        ("train bpe.json --vocab-size 100", "--vocab-size must be at least 256"),
         ("train bpe.json --vocab-size many", "invalid int value"),
         ("train bpe.json --pattern (", "no regular expression"),
         ("train bpe.json --special <a> --special <a>", "different, non-empty"),

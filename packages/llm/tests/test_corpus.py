@@ -1,5 +1,8 @@
 """Texts: the standard library, files, folders."""
 
+import errno
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +42,25 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=reason):
             read_text(path)
+
+
+@pytest.mark.parametrize(("name", "owner", "function"), [("notes", os, "scandir"), ("notes/a.txt", Path, "open")])
+def test_a_folder_is_never_read_in_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, owner: object, function: str
+) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("first", encoding="utf-8")
+    (tmp_path / "b.txt").write_text("second", encoding="utf-8")
+    locked, usual = tmp_path / name, getattr(owner, function)
+
+    def opened(path: Path, *how: object, **options: object) -> object:
+        if Path(path) == locked:  # as for a user without the right; root has them all
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return usual(path, *how, **options)
+
+    monkeypatch.setattr(owner, function, opened)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(locked))} cannot be read: Permission denied$"):
+        TextFiles(tmp_path)
 
 
 def test_counted_pairs_beat_chance_and_know_what_follows() -> None:

@@ -186,9 +186,27 @@ def test_a_run_that_cannot_be_begun_leaves_nothing(tmp_path: Path) -> None:
         if event.name == "write":
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with DiskShim(tmp_path, before=refuse), pytest.raises(OSError, match="No space left"):
+    with DiskShim(tmp_path, before=refuse), pytest.raises(OSError, match="No space left") as caught:
         tiny.trainer(tmp_path / "run", STEPS).fit()
+    assert caught.value.filename == str(tmp_path / "run" / "data" / "train.bin")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_no_folder_can_be_made_a_run_is_refused_before_it_begins(tmp_path: Path) -> None:
+    def refuse(event: DiskCall) -> None:
+        if event.name == "mkdir":
+            raise OSError(errno.EROFS, "Read-only file system", event.path)
+
+    (tmp_path / "file").touch()
+    run = tmp_path / "missing" / "run"
+    with DiskShim(tmp_path, before=refuse), pytest.raises(OSError, match=r"cannot be made \(Read-only") as caught:
+        Run(run).check_new()
+    assert caught.value.filename == str(run)
+    with pytest.raises(OSError, match="cannot be made") as caught:
+        Run(tmp_path / "file" / "run").check_new()
+    assert caught.value.filename == str(tmp_path / "file" / "run")
+    Run(run).check_new()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_file_keeps_its_content_when_the_new_one_cannot_be_written(tmp_path: Path) -> None:

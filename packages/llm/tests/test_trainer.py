@@ -201,7 +201,10 @@ def test_a_damaged_newest_checkpoint_is_skipped_with_a_warning(
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    for read in (Trainer.resume, load):
+        with pytest.raises(CheckpointError, match="missing: is not a folder: name a run"):
+            read(tmp_path / "missing")
+    with pytest.raises(CheckpointError, match=r"is no run: it holds no run\.json"):
         Trainer.resume(tmp_path)
     with pytest.raises(CheckpointError, match="is no model"):
         load(tmp_path)

@@ -6,10 +6,12 @@ And the folder where it is kept as tokens, with the tokenizer that was learned f
 from __future__ import annotations
 
 import codecs
+import os
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
 from pathlib import Path
+from typing import NoReturn
 
 from axone.llm.data import TokenDataset
 from axone.llm.errors import CheckpointError
@@ -35,6 +37,7 @@ class TextFiles:
     ------
     ValueError
         If there is no text: no such path, an empty file, one that is not UTF-8 or holds a NUL byte, a folder without text.
+        If something of it that is not hidden cannot be read.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
@@ -143,17 +146,17 @@ def _read(file: Path) -> Iterator[str]:
         with file.open(encoding="utf-8") as stream:
             while piece := stream.read(_PART):
                 if "\0" in piece:
-                    raise ValueError(
+                    raise _NoTextError(
                         f"the text must hold no NUL byte, and {file} does, as UTF-16 and data that is no text do: "
                         f"convert it to UTF-8 first"
                     )
                 yield piece
     except UnicodeDecodeError:
-        raise ValueError(
+        raise _NoTextError(
             f"the text must be UTF-8, and {file} is not at byte {_first_bad_byte(file)}: convert it first"
         ) from None
     except OSError as error:
-        raise ValueError(f"the file {file} cannot be read: {error.strerror}") from error
+        _refuse(error)
 
 
 def _first_bad_byte(file: Path) -> int:
@@ -185,12 +188,24 @@ def _parts(file: Path) -> Iterator[str]:
 
 
 def _visible_files(folder: Path) -> list[Path]:
-    found = (file for file in folder.rglob("*") if file.is_file())
-    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
+    """Return the files in a folder and those below it, sorted by path, without what is hidden."""
+    found = []
+    for place, folders, names in os.walk(folder, onerror=_refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(file for file in found if file.is_file())
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise ValueError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _is_text(file: Path) -> bool:
     try:
         return sum(1 for _ in _read(file)) > 0
-    except ValueError:
+    except _NoTextError:
         return False
+
+
+class _NoTextError(ValueError):
+    """A file can be read, and is no text."""

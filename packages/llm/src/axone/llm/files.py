@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -127,10 +128,41 @@ def new_folder(path: Path) -> Iterator[Path]:
         _discard(beside)
         if error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
             raise FileExistsError(error.errno, "is there already", str(path)) from error
-        raise
+        asked = str(error.filename or path).replace(str(beside), str(path))
+        raise OSError(error.errno, error.strerror or str(error), asked) from error
     except BaseException:
         _discard(beside)
         raise
+
+
+def require_place(path: Path) -> None:
+    """See that a folder can be made, by making another where the first missing one of its path will be.
+
+    Only the system knows: rights, a full disk and folders such as ``/proc`` all count.
+
+    Raises
+    ------
+    OSError
+        If it cannot; nothing is left behind.
+    """
+    place = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=TEMPORARY, dir=place):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, f"cannot be made ({error.strerror})", str(path)) from error
+
+
+def require_folder(path: Path) -> None:
+    """See that what should be a run, or a model in a folder, is a folder.
+
+    Raises
+    ------
+    CheckpointError
+        If it is none.
+    """
+    if not path.is_dir():
+        raise CheckpointError(path, "is not a folder: name a run")
 
 
 def remove_folder(path: Path) -> None:

@@ -50,7 +50,8 @@ class Preset:
         context_length : int
             T.
         **changes
-            Fields of `TrainerConfig` that differ; None leaves one as it is.
+            Fields of `TrainerConfig` that differ; None leaves one as it is. The preset's own warm-up takes no more than a
+            tenth of the steps.
 
         Returns
         -------
@@ -62,7 +63,10 @@ class Preset:
             If a field is out of its range.
         """
         given = {name: value for name, value in changes.items() if value is not None}
-        return TrainerConfig(**{**self.trainer, "context_length": context_length, **given})
+        fields = {**self.trainer, "context_length": context_length, **given}
+        if "warmup_steps" in self.trainer and "warmup_steps" not in given:
+            fields["warmup_steps"] = min(self.trainer["warmup_steps"], fields["steps"] // 10)
+        return TrainerConfig(**fields)
 
 
 PRESETS = {

@@ -24,7 +24,15 @@ from typing import Any
 
 from axone.llm.checkpoint import STEP, Checkpoint, ModelFiles, Progress
 from axone.llm.errors import CheckpointError, RunExistsError
-from axone.llm.files import clean, new_folder, read_json, remove_folder, sync_folder
+from axone.llm.files import (
+    clean,
+    new_folder,
+    read_json,
+    remove_folder,
+    require_folder,
+    require_place,
+    sync_folder,
+)
 from axone.llm.lock import locked
 from axone.llm.weights import State
 
@@ -61,8 +69,11 @@ class Run:
         ------
         RunExistsError
             If it is there already and not to be overwritten, or is no run.
+        OSError
+            If it cannot be made.
         """
         if not self.path.exists():
+            require_place(self.path)
             return
         if not overwrite:
             raise RunExistsError(
@@ -146,6 +157,9 @@ class Run:
         CheckpointError
             If the folder is no run.
         """
+        require_folder(self.path)
+        if not (self.path / OPTIONS).exists():
+            raise CheckpointError(self.path, f"is no run: it holds no {OPTIONS}")
         return read_json(self.path / OPTIONS)
 
     def save(self, model: ModelFiles, progress: Progress, moments: State) -> Checkpoint:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from axone.llm.checkpoint import TOKENIZER, Checkpoint
 from axone.llm.errors import CheckpointError
+from axone.llm.files import require_folder
 from axone.llm.model import LanguageModel
 from axone.llm.run import Run
 from axone.tokenizer import Tokenizer
@@ -92,8 +93,7 @@ def load(folder: str | os.PathLike[str]) -> tuple[LanguageModel, Tokenizer]:
         If the folder is neither, or damaged.
     """
     path = Path(folder)
-    if not path.is_dir():
-        raise CheckpointError(path, "is not a folder: name a run, or a checkpoint in it")
+    require_folder(path)
     run = Run(path)
     if not run.checkpoints_path.is_dir():
         if not (path / "config.json").exists():

@@ -1,0 +1,22 @@
+"""What presets make of changes."""
+
+import pytest
+
+from axone.llm import PRESETS, preset
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(None, 200), (6000, 200), (100, 10), (5, 0)])
+def test_a_shorter_training_warms_up_for_a_tenth_of_it(steps: int | None, warmup: int) -> None:
+    assert preset("overnight").trainer_config(512, steps=steps).warmup == warmup
+
+
+def test_a_warm_up_that_is_asked_for_stays() -> None:
+    assert preset("overnight").trainer_config(512, steps=100, warmup_steps=90).warmup == 90
+    assert preset("overnight").trainer_config(512, warmup_steps=2000).warmup == 2000
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_what_it_says(name: str) -> None:
+    plan = PRESETS[name]
+    config = plan.trainer_config(plan.model["context_length"])
+    assert {field: getattr(config, field) for field in plan.trainer} == plan.trainer
