@@ -145,7 +145,8 @@ def require_place(path: Path) -> None:
     OSError
         If it cannot; nothing is left behind.
     """
-    place = next(parent for parent in path.absolute().parents if parent.exists())
+    parents = path.absolute().parents
+    place = next((parent for parent in parents if parent.exists()), parents[-1])
     try:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=TEMPORARY, dir=place):
             pass
