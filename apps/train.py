@@ -130,7 +130,7 @@ def tokenized(texts: Corpus, options: Options) -> TokenDataset:
 def new_model(options: Options, config: TrainerConfig, vocab_size: int) -> LanguageModel:
     """Return a model with fresh weights, if memory holds it and what training adds."""
     shape = options.plan.model_config(vocab_size)
-    require_memory(shape, config.threads)
+    require_memory(shape, config.replicas)
     return LanguageModel(shape, rng=np.random.default_rng(config.seed))
 
 

@@ -15,7 +15,8 @@ import pytest
 import shakespeare
 import tokens
 import train
-from axone.llm import load
+import train_options
+from axone.llm import load, platform
 
 App = Callable[[Callable[[], int], str], int]
 TRAIN = Path(train.__file__)
@@ -130,6 +131,13 @@ def test_options_reach_model_and_training(app: App, text_file: Path) -> None:
     assert (options["optimizer"], options["learning_rate"], options["schedule"]) == ("muon", 0.01, "linear")
     assert (options["weight_decay"], options["clip"], options["patience"]) == (0.2, 0.5, 3)
     assert (options["eval_every"], options["save_every"], options["workers"], options["seed"]) == (1, 1, 1, 5)
+
+
+def test_memory_is_asked_for_as_many_gradients_as_there_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = train_options.parse(["--preset", "tiny", "--batch-size", "1", "--workers", "400"])
+    monkeypatch.setattr(platform, "available_memory", lambda: 1 << 24)
+    model = train.new_model(options, options.plan.trainer_config(64), 30)
+    assert model.num_parameters() * 4 * 400 > 1 << 24
 
 
 @pytest.mark.usefixtures("quick")

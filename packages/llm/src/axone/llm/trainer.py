@@ -151,8 +151,8 @@ class Trainer:
 
     @property
     def workers(self) -> int:
-        """How many share out a batch: one, helped by the other threads, where it has fewer windows than there are threads."""
-        return self.config.threads if self.config.threads <= self.config.batch_size else 1
+        """How many share out a batch, each with a replica of the model."""
+        return self.config.replicas
 
     def estimate(self) -> Estimate:
         """Make some steps without changing the weights, and say what all of them will take.

@@ -153,6 +153,11 @@ class TrainerConfig:
         return self.workers or available_cores()
 
     @property
+    def replicas(self) -> int:
+        """How many share out a batch: one, helped by the other threads, where it has fewer windows than there are threads."""
+        return self.threads if self.threads <= self.batch_size else 1
+
+    @property
     def tokens_per_step(self) -> int:
         """How many tokens each step learns from."""
         return self.batch_size * self.context_length * self.accumulation
