@@ -208,6 +208,7 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
         ("--data /dev/null", "is none: save it first"),
         ("--data hamlet.txt --dropout 2", "dropout"),
         ("--data hamlet.txt --clip 0", "--clip must be positive"),
+        ("--data hamlet.txt --clip inf", "--clip must be finite, and is inf"),
         ("--resume folder", "cannot be read"),
         ("--resume taken --steps 5", "--resume takes everything from the run"),
         ("--unknown", "unrecognized arguments"),

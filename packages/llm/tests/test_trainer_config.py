@@ -18,7 +18,10 @@ CONFIG = TrainerConfig(steps=12, batch_size=6, context_length=16, warmup_steps=3
         ({"workers": 0}, "workers must be at least 1"),
         ({"clip": 0.0}, "clip must be positive"),
         ({"seed": -1}, "seed must not be negative"),
-        ({"learning_rate": float("nan")}, "learning_rate must be finite"),
+        ({"learning_rate": float("nan")}, "learning_rate must be finite, and is nan"),
+        ({"clip": float("inf")}, "clip must be finite, and is inf"),
+        ({"weight_decay": float("inf")}, "weight_decay must be finite"),
+        ({"betas": (0.9, float("nan"))}, r"betas must be in \[0, 1\), and is \(0.9, nan\)"),
         ({"min_learning_rate": 1.0}, "min_learning_rate must be from 0 to learning_rate"),
         (
             {"warmup_steps": 13},

@@ -100,13 +100,13 @@ class TrainerConfig:
             value = getattr(self, field)
             if not (value is None and field in _WHOLE_OR_NONE) and value < 1:
                 raise ValueError(f"{field} must be at least 1, and is {value}")
+        for field in _REAL:
+            value = getattr(self, field)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{field} must be finite, and is {value}")
         for field in _NOT_NEGATIVE:
             value = getattr(self, field)
-            if value is None and field == "warmup_steps":
-                continue
-            if not math.isfinite(value):
-                raise ValueError(f"{field} must be finite, and is {value}")
-            if value < 0:
+            if not (value is None and field == "warmup_steps") and value < 0:
                 raise ValueError(f"{field} must not be negative, and is {value}")
         if self.warmup_steps is not None and self.warmup_steps > self.steps:
             raise ValueError(
