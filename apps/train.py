@@ -101,7 +101,8 @@ def prepared(options: Options) -> tuple[Trainer, dict[str, Any], Path]:
 def resumed(run: Path) -> tuple[Trainer, dict[str, Any], Path]:
     """Return a trainer that goes on with a run, what the app noted in it, and the run's folder."""
     trainer = Trainer.resume(run)
-    return trainer, {"prompt": usual_prompt(run), "tensorboard": Run(run).options().get("tensorboard")}, run
+    prompt = readable(usual_prompt(run), trainer.train_data)
+    return trainer, {"prompt": prompt, "tensorboard": Run(run).options().get("tensorboard")}, run
 
 
 def tensorboard(out: Path) -> TensorBoard:
@@ -136,13 +137,16 @@ def new_model(options: Options, config: TrainerConfig, vocab_size: int) -> Langu
 
 def first_prompt(data: str, dataset: TokenDataset) -> str:
     """Return what samples go on from: something that the model has read."""
-    if data == "python":
-        return "def "
+    return readable("def " if data == "python" else "\n", dataset)
+
+
+def readable(prompt: str, dataset: TokenDataset) -> str:
+    """Return a prompt, or how the text begins if that lacks some character of it."""
     try:
-        dataset.tokenizer.encode("\n")
-    except ValueError:  # a text of a single line
+        dataset.tokenizer.encode(prompt)
+    except ValueError:
         return dataset.tokenizer.decode(dataset.tokens[:1].tolist())
-    return "\n"
+    return prompt
 
 
 def show_plan(trainer: Trainer) -> None:

@@ -149,6 +149,18 @@ def test_a_run_that_no_longer_learns_stops(app: App, text_file: Path, capfd: pyt
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_prompt_that_the_model_cannot_read_gives_way(
+    app: App, trained: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = json.loads((trained / "run.json").read_text(encoding="utf-8"))
+    assert options["prompt"] == "\n"
+    options["prompt"] = "\N{SNOWMAN}"
+    (trained / "run.json").write_text(json.dumps(options), encoding="utf-8")
+    assert app(train.main, "train.py --resume run") == 0
+    assert "uv run apps/sample.py run --prompt t\n" in capfd.readouterr().out
+
+
+@pytest.mark.usefixtures("quick")
 def test_tensorboard_is_told_on_request_and_after_resuming(
     app: App, text_file: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
