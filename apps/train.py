@@ -9,6 +9,7 @@ import numpy as np
 
 import console
 from axone.llm import (
+    Callback,
     End,
     LanguageModel,
     Run,
@@ -32,6 +33,7 @@ from train_options import Options, in_options, parse
 
 SAMPLE_TOKENS = 600
 BIGRAM_VOCABULARY = 4096  # the table of counts is its square
+INTERRUPTED = {"interrupted", "terminated"}
 EXIT_STATUS = {
     "finished": console.SUCCESS,
     "stopped": console.SUCCESS,
@@ -54,6 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     progress = Progress(sys.stderr)
     trainer.callbacks += [
         progress,
+        HowToGoOn(out),
         Samples(generator, progress, prompt=prompt),
         MetricsFile(out / "metrics.jsonl"),
         LossPlot(out / "metrics.jsonl", out / "loss.png"),
@@ -61,9 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     ]
     end = trainer.fit()
 
-    if end.outcome in {"interrupted", "terminated"}:
-        print(f"\nStopped after step {end.step}; everything is saved in {out}. To go on:")
-        print(f"    uv run apps/train.py --resume {shlex.quote(str(out))}")
+    if end.outcome in INTERRUPTED:
         return EXIT_STATUS[end.outcome]
     show_result(trainer, end)
     show_sample(generator, prompt)
@@ -71,6 +72,19 @@ def main(arguments: list[str] | None = None) -> int:
     asked = "" if prompt == "\n" else f" --prompt {shlex.quote(prompt)}"
     print(f"    uv run apps/sample.py {shlex.quote(str(out))}{asked}")
     return EXIT_STATUS[end.outcome]
+
+
+class HowToGoOn(Callback):
+    """Says how to go on with a run that was interrupted, before the plot, which takes a second or two."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+
+    def on_end(self, event: End) -> None:
+        """Print it."""
+        if event.outcome in INTERRUPTED:
+            print(f"\nStopped after step {event.step}; everything is saved in {self._out}. To go on:")
+            print(f"    uv run apps/train.py --resume {shlex.quote(str(self._out))}", flush=True)
 
 
 def prepared(options: Options) -> tuple[Trainer, dict[str, Any], Path]:

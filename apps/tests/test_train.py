@@ -1,6 +1,7 @@
 """apps/train.py: a run from end to end, and every way to get it wrong."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -16,7 +17,8 @@ import shakespeare
 import tokens
 import train
 import train_options
-from axone.llm import load, platform
+from axone.llm import interrupt, load, platform
+from axone.llm.report import LossPlot, MetricsFile
 
 App = Callable[[Callable[[], int], str], int]
 TRAIN = Path(train.__file__)
@@ -256,6 +258,26 @@ def test_without_a_network_the_download_says_so(
     assert app(train.main, "train.py --data shakespeare") == 2
     assert "could not be downloaded" in capfd.readouterr().err.splitlines()[-1]
     assert not list(tmp_path.rglob("*.txt"))
+
+
+@pytest.mark.usefixtures("quick")
+def test_ctrl_c_twice_says_how_to_go_on_before_it_draws(
+    app: App, text_file: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def press(*_: object) -> None:
+        said.append(capfd.readouterr().out)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(interrupt, "_SAME", math.inf)  # one press soon after the other, however busy the machine is
+    monkeypatch.setattr(MetricsFile, "on_step", press)
+    monkeypatch.setattr(LossPlot, "on_end", press)
+    assert app(train.main, f"train.py --data {text_file} --preset tiny --out run") == 130
+    _, before_the_plot = said
+    assert "Stopped after step 1; everything is saved in run" in before_the_plot
+    assert "uv run apps/train.py --resume run" in before_the_plot
+    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")

@@ -54,6 +54,15 @@ def test_in_a_terminal_there_is_a_bar(model: LanguageModel, dataset: TokenDatase
     assert "tokens/s" in stream.getvalue()
 
 
+def test_the_bar_ends_before_what_is_said_in_the_end() -> None:
+    stream = Terminal()
+    progress = Progress(stream)
+    progress.on_start(Start(step=0, total_steps=4, tokens_per_step=32, run=None))
+    assert not stream.getvalue().endswith("\n")
+    progress.on_end(End("interrupted", 0, None, None, None, 1.0, None))
+    assert stream.getvalue().endswith("\n")
+
+
 def test_metrics_and_plot_are_files(model: LanguageModel, dataset: TokenDataset, tmp_path: Path) -> None:
     fit(model, dataset, io.StringIO(), tmp_path)
     lines = read_metrics(tmp_path / "metrics.jsonl")

@@ -14,6 +14,7 @@ import pytest
 from axone.llm import (
     Callback,
     CheckpointError,
+    End,
     Evaluation,
     LanguageModel,
     LanguageModelConfig,
@@ -26,6 +27,7 @@ from axone.llm import (
     TrainerConfig,
     TrainingDivergedError,
     cross_entropy,
+    interrupt,
     load,
     platform,
     require_memory,
@@ -131,6 +133,34 @@ def test_a_finished_run_can_be_resumed_and_only_measures(
     end = Trainer.resume(tmp_path / "run").fit()
     assert end.step == CONFIG.steps
     assert end.validation_loss == pytest.approx(recorder.evaluations[-1][1])
+
+
+class Signals(Callback):
+    """Sends a signal when all has ended, and says whether that was survived."""
+
+    survived = False
+
+    def on_end(self, event: End) -> None:  # noqa: ARG002
+        signal.raise_signal(signal.SIGINT)
+        self.survived = True
+
+
+def test_a_second_signal_soon_after_the_first_cuts_nothing_short(
+    config: LanguageModelConfig, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interrupt, "_SAME", np.inf)  # soon, however busy the machine is
+    first, second = Recorder(at=2, action=lambda: signal.raise_signal(signal.SIGINT)), Signals()
+    assert Trainer(LanguageModel(config), *dataset.split(), CONFIG, [first, second]).fit().outcome == "interrupted"
+    assert second.survived
+
+
+def test_a_first_signal_when_all_has_ended_is_not_kept_waiting(
+    config: LanguageModelConfig, dataset: TokenDataset
+) -> None:
+    late = Signals()
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(LanguageModel(config), *dataset.split(), CONFIG, [late]).fit()
+    assert not late.survived
 
 
 def test_sigterm_is_told_apart(config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path) -> None:

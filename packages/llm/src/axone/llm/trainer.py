@@ -7,6 +7,7 @@ that is resumed goes on bit for bit.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import warnings
@@ -204,31 +205,32 @@ class Trainer:
     def _trained(self, run: Run | None) -> End:
         config, began = self.config, time.perf_counter()
         path = run.path if run else None
-        with (
-            Workers(self.model, self.workers, threads=config.threads, processes=True) as workers,
-            deferred_interrupts() as interrupt,
-        ):
-            steps = TrainingStep(workers, config, self.train_data, self.validation_data)
-            progress = self._restored(steps.optimizers)
-            steps.start()
-            save = None if run is None else partial(self._save, run, steps.optimizers)
-            loop = Loop(steps, self.validation_data, config, self.callbacks, interrupt, save)
+        with contextlib.ExitStack() as signals:
+            interrupt = signals.enter_context(deferred_interrupts())
+            with Workers(self.model, self.workers, threads=config.threads, processes=True) as workers:
+                steps = TrainingStep(workers, config, self.train_data, self.validation_data)
+                progress = self._restored(steps.optimizers)
+                steps.start()
+                save = None if run is None else partial(self._save, run, steps.optimizers)
+                loop = Loop(steps, self.validation_data, config, self.callbacks, interrupt, save)
+                for callback in self.callbacks:
+                    callback.on_start(Start(progress.step, config.steps, config.tokens_per_step, path))
+                progress, outcome = loop.run(progress, saved=self._resumed is not None)
+            self.model.eval()
+            data, loss = self.validation_data, progress.latest_loss
+            end = End(
+                outcome=outcome,
+                step=progress.step,
+                validation_loss=loss,
+                bits_per_byte=None if loss is None else bits_per_byte(loss, len(data), data.num_bytes),
+                best_loss=progress.best_loss,
+                seconds=time.perf_counter() - began,
+                run=path,
+            )
+            if interrupt.outcome is None:  # else a second signal shall not cut short what the first one led to
+                signals.close()
             for callback in self.callbacks:
-                callback.on_start(Start(progress.step, config.steps, config.tokens_per_step, path))
-            progress, outcome = loop.run(progress, saved=self._resumed is not None)
-        self.model.eval()
-        data, loss = self.validation_data, progress.latest_loss
-        end = End(
-            outcome=outcome,
-            step=progress.step,
-            validation_loss=loss,
-            bits_per_byte=None if loss is None else bits_per_byte(loss, len(data), data.num_bytes),
-            best_loss=progress.best_loss,
-            seconds=time.perf_counter() - began,
-            run=path,
-        )
-        for callback in self.callbacks:
-            callback.on_end(end)
+                callback.on_end(end)
         return end
 
     def _restored(self, optimizers: Optimizers) -> Progress:
