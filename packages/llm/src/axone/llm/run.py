@@ -132,6 +132,12 @@ class Run:
                 replaced.path.rename(self._place(replaced.step))
                 sync_folder(self.checkpoints_path)
 
+    def discard_unsaved(self) -> None:
+        """Remove the run if it has no checkpoint, so that nothing can go on from it; with the lock held, after an error."""
+        if not self.checkpoints():
+            with contextlib.suppress(OSError):
+                remove_folder(self.path)
+
     def options(self) -> dict[str, Any]:
         """Read ``run.json``.
 

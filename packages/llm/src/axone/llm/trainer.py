@@ -184,7 +184,8 @@ class Trainer:
         TrainingDivergedError
             If a loss or gradient is not finite; the last good checkpoint stays.
         OSError
-            If the run cannot be written, or a worker process is killed; the last good checkpoint stays.
+            If the run cannot be written, or a worker process is killed; the last good checkpoint stays, and a run that
+            has none yet is removed.
         """
         with closing(list(self.callbacks)):
             return self._fit()
@@ -200,7 +201,12 @@ class Trainer:
             if self._resumed is not None and [checkpoint.path for checkpoint in self.run.checkpoints()] != self._seen:
                 raise RunExistsError(f"{self.run.path} has been trained on since it was opened: resume it again")
             self.run.clean()
-            return self._trained(self.run)
+            try:
+                return self._trained(self.run)
+            except BaseException:
+                if self._resumed is None:
+                    self.run.discard_unsaved()
+                raise
 
     def _trained(self, run: Run | None) -> End:
         config, began = self.config, time.perf_counter()
