@@ -32,7 +32,10 @@ from axone.llm import (
     platform,
     require_memory,
 )
+from axone.llm.data import Batch
+from axone.llm.parallel import Workers
 from axone.llm.run import Run
+from axone.llm.token_file import Ids
 from axone.llm.training_step import TrainingStep
 
 CONFIG = TrainerConfig(
@@ -245,6 +248,27 @@ def test_the_estimate_leaves_the_weights_alone(config: LanguageModelConfig, data
     assert same(model, LanguageModel(config, rng=np.random.default_rng(0)))
     trainer.fit()
     assert same(model, trained(config, dataset, CONFIG)[0])
+
+
+def test_batches_without_number_are_made_one_at_a_time(config: LanguageModelConfig, dataset: TokenDataset) -> None:
+    endless = dataclasses.replace(CONFIG, accumulation=10**20, workers=1)
+    trainer = Trainer(LanguageModel(config), *dataset.split(), endless)
+    assert trainer.estimate().seconds > 10**15
+    with Workers(trainer.model, 1) as workers:
+        steps = TrainingStep(workers, endless, trainer.train_data, trainer.validation_data)
+        read = trainer.train_data.read
+        sizes: list[int] = []
+
+        def read_some(starts: Ids, context_length: int) -> Batch:
+            sizes.append(len(starts))
+            if len(sizes) == 3:
+                raise EOFError
+            return read(starts, context_length)
+
+        trainer.train_data.read = read_some  # type: ignore[method-assign]  # to see what is read
+        with pytest.raises(EOFError):
+            steps.gradients(7)
+    assert sizes == [CONFIG.batch_size] * 3
 
 
 def test_patience_ends_a_training_that_no_longer_gets_better(
