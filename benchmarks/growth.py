@@ -2,8 +2,8 @@
 
     python benchmarks/growth.py [AXIS ...] [--peer-python PATH] [--json FILE] [--plot FILE]
 
-From nanoGPT's small model one size is varied at a time. Each point is the median of some races in new processes, for
-PyTorch's time differs by a third from one process to the next. A ratio is PyTorch's figure divided by ours, and it should
+From nanoGPT's small model one size is varied at a time. Each time is the least of some races in new processes, for PyTorch's
+differs by a third from one process to the next; memory is the median. A ratio is PyTorch's figure divided by ours, and it should
 never be more than 15 % below that of the first point of its axis. Memory is given twice: all that a process and its
 children hold at their peak, and what of it is above the libraries, of which PyTorch has more: above what the process held
 after it trained a model of next to nothing. Figures that were written with ``--json`` before are kept for the axes that
@@ -47,7 +47,7 @@ def measure(axis, size, options):
     ]
     return {
         name: {
-            "seconds": statistics.median(results[name].seconds for results in races),
+            "seconds": min(results[name].seconds for results in races),
             "bytes": statistics.median(results[name].peak_memory for results in races),
             "above": statistics.median(results[name].peak_memory - results[name].memory_before for results in races),
         }
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--peer-python", default=sys.executable, metavar="PATH", help="of an environment with PyTorch")
     parser.add_argument("--threads", type=int, default=cores(), metavar="N", help="for each (default: all cores)")
     parser.add_argument(
-        "--races", type=int, default=3, metavar="N", help="at each point, in new processes (default: 3)"
+        "--races", type=int, default=4, metavar="N", help="at each point, in new processes (default: 4)"
     )
     parser.add_argument("--rounds", type=int, default=1, metavar="N", help="of each race (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures are kept")

@@ -301,6 +301,17 @@ def test_message(misuse: Callable[[], object], error: type[Exception], message: 
     assert str(raised.value) == message
 
 
+@pytest.mark.parametrize(
+    "name", ["sum", "mean", "var", "std", "max", "min", "cumsum", "softmax", "log_softmax", "logsumexp"]
+)
+@pytest.mark.parametrize("axis", ["x", 1.5, [0], (0, 1.5)])
+def test_what_is_no_axis_is_named(name: str, axis: object) -> None:
+    with pytest.raises(TypeError) as raised:
+        getattr(ag, name)(parameter(2, 3), axis=axis)
+    what = "a whole number" if name == "cumsum" else "a whole number or a tuple of them"
+    assert str(raised.value) == f"the axis of {name} must be {what}, and is {axis!r}"
+
+
 def test_einsum_says_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match=r"^einsum 'ij,jk->ik' does not fit shapes \(2, 3\), \(2, 3\): "):
         ag.einsum("ij,jk->ik", parameter(2, 3), parameter(2, 3))

@@ -199,6 +199,34 @@ def test_rows_of_a_long_table() -> None:
     np.testing.assert_allclose(found, 2 * expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("damage", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("row", [0, 2, 4])
+def test_an_infinite_gradient_stays_in_its_row(damage: float, row: int) -> None:
+    rng = np.random.default_rng(0)
+    ids = np.array([0, 2, 4, 2, 0, 4, 2, 0])  # 1 and 3 are not looked up
+    values = rng.normal(size=(8, 3)).astype(np.float32)
+    values[np.flatnonzero(ids == row)[1], 1] = damage
+    found = np.full((5, 3), 7, np.float32)
+    Rows(ids, values).write(found)
+    np.testing.assert_array_equal(found[[1, 3]], 0)
+    expected = np.array([values[ids == number].sum(axis=0) for number in range(5)])
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    Rows(ids, values).add(found)
+    np.testing.assert_allclose(found, 2 * expected, rtol=1e-6)
+
+
+def test_gradients_whose_square_is_infinite_add_up() -> None:
+    found = np.empty((2, 1), np.float32)
+    Rows(np.array([1, 0, 0]), np.array([[1e30], [2e30], [3e30]], np.float32)).write(found)
+    np.testing.assert_allclose(found, [[5e30], [1e30]], rtol=1e-6)
+
+
+def test_rows_of_an_empty_table() -> None:
+    found = np.empty((0, 3), np.float32)
+    Rows(np.array([], dtype=int), np.empty((0, 3), np.float32)).write(found)
+    assert found.shape == (0, 3)
+
+
 def test_a_recipe_writes_into_the_bound_buffer() -> None:
     flat = np.full(6, np.nan, np.float32)
     w = Tensor(np.ones((2, 3)), requires_grad=True, dtype=np.float32)

@@ -220,3 +220,11 @@ def test_a_prompt_that_cannot_be_read_is_refused(model: LanguageModel, prompt: l
 def test_a_prompt_of_text_is_refused(model: LanguageModel) -> None:
     with pytest.raises(TypeError, match="a prompt is a sequence of token ids, whole numbers, and this one is 'abc'"):
         next(generate(model, "abc", max_new_tokens=1))  # type: ignore[arg-type]  # on purpose
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_damaged_model_is_refused(model: LanguageModel, temperature: float) -> None:
+    model.eval()
+    model.embedding.weight.data[3] = np.nan  # also the head: one logit
+    with pytest.raises(ValueError, match="the largest logit is a finite number, and it is nan"):
+        list(generate(model, [1], max_new_tokens=2, temperature=temperature))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from axone.llm import (
     parallel,
     platform,
 )
-from axone.llm.processes import Processes, can_fork, shared_zeros
+from axone.llm.processes import Processes, _Peer, can_fork, shared_zeros
 from axone.llm.run import Run
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no fork")
@@ -181,6 +182,49 @@ def test_an_interrupt_while_processes_are_forked_leaves_none_behind(
         else:
             assert program.count(1)[1][0] == forked[0]
     assert_gone(forked[0])
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    """Let nothing wait for a process that does not end."""
+
+    def ring(_number: int, _frame: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 60)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("alarm")
+@pytest.mark.parametrize("moment", ["close", "wait"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_interrupt_while_processes_are_ended_leaves_none_behind(
+    moment: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = Program(3)
+    forked = [part[0] for part in program.count(1)[1:]]
+    os.kill(forked[0], signal.SIGSTOP)  # it would not end by itself
+    calls, end = list[object](), getattr(_Peer, moment)
+
+    def interrupted(peer: _Peer) -> None:
+        calls.append(peer)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGINT)
+        end(peer)
+
+    monkeypatch.setattr(_Peer, moment, interrupted)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        program.team.close()
+    assert signal.getsignal(signal.SIGINT) is handler
+    for process in forked:
+        assert_gone(process)
+    monkeypatch.undo()
+    with program.team:  # others may be forked
+        assert len(program.count(1)) == 3
 
 
 def test_forked_processes_let_go_of_what_is_not_theirs_without_a_word(

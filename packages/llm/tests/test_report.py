@@ -196,6 +196,42 @@ def test_an_error_in_closing_is_raised_after_the_others_are_closed(model: Langua
     assert closed[-2:] == ["b", "a"]
 
 
+class Recorder:
+    """Has some of the methods of a callback, and is none."""
+
+    def on_start(self, event: Start) -> None: ...
+
+    def on_step(self, event: Step) -> None: ...
+
+    def on_evaluation(self, event: object) -> None: ...
+
+    def on_end(self, event: object) -> None: ...
+
+
+def test_what_lacks_a_method_is_refused_before_training(model: LanguageModel, dataset: TokenDataset) -> None:
+    told: list[str] = []
+    with pytest.raises(TypeError) as raised:
+        fit_with(model, dataset, [Closes("a", told), Recorder()])  # type: ignore[list-item]  # the point
+    assert str(raised.value) == (
+        "a callback hears every event, and Recorder has no on_checkpoint, close: derive it from axone.llm.Callback"
+    )
+    assert told == []
+
+
+def test_a_callback_with_all_methods_needs_no_base_class(model: LanguageModel, dataset: TokenDataset) -> None:
+    class Whole(Recorder):
+        closed = False
+
+        def on_checkpoint(self, event: object) -> None: ...
+
+        def close(self) -> None:
+            self.closed = True
+
+    whole = Whole()
+    fit_with(model, dataset, [whole])
+    assert whole.closed
+
+
 def test_an_error_leaves_no_bar_open_and_no_line_unwritten(
     model: LanguageModel, dataset: TokenDataset, tmp_path: Path
 ) -> None:

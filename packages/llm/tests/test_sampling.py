@@ -173,6 +173,36 @@ def test_no_draw_is_a_token_of_no_probability(size: int) -> None:
             assert possible[Sampling().choose(logits, [], Edge(share))]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 0},
+        {"temperature": 0.7, "top_k": 2},
+        {"top_p": 0.9},
+        {"min_p": 0.1},
+        {"temperature": 0, "repetition_penalty": 1.5},
+    ],
+)
+@pytest.mark.parametrize("size", [1, 65, 5000])
+def test_logits_of_a_diverged_model_are_refused(options: dict[str, Any], size: int) -> None:
+    sampling, rng = Sampling(**options), np.random.default_rng(size)
+    damaged = {"-inf": np.full(size, -np.inf, np.float32)}
+    for reason in ("nan", "inf"):
+        damaged[reason] = rng.normal(0, 3, size).astype(np.float32)
+        damaged[reason][rng.integers(size)] = reason
+    for reason, logits in damaged.items():
+        for choice in (lambda x: sampling.choose(x, [0], rng), lambda x: sampling.filter(x, [0])):
+            with pytest.raises(ValueError, match=rf"the largest logit is a finite number, and it is {reason}: the tra"):
+                choice(logits)
+
+
+def test_a_token_may_be_ruled_out() -> None:
+    logits = np.array([-np.inf, 1.0, -np.inf])
+    for temperature in (0.0, 1.0):
+        assert Sampling(temperature=temperature).choose(logits, [], np.random.default_rng(0)) == 1
+
+
 def test_a_penalty_makes_what_occurred_less_probable() -> None:
     filtered = Sampling(repetition_penalty=2.0, temperature=0).filter(np.array([4.0, -1.0, 1.0]), [0, 1, 0])
     np.testing.assert_array_equal(filtered, [2.0, -2.0, 1.0])

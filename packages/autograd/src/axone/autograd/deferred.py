@@ -6,6 +6,7 @@ product of activations and gradients then goes straight into the weight's own gr
 flat buffer. And a recipe for few elements of a large array adds just these.
 """
 
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -135,11 +136,8 @@ class Rows(Deferred):
 
     def write(self, out: Array) -> None:
         """Set every row to its sum, zero where it was not looked up."""
-        if out.ndim == 2 and len(out) <= len(self.ids) and out.size * len(self.ids) <= _ONE_HOT:
-            one_hot = np.zeros((len(self.ids), len(out)), self.values.dtype)  # (N, rows)
-            one_hot[np.arange(len(self.ids)), self.ids] = 1
-            np.matmul(one_hot.T, self.values, out=out)
-        else:
+        short = out.ndim == 2 and 0 < len(out) <= len(self.ids) and out.size * len(self.ids) <= _ONE_HOT
+        if not (short and self._multiply(out)):
             out.fill(0)
             ids, sums = self._sums()
             out[ids] = sums
@@ -151,6 +149,18 @@ class Rows(Deferred):
         else:
             ids, sums = self._sums()
             out[ids] += sums
+
+    @np.errstate(invalid="ignore", over="ignore")
+    def _multiply(self, out: Array) -> bool:
+        """Overwrite a table with the one-hot product; tell whether that is the gradient, as it is for finite values.
+
+        Zero times an infinite value is not a number, in every row: so it is enough to look at one of them.
+        """
+        one_hot = np.zeros((len(out), len(self.ids)), self.values.dtype)  # (rows, N)
+        one_hot[self.ids, np.arange(len(self.ids))] = 1
+        np.matmul(one_hot, self.values, out=out)
+        row = out[0]
+        return isfinite(row.dot(row))
 
     def _sums(self) -> tuple[NDArray[np.integer[Any]], Array]:
         """Return each number once, and the sum of its rows."""

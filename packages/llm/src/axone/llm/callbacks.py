@@ -175,9 +175,18 @@ def closing(callbacks: Sequence[Callback]) -> Iterator[None]:
 
     Raises
     ------
+    TypeError
+        If one lacks a method, before anything else.
     Exception
         The first error is raised; those of `close` that came after it are its notes.
     """
+    for callback in callbacks:
+        missing = [name for name in vars(Callback) if not (name.startswith("_") or hasattr(callback, name))]
+        if missing:
+            raise TypeError(
+                f"a callback hears every event, and {type(callback).__name__} has no {', '.join(missing)}: derive it from "
+                "axone.llm.Callback"
+            )
     first: BaseException | None = None
     try:
         yield

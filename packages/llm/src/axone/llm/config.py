@@ -36,7 +36,7 @@ class LanguageModelConfig:
     norm : {"layer", "rms"}
         The normalization.
     position : {"learned", "rotary"}
-        How the model knows where a token stands: by a learned vector for each position, or by turning queries and keys.
+        How the model knows where a token stands: by a learned vector for each position, or by rotating queries and keys.
     mlp : {"gelu", "swiglu", "relu2"}
         The feed-forward layer.
     bias : bool, default True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict, Unpack
@@ -252,9 +253,8 @@ class _Row:
         if token in stop_ids:
             self.stopped = True
             return
-        scores = logits.astype(np.float64)
         self.ids.append(token)
-        self.log_probabilities.append(float(scores[token] - scores.max() - np.log(np.exp(scores - scores.max()).sum())))
+        self.log_probabilities.append(_log_probability(token, logits))
         self.pieces.append(self.stop.push(self.decoder.push([token])))
         self.stopped = self.stop.stopped
 
@@ -263,3 +263,10 @@ class _Row:
         if not self.stop.stopped:
             self.pieces.append(self.stop.push(self.decoder.flush()) + self.stop.flush())
         return Completion("".join(self.pieces), self.ids, self.log_probabilities, self.stopped or self.stop.stopped)
+
+
+def _log_probability(token: int, logits: Logits) -> float:
+    """Return the logarithm of a token's probability, in nats."""
+    scores = np.subtract(logits, logits.max(), dtype=np.float64)
+    own: float = scores.item(token)
+    return own - math.log(np.exp(scores, scores).sum())

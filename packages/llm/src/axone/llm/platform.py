@@ -6,6 +6,7 @@ Nothing here is applied on import. Where a platform lacks one of them, training 
 import contextlib
 import ctypes
 import functools
+import math
 import os
 import platform as _platform
 import sys
@@ -99,10 +100,45 @@ def _hold_memory(change: int) -> None:
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return how many cores this process may use. On Linux a container's quota counts too."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = min(_quotas(Path("/")))
+    return min(cores, max(math.ceil(quota), 1)) if quota < cores else cores
+
+
+def _quotas(system: Path) -> list[float]:
+    """Return the processor time that the control groups above this process allow, in cores: infinity among them.
+
+    Parameters
+    ----------
+    system : path
+        The root of the file system.
+    """
+    quotas = [math.inf]
+    with contextlib.suppress(OSError, ValueError):
+        for line in (system / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            for mounted in {controllers, "cpu"} if controllers else {""}:  # version 1, else 2
+                top = system / "sys/fs/cgroup" / mounted
+                group = top / path.lstrip("/")  # in a container it may be a path of its host: the top is its own then
+                quotas += [_quota(folder) for folder in (group, *group.parents) if folder.is_relative_to(top)]
+    return quotas
+
+
+def _quota(group: Path) -> float:
+    """Return the processor time that one control group allows, in cores; infinity without a quota."""
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):  # "max" is no number
+        if (group / "cpu.max").exists():
+            quota, period = map(int, (group / "cpu.max").read_text(encoding="ascii").split())
+        else:
+            quota, period = (
+                int((group / f"cpu.cfs_{name}_us").read_text(encoding="ascii")) for name in ("quota", "period")
+            )
+        if quota > 0:
+            return quota / period
+    return math.inf
 
 
 def peak_memory() -> int | None:

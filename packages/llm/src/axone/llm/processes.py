@@ -86,12 +86,28 @@ class Processes:
         self.close()
 
     def close(self) -> None:
-        """End the other processes; new ones may be forked."""
+        """End the other processes; new ones may be forked.
+
+        They finish what they are at. An interrupt ends them at once, and is raised when they are gone.
+        """
+        try:
+            self._end()
+        finally:
+            self._end()  # an interrupt may have come before it was held back
+
+    def _end(self) -> None:
+        if not self._others:
+            return
+        with _interrupts_held(self._kill):
+            for peer in self._others:
+                peer.close()
+            for peer in self._others:  # they may still write to what the caller will let go
+                peer.wait()
+            self._others = []
+
+    def _kill(self) -> None:
         for peer in self._others:
-            peer.close()
-        for peer in self._others:  # they may still write to what the caller will let go
-            peer.wait()
-        self._others = []
+            peer.kill()
 
     def start(self, program: object) -> None:
         """Fork the other processes, which copies whatever they do not share; `tell` does it if need be."""
@@ -210,14 +226,32 @@ class Processes:
 
 
 @contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Let interrupts wait for a while."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+def _interrupts_held(then: Callable[[], None] | None = None) -> Iterator[None]:
+    """Let interrupts wait for a while, and call a function when one comes.
+
+    To block them would not do: they would come by way of the threads of the library behind NumPy's products.
+    """
+    if threading.current_thread() is not threading.main_thread():  # interrupts come to that one alone
+        yield
+        return
+    before: dict[int, Any] = {}
+    came: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        came.append(number)
+        if then is not None:
+            then()
+
     try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+        for number in _INTERRUPTS:
+            if signal.getsignal(number) is not None:  # one that is not Python's could not be put back
+                before[number] = signal.signal(number, note)
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number in reversed(before):
+            signal.signal(number, before[number])
+        for interrupt in came:
+            signal.raise_signal(interrupt)
 
 
 class _Peer:
@@ -267,6 +301,12 @@ class _Peer:
         if self.process is not None:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self.process, 0)
+            self.process = None
+
+    def kill(self) -> None:
+        if self.process is not None and os.getpid() == self._here:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process, signal.SIGKILL)
 
     def _ended(self) -> ChildProcessError:
         return ChildProcessError(

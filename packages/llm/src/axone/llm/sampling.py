@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -81,9 +82,16 @@ class Sampling:
         -------
         ndarray, shape (V,)
             What is ruled out is minus infinity.
+
+        Raises
+        ------
+        ValueError
+            If the largest logit is not a finite number, or one is none at all, as those of a model that has diverged.
         """
         if self.temperature == 0:
-            return self._penalized(logits, seen).astype(np.float64)
+            penalized = self._penalized(logits, seen)
+            _largest(penalized)
+            return penalized.astype(np.float64)
         ids, scores = self._left(logits, seen)
         if ids is None:
             return scores
@@ -105,9 +113,14 @@ class Sampling:
         Returns
         -------
         int
+
+        Raises
+        ------
+        ValueError
+            As `filter`.
         """
         if self.temperature == 0:
-            return int(self._penalized(logits, seen).argmax())
+            return int(_largest(self._penalized(logits, seen))[0])
         ids, scores = self._left(logits, seen)
         place = _place_of(rng.random(), np.exp(scores, scores))
         return place if ids is None else int(ids[place])
@@ -115,8 +128,8 @@ class Sampling:
     def _left(self, logits: Logits, seen: Ids | Sequence[int]) -> tuple[Ids | None, Logits]:
         """Return the tokens that may be drawn, in order, or None for all of them, and their scores."""
         scores: Logits = self._penalized(logits, seen)
-        largest = np.float64(scores.item(scores.argmax()))  # a reduction takes 1 us more
-        scores = scores - largest  # so that a small temperature cannot overflow
+        _, largest = _largest(scores)
+        scores = scores - np.float64(largest)  # so that a small temperature cannot overflow
         if self.temperature != 1.0:
             scores /= self.temperature
         ids: Ids | None = None
@@ -140,6 +153,18 @@ class Sampling:
         chosen = penalized[ids]
         penalized[ids] = np.where(chosen < 0, chosen * self.repetition_penalty, chosen / self.repetition_penalty)
         return penalized
+
+
+def _largest(scores: Logits) -> tuple[np.intp, float]:
+    """Return the place of the largest score, and the score; `argmax` finds NaN first, and a reduction takes 1 us more."""
+    place = scores.argmax()
+    largest: float = scores.item(place)
+    if not isfinite(largest):
+        raise ValueError(
+            f"a token can be chosen only if the largest logit is a finite number, and it is {largest}: the training of the "
+            "model has diverged or its weights are damaged, so take an earlier checkpoint"
+        )
+    return place, largest
 
 
 def top_k(scores: Logits, k: int) -> Ids:

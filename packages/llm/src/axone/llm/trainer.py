@@ -179,6 +179,8 @@ class Trainer:
 
         Raises
         ------
+        TypeError
+            If a callback lacks a method of `Callback`; nothing is written then.
         RunExistsError
             If the run's folder exists and is neither to be resumed nor to be overwritten, or is in use.
         TrainingDivergedError

@@ -48,9 +48,9 @@ class MultiHeadAttention(Module):
     dropout : float, default 0.0
         The probability of dropping an element of the output in training.
     rotary : RotaryEmbedding, optional
-        Turns queries and keys by their positions.
+        Rotates queries and keys by their positions.
     qk_norm : bool, default False
-        Whether queries and keys are normalized, head by head, before they are turned.
+        Whether queries and keys are normalized, head by head, before they are rotated.
     rng : numpy.random.Generator, optional
         Where the first values and the masks come from; None draws a fresh one.
 
@@ -188,7 +188,7 @@ class MultiHeadAttention(Module):
         return (out, attention_weights(q, k, mask=mask, causal=self.causal)) if return_weights else out
 
     def _packed(self, x: Tensor, first: int, positions: Positions | None) -> Tensor:
-        """Return queries, keys and values, the first two normalized and turned."""
+        """Return queries, keys and values, the first two normalized and rotated."""
         H, K = self.num_heads, self.num_kv_heads
         qkv = self.qkv_proj(x)
         if self.q_norm is not None and self.k_norm is not None:

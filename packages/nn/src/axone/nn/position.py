@@ -30,7 +30,7 @@ Scaling = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 class Llama3Scaling:
     """Slow down the slow rotations, so that a model trained on short texts reads longer ones.
 
-    Channels that turn at least `high_freq_factor` times within the original context are left alone, those that turn at
+    Channels that rotate at least `high_freq_factor` times within the original context are left alone, those that rotate at
     most `low_freq_factor` times are slowed down by `factor`, and the speed goes smoothly from one to the other between.
 
     Parameters
@@ -38,7 +38,7 @@ class Llama3Scaling:
     factor : float, default 8.0
         How many times longer the texts may become.
     low_freq_factor, high_freq_factor : float, default 1.0 and 4.0
-        Turns within the original context.
+        Rotations within the original context.
     original_context_length : int, default 8192
         In tokens.
 
@@ -69,15 +69,15 @@ class Llama3Scaling:
         -------
         ndarray, shape (D / 2,)
         """
-        turns = self.original_context_length * speeds / (2 * math.pi)
-        keep = np.clip((turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor), 0, 1)
+        rotations = self.original_context_length * speeds / (2 * math.pi)
+        keep = np.clip((rotations - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor), 0, 1)
         return speeds * (keep + (1 - keep) / self.factor)
 
 
 class RotaryEmbedding(Module):
-    """Turn the channels of queries and keys by angles that grow with the position.
+    """Rotate the channels of queries and keys by angles that grow with the position.
 
-    Channel i of D, paired with channel ``i + D / 2``, turns by ``theta ** (-2 i / D)`` radians from one position to the
+    Channel i of D, paired with channel ``i + D / 2``, rotates by ``theta ** (-2 i / D)`` radians from one position to the
     next. It has no parameters.
 
     Parameters
@@ -116,7 +116,7 @@ class RotaryEmbedding(Module):
         self._known = np.empty((0, head_dim // 2)), np.empty((0, head_dim // 2))  # cosines and sines, position by row
 
     def __call__(self, x: Tensor, positions: Positions | None = None) -> Tensor:
-        """Return the heads, turned.
+        """Return the heads, rotated.
 
         Parameters
         ----------

@@ -13,6 +13,24 @@ maximum_reduce: Any = np.maximum.reduce
 minimum_reduce: Any = np.minimum.reduce
 
 
+def refuse(name: str, axis: object, *, several: bool = True) -> None:
+    """Raise a `TypeError` that says what an axis is, if this is none: after NumPy has refused something.
+
+    Parameters
+    ----------
+    name : str
+        The operation's.
+    axis : object
+        What it was given.
+    several : bool, default True
+        Whether it may be a tuple.
+    """
+    for one in axis if isinstance(axis, tuple) and several else (axis,):
+        if one is not None and (isinstance(one, bool) or not hasattr(one, "__index__")):
+            what = "a whole number or a tuple of them" if several else "a whole number"
+            raise TypeError(f"the axis of {name} must be {what}, and is {axis!r}") from None
+
+
 def count_of(shape: Shape, axis: Axis) -> int:
     """Return how many elements are reduced to one."""
     if axis is None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from axone.autograd.arrays import Array, Axis, stretch
-from axone.autograd.ops.axes import add_reduce, count_of, dropped, kept_shape, maximum_reduce, minimum_reduce
+from axone.autograd.ops.axes import add_reduce, count_of, dropped, kept_shape, maximum_reduce, minimum_reduce, refuse
 from axone.autograd.ops.operands import values
 from axone.autograd.record import record
 from axone.autograd.tensor import Operand, Tensor
@@ -38,7 +38,12 @@ def sum(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     def vjp(g: Array) -> tuple[Array]:
         return (stretch(g if axis is None else g.reshape(kept_shape(shape, axis)), shape),)
 
-    return record("sum", add_reduce(data, axis, None, None, keepdims), (x,), vjp)
+    try:
+        total = add_reduce(data, axis, None, None, keepdims)
+    except TypeError:
+        refuse("sum", axis)
+        raise
+    return record("sum", total, (x,), vjp)
 
 
 def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
@@ -63,13 +68,21 @@ def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     Tensor([2., 3.])
     """
     data = values(x)
-    shape, count = data.shape, data.size if axis is None else count_of(data.shape, axis)
+    shape = data.shape
+    try:
+        total, count = (
+            add_reduce(data, axis, None, None, keepdims),
+            data.size if axis is None else count_of(shape, axis),
+        )
+    except TypeError:
+        refuse("mean", axis)
+        raise
 
     def vjp(g: Array) -> tuple[Array]:
         g = np.asarray(g / count)
         return (stretch(g if axis is None else g.reshape(kept_shape(shape, axis)), shape),)
 
-    return record("mean", add_reduce(data, axis, None, None, keepdims) / count, (x,), vjp)
+    return record("mean", total / count, (x,), vjp)
 
 
 def var(x: Operand, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False) -> Tensor:
@@ -95,7 +108,7 @@ def var(x: Operand, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False)
     >>> ag.var([1.0, 2.0, 3.0])
     Tensor(0.6666667)
     """
-    centred, count, variance = _variance(values(x), axis, ddof)
+    centred, count, variance = _variance("var", values(x), axis, ddof)
     kept = variance.shape
 
     def vjp(g: Array) -> tuple[Array]:
@@ -131,7 +144,7 @@ def std(x: Operand, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False)
     >>> ag.std([1.0, 2.0, 3.0], ddof=1)
     Tensor(1.)
     """
-    centred, count, variance = _variance(values(x), axis, ddof)
+    centred, count, variance = _variance("std", values(x), axis, ddof)
     deviation = np.sqrt(variance)
 
     def vjp(g: Array) -> tuple[Array]:
@@ -141,10 +154,14 @@ def std(x: Operand, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False)
     return record("std", deviation if keepdims else dropped(deviation, axis), (x,), vjp)
 
 
-def _variance(data: Array, axis: Axis, ddof: int) -> tuple[Array, int, Array]:
+def _variance(name: str, data: Array, axis: Axis, ddof: int) -> tuple[Array, int, Array]:
     """Return the distances from the mean, the divisor and the variance, its axes kept."""
-    count = count_of(data.shape, axis)
-    centred: Array = data - add_reduce(data, axis, keepdims=True) / count
+    try:
+        count = count_of(data.shape, axis)
+        centred: Array = data - add_reduce(data, axis, keepdims=True) / count
+    except TypeError:
+        refuse(name, axis)
+        raise
     divisor = count - ddof if count > ddof else 0
     return centred, divisor, np.asarray(add_reduce(centred * centred, axis, keepdims=True) / divisor)
 
@@ -201,9 +218,13 @@ def min(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
 
 def _extreme(name: str, reduce: Any, x: Operand, axis: Axis, keepdims: bool) -> Tensor:
     data = values(x)
-    if count_of(data.shape, axis) == 0:
+    try:
+        extreme: Array | None = reduce(data, axis, keepdims=True) if count_of(data.shape, axis) else None
+    except TypeError:
+        refuse(name, axis)
+        raise
+    if extreme is None:
         raise ValueError(f"{name} needs at least one element, and there is none in shape {data.shape} over axis {axis}")
-    extreme: Array = reduce(data, axis, keepdims=True)
 
     def vjp(g: Array) -> tuple[Array]:
         share = (data == extreme).astype(g.dtype)
@@ -239,4 +260,9 @@ def cumsum(x: Operand, axis: int | None = None) -> Tensor:
         later = np.flip(np.cumsum(np.flip(g, along), along), along)  # what each element went into
         return (later.reshape(shape),)
 
-    return record("cumsum", np.cumsum(data, axis), (x,), vjp)
+    try:
+        running = np.cumsum(data, axis)
+    except TypeError:
+        refuse("cumsum", axis, several=False)
+        raise
+    return record("cumsum", running, (x,), vjp)

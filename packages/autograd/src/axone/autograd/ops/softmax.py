@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from axone.autograd.arrays import SMALL, Array, Axis, ones
-from axone.autograd.ops.axes import add_reduce, dropped, maximum_reduce
+from axone.autograd.ops.axes import add_reduce, dropped, maximum_reduce, refuse
 from axone.autograd.ops.operands import values
 from axone.autograd.record import record
 from axone.autograd.tensor import Operand, Tensor
@@ -26,10 +26,14 @@ def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
     return limits.min, limits.tiny
 
 
-def _exponentials(data: Array, axis: Axis) -> tuple[Array, Array]:
+def _exponentials(name: str, data: Array, axis: Axis) -> tuple[Array, Array]:
     """Return exp(x - m) with the largest score m, and m itself."""
     lowest, _ = _limits(data.dtype)  # m is at least this: minus infinity less itself would be NaN
-    top: Array = maximum_reduce(data, axis, None, None, True, lowest)
+    try:
+        top: Array = maximum_reduce(data, axis, None, None, True, lowest)
+    except TypeError:
+        refuse(name, axis)
+        raise
     e: Array = np.asarray(data - top)  # which NumPy makes a number if it is 0-d
     np.exp(e, e)
     return e, top
@@ -70,7 +74,7 @@ def logsumexp(x: Operand, axis: Axis = -1, *, keepdims: bool = False) -> Tensor:
     >>> ag.logsumexp([1000.0, 1000.0])
     Tensor(1000.6932)
     """
-    e, top = _exponentials(_floating(x), axis)
+    e, top = _exponentials("logsumexp", _floating(x), axis)
     total = add_reduce(e, axis, keepdims=True)
     with np.errstate(divide="ignore"):  # the logarithm of an empty row is minus infinity
         result = np.log(total) + top
@@ -104,7 +108,7 @@ def softmax(x: Operand, axis: Axis = -1) -> Tensor:
     data = _floating(x)
     if data.ndim == 1 and axis == -1 and 0 < data.size <= SMALL and data.dtype.kind == "f":
         return _softmax_of_row(x, data)
-    p, _ = _exponentials(data, axis)
+    p, _ = _exponentials("softmax", data, axis)
     p /= _positive_sum(p, axis)
 
     def vjp(g: Array) -> tuple[Array]:
@@ -153,7 +157,7 @@ def log_softmax(x: Operand, axis: Axis = -1) -> Tensor:
     Tensor([    0., -1000.])
     """
     data = _floating(x)
-    p, top = _exponentials(data, axis)
+    p, top = _exponentials("log_softmax", data, axis)
     total = _positive_sum(p, axis)
 
     def vjp(g: Array) -> tuple[Array]:

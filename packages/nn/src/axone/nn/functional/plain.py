@@ -260,7 +260,7 @@ def packed_attention(
 
 
 def apply_rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:
-    """Return `x` with the halves of each vector turned against each other.
+    """Return `x` with each channel of the first half of a vector, and its partner in the second, rotated.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ def apply_rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:
 
 
 def packed_rotary(qkv: Tensor, cos: Array, sin: Array, num_heads: int, num_kv_heads: int) -> Tensor:
-    """Return packed queries, keys and values, the first two turned by `apply_rotary`.
+    """Return packed queries, keys and values, the first two rotated by `apply_rotary`.
 
     Parameters
     ----------
@@ -292,10 +292,10 @@ def packed_rotary(qkv: Tensor, cos: Array, sin: Array, num_heads: int, num_kv_he
     Tensor, shape (B, T, (H + 2 K) D)
     """
     B, T, width = qkv.shape
-    turned = num_heads + num_kv_heads
-    heads = qkv.reshape(B, T, turned + num_kv_heads, -1)  # (B, T, H + 2K, D)
-    qk = apply_rotary(heads[:, :, :turned], cos[..., None, :], sin[..., None, :])
-    return concatenate([qk, heads[:, :, turned:]], axis=2).reshape(B, T, width)
+    rotated = num_heads + num_kv_heads
+    heads = qkv.reshape(B, T, rotated + num_kv_heads, -1)  # (B, T, H + 2K, D)
+    qk = apply_rotary(heads[:, :, :rotated], cos[..., None, :], sin[..., None, :])
+    return concatenate([qk, heads[:, :, rotated:]], axis=2).reshape(B, T, width)
 
 
 def packed_rms_norm(

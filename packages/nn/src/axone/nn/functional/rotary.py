@@ -1,8 +1,8 @@
-"""Rotary positions: turn pairs of a head's channels by an angle that grows with the position.
+"""Rotary positions: rotate pairs of a head's channels by an angle that grows with the position.
 
 The product of a query and a key then depends on their distance only. Channel i is paired with channel ``i + D / 2``,
-as in Hugging Face's Llama; a turn by the angle a takes ``(x1, x2)`` to ``(x1 cos a - x2 sin a, x2 cos a + x1 sin a)``.
-Its gradient is turned back: the same with ``-sin a``.
+as in Hugging Face's Llama; a rotation by the angle a takes ``(x1, x2)`` to ``(x1 cos a - x2 sin a, x2 cos a + x1 sin a)``.
+Its gradient is rotated back: the same with ``-sin a``.
 
 References
 ----------
@@ -18,7 +18,7 @@ from axone.nn.functional.checks import misfit, one_dtype
 
 
 def apply_rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:
-    """Return the heads of `x`, turned.
+    """Return the heads of `x`, rotated.
 
     Parameters
     ----------
@@ -39,11 +39,11 @@ def apply_rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:
     one_dtype("apply_rotary", x)
     if x.ndim < 2 or x.shape[-1] != 2 * cos.shape[-1] or cos.shape[-2] not in {1, x.shape[-2]}:
         raise misfit("apply_rotary", f"(..., {cos.shape[-2]}, {2 * cos.shape[-1]})", x.shape)
-    return _turned("apply_rotary", x, cos, sin, heads=1)
+    return _rotated("apply_rotary", x, cos, sin, heads=1)
 
 
 def packed_rotary(qkv: Tensor, cos: Array, sin: Array, num_heads: int, num_kv_heads: int) -> Tensor:
-    """Return queries, keys and values that lie in one array, the first two turned.
+    """Return queries, keys and values that lie in one array, the first two rotated.
 
     Parameters
     ----------
@@ -66,11 +66,11 @@ def packed_rotary(qkv: Tensor, cos: Array, sin: Array, num_heads: int, num_kv_he
     heads = num_heads + 2 * num_kv_heads
     if qkv.ndim != 3 or qkv.shape[1:] != (cos.shape[-2], heads * 2 * cos.shape[-1]):
         raise misfit("packed_rotary", f"(B, {cos.shape[-2]}, {heads * 2 * cos.shape[-1]})", qkv.shape)
-    return _turned("packed_rotary", qkv, cos, sin, heads=num_heads + num_kv_heads)
+    return _rotated("packed_rotary", qkv, cos, sin, heads=num_heads + num_kv_heads)
 
 
-def _turned(name: str, x: Tensor, cos: Array, sin: Array, *, heads: int) -> Tensor:
-    """Record the turn of the first heads of those that lie side by side on the last axis; the rest is copied.
+def _rotated(name: str, x: Tensor, cos: Array, sin: Array, *, heads: int) -> Tensor:
+    """Record the rotation of the first heads of those that lie side by side on the last axis; the rest is copied.
 
     Each channel is multiplied by its cosine, and its partner, by its sine, is added: in rows as long as all heads.
     """
@@ -79,7 +79,7 @@ def _turned(name: str, x: Tensor, cos: Array, sin: Array, *, heads: int) -> Tens
     cos, sin = cos.astype(x.dtype, copy=False), sin.astype(x.dtype, copy=False)
     cos, sin = np.tile(cos, 2 * heads), np.tile(np.concatenate((-sin, sin), axis=-1), heads)  # (..., width)
 
-    def turn(data: Array, sin: Array) -> Array:
+    def rotate(data: Array, sin: Array) -> Array:
         out = empty_like(data)
         part, rest = data[..., :width], data[..., width:]
         pairs = part.reshape(*part.shape[:-1], heads, 2, half)
@@ -92,4 +92,4 @@ def _turned(name: str, x: Tensor, cos: Array, sin: Array, *, heads: int) -> Tens
         out[..., width:] = rest
         return out
 
-    return record(name, turn(x.data, sin), (x,), lambda g: (turn(g, -sin),))
+    return record(name, rotate(x.data, sin), (x,), lambda g: (rotate(g, -sin),))
