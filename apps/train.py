@@ -11,6 +11,7 @@ from console import UserError, in_options
 import numpy as np
 
 from axone.llm import (
+    Callback,
     End,
     LanguageModel,
     Run,
@@ -33,6 +34,7 @@ from train_options import NAMES, Options, parse
 
 SAMPLE_TOKENS = 600
 BIGRAM_VOCABULARY = 4096  # the table of counts is its square
+INTERRUPTED = {"interrupted", "terminated"}
 EXIT_STATUS = {
     "finished": console.SUCCESS,
     "stopped": console.SUCCESS,
@@ -55,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     progress = Progress(sys.stderr)
     trainer.callbacks += [
         progress,
+        HowToGoOn(out),
         Samples(generator, progress, prompt=prompt),
         MetricsFile(out / "metrics.jsonl"),
         LossPlot(out / "metrics.jsonl", out / "loss.png"),
@@ -62,9 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     ]
     end = trainer.fit()
 
-    if end.outcome in {"interrupted", "terminated"}:
-        print(f"\nStopped after step {end.step}; everything is saved in {out}. To go on:")
-        print(f"    uv run apps/train.py --resume {shlex.quote(str(out))}")
+    if end.outcome in INTERRUPTED:
         return EXIT_STATUS[end.outcome]
     show_result(trainer, end)
     show_sample(generator, prompt)
@@ -72,6 +73,19 @@ def main(arguments: list[str] | None = None) -> int:
     asked = "" if prompt == "\n" else f" --prompt {shlex.quote(prompt)}"
     print(f"    uv run apps/sample.py {shlex.quote(str(out))}{asked}")
     return EXIT_STATUS[end.outcome]
+
+
+class HowToGoOn(Callback):
+    """Says how to go on with a run that was interrupted, before the plot, which takes a second or two."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+
+    def on_end(self, event: End) -> None:
+        """Print it."""
+        if event.outcome in INTERRUPTED:
+            print(f"\nStopped after step {event.step}; everything is saved in {self._out}. To go on:")
+            print(f"    uv run apps/train.py --resume {shlex.quote(str(self._out))}", flush=True)
 
 
 def prepared(options: Options) -> tuple[Trainer, dict[str, Any], Path]:
@@ -103,7 +117,8 @@ def prepared(options: Options) -> tuple[Trainer, dict[str, Any], Path]:
 def resumed(run: Path) -> tuple[Trainer, dict[str, Any], Path]:
     """Return a trainer that goes on with a run, what the app noted in it, and the run's folder."""
     trainer = Trainer.resume(run)
-    return trainer, {"prompt": usual_prompt(run), "tensorboard": Run(run).options().get("tensorboard")}, run
+    prompt = readable(usual_prompt(run), trainer.train_data)
+    return trainer, {"prompt": prompt, "tensorboard": Run(run).options().get("tensorboard")}, run
 
 
 def tensorboard(out: Path) -> TensorBoard:
@@ -132,19 +147,22 @@ def tokenized(texts: Corpus, options: Options) -> TokenDataset:
 def new_model(options: Options, config: TrainerConfig, vocab_size: int) -> LanguageModel:
     """Return a model with fresh weights, if memory holds it and what training adds."""
     shape = options.plan.model_config(vocab_size)
-    require_memory(shape, config.threads)
+    require_memory(shape, config.replicas)
     return LanguageModel(shape, rng=np.random.default_rng(config.seed))
 
 
 def first_prompt(data: str, dataset: TokenDataset) -> str:
     """Return what samples go on from: something that the model has read."""
-    if data == "python":
-        return "def "
+    return readable("def " if data == "python" else "\n", dataset)
+
+
+def readable(prompt: str, dataset: TokenDataset) -> str:
+    """Return a prompt, or how the text begins if that lacks some character of it."""
     try:
-        dataset.tokenizer.encode("\n")
-    except ValueError:  # a text of a single line
+        dataset.tokenizer.encode(prompt)
+    except ValueError:
         return dataset.tokenizer.decode(dataset.tokens[:1].tolist())
-    return "\n"
+    return prompt
 
 
 def show_plan(trainer: Trainer) -> None:

@@ -183,9 +183,8 @@ def test_ctrl_c_stops_a_text_and_the_next_prompt_goes_on_from_it(
 
 
 @pytest.fixture
-def terminal(trained: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Return what starts the app as a shell in a terminal does: where SIGINT is not ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def terminal(trained: Path) -> Callable[..., subprocess.Popen[bytes]]:
+    """Return what starts the app in a process of its own."""
 
     def start(*options: str, **environment: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -196,8 +195,7 @@ def terminal(trained: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
             env={**os.environ, **environment},
         )
 
-    yield start
-    signal.signal(signal.SIGINT, before)
+    return start
 
 
 def test_a_reader_who_has_had_enough_is_no_error(terminal: Callable[..., subprocess.Popen[bytes]]) -> None:

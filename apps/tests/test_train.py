@@ -1,6 +1,7 @@
 """apps/train.py: a run from end to end, and every way to get it wrong."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -15,7 +16,9 @@ import pytest
 import shakespeare
 import tokens
 import train
-from axone.llm import load
+import train_options
+from axone.llm import interrupt, load, platform
+from axone.llm.report import LossPlot, MetricsFile
 
 App = Callable[[Callable[[], int], str], int]
 TRAIN = Path(train.__file__)
@@ -132,12 +135,31 @@ def test_options_reach_model_and_training(app: App, text_file: Path) -> None:
     assert (options["eval_every"], options["save_every"], options["workers"], options["seed"]) == (1, 1, 1, 5)
 
 
+def test_memory_is_asked_for_as_many_gradients_as_there_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = train_options.parse(["--preset", "tiny", "--batch-size", "1", "--workers", "400"])
+    monkeypatch.setattr(platform, "available_memory", lambda: 1 << 24)
+    model = train.new_model(options, options.plan.trainer_config(64), 30)
+    assert model.num_parameters() * 4 * 400 > 1 << 24
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_run_that_no_longer_learns_stops(app: App, text_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
     line = f"train.py --data {text_file} --preset tiny --steps 50 --learning-rate 0 --eval-every 1 --patience 2"
     assert app(train.main, line) == 0
     out, _ = capfd.readouterr()
     assert "Stopped after step 3: the loss on held-out text no longer fell" in out
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_prompt_that_the_model_cannot_read_gives_way(
+    app: App, trained: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = json.loads((trained / "run.json").read_text(encoding="utf-8"))
+    assert options["prompt"] == "\n"
+    options["prompt"] = "\N{SNOWMAN}"
+    (trained / "run.json").write_text(json.dumps(options), encoding="utf-8")
+    assert app(train.main, "train.py --resume run") == 0
+    assert "uv run apps/sample.py run --prompt t\n" in capfd.readouterr().out
 
 
 @pytest.mark.usefixtures("quick")
@@ -203,6 +225,7 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
         ("--data /dev/null", "is none: save it first"),
         ("--data hamlet.txt --dropout 2", "dropout"),
         ("--data hamlet.txt --clip 0", "--clip must be positive"),
+        ("--data hamlet.txt --clip inf", "--clip must be finite, and is inf"),
         ("--resume folder", "folder: is no run"),
         ("--resume missing", "missing: is not a folder: name a run"),
         ("--resume taken --steps 5", "--resume takes everything from the run"),
@@ -239,6 +262,26 @@ def test_without_a_network_the_download_says_so(
     assert app(train.main, "train.py --data shakespeare") == 2
     assert "could not be downloaded" in capfd.readouterr().err.splitlines()[-1]
     assert not list(tmp_path.rglob("*.txt"))
+
+
+@pytest.mark.usefixtures("quick")
+def test_ctrl_c_twice_says_how_to_go_on_before_it_draws(
+    app: App, text_file: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def press(*_: object) -> None:
+        said.append(capfd.readouterr().out)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(interrupt, "_SAME", math.inf)  # one press soon after the other, however busy the machine is
+    monkeypatch.setattr(MetricsFile, "on_step", press)
+    monkeypatch.setattr(LossPlot, "on_end", press)
+    assert app(train.main, f"train.py --data {text_file} --preset tiny --out run") == 130
+    _, before_the_plot = said
+    assert "Stopped after step 1; everything is saved in run" in before_the_plot
+    assert "uv run apps/train.py --resume run" in before_the_plot
+    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")

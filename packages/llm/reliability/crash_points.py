@@ -37,7 +37,7 @@ class StopBeforeTheLast(Callback):
 
     def on_step(self, event: Step) -> None:
         if event.step == STEPS - 1:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)  # SIGINT is ignored in the background of a script
 
 
 def main() -> int:

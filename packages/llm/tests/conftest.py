@@ -1,6 +1,7 @@
 """A text, its tokenizer and a tiny model: what most tests start from."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -11,6 +12,13 @@ from axone.tokenizer import CharTokenizer
 collect_ignore = ["frozen"]  # the scripts there import peers
 
 TEXT = "the quick brown fox jumps over the lazy dog. pack my box with five dozen liquor jugs.\n" * 30
+
+
+@pytest.fixture(autouse=True, scope="session")
+def heeded_interrupts() -> None:
+    """Heed SIGINT also where the tests run in the background of a script, which ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ import pytest
 
 from axone.llm import Callback, LanguageModel, LanguageModelConfig, Step, TokenDataset, Trainer, TrainerConfig
 from axone.llm.checkpoint import Checkpoint
-from axone.llm.data import Batch
 from axone.llm.parallel import Workers
 from axone.llm.run import Run
+from axone.llm.token_file import Ids
 from axone.llm.training_step import TrainingStep
 
 WINDOWS_IN_AN_EPOCH = 145  # of 16 tokens, in the first 90 % of the text
@@ -90,6 +91,7 @@ def test_a_resumed_run_goes_on_with_the_same_bits(
 
 PROGRAM = """
 import sys
+from collections.abc import Iterable
 import numpy as np
 from axone.llm import LanguageModel, LanguageModelConfig, TokenDataset, Trainer, TrainerConfig
 from axone.tokenizer import CharTokenizer
@@ -155,8 +157,8 @@ def test_all_workers_together_read_what_one_would(
 ) -> None:
     read: list[np.ndarray] = []
 
-    def spy(_workers: object, shares: list[list[Batch]], *_: object) -> float:
-        read.append(np.concatenate([inputs for share in shares for inputs, _ in share]))
+    def spy(_workers: object, shares: list[Iterable[Ids]], *_: object) -> float:
+        read.append(np.concatenate([starts for share in shares for starts in share]))
         return 0.0
 
     monkeypatch.setattr(Workers, "gradients", spy)

@@ -18,6 +18,7 @@ import tiny
 from axone.llm import Callback, LanguageModel, Step, Trainer, load
 from axone.llm.checkpoint import MANIFEST, TRAINER, Checkpoint
 from axone.llm.files import leftovers, write_file
+from axone.llm.report import MetricsFile
 from axone.llm.run import Run
 from axone.llm.testing import DiskCall, DiskShim
 
@@ -207,6 +208,19 @@ def test_where_no_folder_can_be_made_a_run_is_refused_before_it_begins(tmp_path:
     assert caught.value.filename == str(tmp_path / "file" / "run")
     Run(run).check_new()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("call", ["write", "mkdir"])
+def test_a_run_whose_first_checkpoint_cannot_be_written_leaves_nothing(tmp_path: Path, call: str) -> None:
+    def refuse(event: DiskCall) -> None:
+        if event.name == call and "step-000000" in event.path:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    callbacks = [MetricsFile(tmp_path / "run" / "metrics.jsonl")]
+    with DiskShim(tmp_path, before=refuse), pytest.raises(OSError, match=r"No space left.*a checkpoint takes about"):
+        tiny.trainer(tmp_path / "run", STEPS, callbacks).fit()
+    assert list(tmp_path.iterdir()) == []
+    assert tiny.trainer(tmp_path / "run", STEPS, callbacks).fit().outcome == "finished"
 
 
 def test_a_file_keeps_its_content_when_the_new_one_cannot_be_written(tmp_path: Path) -> None:

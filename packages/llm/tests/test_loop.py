@@ -12,7 +12,7 @@ import pytest
 
 from axone.llm import Callback, Evaluation, Saved, Step, TokenDataset, TrainerConfig, TrainingDivergedError
 from axone.llm.checkpoint import Progress
-from axone.llm.interrupt import Interrupt
+from axone.llm.interrupt import Interrupt, deferred_interrupts
 from axone.llm.loop import Loop
 from axone.llm.token_file import Ids
 
@@ -147,3 +147,18 @@ def test_a_second_signal_ends_the_process_unless_it_comes_with_the_first(monkeyp
     asked.handle(signal.SIGTERM, None)
     asked.handle(signal.SIGINT, None)
     assert ended == [143, 130]
+
+
+@pytest.mark.parametrize("ignored", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_ignored_stays_so(ignored: signal.Signals) -> None:
+    other = signal.SIGTERM if ignored is signal.SIGINT else signal.SIGINT
+    before = signal.signal(ignored, signal.SIG_IGN)
+    try:
+        with deferred_interrupts() as interrupt:
+            signal.raise_signal(ignored)
+            assert interrupt.outcome is None
+            signal.raise_signal(other)
+            assert interrupt.outcome is not None
+        assert signal.getsignal(ignored) is signal.SIG_IGN
+    finally:
+        signal.signal(ignored, before)

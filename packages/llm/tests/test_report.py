@@ -54,6 +54,15 @@ def test_in_a_terminal_there_is_a_bar(model: LanguageModel, dataset: TokenDatase
     assert "tokens/s" in stream.getvalue()
 
 
+def test_the_bar_ends_before_what_is_said_in_the_end() -> None:
+    stream = Terminal()
+    progress = Progress(stream)
+    progress.on_start(Start(step=0, total_steps=4, tokens_per_step=32, run=None))
+    assert not stream.getvalue().endswith("\n")
+    progress.on_end(End("interrupted", 0, None, None, None, 1.0, None))
+    assert stream.getvalue().endswith("\n")
+
+
 def test_metrics_and_plot_are_files(model: LanguageModel, dataset: TokenDataset, tmp_path: Path) -> None:
     fit(model, dataset, io.StringIO(), tmp_path)
     lines = read_metrics(tmp_path / "metrics.jsonl")
@@ -81,10 +90,23 @@ def test_metrics_go_on_after_the_checkpoint(model: LanguageModel, dataset: Token
     assert lines == [("step", 1), ("step", 2), ("evaluation", 2), ("step", 3), ("end", 3)]
 
 
-@pytest.mark.parametrize("line", ["{}", "[]", "5", '{"kind": "step"}', '{"kind": "step", "step": "x"}', "\0"])
-def test_what_is_no_metric_ends_the_file(tmp_path: Path, line: str) -> None:
-    good = '{"kind": "step", "step": 1}'
-    (tmp_path / "metrics.jsonl").write_text(f"{good}\n{line}\n{good}\n", encoding="utf-8")
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{}",
+        b"[]",
+        b"5",
+        b'{"kind": "step"}',
+        b'{"kind": "step", "step": "x"}',
+        b'{"kind": "step", "step": 1e999}',
+        b'{"kind": "step\xff", "step": 2}',
+        b"[" * 100_000,
+        b"\0",
+    ],
+)
+def test_what_is_no_metric_ends_the_file(tmp_path: Path, line: bytes) -> None:
+    good = b'{"kind": "step", "step": 1}'
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([good, line, good, b""]))
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 1
 
 

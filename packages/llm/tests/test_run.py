@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from axone.llm import Run, RunExistsError, unused_run
+from axone.llm import CheckpointError, Run, RunExistsError, unused_run
 from axone.llm.checkpoint import MOMENTS, REQUIRED, TRAINER, Progress
 
 HOLD = "import sys; from axone.llm.run import Run\nwith Run(sys.argv[1]).lock(): print(flush=True); input()"
@@ -85,6 +85,36 @@ def test_a_best_one_that_is_damaged_gives_way_to_the_next(tmp_path: Path) -> Non
     (tmp_path / "run" / "checkpoints" / "step-000001" / "config.json").write_text("[]", encoding="utf-8")
     with pytest.warns(UserWarning, match="skipped a damaged checkpoint: .*step-000001"):
         assert Run(tmp_path / "run").best().step == 3
+
+
+def damage(folder: Path, *steps: int) -> None:
+    for step in steps:
+        (folder / "checkpoints" / f"step-{step:06d}" / "config.json").unlink()
+
+
+def test_each_skipped_checkpoint_is_named(tmp_path: Path) -> None:
+    saved(tmp_path, {1: 1.0, 2: 3.0, 3: 2.0})
+    damage(tmp_path, 2, 3)
+    with pytest.warns(UserWarning, match="skipped") as caught:
+        assert Run(tmp_path).latest().step == 1
+    texts = [str(warning.message) for warning in caught]
+    assert len(texts) == 2
+    for step, text in zip((3, 2), texts):
+        assert text.endswith(f"{Path(f'step-{step:06d}', 'config.json')}: is missing")
+
+
+def test_checkpoints_that_are_all_damaged_are_named_in_one_sentence(tmp_path: Path) -> None:
+    saved(tmp_path, {1: 1.0, 2: 3.0, 3: 2.0})
+    damage(tmp_path, 1, 2, 3)
+    with pytest.raises(CheckpointError, match="holds no whole checkpoint: ") as caught:  # and no warning
+        Run(tmp_path).latest()
+    for step, text in zip((3, 2, 1), caught.value.reason.split("; "), strict=True):
+        assert text.endswith(f"{Path(f'step-{step:06d}', 'config.json')}: is missing")
+
+
+def test_a_run_without_a_checkpoint_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds no checkpoint yet: wait for the first, or begin again"):
+        Run(tmp_path).best()
 
 
 def test_a_run_gets_a_name_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pytest
 from axone.llm import (
     Callback,
     CheckpointError,
+    End,
     Evaluation,
     LanguageModel,
     LanguageModelConfig,
@@ -26,11 +27,15 @@ from axone.llm import (
     TrainerConfig,
     TrainingDivergedError,
     cross_entropy,
+    interrupt,
     load,
     platform,
     require_memory,
 )
+from axone.llm.data import Batch
+from axone.llm.parallel import Workers
 from axone.llm.run import Run
+from axone.llm.token_file import Ids
 from axone.llm.training_step import TrainingStep
 
 CONFIG = TrainerConfig(
@@ -133,6 +138,34 @@ def test_a_finished_run_can_be_resumed_and_only_measures(
     assert end.validation_loss == pytest.approx(recorder.evaluations[-1][1])
 
 
+class Signals(Callback):
+    """Sends a signal when all has ended, and says whether that was survived."""
+
+    survived = False
+
+    def on_end(self, event: End) -> None:  # noqa: ARG002
+        signal.raise_signal(signal.SIGINT)
+        self.survived = True
+
+
+def test_a_second_signal_soon_after_the_first_cuts_nothing_short(
+    config: LanguageModelConfig, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interrupt, "_SAME", np.inf)  # soon, however busy the machine is
+    first, second = Recorder(at=2, action=lambda: signal.raise_signal(signal.SIGINT)), Signals()
+    assert Trainer(LanguageModel(config), *dataset.split(), CONFIG, [first, second]).fit().outcome == "interrupted"
+    assert second.survived
+
+
+def test_a_first_signal_when_all_has_ended_is_not_kept_waiting(
+    config: LanguageModelConfig, dataset: TokenDataset
+) -> None:
+    late = Signals()
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(LanguageModel(config), *dataset.split(), CONFIG, [late]).fit()
+    assert not late.survived
+
+
 def test_sigterm_is_told_apart(config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path) -> None:
     recorder = Recorder(at=2, action=lambda: os.kill(os.getpid(), signal.SIGTERM))
     model = LanguageModel(config, rng=np.random.default_rng(0))
@@ -218,6 +251,27 @@ def test_the_estimate_leaves_the_weights_alone(config: LanguageModelConfig, data
     assert same(model, LanguageModel(config, rng=np.random.default_rng(0)))
     trainer.fit()
     assert same(model, trained(config, dataset, CONFIG)[0])
+
+
+def test_batches_without_number_are_made_one_at_a_time(config: LanguageModelConfig, dataset: TokenDataset) -> None:
+    endless = dataclasses.replace(CONFIG, accumulation=10**20, workers=1)
+    trainer = Trainer(LanguageModel(config), *dataset.split(), endless)
+    assert trainer.estimate().seconds > 10**15
+    with Workers(trainer.model, 1) as workers:
+        steps = TrainingStep(workers, endless, trainer.train_data, trainer.validation_data)
+        read = trainer.train_data.read
+        sizes: list[int] = []
+
+        def read_some(starts: Ids, context_length: int) -> Batch:
+            sizes.append(len(starts))
+            if len(sizes) == 3:
+                raise EOFError
+            return read(starts, context_length)
+
+        trainer.train_data.read = read_some  # type: ignore[method-assign]  # to see what is read
+        with pytest.raises(EOFError):
+            steps.gradients(7)
+    assert sizes == [CONFIG.batch_size] * 3
 
 
 def test_patience_ends_a_training_that_no_longer_gets_better(

@@ -18,7 +18,10 @@ CONFIG = TrainerConfig(steps=12, batch_size=6, context_length=16, warmup_steps=3
         ({"workers": 0}, "workers must be at least 1"),
         ({"clip": 0.0}, "clip must be positive"),
         ({"seed": -1}, "seed must not be negative"),
-        ({"learning_rate": float("nan")}, "learning_rate must be finite"),
+        ({"learning_rate": float("nan")}, "learning_rate must be finite, and is nan"),
+        ({"clip": float("inf")}, "clip must be finite, and is inf"),
+        ({"weight_decay": float("inf")}, "weight_decay must be finite"),
+        ({"betas": (0.9, float("nan"))}, r"betas must be in \[0, 1\), and is \(0.9, nan\)"),
         ({"min_learning_rate": 1.0}, "min_learning_rate must be from 0 to learning_rate"),
         (
             {"warmup_steps": 13},
@@ -56,4 +59,8 @@ def test_a_short_training_warms_up_for_a_tenth_of_it_and_any_for_as_long_as_is_s
     warmups = [dataclasses.replace(left_out, steps=steps).warmup for steps in (1, 50, 1000, 5000)]
     assert warmups == [0, 5, 100, 100]
     assert dataclasses.replace(CONFIG, warmup_steps=12).warmup == 12
-    assert dataclasses.replace(CONFIG, workers=6).threads == 6
+
+
+def test_a_batch_of_fewer_windows_than_there_are_threads_is_not_shared_out() -> None:
+    shared = [dataclasses.replace(CONFIG, batch_size=6, workers=workers) for workers in (1, 6, 7, 400)]
+    assert [(config.threads, config.replicas) for config in shared] == [(1, 1), (6, 6), (7, 1), (400, 1)]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from axone.llm import token_file
 from axone.llm.token_file import Ids
-from axone.llm.windows import Order, epoch_starts, even_starts, random_starts
+from axone.llm.windows import Order, batch_starts, even_starts
 from axone.tokenizer import Tokenizer
 
 Batch: TypeAlias = tuple[Ids, Ids]
@@ -308,8 +308,7 @@ class TokenDataset:
             If there are not enough tokens for one window.
         """
         self.require(context_length)
-        starts = random_starts if order == "random" else epoch_starts
-        return self.read(starts(seed, number, batch_size, context_length, len(self)), context_length)
+        return self.read(batch_starts(seed, number, batch_size, context_length, len(self), order), context_length)
 
     def window_starts(self, context_length: int, limit: int | None = None) -> Ids:
         """Return where the windows start that follow each other without overlap.

@@ -6,7 +6,7 @@ import itertools
 import math
 import time
 import tracemalloc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -92,11 +92,14 @@ def estimate(
     weights = sum(parameter.data.nbytes for parameter in model.parameters())
     _require(weights * (2 + workers) + workers * _activations(model, train_data, config, workers))
     with Workers(model, workers, threads=config.threads, processes=True) as team:
-        step = TrainingStep(team, config, train_data, validation_data)
+        turns = min(config.accumulation, 2)  # a third batch takes what the second one took
+        step = TrainingStep(team, replace(config, accumulation=turns), train_data, validation_data)
         times: list[float] = []
+        of_gradients: list[float] = []
         while len(times) < _WARM_UP + _FEWEST or (sum(times[_WARM_UP:]) < _LONG_ENOUGH and len(times) < _MOST):
             before = time.perf_counter()
             _, norm = step.gradients(len(times))
+            of_gradients.append(time.perf_counter() - before)
             if math.isfinite(norm):
                 step.apply(0.0)  # costs what it costs, and moves nothing
             times.append(time.perf_counter() - before)
@@ -107,7 +110,9 @@ def estimate(
         window = (time.perf_counter() - before) / len(sample)
         memory = team.peak_memory()
     windows = min(config.eval_windows or len(starts), len(starts)) * (config.steps // config.eval_every) + len(starts)
-    seconds = config.steps * float(np.mean(times[_WARM_UP:])) + windows * window
+    untried = (config.accumulation - turns) / turns
+    each = float(np.mean(times[_WARM_UP:])) + untried * float(np.mean(of_gradients[_WARM_UP:]))
+    seconds = config.steps * each + windows * window
     return Estimate(model.num_parameters(), seconds, memory)
 
 

@@ -38,12 +38,16 @@ class Interrupt:
 
 @contextlib.contextmanager
 def deferred_interrupts() -> Iterator[Interrupt]:
-    """Note SIGINT and SIGTERM instead of dying of them; only in the main thread, which alone may handle signals."""
+    """Note SIGINT and SIGTERM instead of dying of them; only in the main thread, which alone may handle signals.
+
+    What is ignored, as SIGINT is in the background of a script, stays ignored.
+    """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
-    before = {number: signal.signal(number, interrupt.handle) for number in _OUTCOMES}
+    heeded = [number for number in _OUTCOMES if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt.handle) for number in heeded}
     try:
         yield interrupt
     finally:

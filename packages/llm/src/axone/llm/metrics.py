@@ -66,17 +66,17 @@ def read_metrics(path: str | PathLike[str]) -> list[dict[str, Any]]:
     -------
     list of dict
         Each with its ``kind``, ``"step"``, ``"evaluation"`` or ``"end"``, its ``step``, and what that event tells. None
-        if there is no file; what comes after a line that was cut short is left out.
+        if there is no file; what comes after a line that was cut short or is damaged is left out.
     """
     lines: list[dict[str, Any]] = []
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        written = Path(path).read_bytes()
     except FileNotFoundError:
         return lines
-    for line in text.splitlines():
+    for line in written.splitlines():
         try:
-            content = json.loads(line)
+            content = json.loads(line.decode("utf-8"))
             lines.append({**content, "kind": str(content["kind"]), "step": int(content["step"])})
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             break
     return lines

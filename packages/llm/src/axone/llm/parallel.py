@@ -198,7 +198,7 @@ class Workers(Generic[M]):
 
     def gradients(
         self,
-        shares: Sequence[Sequence[T]],
+        shares: Sequence[Iterable[T]],
         prepare: Callable[[M, int, int], None],
         loss: Callable[[M, T], Tensor],
         weights: Sequence[float],
@@ -209,8 +209,8 @@ class Workers(Generic[M]):
 
         Parameters
         ----------
-        shares : sequence of sequence
-            For each worker at most, the batches that it takes one after the other.
+        shares : sequence of iterable
+            For each worker at most, the batches that it takes one after the other, and asks for only then.
         prepare : callable
             Called before each loss, with the replica, the worker's number and the batch's number.
         loss : callable

@@ -109,6 +109,10 @@ class Progress(Callback):
             f"step {event.step}: validation loss {event.loss:.4f} nats a token, {event.bits_per_byte:.3f} bits a byte"
         )
 
+    def on_end(self, event: End) -> None:  # noqa: ARG002
+        """Close the bar: what others say in the end stands below it."""
+        self.close()
+
     def close(self) -> None:
         """Close the bar."""
         if self._bar is not None:

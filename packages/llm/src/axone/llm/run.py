@@ -143,6 +143,12 @@ class Run:
                 replaced.path.rename(self._place(replaced.step))
                 sync_folder(self.checkpoints_path)
 
+    def discard_unsaved(self) -> None:
+        """Remove the run if it has no checkpoint, so that nothing can go on from it; with the lock held, after an error."""
+        if not self.checkpoints():
+            with contextlib.suppress(OSError):
+                remove_folder(self.path)
+
     def options(self) -> dict[str, Any]:
         """Read ``run.json``.
 
@@ -211,7 +217,7 @@ class Run:
         Raises
         ------
         CheckpointError
-            If there is none.
+            If there is none, naming those that are damaged.
         """
         return self._first_whole(reversed(self.checkpoints()))
 
@@ -225,22 +231,27 @@ class Run:
         Raises
         ------
         CheckpointError
-            If there is none.
+            If there is none, naming those that are damaged.
         """
         newest_first = reversed(self.checkpoints())
         return self._first_whole(sorted(newest_first, key=_validation_loss))
 
     def _first_whole(self, checkpoints: Iterable[Checkpoint]) -> Checkpoint:
+        damaged: list[str] = []
         for checkpoint in checkpoints:
             try:
                 checkpoint.verify()
                 if checkpoint.progress().step != checkpoint.step:
                     raise CheckpointError(checkpoint.path, "is of another step than its name says")  # noqa: TRY301
             except CheckpointError as error:
-                warnings.warn(f"skipped a damaged checkpoint: {error}", stacklevel=3)
+                damaged.append(str(error))
             else:
+                for reason in damaged:
+                    warnings.warn(f"skipped a damaged checkpoint: {reason}", stacklevel=3)
                 return checkpoint
-        raise CheckpointError(self.path, "holds no whole checkpoint")
+        if damaged:
+            raise CheckpointError(self.path, f"holds no whole checkpoint: {'; '.join(damaged)}")
+        raise CheckpointError(self.path, "holds no checkpoint yet: wait for the first, or begin again and overwrite it")
 
     def _place(self, step: int) -> Path:
         return self.checkpoints_path / f"step-{step:06d}"

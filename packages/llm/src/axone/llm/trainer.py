@@ -7,6 +7,7 @@ that is resumed goes on bit for bit.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import warnings
@@ -151,8 +152,8 @@ class Trainer:
 
     @property
     def workers(self) -> int:
-        """How many share out a batch: one, helped by the other threads, where it has fewer windows than there are threads."""
-        return self.config.threads if self.config.threads <= self.config.batch_size else 1
+        """How many share out a batch, each with a replica of the model."""
+        return self.config.replicas
 
     def estimate(self) -> Estimate:
         """Make some steps without changing the weights, and say what all of them will take.
@@ -185,7 +186,8 @@ class Trainer:
         TrainingDivergedError
             If a loss or gradient is not finite; the last good checkpoint stays.
         OSError
-            If the run cannot be written, or a worker process is killed; the last good checkpoint stays.
+            If the run cannot be written, or a worker process is killed; the last good checkpoint stays, and a run that
+            has none yet is removed.
         """
         with closing(list(self.callbacks)):
             return self._fit()
@@ -201,36 +203,42 @@ class Trainer:
             if self._resumed is not None and [checkpoint.path for checkpoint in self.run.checkpoints()] != self._seen:
                 raise RunExistsError(f"{self.run.path} has been trained on since it was opened: resume it again")
             self.run.clean()
-            return self._trained(self.run)
+            try:
+                return self._trained(self.run)
+            except BaseException:
+                if self._resumed is None:
+                    self.run.discard_unsaved()
+                raise
 
     def _trained(self, run: Run | None) -> End:
         config, began = self.config, time.perf_counter()
         path = run.path if run else None
-        with (
-            Workers(self.model, self.workers, threads=config.threads, processes=True) as workers,
-            deferred_interrupts() as interrupt,
-        ):
-            steps = TrainingStep(workers, config, self.train_data, self.validation_data)
-            progress = self._restored(steps.optimizers)
-            steps.start()
-            save = None if run is None else partial(self._save, run, steps.optimizers)
-            loop = Loop(steps, self.validation_data, config, self.callbacks, interrupt, save)
+        with contextlib.ExitStack() as signals:
+            interrupt = signals.enter_context(deferred_interrupts())
+            with Workers(self.model, self.workers, threads=config.threads, processes=True) as workers:
+                steps = TrainingStep(workers, config, self.train_data, self.validation_data)
+                progress = self._restored(steps.optimizers)
+                steps.start()
+                save = None if run is None else partial(self._save, run, steps.optimizers)
+                loop = Loop(steps, self.validation_data, config, self.callbacks, interrupt, save)
+                for callback in self.callbacks:
+                    callback.on_start(Start(progress.step, config.steps, config.tokens_per_step, path))
+                progress, outcome = loop.run(progress, saved=self._resumed is not None)
+            self.model.eval()
+            data, loss = self.validation_data, progress.latest_loss
+            end = End(
+                outcome=outcome,
+                step=progress.step,
+                validation_loss=loss,
+                bits_per_byte=None if loss is None else bits_per_byte(loss, len(data), data.num_bytes),
+                best_loss=progress.best_loss,
+                seconds=time.perf_counter() - began,
+                run=path,
+            )
+            if interrupt.outcome is None:  # else a second signal shall not cut short what the first one led to
+                signals.close()
             for callback in self.callbacks:
-                callback.on_start(Start(progress.step, config.steps, config.tokens_per_step, path))
-            progress, outcome = loop.run(progress, saved=self._resumed is not None)
-        self.model.eval()
-        data, loss = self.validation_data, progress.latest_loss
-        end = End(
-            outcome=outcome,
-            step=progress.step,
-            validation_loss=loss,
-            bits_per_byte=None if loss is None else bits_per_byte(loss, len(data), data.num_bytes),
-            best_loss=progress.best_loss,
-            seconds=time.perf_counter() - began,
-            run=path,
-        )
-        for callback in self.callbacks:
-            callback.on_end(end)
+                callback.on_end(end)
         return end
 
     def _restored(self, optimizers: Optimizers) -> Progress:

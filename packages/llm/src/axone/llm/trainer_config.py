@@ -100,13 +100,13 @@ class TrainerConfig:
             value = getattr(self, field)
             if not (value is None and field in _WHOLE_OR_NONE) and value < 1:
                 raise ValueError(f"{field} must be at least 1, and is {value}")
+        for field in _REAL:
+            value = getattr(self, field)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{field} must be finite, and is {value}")
         for field in _NOT_NEGATIVE:
             value = getattr(self, field)
-            if value is None and field == "warmup_steps":
-                continue
-            if not math.isfinite(value):
-                raise ValueError(f"{field} must be finite, and is {value}")
-            if value < 0:
+            if not (value is None and field == "warmup_steps") and value < 0:
                 raise ValueError(f"{field} must not be negative, and is {value}")
         if self.warmup_steps is not None and self.warmup_steps > self.steps:
             raise ValueError(
@@ -151,6 +151,11 @@ class TrainerConfig:
     def threads(self) -> int:
         """How many threads train, also where `workers` is left out."""
         return self.workers or available_cores()
+
+    @property
+    def replicas(self) -> int:
+        """How many share out a batch: one, helped by the other threads, where it has fewer windows than there are threads."""
+        return self.threads if self.threads <= self.batch_size else 1
 
     @property
     def tokens_per_step(self) -> int:

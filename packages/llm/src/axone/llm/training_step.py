@@ -6,18 +6,19 @@ It works on replicas that share one model's weights. What is done when, saved an
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from axone.autograd import Tensor
-from axone.llm.data import Batch, TokenDataset
+from axone.llm.data import TokenDataset
 from axone.llm.loss import next_token_loss
 from axone.llm.model import LanguageModel
 from axone.llm.optimization import Optimizers, learning_rate
 from axone.llm.parallel import Workers
 from axone.llm.token_file import Ids
 from axone.llm.trainer_config import TrainerConfig
+from axone.llm.windows import batch_starts
 from axone.nn import reseed_dropout
 
 
@@ -71,14 +72,17 @@ class TrainingStep:
         """
         self._workers.tell(self, "gradients", step)
         config, count = self._config, self._workers.count
-        size, turns = config.batch_size, config.accumulation
+        size, turns, length = config.batch_size, config.accumulation, config.context_length
         cuts = [size * i // count for i in range(count + 1)]
-        batches = [
-            self._train_data.batch(config.seed, step * turns + turn, size, config.context_length, order=config.order)
-            for turn in range(turns)
-        ]
-        shares = [[(x[a:b], y[a:b]) for x, y in batches] for a, b in itertools.pairwise(cuts)]
-        weights = [(b - a) / (size * turns) for a, b in itertools.pairwise(cuts)]
+
+        def starts(begin: int, end: int) -> Iterator[Ids]:
+            """Return where a worker's windows start, turn after turn, none before it is needed."""
+            for number in range(step * turns, (step + 1) * turns):
+                drawn = batch_starts(config.seed, number, size, length, len(self._train_data), config.order)
+                yield drawn[begin:end]
+
+        shares = [starts(begin, end) for begin, end in itertools.pairwise(cuts)]
+        weights = [(end - begin) / (size * turns) for begin, end in itertools.pairwise(cuts)]
 
         def prepare(replica: LanguageModel, worker: int, turn: int) -> None:
             if not replica.training:
@@ -86,8 +90,8 @@ class TrainingStep:
             if replica.config.dropout:
                 reseed_dropout(replica, (config.seed, step, worker, turn))
 
-        def loss(replica: LanguageModel, batch: Batch) -> Tensor:
-            return next_token_loss(replica, *batch)
+        def loss(replica: LanguageModel, starts: Ids) -> Tensor:
+            return next_token_loss(replica, *self._train_data.read(starts, length))
 
         return self._workers.gradients(shares, prepare, loss, weights), self._workers.clip(config.clip)
 
