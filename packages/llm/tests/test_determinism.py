@@ -175,14 +175,19 @@ def test_all_workers_together_read_what_one_would(
     assert (read[0] != read[1]).any()
 
 
+def set_workers(run: Path, count: int) -> None:
+    """Let a run go on with other workers, as on another machine."""
+    options = run / "run.json"
+    content = json.loads(options.read_text(encoding="utf-8"))
+    content["trainer"]["workers"] = count
+    options.write_text(json.dumps(content), encoding="utf-8")
+
+
 def test_another_environment_is_told(config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path) -> None:
     training = TrainerConfig(steps=4, batch_size=4, context_length=16, eval_every=2, workers=2)
     model = LanguageModel(config, rng=np.random.default_rng(0))
     Trainer(model, *dataset.split(), training, [Losses(2)], run=tmp_path / "run").fit()
-    options = tmp_path / "run" / "run.json"
-    content = json.loads(options.read_text(encoding="utf-8"))
-    content["trainer"]["workers"] = 1
-    options.write_text(json.dumps(content), encoding="utf-8")
+    set_workers(tmp_path / "run", 1)
     with pytest.warns(UserWarning, match=r"not with the same bits as if it had not stopped: .*workers 2 is now 1"):
         Trainer.resume(tmp_path / "run").fit()
     environment = Run(tmp_path / "run").latest().progress().environment
@@ -196,9 +201,6 @@ def test_other_threads_that_help_one_worker_are_told(
     training = TrainerConfig(steps=4, batch_size=1, context_length=16, eval_every=2, workers=3)
     model = LanguageModel(config, rng=np.random.default_rng(0))
     Trainer(model, *dataset.split(), training, [Losses(2)], run=tmp_path / "run").fit()
-    options = tmp_path / "run" / "run.json"
-    content = json.loads(options.read_text(encoding="utf-8"))
-    content["trainer"]["workers"] = 2
-    options.write_text(json.dumps(content), encoding="utf-8")
+    set_workers(tmp_path / "run", 2)
     with pytest.warns(UserWarning, match=r"not with the same bits as if it had not stopped: threads 3 is now 2"):
         Trainer.resume(tmp_path / "run").fit()

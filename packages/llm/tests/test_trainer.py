@@ -18,7 +18,6 @@ from axone.llm import (
     Evaluation,
     LanguageModel,
     LanguageModelConfig,
-    NotEnoughMemoryError,
     RunExistsError,
     Saved,
     Step,
@@ -29,13 +28,8 @@ from axone.llm import (
     cross_entropy,
     interrupt,
     load,
-    platform,
-    require_memory,
 )
-from axone.llm.data import Batch
-from axone.llm.parallel import Workers
 from axone.llm.run import Run
-from axone.llm.token_file import Ids
 from axone.llm.training_step import TrainingStep
 
 CONFIG = TrainerConfig(
@@ -253,27 +247,6 @@ def test_the_estimate_leaves_the_weights_alone(config: LanguageModelConfig, data
     assert same(model, trained(config, dataset, CONFIG)[0])
 
 
-def test_batches_without_number_are_made_one_at_a_time(config: LanguageModelConfig, dataset: TokenDataset) -> None:
-    endless = dataclasses.replace(CONFIG, accumulation=10**20, workers=1)
-    trainer = Trainer(LanguageModel(config), *dataset.split(), endless)
-    assert trainer.estimate().seconds > 10**15
-    with Workers(trainer.model, 1) as workers:
-        steps = TrainingStep(workers, endless, trainer.train_data, trainer.validation_data)
-        read = trainer.train_data.read
-        sizes: list[int] = []
-
-        def read_some(starts: Ids, context_length: int) -> Batch:
-            sizes.append(len(starts))
-            if len(sizes) == 3:
-                raise EOFError
-            return read(starts, context_length)
-
-        trainer.train_data.read = read_some  # type: ignore[method-assign]  # to see what is read
-        with pytest.raises(EOFError):
-            steps.gradients(7)
-    assert sizes == [CONFIG.batch_size] * 3
-
-
 def test_patience_ends_a_training_that_no_longer_gets_better(
     config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path
 ) -> None:
@@ -442,19 +415,3 @@ def test_what_does_not_belong_together_is_refused(config: LanguageModelConfig, d
         Trainer(LanguageModel(config), *parts, dataclasses.replace(CONFIG, context_length=17))
     with pytest.raises(ValueError, match="must know all 29 tokens of the tokenizer, and knows 28"):
         Trainer(LanguageModel(dataclasses.replace(config, vocab_size=28)), *parts, CONFIG)
-
-
-def test_a_training_that_does_not_fit_into_memory_is_refused_with_the_numbers(
-    config: LanguageModelConfig, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = Trainer(LanguageModel(config), *dataset.split(), CONFIG)
-    monkeypatch.setattr(platform, "available_memory", lambda: 300_000)
-    with pytest.raises(
-        NotEnoughMemoryError, match=r"needs about \d+ MB of memory, and 0 MB are free: choose a smaller"
-    ):
-        trainer.estimate()
-    require_memory(config)
-    with pytest.raises(NotEnoughMemoryError, match="needs about 59,418 MB"):
-        require_memory(LanguageModelConfig.gpt2(num_layers=48, embed_dim=1600, num_heads=25), workers=7)
-    monkeypatch.setattr(platform, "available_memory", lambda: None)
-    require_memory(LanguageModelConfig.gpt2(num_layers=10**6))

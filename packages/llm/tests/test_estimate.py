@@ -1,0 +1,59 @@
+"""What is said of a training before it begins: how long it takes, and whether memory will do."""
+
+import dataclasses
+
+import pytest
+
+from axone.llm import (
+    LanguageModel,
+    LanguageModelConfig,
+    NotEnoughMemoryError,
+    TokenDataset,
+    Trainer,
+    TrainerConfig,
+    platform,
+    require_memory,
+)
+from axone.llm.data import Batch
+from axone.llm.parallel import Workers
+from axone.llm.token_file import Ids
+from axone.llm.training_step import TrainingStep
+
+CONFIG = TrainerConfig(steps=12, batch_size=6, context_length=16, eval_every=5, workers=2)
+
+
+def test_batches_without_number_are_made_one_at_a_time(config: LanguageModelConfig, dataset: TokenDataset) -> None:
+    endless = dataclasses.replace(CONFIG, accumulation=10**20, workers=1)
+    trainer = Trainer(LanguageModel(config), *dataset.split(), endless)
+    assert trainer.estimate().seconds > 10**15
+    with Workers(trainer.model, 1) as workers:
+        steps = TrainingStep(workers, endless, trainer.train_data, trainer.validation_data)
+        read = trainer.train_data.read
+        sizes: list[int] = []
+
+        def read_some(starts: Ids, context_length: int) -> Batch:
+            sizes.append(len(starts))
+            if len(sizes) == 3:
+                raise EOFError
+            return read(starts, context_length)
+
+        trainer.train_data.read = read_some  # type: ignore[method-assign]  # to see what is read
+        with pytest.raises(EOFError):
+            steps.gradients(7)
+    assert sizes == [CONFIG.batch_size] * 3
+
+
+def test_a_training_that_does_not_fit_into_memory_is_refused_with_the_numbers(
+    config: LanguageModelConfig, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(LanguageModel(config), *dataset.split(), CONFIG)
+    monkeypatch.setattr(platform, "available_memory", lambda: 300_000)
+    with pytest.raises(
+        NotEnoughMemoryError, match=r"needs about \d+ MB of memory, and 0 MB are free: choose a smaller"
+    ):
+        trainer.estimate()
+    require_memory(config)
+    with pytest.raises(NotEnoughMemoryError, match="needs about 59,418 MB"):
+        require_memory(LanguageModelConfig.gpt2(num_layers=48, embed_dim=1600, num_heads=25), workers=7)
+    monkeypatch.setattr(platform, "available_memory", lambda: None)
+    require_memory(LanguageModelConfig.gpt2(num_layers=10**6))
