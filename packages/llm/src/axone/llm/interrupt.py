@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while training: the step is finished and saved first."""
+"""SIGINT and SIGTERM: what must not be cut short is finished first, a step and its checkpoint, or the end of processes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 from axone.llm.callbacks import Outcome
 
 _OUTCOMES: dict[int, Outcome] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+SIGNALS = tuple(_OUTCOMES)
+"""Those that ask a program to end; a terminal sends them to all its processes."""
 _SAME = 1.0  # seconds: a signal to a group of processes can arrive twice
 
 
@@ -43,13 +46,41 @@ def deferred_interrupts() -> Iterator[Interrupt]:
     What is ignored, as SIGINT is in the background of a script, stays ignored.
     """
     interrupt = Interrupt()
-    if threading.current_thread() is not threading.main_thread():
+    with _handled(interrupt.handle):
         yield interrupt
-        return
-    heeded = [number for number in _OUTCOMES if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt.handle) for number in heeded}
+
+
+@contextlib.contextmanager
+def held_interrupts(then: Callable[[], None] | None = None) -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait for a while, and call a function when one comes.
+
+    To block them would not do: they would come by way of the threads of the library behind NumPy's products.
+    """
+    came: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+        if then is not None:
+            then()
+
     try:
-        yield interrupt
+        with _handled(note):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have a function called on signals that are not ignored, in the main thread, to which alone they come."""
+    before: dict[int, Any] = {}
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                if signal.getsignal(number) not in (None, signal.SIG_IGN):  # None, not Python's, could not be put back
+                    before[number] = signal.signal(number, handler)
+        yield
+    finally:
+        for number in reversed(before):
+            signal.signal(number, before[number])

@@ -26,7 +26,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeAlias, TypeVar
 
@@ -35,11 +35,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from axone.autograd.extend import watched_alike
 from axone.llm import platform
+from axone.llm.interrupt import SIGNALS, held_interrupts
 from axone.llm.team import Outcome, carry_out, results
 
 R = TypeVar("R")
-
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)  # a terminal sends them to all processes; the first decides
 
 
 def can_fork() -> bool:
@@ -98,7 +97,7 @@ class Processes:
     def _end(self) -> None:
         if not self._others:
             return
-        with _interrupts_held(self._kill):
+        with held_interrupts(self._kill):
             for peer in self._others:
                 peer.close()
             for peer in self._others:  # they may still write to what the caller will let go
@@ -204,7 +203,7 @@ class Processes:
 
     def _fork(self, program: object) -> None:
         for number in range(1, self.size):
-            with _interrupts_held():  # here until the process is known, so that it can be ended; there for good
+            with held_interrupts():  # here until the process is known, so that it can be ended; there for good
                 here, there = socket.socketpair()
                 for end in (here, there):
                     end.setblocking(True)  # whatever the program has set for its own
@@ -223,35 +222,6 @@ class Processes:
                     _serve(self._others[0], program)
                 there.close()
                 self._others.append(_Peer(here, process))
-
-
-@contextlib.contextmanager
-def _interrupts_held(then: Callable[[], None] | None = None) -> Iterator[None]:
-    """Let interrupts wait for a while, and call a function when one comes.
-
-    To block them would not do: they would come by way of the threads of the library behind NumPy's products.
-    """
-    if threading.current_thread() is not threading.main_thread():  # interrupts come to that one alone
-        yield
-        return
-    before: dict[int, Any] = {}
-    came: list[int] = []
-
-    def note(number: int, _frame: object) -> None:
-        came.append(number)
-        if then is not None:
-            then()
-
-    try:
-        for number in _INTERRUPTS:
-            if signal.getsignal(number) is not None:  # one that is not Python's could not be put back
-                before[number] = signal.signal(number, note)
-        yield
-    finally:
-        for number in reversed(before):
-            signal.signal(number, before[number])
-        for interrupt in came:
-            signal.raise_signal(interrupt)
 
 
 class _Peer:
@@ -319,7 +289,7 @@ def _serve(leader: _Peer, program: object) -> NoReturn:
     """Call the methods that are told, until whoever tells them is gone or something fails; never return."""
     status = 1
     try:
-        for number in _INTERRUPTS:
+        for number in SIGNALS:  # the first process decides
             signal.signal(number, signal.SIG_IGN)
         gc.freeze()  # what was here before is the first process's to clean up
         for last, following in itertools.pairwise((2, leader.fileno(), os.sysconf("SC_OPEN_MAX"))):
