@@ -1,10 +1,15 @@
 """Extreme inputs: what must stay finite, and what the ends of a domain give."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import axone.autograd as ag
 from axone.autograd import Tensor
+from axone.autograd.arrays import mask_gradient
 from axone.autograd.optim import Adam, AdamW
 
 HUGE = np.array([[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4], [1e4, 1e4, 1e4]], dtype=np.float32)
@@ -99,3 +104,46 @@ def test_adam_with_a_zero_gradient(optimizer: type[AdamW]) -> None:
     p.grad = np.zeros(2, np.float32)
     optimizer([p], lr=0.1).step()
     assert np.isfinite(p.data).all()
+
+
+SELECTED: dict[str, Callable[[Tensor], Tensor]] = {  # each has an infinite slope outside of what is selected
+    "where": lambda x: ag.sqrt(ag.where(x > 0, x, 0.0)),
+    "where, second": lambda x: ag.sqrt(ag.where(x <= 0, 0.0, x)),
+    "relu": lambda x: ag.log(ag.relu(x)),
+    "clip": lambda x: ag.sqrt(ag.clip(x, 0.0, None)),
+    "maximum": lambda x: ag.sqrt(ag.maximum(x, 0.0)),
+    "minimum": lambda x: ag.sqrt(-ag.minimum(-x, 0.0)),
+    "max": lambda x: ag.sqrt(ag.max(ag.stack([x, np.zeros(2)]), axis=0)),
+    "min": lambda x: ag.sqrt(-ag.min(ag.stack([-x, np.zeros(2)]), axis=0)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+@pytest.mark.parametrize("function", SELECTED.values(), ids=SELECTED)
+def test_an_infinite_gradient_of_what_is_not_selected_is_dropped(
+    function: Callable[[Tensor], Tensor], dtype: type
+) -> None:
+    x = Tensor(np.array([-1.0, 4.0], dtype), requires_grad=True)
+    function(x).sum().backward()
+    np.testing.assert_array_equal(x.grad, np.array([0.0, 0.25], dtype))
+
+
+def test_the_standard_deviation_of_equal_numbers_drops_an_infinite_gradient() -> None:
+    x = Tensor([2.0, 2.0], requires_grad=True)
+    with np.errstate(divide="ignore"):
+        ag.sqrt(x.std()).backward()
+    np.testing.assert_array_equal(x.grad, [0.0, 0.0])
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (4, 3), (2, 0)])
+def test_a_masked_gradient_is_that_of_numpy_where(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    for dtype in (np.float16, np.float32, np.float64, np.longdouble):
+        gradient: NDArray[Any] = np.asarray(rng.normal(size=shape[::-1])).astype(dtype).T
+        for mask in (rng.random(shape) > 0.5, rng.random((2, *shape)) > 0.5, np.asarray(True)):
+            found = mask_gradient(gradient, np.asarray(mask))
+            assert found.dtype == dtype
+            expected = np.where(mask, gradient, dtype(0))
+            np.testing.assert_array_equal(found, expected)
+            np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
