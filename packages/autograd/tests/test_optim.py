@@ -312,3 +312,26 @@ def test_what_is_remembered_can_be_kept_elsewhere() -> None:
     for name, array in zip(AdamW.remembered, place):
         assert moved.state_dict()[f"0.{name}"] is array
         np.testing.assert_array_equal(array, plain.state_dict()[f"0.{name}"])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [(np.float16, 6e4), (np.float16, 1e-4), (np.float32, 1e30), (np.float64, 1e160), (np.float64, 1e154)],
+)
+def test_a_norm_whose_squares_overflow_is_measured_and_clipped(dtype: type, size: float) -> None:
+    a, b = (Tensor(np.ones(100, dtype), requires_grad=True) for _ in range(2))
+    a.grad, b.grad = (np.full(100, size, dtype) for _ in range(2))
+    norm = np.sqrt(200) * float(dtype(size))
+    assert clip_grad_norm([a, b], norm / 4) == pytest.approx(norm, rel=1e-6)
+    for p in (a, b):
+        assert p.grad is not None
+        np.testing.assert_allclose(p.grad, np.full(100, dtype(size) / 4), rtol=2e-3)
+    assert clip_grad_norm([a, b], np.inf) == pytest.approx(norm / 4, rel=2e-3)
+
+
+def test_a_float16_gradient_is_clipped_by_a_scale_that_float16_cannot_hold() -> None:
+    p = Tensor(np.ones(4, np.float16), requires_grad=True)
+    p.grad = np.full(4, 6e4, np.float16)
+    clip_grad_norm([p], 1e-3)
+    assert p.grad is not None
+    np.testing.assert_allclose(p.grad, np.full(4, 5e-4), rtol=1e-3)

@@ -147,3 +147,51 @@ def test_a_masked_gradient_is_that_of_numpy_where(shape: tuple[int, ...]) -> Non
             expected = np.where(mask, gradient, dtype(0))
             np.testing.assert_array_equal(found, expected)
             np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
+
+
+def test_logsumexp_of_an_infinite_score() -> None:
+    inf = np.inf
+    x = Tensor([[inf, 1e4, -inf], [inf, inf, 0.0], [1.0, 2.0, 3.0]], requires_grad=True)
+    y = ag.logsumexp(x)
+    np.testing.assert_allclose(y.data, [inf, inf, np.log(np.exp([1.0, 2.0, 3.0]).sum())], rtol=1e-6)
+    y.sum().backward()
+    assert x.grad is not None
+    np.testing.assert_array_equal(x.grad[:2], [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
+    np.testing.assert_allclose(x.grad[2], ag.softmax([1.0, 2.0, 3.0]).data, rtol=1e-6)
+    assert ag.logsumexp([np.nan, inf]).data != ag.logsumexp([np.nan, inf]).data
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize(
+    "operation",
+    [
+        *(ag.sum, ag.mean, ag.var, ag.std, ag.max, ag.min, ag.cumsum),
+        *(ag.softmax, ag.log_softmax, ag.logsumexp, ag.squeeze, lambda x, axis: ag.take(x, [0, 0], axis)),
+    ],
+)
+def test_a_single_number_has_axis_zero_as_in_numpy(operation: Callable[..., Tensor], axis: int) -> None:
+    number, row = Tensor(np.array(3.0), requires_grad=True), Tensor(np.array([3.0]), requires_grad=True)
+    one, expected = operation(number, axis=axis), operation(row, axis=0)
+    np.testing.assert_array_equal(one.data.reshape(-1), expected.data.reshape(-1))
+    one.sum().backward()
+    expected.sum().backward()
+    assert number.grad is not None
+    assert row.grad is not None
+    assert number.grad == row.grad[0]
+
+
+def test_a_number_to_the_power_of_a_tensor_at_zero_and_infinity() -> None:
+    x = Tensor(np.array([-2.0, 0.0, 2.0]), requires_grad=True)
+    with np.errstate(divide="ignore"):
+        y = 0**x
+    np.testing.assert_array_equal(y.data, [np.inf, 1.0, 0.0])
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad, [-np.inf, 0.0, 0.0])
+    x.grad = None
+    y = np.inf**x
+    np.testing.assert_array_equal(y.data, [0.0, 1.0, np.inf])
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad, [0.0, np.inf, np.inf])
+    base = Tensor(np.array([np.inf, 0.0]), requires_grad=True)
+    (base ** Tensor(np.zeros(2))).sum().backward()
+    np.testing.assert_array_equal(base.grad, [0.0, 0.0])

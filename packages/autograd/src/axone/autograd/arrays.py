@@ -5,6 +5,7 @@ The floor of the package: it knows NumPy and nothing of Axone.
 
 import functools
 import math
+from numbers import Number
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +18,8 @@ Shape: TypeAlias = tuple[int, ...]
 Axis: TypeAlias = int | tuple[int, ...] | None
 
 DEFAULT_DTYPE = np.dtype(np.float32)
+
+_NUMBERS = (float, int, bool)
 
 SMALL = 4096
 """Elements: up to here the start of a NumPy call costs more than its work, and a detour with a quicker one pays."""
@@ -35,10 +38,25 @@ def to_array(data: ArrayLike, dtype: np.typing.DTypeLike | None = None) -> NDArr
     Returns
     -------
     ndarray
+
+    Raises
+    ------
+    TypeError
+        If `data` are not numbers.
     """
-    if dtype is None and not isinstance(data, (np.ndarray, np.generic)):
+    if type(data) in _NUMBERS:
+        return np.asarray(data, DEFAULT_DTYPE if dtype is None else dtype)
+    array = np.asarray(data)  # first in its own dtype: None would become NaN, and "1" a number
+    keeps_dtype = hasattr(data, "dtype")
+    if array.dtype.kind not in "bufic":
+        huge = array.dtype.kind == "O" and not keeps_dtype and all(isinstance(item, Number) for item in array.flat)
+        if not huge:  # lists may hold integers of more than 64 bits
+            kind = type(data).__name__
+            what = f"{kind} of dtype {array.dtype}" if keeps_dtype or array.ndim else kind
+            raise TypeError(f"a Tensor needs numbers, got {what}")
+    if dtype is None and not keeps_dtype:
         dtype = DEFAULT_DTYPE
-    return np.asarray(data, dtype=dtype)
+    return array if dtype is None else np.asarray(array, dtype)
 
 
 def unbroadcast(gradient: Array, shape: Shape) -> Array:
