@@ -7,8 +7,8 @@ import pytest
 
 from axone.autograd import Tensor
 from axone.llm import LanguageModel, LanguageModelConfig
-from axone.llm.cache import RowCache
-from axone.llm.decode import Reader
+from axone.llm.generation.cache import RowCache
+from axone.llm.generation.decoder import Reader
 from axone.nn import MLP, Linear, Module
 
 KINDS: list[dict[str, Any]] = [

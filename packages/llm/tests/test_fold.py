@@ -7,7 +7,7 @@ import pytest
 
 from axone.autograd import Tensor
 from axone.llm import LanguageModel, LanguageModelConfig
-from axone.llm.fold import Folded, FoldedAttention, Folds, UnitNorm, folded
+from axone.llm.generation.folding import Folded, FoldedAttention, Folds, UnitNorm, folded
 from axone.nn import MLP, LayerNorm, RMSNorm
 
 KINDS: list[dict[str, Any]] = [

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from axone.llm import CheckpointError, Run, RunExistsError, unused_run
-from axone.llm.checkpoint import MOMENTS, REQUIRED, TRAINER, Progress
+from axone.llm.checkpoints.checkpoint import MOMENTS, REQUIRED, TRAINER, Progress
 
-HOLD = "import sys; from axone.llm.run import Run\nwith Run(sys.argv[1]).lock(): print(flush=True); input()"
+HOLD = "import sys; from axone.llm.checkpoints.run import Run\nwith Run(sys.argv[1]).lock(): print(flush=True); input()"
 
 
 def test_a_living_owner_keeps_its_lock_and_a_dead_one_does_not(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_living_owner_keeps_its_lock_and_a_dead_one_does_not(tmp_path: Path) -
 
 ORPHAN = """
 import os, sys, time
-from axone.llm.run import Run
+from axone.llm.checkpoints.run import Run
 with Run(sys.argv[1]).lock():
     if os.fork():
         os._exit(0)  # as if killed, while its worker still shares the lock

@@ -26,11 +26,11 @@ from axone.llm import (
     TrainerConfig,
     TrainingDivergedError,
     cross_entropy,
-    interrupt,
     load,
 )
-from axone.llm.run import Run
-from axone.llm.training_step import TrainingStep
+from axone.llm.checkpoints.run import Run
+from axone.llm.runtime import signals
+from axone.llm.training.step import TrainingStep
 
 CONFIG = TrainerConfig(
     steps=12, batch_size=6, context_length=16, warmup_steps=3, eval_every=5, learning_rate=3e-3, workers=2
@@ -145,7 +145,7 @@ class Signals(Callback):
 def test_a_second_signal_soon_after_the_first_cuts_nothing_short(
     config: LanguageModelConfig, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(interrupt, "_SAME", np.inf)  # soon, however busy the machine is
+    monkeypatch.setattr(signals, "_SAME", np.inf)  # soon, however busy the machine is
     first, second = Recorder(at=2, action=lambda: signal.raise_signal(signal.SIGINT)), Signals()
     assert Trainer(LanguageModel(config), *dataset.split(), CONFIG, [first, second]).fit().outcome == "interrupted"
     assert second.survived

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor
-from axone.llm.blank import Blank
-from axone.llm.cache import RowCache, SequenceCache
 from axone.llm.config import LanguageModelConfig
-from axone.llm.fold import Folds
-from axone.llm.joint import JointReader
+from axone.llm.generation.cache import RowCache, SequenceCache
+from axone.llm.generation.folding import Folds
+from axone.llm.generation.joint import JointReader
 from axone.llm.pretrained import folder as model_folder
+from axone.llm.pretrained.blank import Blank
 from axone.nn import (
     MLP,
     Dropout,
