@@ -139,7 +139,7 @@ def test_a_full_disk_names_the_file(
     assert capfd.readouterr().err.splitlines()[-1] == f"{name}: error: {file}: No space left on device"
 
 
-@pytest.mark.parametrize("error", sorted(AxoneError.__subclasses__(), key=lambda kind: kind.__name__))
+@pytest.mark.parametrize("error", sorted(AxoneError.__subclasses__(), key=str))
 def test_an_error_of_the_library_is_one_sentence_and_exit_status_2(
     app: App, capfd: pytest.CaptureFixture[str], error: type[AxoneError]
 ) -> None:
