@@ -26,7 +26,7 @@ from axone.llm import (
     require_memory,
     unused_run,
 )
-from axone.llm.report import LossPlot, MetricsFile, Progress, Samples, TensorBoard, duration
+from axone.llm.training.loggers import LossPlot, MetricsFile, Progress, Samples, TensorBoard, duration
 from sample import usual_prompt
 from shakespeare import download
 from tokens import Corpus

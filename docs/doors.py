@@ -33,7 +33,7 @@ DOORS = [
     "axone.nn.scalar",
     "axone.tokenizer",
     "axone.llm",
-    "axone.llm.report",
+    "axone.llm.training.loggers",
 ]
 FIRST = ["value", "tensor", "module", "linear", "protocol", "char", "config", "model", "data", "trainer"]
 

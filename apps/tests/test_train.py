@@ -17,8 +17,9 @@ import shakespeare
 import tokens
 import train
 import train_options
-from axone.llm import interrupt, load, platform
-from axone.llm.report import LossPlot, MetricsFile
+from axone.llm import load
+from axone.llm.runtime import resources, signals
+from axone.llm.training.loggers import LossPlot, MetricsFile
 
 App = Callable[[Callable[[], int], str], int]
 TRAIN = Path(train.__file__)
@@ -137,7 +138,7 @@ def test_options_reach_model_and_training(app: App, text_file: Path) -> None:
 
 def test_memory_is_asked_for_as_many_gradients_as_there_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
     options = train_options.parse(["--preset", "tiny", "--batch-size", "1", "--workers", "400"])
-    monkeypatch.setattr(platform, "available_memory", lambda: 1 << 24)
+    monkeypatch.setattr(resources, "available_memory", lambda: 1 << 24)
     model = train.new_model(options, options.plan.trainer_config(64), 30)
     assert model.num_parameters() * 4 * 400 > 1 << 24
 
@@ -274,7 +275,7 @@ def test_ctrl_c_twice_says_how_to_go_on_before_it_draws(
         said.append(capfd.readouterr().out)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(interrupt, "_SAME", math.inf)  # one press soon after the other, however busy the machine is
+    monkeypatch.setattr(signals, "_SAME", math.inf)  # one press soon after the other, however busy the machine is
     monkeypatch.setattr(MetricsFile, "on_step", press)
     monkeypatch.setattr(LossPlot, "on_end", press)
     assert app(train.main, f"train.py --data {text_file} --preset tiny --out run") == 130

@@ -26,9 +26,9 @@ import numpy as np
 from tiny import trainer
 
 from axone.llm import CheckpointError, LanguageModel, LanguageModelConfig, load
-from axone.llm.checkpoint import MANIFEST, Checkpoint, Progress
-from axone.llm.run import Run
-from axone.llm.text_model import TextModel
+from axone.llm.checkpoints.bundle import TextModel
+from axone.llm.checkpoints.checkpoint import MANIFEST, Checkpoint, Progress
+from axone.llm.checkpoints.run import Run
 from axone.tokenizer import CharTokenizer
 
 SLOWEST = 1.0  # seconds

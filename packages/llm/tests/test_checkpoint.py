@@ -16,10 +16,10 @@ import pytest
 import tiny
 
 from axone.llm import Callback, CheckpointError, LanguageModel, Step, Trainer, load
-from axone.llm.checkpoint import MANIFEST, Checkpoint, Progress
-from axone.llm.files import json_bytes
-from axone.llm.run import Run
-from axone.llm.schema import from_json
+from axone.llm.checkpoints.checkpoint import MANIFEST, Checkpoint, Progress
+from axone.llm.checkpoints.run import Run
+from axone.llm.storage.atomic import json_bytes
+from axone.llm.storage.json_schema import from_json
 
 
 @pytest.fixture(scope="module")

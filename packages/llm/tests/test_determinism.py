@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from axone.llm import Callback, LanguageModel, LanguageModelConfig, Step, TokenDataset, Trainer, TrainerConfig
-from axone.llm.checkpoint import Checkpoint
-from axone.llm.parallel import Workers
-from axone.llm.run import Run
-from axone.llm.token_file import Ids
-from axone.llm.training_step import TrainingStep
+from axone.llm.checkpoints.checkpoint import Checkpoint
+from axone.llm.checkpoints.run import Run
+from axone.llm.data.token_file import Ids
+from axone.llm.runtime.data_parallel import Workers
+from axone.llm.training.step import TrainingStep
 
 WINDOWS_IN_AN_EPOCH = 145  # of 16 tokens, in the first 90 % of the text
 BATCH = 5
@@ -197,7 +197,7 @@ def test_another_environment_is_told(config: LanguageModelConfig, dataset: Token
 def test_other_threads_that_help_one_worker_are_told(
     config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("axone.llm.parallel.SMALL", 0)
+    monkeypatch.setattr("axone.llm.runtime.data_parallel.SMALL", 0)
     training = TrainerConfig(steps=4, batch_size=1, context_length=16, eval_every=2, workers=3)
     model = LanguageModel(config, rng=np.random.default_rng(0))
     Trainer(model, *dataset.split(), training, [Losses(2)], run=tmp_path / "run").fit()

@@ -11,13 +11,13 @@ from axone.llm import (
     TokenDataset,
     Trainer,
     TrainerConfig,
-    platform,
     require_memory,
 )
-from axone.llm.data import Batch
-from axone.llm.parallel import Workers
-from axone.llm.token_file import Ids
-from axone.llm.training_step import TrainingStep
+from axone.llm.data.dataset import Batch
+from axone.llm.data.token_file import Ids
+from axone.llm.runtime import resources
+from axone.llm.runtime.data_parallel import Workers
+from axone.llm.training.step import TrainingStep
 
 CONFIG = TrainerConfig(steps=12, batch_size=6, context_length=16, eval_every=5, workers=2)
 
@@ -47,7 +47,7 @@ def test_a_training_that_does_not_fit_into_memory_is_refused_with_the_numbers(
     config: LanguageModelConfig, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = Trainer(LanguageModel(config), *dataset.split(), CONFIG)
-    monkeypatch.setattr(platform, "available_memory", lambda: 300_000)
+    monkeypatch.setattr(resources, "available_memory", lambda: 300_000)
     with pytest.raises(
         NotEnoughMemoryError, match=r"needs about \d+ MB of memory, and 0 MB are free: choose a smaller"
     ):
@@ -55,5 +55,5 @@ def test_a_training_that_does_not_fit_into_memory_is_refused_with_the_numbers(
     require_memory(config)
     with pytest.raises(NotEnoughMemoryError, match="needs about 59,418 MB"):
         require_memory(LanguageModelConfig.gpt2(num_layers=48, embed_dim=1600, num_heads=25), workers=7)
-    monkeypatch.setattr(platform, "available_memory", lambda: None)
+    monkeypatch.setattr(resources, "available_memory", lambda: None)
     require_memory(LanguageModelConfig.gpt2(num_layers=10**6))

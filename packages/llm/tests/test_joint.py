@@ -16,13 +16,15 @@ import numpy as np
 import pytest
 
 from axone.autograd.extend import Array
-from axone.llm import LanguageModel, LanguageModelConfig, TextGenerator, TokenDataset, generate, joint, meeting
-from axone.llm.decoding import BatchReader
-from axone.llm.joint import JointReader
-from axone.llm.known import is_known
-from axone.llm.meeting import Meeting, can_meet
-from axone.llm.processes import Processes
-from axone.llm.shares import JointReading
+from axone.llm import LanguageModel, LanguageModelConfig, TextGenerator, TokenDataset, generate
+from axone.llm.generation import joint
+from axone.llm.generation.batch import BatchReader
+from axone.llm.generation.joint import JointReader
+from axone.llm.generation.known import is_known
+from axone.llm.generation.tensor_parallel import JointReading
+from axone.llm.runtime import collectives
+from axone.llm.runtime.collectives import Meeting, can_meet
+from axone.llm.runtime.processes import Processes
 from axone.nn import Linear, Sequential
 
 pytestmark = pytest.mark.skipif(
@@ -391,7 +393,7 @@ def test_every_process_may_take_every_piece_its_own_first(total: int, width: int
 
 
 def test_who_is_quick_takes_what_others_have_not_come_to(forked: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meeting, "_PIECE", 1)
+    monkeypatch.setattr(collectives, "_PIECE", 1)
     model = build()
     bits = alone(model, IDS[:3])
     claim, taken = Meeting.claim, set[int]()
@@ -407,5 +409,5 @@ def test_who_is_quick_takes_what_others_have_not_come_to(forked: list[int], monk
     monkeypatch.setattr(Meeting, "claim", dawdle)
     with reader_of(model) as read:
         assert together(read, model, IDS[:3]) == bits
-    assert max(taken) >= meeting._MOST_PIECES  # of the other's share
+    assert max(taken) >= collectives._MOST_PIECES  # of the other's share
     assert len(forked) == 1

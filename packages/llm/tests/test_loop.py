@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from axone.llm import Callback, Evaluation, Saved, Step, TokenDataset, TrainerConfig, TrainingDivergedError
-from axone.llm.checkpoint import Progress
-from axone.llm.interrupt import Interrupt, deferred_interrupts
-from axone.llm.loop import Loop
-from axone.llm.token_file import Ids
+from axone.llm.checkpoints.checkpoint import Progress
+from axone.llm.data.token_file import Ids
+from axone.llm.runtime.signals import Interrupt, deferred_interrupts
+from axone.llm.training.loop import Loop
 
 CONFIG = TrainerConfig(steps=10, batch_size=2, context_length=16, eval_every=2, eval_windows=4, save_every=5)
 

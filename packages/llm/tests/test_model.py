@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from axone.llm import CheckpointError, LanguageModel, LanguageModelConfig, cross_entropy
-from axone.llm.layout import count_parameters, parameter_shapes
 from axone.llm.loss import next_token_loss
-from axone.llm.weights import read_arrays, write_arrays
+from axone.llm.pretrained.layout import count_parameters, parameter_shapes
+from axone.llm.storage.safetensors import read_arrays, write_arrays
 
 
 @pytest.mark.parametrize("tied", [True, False])

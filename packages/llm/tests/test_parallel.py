@@ -10,10 +10,10 @@ import pytest
 
 from axone.autograd import Tensor
 from axone.llm import LanguageModel, TokenDataset, cross_entropy
-from axone.llm.data import Batch
-from axone.llm.parallel import Workers
-from axone.llm.platform import environment
-from axone.llm.team import Team
+from axone.llm.data.dataset import Batch
+from axone.llm.runtime.data_parallel import Workers
+from axone.llm.runtime.resources import environment
+from axone.llm.runtime.threads import Team
 
 R = TypeVar("R")
 
@@ -45,7 +45,7 @@ def test_shares_add_up_to_the_batch(model: LanguageModel, dataset: TokenDataset)
 def test_threads_beyond_the_workers_help_and_change_nothing(
     model: LanguageModel, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr("axone.llm.parallel.SMALL", 0)
+    monkeypatch.setattr("axone.llm.runtime.data_parallel.SMALL", 0)
     monkeypatch.setattr("axone.nn.functional.sharing._ALONE", 1)
     monkeypatch.setattr("axone.nn.functional.products._WIDTH", 4)
     batch = dataset.batch(0, 0, count, 16)
@@ -66,7 +66,7 @@ def test_threads_beyond_the_workers_help_and_change_nothing(
 def test_in_a_small_model_they_help_inside_each_product(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch, small: int, inside: int
 ) -> None:
-    monkeypatch.setattr("axone.llm.parallel.SMALL", small)
+    monkeypatch.setattr("axone.llm.runtime.data_parallel.SMALL", small)
     before = environment()
     with Workers(model, 2, threads=5):
         assert environment()["blas_threads"] in ([inside], [])
@@ -77,11 +77,11 @@ def test_workers_that_cannot_begin_put_everything_back(model: LanguageModel, mon
     def refused(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("axone.llm.parallel.SMALL", 0)
+    monkeypatch.setattr("axone.llm.runtime.data_parallel.SMALL", 0)
     before, threads = environment(), threading.active_count()
     for kind in ("FlatParameters", "FlatParameters.bind_gradients"):
         with monkeypatch.context() as patch, pytest.raises(MemoryError):  # noqa: PT012 - the patch belongs to it
-            patch.setattr(f"axone.llm.parallel.{kind}", refused)
+            patch.setattr(f"axone.llm.runtime.data_parallel.{kind}", refused)
             Workers(model, 1, threads=3).__enter__()
         assert (environment(), threading.active_count()) == (before, threads)
 

@@ -23,11 +23,10 @@ from axone.llm import (
     TokenDataset,
     Trainer,
     TrainerConfig,
-    parallel,
-    platform,
 )
-from axone.llm.processes import Processes, _Peer, can_fork, shared_zeros
-from axone.llm.run import Run
+from axone.llm.checkpoints.run import Run
+from axone.llm.runtime import data_parallel, resources
+from axone.llm.runtime.processes import Processes, _Peer, can_fork, shared_zeros
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no fork")
 HERE = os.getpid()
@@ -116,9 +115,9 @@ def test_the_estimate_counts_every_process(
     model: LanguageModel, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = TrainerConfig(steps=2, batch_size=4, context_length=16, workers=3)
-    monkeypatch.setattr(platform, "peak_memory", lambda: 1 << 40)
-    monkeypatch.setattr(parallel, "peak_memory", lambda: 1 << 40)
-    monkeypatch.setattr(platform, "private_memory", lambda _: 1 << 30)
+    monkeypatch.setattr(resources, "peak_memory", lambda: 1 << 40)
+    monkeypatch.setattr(data_parallel, "peak_memory", lambda: 1 << 40)
+    monkeypatch.setattr(resources, "private_memory", lambda _: 1 << 30)
     estimate = Trainer(model, *dataset.split(), config).estimate()
     assert estimate.memory == (1 << 40) + (2 << 30) * can_fork()
 
@@ -291,7 +290,7 @@ def test_a_run_whose_process_is_killed_goes_on_from_its_checkpoint(
                 os.kill(forked[-1], signal.SIGKILL)
 
     monkeypatch.setattr(os, "fork", spy)
-    monkeypatch.setattr(parallel, "can_fork", lambda: True)
+    monkeypatch.setattr(data_parallel, "can_fork", lambda: True)
     plan = TrainerConfig(steps=6, batch_size=4, context_length=16, workers=2, eval_every=3)
     model = LanguageModel(config, rng=np.random.default_rng(0))
     trainer = Trainer(model, *dataset.split(), plan, [Killer()], run=tmp_path / "run")
@@ -323,7 +322,7 @@ def test_training_has_the_bits_of_threads(
     )
     found = []
     for forks in (False, True):
-        monkeypatch.setattr(parallel, "can_fork", lambda forks=forks: forks)
+        monkeypatch.setattr(data_parallel, "can_fork", lambda forks=forks: forks)
         losses, run = Losses(), tmp_path / str(forks)
         model = LanguageModel(dropped, rng=np.random.default_rng(0))
         Trainer(model, *dataset.split(), plan, [losses], run=run).fit()

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from axone.llm.team import Team
+from axone.llm.runtime.threads import Team
 
 
 def threads() -> list[str]:

@@ -18,6 +18,7 @@ from axone.llm import (
     Evaluation,
     LanguageModel,
     LanguageModelConfig,
+    RunBusyError,
     RunExistsError,
     Saved,
     Step,
@@ -26,11 +27,11 @@ from axone.llm import (
     TrainerConfig,
     TrainingDivergedError,
     cross_entropy,
-    interrupt,
     load,
 )
-from axone.llm.run import Run
-from axone.llm.training_step import TrainingStep
+from axone.llm.checkpoints.run import Run
+from axone.llm.runtime import signals
+from axone.llm.training.step import TrainingStep
 
 CONFIG = TrainerConfig(
     steps=12, batch_size=6, context_length=16, warmup_steps=3, eval_every=5, learning_rate=3e-3, workers=2
@@ -145,7 +146,7 @@ class Signals(Callback):
 def test_a_second_signal_soon_after_the_first_cuts_nothing_short(
     config: LanguageModelConfig, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(interrupt, "_SAME", np.inf)  # soon, however busy the machine is
+    monkeypatch.setattr(signals, "_SAME", np.inf)  # soon, however busy the machine is
     first, second = Recorder(at=2, action=lambda: signal.raise_signal(signal.SIGINT)), Signals()
     assert Trainer(LanguageModel(config), *dataset.split(), CONFIG, [first, second]).fit().outcome == "interrupted"
     assert second.survived
@@ -351,14 +352,14 @@ def test_a_signal_in_the_last_evaluation_is_made_up_for(
 def test_a_run_is_not_trained_twice_at_once(config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path) -> None:
     trained(config, dataset, CONFIG, tmp_path / "run")
     first, second = Trainer.resume(tmp_path / "run"), Trainer.resume(tmp_path / "run")
-    with Run(tmp_path / "run").lock(), pytest.raises(RunExistsError, match=f"by process {os.getpid()}"):
+    with Run(tmp_path / "run").lock(), pytest.raises(RunBusyError, match=f"by process {os.getpid()}"):
         first.fit()
     new = Trainer(LanguageModel(config), *dataset.split(), CONFIG, run=tmp_path / "run", overwrite=True)
-    with Run(tmp_path / "run").lock(), pytest.raises(RunExistsError, match=f"by process {os.getpid()}"):
+    with Run(tmp_path / "run").lock(), pytest.raises(RunBusyError, match=f"by process {os.getpid()}"):
         new.fit()
     newest = tmp_path / "run" / "checkpoints" / "step-000012"
     newest.rename(newest.with_name("step-000099"))
-    with pytest.raises(RunExistsError, match="has been trained on since it was opened"):
+    with pytest.raises(RunBusyError, match="has been trained on since it was opened"):
         second.fit()
 
 

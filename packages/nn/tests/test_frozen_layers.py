@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 import axone.nn
 from axone.autograd import Tensor, relu
 from axone.nn import (
-    MLP,
     Embedding,
+    FeedForward,
     Head,
     LayerNorm,
     Linear,
@@ -61,7 +61,9 @@ FUNCTIONS["cross_entropy_smoothed"] = FUNCTIONS["cross_entropy"]
 
 
 def block() -> TransformerBlock:
-    return TransformerBlock(MultiHeadAttention(8, 4), MLP(8, 16), attention_norm=LayerNorm(8), mlp_norm=LayerNorm(8))
+    return TransformerBlock(
+        MultiHeadAttention(8, 4), FeedForward(8, 16), attention_norm=LayerNorm(8), mlp_norm=LayerNorm(8)
+    )
 
 
 LLAMA = RotaryEmbedding(
@@ -86,7 +88,11 @@ MODULES: dict[str, Callable[[], Any]] = {
     "transformer": lambda: Transformer([block(), block()], norm=LayerNorm(8)),
     "transformer_block": block,
 }
-WITHOUT_A_COUNTERPART = {"Dropout", "MLP", "Module"}  # masks are drawn differently; an MLP is in every block
+WITHOUT_A_COUNTERPART = {
+    "Dropout",
+    "FeedForward",
+    "Module",
+}  # masks are drawn differently; a FeedForward is in every block
 
 
 class Positioned(Module):

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 import axone.nn
 from axone.autograd import Tensor, relu
 from axone.nn import (
-    MLP,
     Dropout,
     Embedding,
+    FeedForward,
     Head,
     LayerNorm,
     Linear,
@@ -60,7 +60,7 @@ def vectors(*shape: int) -> Callable[[Any], tuple[Any, ...]]:
 
 def block(rng: np.random.Generator) -> TransformerBlock:
     attention = MultiHeadAttention(8, 2, dropout=0.1, rng=rng)
-    mlp = MLP(8, 12, dropout=0.1, rng=rng)
+    mlp = FeedForward(8, 12, dropout=0.1, rng=rng)
     return TransformerBlock(attention, mlp, attention_norm=LayerNorm(8), mlp_norm=LayerNorm(8))
 
 
@@ -91,10 +91,10 @@ TABLE: dict[str, Row] = {
         lambda rng: Linear(8, 3, rng=rng), vectors(2, 5, 8), (2, 5, 3), {"weight": (3, 8), "bias": (3,)},
         floats(3, 7), r"Linear\(8, 3\) needs an input of shape \(\.\.\., 8\), and got one of shape \(3, 7\)",
     ),
-    "MLP": Row(
-        lambda rng: MLP(8, 12, activation="silu", dropout=0.1, rng=rng), vectors(2, 5, 8), (2, 5, 8),
+    "FeedForward": Row(
+        lambda rng: FeedForward(8, 12, activation="silu", dropout=0.1, rng=rng), vectors(2, 5, 8), (2, 5, 8),
         {"up_proj.weight": (12, 8), "up_proj.bias": (12,), "down_proj.weight": (8, 12), "down_proj.bias": (8,)},
-        floats(7), r"MLP\(8, 12, activation='silu'\) needs an input of shape \(\.\.\., 8\), and got one of shape \(7,\)",
+        floats(7), r"FeedForward\(8, 12, activation='silu'\) needs an input of shape \(\.\.\., 8\), and got one of shape \(7,\)",
     ),
     "MultiHeadAttention": Row(
         lambda rng: MultiHeadAttention(8, 4, num_kv_heads=2, rotary=RotaryEmbedding(6), qk_norm=True, head_dim=6, rng=rng),
@@ -316,10 +316,10 @@ def test_a_partial_state_can_be_loaded_on_request() -> None:
 
 
 def test_the_tree_is_shown() -> None:
-    model = Sequential(MLP(4, 8), LayerNorm(4, bias=False))
+    model = Sequential(FeedForward(4, 8), LayerNorm(4, bias=False))
     assert repr(model).splitlines() == [
         "Sequential  80 parameters",
-        "  layers.0  MLP(4, 8, activation='gelu')  76",
+        "  layers.0  FeedForward(4, 8, activation='gelu')  76",
         "    layers.0.up_proj  Linear(4, 8)  40",
         "    layers.0.down_proj  Linear(8, 4)  36",
         "    layers.0.dropout  Dropout(0.0)  0",
@@ -329,7 +329,7 @@ def test_the_tree_is_shown() -> None:
 
 @pytest.mark.parametrize("activation", ["gelu", "silu", "relu", "relu2"])
 def test_an_mlp_bends_as_asked(activation: Any) -> None:
-    mlp = MLP(3, 3, activation=activation, bias=False)
+    mlp = FeedForward(3, 3, activation=activation, bias=False)
     mlp.up_proj.weight.data[...] = mlp.down_proj.weight.data[...] = np.eye(3)
     x = np.array([-1.0, 0.5, 2.0], np.float32)
     tanh = np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))
@@ -354,8 +354,8 @@ def test_sizes_that_cannot_be_are_refused(make: Callable[[], Module], reason: st
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="MLP needs an activation of gelu, silu, relu, relu2, and it is 'erf'"):
-        MLP(2, 2, activation="erf")  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(ValueError, match="FeedForward needs an activation of gelu, silu, relu, relu2, and it is 'erf'"):
+        FeedForward(2, 2, activation="erf")  # type: ignore[arg-type]  # on purpose
     with pytest.raises(ValueError, match=r"Dropout needs p in \[0, 1\), and it is 1"):
         Dropout(1.0)
     with pytest.raises(ValueError, match="RotaryEmbedding needs an even head_dim, and it is 3"):

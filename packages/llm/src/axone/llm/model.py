@@ -18,16 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor
-from axone.llm.blank import Blank
-from axone.llm.cache import RowCache, SequenceCache
 from axone.llm.config import LanguageModelConfig
-from axone.llm.fold import Folds
-from axone.llm.joint import JointReader
+from axone.llm.generation.cache import RowCache, SequenceCache
+from axone.llm.generation.folding import Folds
+from axone.llm.generation.joint import JointReader
 from axone.llm.pretrained import folder as model_folder
+from axone.llm.pretrained.blank import Blank
 from axone.nn import (
-    MLP,
     Dropout,
     Embedding,
+    FeedForward,
     KVCache,
     LayerNorm,
     Linear,
@@ -249,10 +249,10 @@ def _block(config: LanguageModelConfig, rotary: RotaryEmbedding | None, rng: np.
     return TransformerBlock(attention, _mlp(config, rng), attention_norm=_norm(config), mlp_norm=_norm(config))
 
 
-def _mlp(config: LanguageModelConfig, rng: np.random.Generator) -> MLP | SwiGLU:
+def _mlp(config: LanguageModelConfig, rng: np.random.Generator) -> FeedForward | SwiGLU:
     if config.mlp == "swiglu":
         return SwiGLU(config.embed_dim, config.mlp_dim, bias=config.bias, dropout=config.dropout, rng=rng)
-    return MLP(
+    return FeedForward(
         config.embed_dim,
         config.mlp_dim,
         activation=config.mlp,

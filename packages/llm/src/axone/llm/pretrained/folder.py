@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from axone.llm.config import LanguageModelConfig
 from axone.llm.errors import CheckpointError
-from axone.llm.files import read_json, write_json
-from axone.llm.pretrained import axone, gpt2
+from axone.llm.pretrained import gpt2, native
 from axone.llm.pretrained.family import Family
 from axone.llm.pretrained.place import Place
-from axone.llm.weights import ArrayFile, State, write_arrays
+from axone.llm.storage.atomic import read_json, write_json
+from axone.llm.storage.safetensors import ArrayFile, State, write_arrays
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-FAMILIES: dict[str, Family] = {"gpt2": gpt2, "axone": axone}
+FAMILIES: dict[str, Family] = {"gpt2": gpt2, "axone": native}
 """By their ``model_type``; a model is written as the first that can express it."""
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _MOST_FAULTS = 20

@@ -16,9 +16,9 @@ from typing import Any
 
 from axone.llm.config import LanguageModelConfig
 from axone.llm.errors import CheckpointError
-from axone.llm.layout import parameter_shapes
+from axone.llm.pretrained.layout import parameter_shapes
 from axone.llm.pretrained.place import Place
-from axone.llm.schema import from_json
+from axone.llm.storage.json_schema import from_json
 
 # Ours and Hugging Face's, of the fields that vary.
 FIELDS = {

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from axone.llm.weights import Shape
+from axone.llm.storage.safetensors import Shape
 
 
 @dataclass(frozen=True)
