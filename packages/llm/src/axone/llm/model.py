@@ -25,9 +25,9 @@ from axone.llm.generation.joint import JointReader
 from axone.llm.pretrained import folder as model_folder
 from axone.llm.pretrained.blank import Blank
 from axone.nn import (
-    MLP,
     Dropout,
     Embedding,
+    FeedForward,
     KVCache,
     LayerNorm,
     Linear,
@@ -249,10 +249,10 @@ def _block(config: LanguageModelConfig, rotary: RotaryEmbedding | None, rng: np.
     return TransformerBlock(attention, _mlp(config, rng), attention_norm=_norm(config), mlp_norm=_norm(config))
 
 
-def _mlp(config: LanguageModelConfig, rng: np.random.Generator) -> MLP | SwiGLU:
+def _mlp(config: LanguageModelConfig, rng: np.random.Generator) -> FeedForward | SwiGLU:
     if config.mlp == "swiglu":
         return SwiGLU(config.embed_dim, config.mlp_dim, bias=config.bias, dropout=config.dropout, rng=rng)
-    return MLP(
+    return FeedForward(
         config.embed_dim,
         config.mlp_dim,
         activation=config.mlp,

@@ -110,7 +110,9 @@ class Run:
         Raises
         ------
         RunExistsError
-            As `check_new`, or if the run that is there is being trained.
+            As `check_new`.
+        RunBusyError
+            If another process trains in the run that is to be overwritten.
         OSError
             If it cannot be written; nothing is left behind.
         """
@@ -138,7 +140,7 @@ class Run:
 
         Raises
         ------
-        RunExistsError
+        RunBusyError
             On entering, if another process holds it.
         """
         return locked(self.path / "lock")

@@ -30,8 +30,8 @@ from axone.autograd import Tensor, tanh
 from axone.autograd.extend import Array
 from axone.llm.generation.known import Norm, is_known, parts
 from axone.nn import (
-    MLP,
     Embedding,
+    FeedForward,
     LayerNorm,
     Linear,
     Module,
@@ -267,7 +267,7 @@ def _attention(layer: MultiHeadAttention, norm: Norm, room: _Room, *, centred: b
     return FoldedAttention(layer, qkv_proj, _linear(layer.out_proj, room, centred=centred), q_norm, k_norm)
 
 
-def _mlp(layer: MLP | SwiGLU, norm: Norm, room: _Room, *, centred: bool) -> Layer:
+def _mlp(layer: FeedForward | SwiGLU, norm: Norm, room: _Room, *, centred: bool) -> Layer:
     if isinstance(layer, SwiGLU):
         gate_proj, up_proj = (
             _linear(layer.gate_proj, room, norm=norm, scale=0.5),

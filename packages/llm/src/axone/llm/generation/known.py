@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from axone.nn import MLP, LayerNorm, Linear, MultiHeadAttention, RMSNorm, SwiGLU, Transformer, TransformerBlock
+from axone.nn import FeedForward, LayerNorm, Linear, MultiHeadAttention, RMSNorm, SwiGLU, Transformer, TransformerBlock
 
 Norm: TypeAlias = LayerNorm | RMSNorm
 
@@ -20,14 +20,12 @@ def is_known(transformer: Transformer) -> bool:
     return (
         all(type(norm) in {LayerNorm, RMSNorm} for norm in norms)
         and all(type(block.attention) is MultiHeadAttention for block in blocks)
-        and all(type(block.mlp) in {MLP, SwiGLU} for block in blocks)
-        and all(
-            type(part) in {Linear, RMSNorm} for _, part in transformer.modules() if isinstance(part, Linear | RMSNorm)
-        )
+        and all(type(block.mlp) in {FeedForward, SwiGLU} for block in blocks)
+        and all(type(part) in {Linear, RMSNorm} for part in transformer.modules() if isinstance(part, Linear | RMSNorm))
     )
 
 
-def parts(block: TransformerBlock) -> tuple[Norm, MultiHeadAttention, Norm, MLP | SwiGLU]:
+def parts(block: TransformerBlock) -> tuple[Norm, MultiHeadAttention, Norm, FeedForward | SwiGLU]:
     """Return the layers of a block, in the order in which they are computed.
 
     Raises
@@ -40,7 +38,7 @@ def parts(block: TransformerBlock) -> tuple[Norm, MultiHeadAttention, Norm, MLP 
         not isinstance(first, Norm)
         or not isinstance(attention, MultiHeadAttention)
         or not isinstance(second, Norm)
-        or not isinstance(mlp, MLP | SwiGLU)
+        or not isinstance(mlp, FeedForward | SwiGLU)
     ):
         names = ", ".join(type(layer).__name__ for layer in (first, attention, second, mlp))
         raise TypeError(f"a block must be of known layers to be taken apart, and this one is of {names}")

@@ -17,7 +17,7 @@ from axone.autograd import Tensor, no_grad, relu
 from axone.autograd.extend import Array
 from axone.llm.generation.cache import RowCache
 from axone.llm.generation.folding import FoldedAttention, FoldedGELU, FoldedSwiGLU, UnitNorm
-from axone.nn import MLP, KVCache, LayerNorm, Linear, MultiHeadAttention, RMSNorm, SwiGLU
+from axone.nn import FeedForward, KVCache, LayerNorm, Linear, MultiHeadAttention, RMSNorm, SwiGLU
 from axone.nn.functional import relu2, silu
 from axone.nn.functional.attention import Mask, attend
 from axone.nn.module import Layer
@@ -114,13 +114,17 @@ def _column(of_rows: Array) -> Array:
 
 def mlp(layer: Layer) -> Step:
     """Return what the feed-forward part of a block computes."""
-    if type(layer) is not MLP and type(layer) is not SwiGLU and not isinstance(layer, (FoldedGELU, FoldedSwiGLU)):
+    if (
+        type(layer) is not FeedForward
+        and type(layer) is not SwiGLU
+        and not isinstance(layer, (FoldedGELU, FoldedSwiGLU))
+    ):
         return _as_it_is(layer)
     inner, down = hidden(layer, _linear), _linear(layer.down_proj)
     return lambda x: down(inner(x))
 
 
-def hidden(layer: MLP | SwiGLU | FoldedGELU | FoldedSwiGLU, linear: Callable[[Linear], Step]) -> Step:
+def hidden(layer: FeedForward | SwiGLU | FoldedGELU | FoldedSwiGLU, linear: Callable[[Linear], Step]) -> Step:
     """What a feed-forward layer makes of rows before its last product; `linear` says how a `Linear` is computed."""
     up, dtype = linear(layer.up_proj), layer.up_proj.weight.dtype
     if isinstance(layer, (SwiGLU, FoldedSwiGLU)):

@@ -25,7 +25,7 @@ from axone.llm.generation.known import parts
 from axone.llm.generation.steps import Mixing, Place, Step, hidden, mixing, norm
 from axone.llm.runtime.collectives import Meeting
 from axone.llm.runtime.processes import Processes
-from axone.nn import MLP, KVCache, Linear, MultiHeadAttention, SwiGLU, Transformer
+from axone.nn import FeedForward, KVCache, Linear, MultiHeadAttention, SwiGLU, Transformer
 
 _SOON = 1e-3  # seconds: to choose a token takes less
 _ONE_THREAD = 1 << 18  # multiplications: OpenBLAS computes smaller products in one thread
@@ -150,7 +150,7 @@ class JointReading:
 
         return step
 
-    def _mlp(self, layer: MLP | SwiGLU) -> Step:
+    def _mlp(self, layer: FeedForward | SwiGLU) -> Step:
         inner, down = hidden(layer, self._linear), self._linear(layer.down_proj)
         return lambda x: down(inner(x))
 

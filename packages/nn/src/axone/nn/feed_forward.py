@@ -23,7 +23,7 @@ Activation: TypeAlias = Literal["gelu", "silu", "relu", "relu2"]
 _ACTIVATIONS: dict[Activation, Layer] = {"gelu": gelu, "silu": silu, "relu": relu, "relu2": relu2}
 
 
-class MLP(Module):
+class FeedForward(Module):
     """Two linear layers with a non-linearity between: ``down(activation(up(x)))``.
 
     Parameters
@@ -53,8 +53,8 @@ class MLP(Module):
     Examples
     --------
     >>> from axone.autograd import Tensor
-    >>> from axone.nn import MLP
-    >>> MLP(4, 16)(Tensor([[1.0, 2.0, 3.0, 4.0]])).shape
+    >>> from axone.nn import FeedForward
+    >>> FeedForward(4, 16)(Tensor([[1.0, 2.0, 3.0, 4.0]])).shape
     (1, 4)
     """
 
@@ -69,7 +69,9 @@ class MLP(Module):
         rng: np.random.Generator | None = None,
     ) -> None:
         if activation not in _ACTIVATIONS:
-            raise ValueError(f"MLP needs an activation of {', '.join(get_args(Activation))}, and it is {activation!r}")
+            raise ValueError(
+                f"FeedForward needs an activation of {', '.join(get_args(Activation))}, and it is {activation!r}"
+            )
         rng = init.generator(rng)
         self.activation: Activation = activation
         self.up_proj = Linear(dim, hidden_dim, bias=bias, rng=rng)
@@ -87,13 +89,13 @@ class MLP(Module):
         -------
         Tensor, shape (..., C)
         """
-        last_axis(self.describe, x, self.up_proj.weight.shape[1])
+        last_axis(self._summary, x, self.up_proj.weight.shape[1])
         return self.dropout(self.down_proj(_ACTIVATIONS[self.activation](self.up_proj(x))))
 
-    def describe(self) -> str:
-        """Return the layer with its sizes and its activation."""
+    def extra_repr(self) -> str:
+        """Return the layer's sizes and activation."""
         hidden_dim, dim = self.up_proj.weight.shape
-        return f"MLP({dim}, {hidden_dim}, activation={self.activation!r})"
+        return f"{dim}, {hidden_dim}, activation={self.activation!r}"
 
 
 class SwiGLU(Module):
@@ -150,10 +152,10 @@ class SwiGLU(Module):
         -------
         Tensor, shape (..., C)
         """
-        last_axis(self.describe, x, self.up_proj.weight.shape[1])
+        last_axis(self._summary, x, self.up_proj.weight.shape[1])
         return self.dropout(self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x))))
 
-    def describe(self) -> str:
-        """Return the layer with its sizes."""
+    def extra_repr(self) -> str:
+        """Return the layer's sizes."""
         hidden_dim, dim = self.up_proj.weight.shape
-        return f"SwiGLU({dim}, {hidden_dim})"
+        return f"{dim}, {hidden_dim}"
