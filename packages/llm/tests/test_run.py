@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from axone.llm import CheckpointError, Run, RunExistsError, unused_run
+from axone.llm import CheckpointError, Run, RunBusyError, unused_run
 from axone.llm.checkpoints.checkpoint import MOMENTS, REQUIRED, TRAINER, Progress
 
 HOLD = "import sys; from axone.llm.checkpoints.run import Run\nwith Run(sys.argv[1]).lock(): print(flush=True); input()"
@@ -18,13 +18,13 @@ def test_a_living_owner_keeps_its_lock_and_a_dead_one_does_not(tmp_path: Path) -
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        with pytest.raises(RunExistsError, match=f"process {other.pid}"), Run(tmp_path).lock():
+        with pytest.raises(RunBusyError, match=f"process {other.pid}"), Run(tmp_path).lock():
             pass
         other.kill()
     assert (tmp_path / "lock").read_text(encoding="utf-8") == str(other.pid)
     with Run(tmp_path).lock():
         assert (tmp_path / "lock").read_text(encoding="utf-8") == str(os.getpid())
-        with pytest.raises(RunExistsError, match=f"process {os.getpid()}"), Run(tmp_path).lock():
+        with pytest.raises(RunBusyError, match=f"process {os.getpid()}"), Run(tmp_path).lock():
             pass
     assert not (tmp_path / "lock").exists()
 

@@ -18,6 +18,7 @@ from axone.llm import (
     Evaluation,
     LanguageModel,
     LanguageModelConfig,
+    RunBusyError,
     RunExistsError,
     Saved,
     Step,
@@ -351,14 +352,14 @@ def test_a_signal_in_the_last_evaluation_is_made_up_for(
 def test_a_run_is_not_trained_twice_at_once(config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path) -> None:
     trained(config, dataset, CONFIG, tmp_path / "run")
     first, second = Trainer.resume(tmp_path / "run"), Trainer.resume(tmp_path / "run")
-    with Run(tmp_path / "run").lock(), pytest.raises(RunExistsError, match=f"by process {os.getpid()}"):
+    with Run(tmp_path / "run").lock(), pytest.raises(RunBusyError, match=f"by process {os.getpid()}"):
         first.fit()
     new = Trainer(LanguageModel(config), *dataset.split(), CONFIG, run=tmp_path / "run", overwrite=True)
-    with Run(tmp_path / "run").lock(), pytest.raises(RunExistsError, match=f"by process {os.getpid()}"):
+    with Run(tmp_path / "run").lock(), pytest.raises(RunBusyError, match=f"by process {os.getpid()}"):
         new.fit()
     newest = tmp_path / "run" / "checkpoints" / "step-000012"
     newest.rename(newest.with_name("step-000099"))
-    with pytest.raises(RunExistsError, match="has been trained on since it was opened"):
+    with pytest.raises(RunBusyError, match="has been trained on since it was opened"):
         second.fit()
 
 

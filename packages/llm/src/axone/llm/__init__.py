@@ -5,7 +5,14 @@ from axone.llm.checkpoints.run import Run, unused_run
 from axone.llm.config import LanguageModelConfig
 from axone.llm.data.corpus import TextFiles, learned_dataset, python_source, read_text
 from axone.llm.data.dataset import TokenDataset
-from axone.llm.errors import CheckpointError, NotEnoughMemoryError, RunExistsError, TrainingDivergedError
+from axone.llm.errors import (
+    AxoneError,
+    CheckpointError,
+    NotEnoughMemoryError,
+    RunBusyError,
+    RunExistsError,
+    TrainingDivergedError,
+)
 from axone.llm.generation.generate import Completion, SamplingOptions, TextGenerator, generate
 from axone.llm.generation.sampling import Sampling
 from axone.llm.inspection.attention_maps import attention_maps, plot_attention
@@ -19,6 +26,7 @@ from axone.llm.training.trainer import Trainer
 
 __all__ = [
     "PRESETS",
+    "AxoneError",
     "Callback",
     "CheckpointError",
     "Completion",
@@ -30,6 +38,7 @@ __all__ = [
     "NotEnoughMemoryError",
     "Preset",
     "Run",
+    "RunBusyError",
     "RunExistsError",
     "Sampling",
     "SamplingOptions",

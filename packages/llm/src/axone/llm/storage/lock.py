@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from axone.llm.errors import RunExistsError
+from axone.llm.errors import RunBusyError
 
 _PATIENCE = 5.0  # seconds
 
@@ -22,7 +22,7 @@ def locked(path: Path) -> Iterator[None]:
 
     Raises
     ------
-    RunExistsError
+    RunBusyError
         If another process holds it.
     """
     descriptor = _acquire(path)
@@ -51,7 +51,7 @@ def _acquire(path: Path) -> int:
             if _has_ended(owner) and time.monotonic() < give_up:
                 time.sleep(0.01)  # what it had just forked shares its lock until it finds itself alone
                 continue
-            raise RunExistsError(
+            raise RunBusyError(
                 f"{path.parent} is being trained by process {owner or 'unknown'}: wait for it or stop it"
             )
         try:

@@ -20,9 +20,9 @@ from typing import Any
 from axone.llm.checkpoints.bundle import TextModel
 from axone.llm.checkpoints.checkpoint import Checkpoint, Progress
 from axone.llm.checkpoints.dataset_ref import DataPart, keep
-from axone.llm.checkpoints.run import OPTIONS, Run
+from axone.llm.checkpoints.run import OPTIONS, RUN_FORMAT, Run
 from axone.llm.data.dataset import TokenDataset
-from axone.llm.errors import CheckpointError, RunExistsError
+from axone.llm.errors import CheckpointError, RunBusyError
 from axone.llm.loss import bits_per_byte
 from axone.llm.model import LanguageModel
 from axone.llm.runtime import resources
@@ -182,7 +182,9 @@ class Trainer:
         TypeError
             If a callback lacks a method of `Callback`; nothing is written then.
         RunExistsError
-            If the run's folder exists and is neither to be resumed nor to be overwritten, or is in use.
+            If the run's folder exists and is neither resumed nor overwritten.
+        RunBusyError
+            If another process trains in the run, or has trained in it since it was opened.
         TrainingDivergedError
             If a loss or gradient is not finite; the last good checkpoint stays.
         OSError
@@ -201,7 +203,7 @@ class Trainer:
                 self._write_options(folder)
         with self.run.lock():
             if self._resumed is not None and [checkpoint.path for checkpoint in self.run.checkpoints()] != self._seen:
-                raise RunExistsError(f"{self.run.path} has been trained on since it was opened: resume it again")
+                raise RunBusyError(f"{self.run.path} has been trained on since it was opened: resume it again")
             self.run.clean()
             try:
                 return self._trained(self.run)
@@ -271,4 +273,5 @@ class Trainer:
             name: asdict(keep(folder, dataset, name))
             for name, dataset in (("train", self.train_data), ("validation", self.validation_data))
         }
-        write_json(folder / OPTIONS, {**self.notes, "trainer": asdict(self.config), "data": data})
+        options = {**self.notes, "trainer": asdict(self.config), "data": data}
+        write_json(folder / OPTIONS, RUN_FORMAT.stamp(options))
