@@ -74,7 +74,7 @@ class LanguageModel(Module):
     """
 
     def __init__(self, config: LanguageModelConfig, *, rng: np.random.Generator | None = None) -> None:
-        rng = init.generator(rng)
+        rng = np.random.default_rng(rng)
         self.config = config
         self.embedding = Embedding(config.vocab_size, config.embed_dim, rng=rng)
         self.dropout = Dropout(config.dropout, rng=rng.spawn(1)[0])

@@ -13,7 +13,6 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, record
-from axone.nn import init
 from axone.nn.cache import KVCache
 from axone.nn.dropout import Dropout
 from axone.nn.functional import packed_attention, packed_rms_norm, packed_rotary
@@ -92,7 +91,7 @@ class MultiHeadAttention(Module):
         qk_norm: bool = False,
         rng: np.random.Generator | None = None,
     ) -> None:
-        rng = init.generator(rng)
+        rng = np.random.default_rng(rng)
         H, K = num_heads, num_heads if num_kv_heads is None else num_kv_heads
         sizes("MultiHeadAttention", dim=dim, num_heads=H, num_kv_heads=K)
         if H < 1 or K < 1:
