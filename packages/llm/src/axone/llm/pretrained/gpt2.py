@@ -59,8 +59,9 @@ _NAMES = {
 
 def fits(config: LanguageModelConfig) -> bool:
     """Tell whether GPT-2 can be what the configuration describes."""
-    kinds = (config.norm, config.position, config.mlp, config.kv_heads, config.qk_norm)
-    return kinds == ("layer", "learned", "gelu", config.num_heads, False)
+    kinds = (config.norm, config.position, config.mlp, config.kv_heads, config.qk_norm, config.has_qkv_bias)
+    same_width = config.head_width * config.num_heads == config.embed_dim
+    return same_width and kinds == ("layer", "learned", "gelu", config.num_heads, False, config.bias)
 
 
 def to_config_json(config: LanguageModelConfig) -> dict[str, Any]:
