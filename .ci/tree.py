@@ -1,4 +1,4 @@
-"""Refuses files that would break the workspace in silence, and a README whose commands are not those that CI runs."""
+"""Check of the tree: refuse files that silently break the workspace, and documented commands that CI does not run."""
 
 import re
 import subprocess
@@ -8,34 +8,34 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 REASONS = {
     r"(^|/)axone/__init__\.py$": "hides all sibling layers: `axone` is a namespace",
-    r"(^|/)tests/(.*/)?__init__\.py$": "makes pytest drop tests without a word",
+    r"(^|/)tests/(.*/)?__init__\.py$": "makes pytest drop tests silently",
     r"(^|/)uv\.lock$": "names the package index of the machine that wrote it",
 }
 
 
 def misplaced(files: list[str]) -> list[str]:
-    """Return a sentence for each file that must not be there."""
+    """Return an error message for each file that must not exist."""
     return [f"{file} {why}" for file in files for name, why in REASONS.items() if re.search(name, file)]
 
 
-def strangers() -> list[str]:
-    """Return a sentence for each command under the README's last two headings that CI does not run."""
+def unknown_commands() -> list[str]:
+    """Return an error message for each command in the README's last two sections that CI does not run."""
     ci = (ROOT / ".ci/run").read_text(encoding="utf-8")
     readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Documentation")[2]
     commands = [line for block in re.findall(r"```sh\n(.*?)```", readme, re.DOTALL) for line in block.splitlines()]
     if not commands:
-        return ["README.md must tell how to build the documentation and how to develop"]
+        return ["README.md must have the commands that build the documentation and check a change"]
     return [f"README.md says `{command}`, which CI does not run" for command in commands if command not in ci]
 
 
 def main() -> None:
-    """Exit with all that is wrong."""
+    """Exit with all errors."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     files = listed.stdout.splitlines()
-    found = misplaced(files) + strangers()
+    found = misplaced(files) + unknown_commands()
     if found:
         sys.exit("\n".join(found))
-    print(f"{len(files)} files, none that must not be there")
+    print(f"{len(files)} files, none of them misplaced")
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def compare(case: str, out: Tensor, leaves: dict[str, Tensor]) -> None:
 
 def test_every_case_is_compared_and_every_layer_has_one() -> None:
     assert set(FUNCTIONS) | set(MODULES) == set(FROZEN)
-    kinds = {type(part).__name__ for make in MODULES.values() for _, part in make().modules()}
+    kinds = {type(part).__name__ for make in MODULES.values() for part in make().modules()}
     public = {
         name
         for name in axone.nn.__all__

@@ -206,9 +206,9 @@ def test_evaluation_repeats_itself(row: Row) -> None:
     module = make(row)
     assert module.training
     module.eval()
-    assert not any(part.training for _, part in module.modules())
+    assert not any(part.training for part in module.modules())
     np.testing.assert_array_equal(call(module, row).data, call(module, row).data)
-    assert all(part.training for _, part in module.train().modules())
+    assert all(part.training for part in module.train().modules())
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -218,7 +218,7 @@ def test_a_replica_shares_values_and_nothing_else(row: Row) -> None:
     for one, other in zip(module.parameters(), twin.parameters(), strict=True):
         assert one is not other
         assert one.data is other.data
-    for (path, one), (same, other) in zip(module.modules(), twin.modules(), strict=True):
+    for (path, one), (same, other) in zip(module.named_modules(), twin.named_modules(), strict=True):
         assert path == same
         assert one is not other
     out = call(twin, row)
@@ -246,7 +246,7 @@ def test_a_shape_that_does_not_fit_is_named(row: Row) -> None:
 def test_it_says_what_it_is(row: Row) -> None:
     module = make(row)
     assert repr(module).startswith(type(module).__name__)
-    assert all(type(part).__name__ in repr(module) for _, part in module.modules())
+    assert all(type(part).__name__ in repr(module) for part in module.modules())
 
 
 class Tied(Module):
@@ -325,6 +325,51 @@ def test_the_tree_is_shown() -> None:
         "    layers.0.dropout  Dropout(0.0)  0",
         "  layers.1  LayerNorm(4, bias=False)  4",
     ]
+
+
+class Scaled(Module):
+    """A layer with Parameters of its own, and layers in a dict, in lists of lists, and in a layer that has arguments."""
+
+    def __init__(self) -> None:
+        self.scale = Parameter(np.ones((2, 3), np.float32))
+        self.parts = {"head": Linear(2, 1), "10": [[Linear(1, 1), Parameter([1.0])]]}
+
+
+class Nested(Module):
+    def __init__(self) -> None:
+        self.layers = (Scaled(),)
+
+
+def test_the_repr_indents_by_modules_and_lists_own_parameters() -> None:
+    assert repr(Nested()).splitlines() == [
+        "Nested  12 parameters",
+        "  layers.0  Scaled  12",
+        "    layers.0.scale  Parameter(2, 3)  6",
+        "    layers.0.parts.head  Linear(2, 1)  3",
+        "    layers.0.parts.10.0.0  Linear(1, 1)  2",
+        "    layers.0.parts.10.0.1  Parameter(1,)  1",
+    ]
+    assert repr(Linear(2, 1)) == "Linear(2, 1)"
+
+
+def test_the_repr_of_a_subclass_has_its_name() -> None:
+    assert repr(type("Projection", (Linear,), {})(2, 1)) == "Projection(2, 1)"
+
+
+def test_modules_yields_modules_and_named_modules_yields_pairs() -> None:
+    model = Sequential(Linear(2, 1), relu, Sequential(Linear(1, 1)))
+    inner = model.layers[2]
+    assert isinstance(inner, Sequential)
+    assert list(model.modules()) == [model, model.layers[0], inner, inner.layers[0]]
+    assert [path for path, _ in model.named_modules()] == ["", "layers.0", "layers.2", "layers.2.layers.0"]
+    assert [module for _, module in model.named_modules()] == list(model.modules())
+
+
+def test_train_takes_a_mode() -> None:
+    model = Sequential(Dropout(0.5))
+    assert model.train(mode=False) is model
+    assert [module.training for module in model.modules()] == [False, False]
+    assert [module.training for module in model.train(mode=True).modules()] == [True, True]
 
 
 @pytest.mark.parametrize("activation", ["gelu", "silu", "relu", "relu2"])

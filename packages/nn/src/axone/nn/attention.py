@@ -175,7 +175,7 @@ class MultiHeadAttention(Module):
         """
         C = self.out_proj.weight.shape[0]
         if x.ndim != 3 or x.shape[2] != C:
-            raise misfit(self.describe(), f"(B, T, {C})", x.shape)
+            raise misfit(self._summary(), f"(B, T, {C})", x.shape)
         H, K = self.num_heads, self.num_kv_heads
         qkv = self._packed(x, 0 if cache is None else cache.length, positions)  # (B, T, (H + 2K) D)
         if cache is None and not return_weights:
@@ -201,10 +201,10 @@ class MultiHeadAttention(Module):
             qkv = packed_rotary(qkv, *self.rotary.tables(positions, qkv.dtype), H, K)
         return qkv
 
-    def describe(self) -> str:
-        """Return the layer with its heads."""
+    def extra_repr(self) -> str:
+        """Return the layer's width and numbers of heads."""
         shared = "" if self.num_kv_heads == self.num_heads else f", num_kv_heads={self.num_kv_heads}"
-        return f"MultiHeadAttention({self.out_proj.weight.shape[0]}, num_heads={self.num_heads}{shared})"
+        return f"{self.out_proj.weight.shape[0]}, num_heads={self.num_heads}{shared}"
 
 
 def _no_way_back(_: Array) -> NoReturn:

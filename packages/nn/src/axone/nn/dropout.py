@@ -56,9 +56,9 @@ class Dropout(Module):
         """
         return dropout(x, self.p, rng=self.rng) if self.training and self.p > 0 else x
 
-    def describe(self) -> str:
-        """Return the layer with its probability."""
-        return f"Dropout({self.p})"
+    def extra_repr(self) -> str:
+        """Return the layer's probability."""
+        return f"{self.p}"
 
 
 def reseed_dropout(module: Module, key: Sequence[int]) -> None:
@@ -72,6 +72,6 @@ def reseed_dropout(module: Module, key: Sequence[int]) -> None:
     key : sequence of int
         Not negative.
     """
-    layers = [m for _, m in module.modules() if isinstance(m, Dropout)]
+    layers = [m for m in module.modules() if isinstance(m, Dropout)]
     for place, layer in enumerate(layers):
         layer.rng = np.random.default_rng([*key, place])

@@ -59,6 +59,6 @@ class Embedding(Module):
         """
         return embedding(ids, self.weight)
 
-    def describe(self) -> str:
-        """Return the layer with its sizes."""
-        return f"Embedding({self.weight.shape[0]}, {self.weight.shape[1]})"
+    def extra_repr(self) -> str:
+        """Return the layer's sizes."""
+        return f"{self.weight.shape[0]}, {self.weight.shape[1]}"

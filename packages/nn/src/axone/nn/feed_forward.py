@@ -89,13 +89,13 @@ class FeedForward(Module):
         -------
         Tensor, shape (..., C)
         """
-        last_axis(self.describe, x, self.up_proj.weight.shape[1])
+        last_axis(self._summary, x, self.up_proj.weight.shape[1])
         return self.dropout(self.down_proj(_ACTIVATIONS[self.activation](self.up_proj(x))))
 
-    def describe(self) -> str:
-        """Return the layer with its sizes and its activation."""
+    def extra_repr(self) -> str:
+        """Return the layer's sizes and activation."""
         hidden_dim, dim = self.up_proj.weight.shape
-        return f"FeedForward({dim}, {hidden_dim}, activation={self.activation!r})"
+        return f"{dim}, {hidden_dim}, activation={self.activation!r}"
 
 
 class SwiGLU(Module):
@@ -152,10 +152,10 @@ class SwiGLU(Module):
         -------
         Tensor, shape (..., C)
         """
-        last_axis(self.describe, x, self.up_proj.weight.shape[1])
+        last_axis(self._summary, x, self.up_proj.weight.shape[1])
         return self.dropout(self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x))))
 
-    def describe(self) -> str:
-        """Return the layer with its sizes."""
+    def extra_repr(self) -> str:
+        """Return the layer's sizes."""
         hidden_dim, dim = self.up_proj.weight.shape
-        return f"SwiGLU({dim}, {hidden_dim})"
+        return f"{dim}, {hidden_dim}"

@@ -69,14 +69,14 @@ class Head(Module):
         """
         D, C = self.query.weight.shape
         if x.ndim != 3 or x.shape[2] != C:
-            raise misfit(self.describe(), f"(B, T, {C})", x.shape)
+            raise misfit(self._summary(), f"(B, T, {C})", x.shape)
         T = x.shape[1]
         q, k, v = self.query(x), self.key(x), self.value(x)  # (B, T, D)
         scores = q @ k.swapaxes(1, 2) / D**0.5  # (B, T, T)
         scores = where(np.tri(T, dtype=np.bool_), scores, -np.inf)  # no position sees a later one
         return softmax(scores) @ v  # (B, T, D)
 
-    def describe(self) -> str:
-        """Return the layer with its sizes."""
+    def extra_repr(self) -> str:
+        """Return the layer's sizes."""
         head_dim, dim = self.query.weight.shape
-        return f"Head({dim}, {head_dim})"
+        return f"{dim}, {head_dim}"

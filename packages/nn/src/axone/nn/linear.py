@@ -69,10 +69,10 @@ class Linear(Module):
         ValueError
             If the last axis of `x` is not `in_features` long.
         """
-        last_axis(self.describe, x, self.weight.shape[1])
+        last_axis(self._summary, x, self.weight.shape[1])
         return linear(x, self.weight, self.bias)
 
-    def describe(self) -> str:
-        """Return the layer with its sizes."""
+    def extra_repr(self) -> str:
+        """Return the layer's sizes."""
         out_features, in_features = self.weight.shape
-        return f"Linear({in_features}, {out_features}{'' if self.bias is not None else ', bias=False'})"
+        return f"{in_features}, {out_features}{'' if self.bias is not None else ', bias=False'}"

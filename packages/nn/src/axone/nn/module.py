@@ -64,16 +64,25 @@ class Module:
 
     training: bool = True
 
-    def modules(self) -> Iterator[tuple[str, Module]]:
-        """Yield this module and all below it, each once, with their paths.
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """Yield this module and all modules below it, each once, with their paths.
 
         Yields
         ------
         path : str
-            ``""``, ``"blocks.0"``, ...
+            ``""`` for the module itself, then ``"blocks.0"``, ...
         module : Module
         """
         return ((path, item) for path, item in _walk(self, "", set()) if isinstance(item, Module))
+
+    def modules(self) -> Iterator[Module]:
+        """Yield this module and all modules below it, each once.
+
+        Yields
+        ------
+        Module
+        """
+        return (module for _, module in self.named_modules())
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Yield the parameters with their paths, a tied one only once, under its first name.
@@ -152,17 +161,25 @@ class Module:
             parameter.grad = None
         return self
 
-    def train(self) -> Self:
-        """Switch to training, here and below; return the module."""
-        for _, module in self.modules():
-            module.training = True
+    def train(self, mode: bool = True) -> Self:
+        """Switch this module and all modules below it to training; return this module.
+
+        Parameters
+        ----------
+        mode : bool, default True
+            False switches to evaluation, as `eval` does.
+
+        Returns
+        -------
+        Module
+        """
+        for module in self.modules():
+            module.training = mode
         return self
 
     def eval(self) -> Self:
-        """Switch to evaluation, here and below; return the module."""
-        for _, module in self.modules():
-            module.training = False
-        return self
+        """Switch this module and all modules below it to evaluation; return this module."""
+        return self.train(mode=False)
 
     def zero_grad(self) -> None:
         """Set all gradients to zero, in place."""
@@ -181,19 +198,37 @@ class Module:
         """
         return _replicate(self, {})  # type: ignore[no-any-return]  # of the type that came in
 
-    def describe(self) -> str:
-        """Return what stands for the module in the tree that `repr` shows."""
-        return type(self).__name__
+    def extra_repr(self) -> str:
+        """Return the arguments that `repr` shows behind the class's name; a layer overrides it.
+
+        Returns
+        -------
+        str
+            Such as ``"3, 2, bias=False"``; empty by default.
+        """
+        return ""
+
+    def _summary(self) -> str:
+        """Return the class's name with the arguments of `extra_repr`."""
+        extra = self.extra_repr()
+        return f"{type(self).__name__}({extra})" if extra else type(self).__name__
 
     def __repr__(self) -> str:
-        tree = list(self.modules())
-        if len(tree) == 1:
-            return self.describe()
-        lines = [f"{self.describe()}  {self.num_parameters():,} parameters"]
-        for path, module in tree[1:]:
-            depth = path.count(".") - sum(part.isdigit() for part in path.split("."))
-            lines.append(f"{'  ' * (depth + 1)}{path}  {module.describe()}  {module.num_parameters():,}")
-        return "\n".join(lines)
+        lines: list[str] = []
+        owners: dict[str, tuple[Module, int]] = {}  # path to module and depth
+        for path, item in _walk(self, "", set()):
+            above = path.rpartition(".")[0]
+            while above and above not in owners:  # "layers" of "layers.0" is a list, not a module
+                above = above.rpartition(".")[0]
+            owner, depth = owners.get(above, (self, -1))
+            depth += 1
+            if isinstance(item, Module):
+                owners[path] = item, depth
+                lines.append(f"{'  ' * depth}{path}  {item._summary()}  {item.num_parameters():,}")
+            elif not owner.extra_repr():  # a layer that shows its sizes need not list its Parameters
+                lines.append(f"{'  ' * depth}{path}  Parameter{item.shape}  {item.size:,}")
+        head = self._summary()
+        return "\n".join([f"{head}  {self.num_parameters():,} parameters", *lines[1:]]) if lines[1:] else head
 
 
 _WALKED = (Module, Parameter, list, tuple, dict)

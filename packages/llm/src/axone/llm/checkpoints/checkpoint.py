@@ -19,13 +19,15 @@ from typing import Any, Protocol
 
 from axone.llm.errors import CheckpointError
 from axone.llm.storage.atomic import json_bytes, new_folder, read_json, sha256, write_json
-from axone.llm.storage.json_schema import from_json
+from axone.llm.storage.json_schema import Format, from_json, numbered
 from axone.llm.storage.safetensors import State, read_arrays, write_arrays
 
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 TRAINER, MOMENTS = "trainer.json", "trainer.safetensors"
 REQUIRED = {"config.json", "model.safetensors", TOKENIZER, TRAINER, MOMENTS}
+
+MANIFEST_FORMAT = TRAINER_FORMAT = Format((numbered,))
 
 STEP = re.compile(r"step-(\d{6,12})")
 
@@ -126,9 +128,10 @@ class Checkpoint:
             with new_folder(path) as folder:
                 model.write(folder)
                 write_arrays(folder / MOMENTS, moments)
-                write_json(folder / TRAINER, asdict(progress))
+                write_json(folder / TRAINER, TRAINER_FORMAT.stamp(asdict(progress)))
                 names = sorted(file.name for file in folder.iterdir())
-                write_json(folder / MANIFEST, {"sha256": {name: sha256(folder / name) for name in names}})
+                sums = {name: sha256(folder / name) for name in names}
+                write_json(folder / MANIFEST, MANIFEST_FORMAT.stamp({"sha256": sums}))
         except OSError as error:
             needed = model.num_bytes + sum(array.nbytes for array in moments.values())
             reason = f"{os.strerror(error.errno or errno.EIO)}, and a checkpoint takes about {needed:,} bytes"
@@ -147,7 +150,7 @@ class Checkpoint:
         if not manifest.exists():
             return
         content = read_json(manifest)
-        sums = content.get("sha256")
+        sums = MANIFEST_FORMAT.upgrade(content, manifest).get("sha256")
         if not isinstance(sums, dict) or not all(isinstance(value, str) for value in sums.values()):
             raise CheckpointError(manifest, "must hold the files' sums under sha256")
         if manifest.read_bytes() != json_bytes(content):
@@ -177,7 +180,8 @@ class Checkpoint:
         CheckpointError
             If it is not what it should be.
         """
-        return from_json(Progress, read_json(self.path / TRAINER), self.path / TRAINER)
+        path = self.path / TRAINER
+        return from_json(Progress, TRAINER_FORMAT.upgrade(read_json(path), path), path)
 
     def moments(self) -> dict[str, Any]:
         """Return what the optimizer remembered.

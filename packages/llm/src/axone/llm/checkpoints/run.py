@@ -33,12 +33,24 @@ from axone.llm.storage.atomic import (
     require_place,
     sync_folder,
 )
+from axone.llm.storage.json_schema import Document, Format, renamed
 from axone.llm.storage.lock import locked
 from axone.llm.storage.safetensors import State
 
 KEPT = 2
 OPTIONS = "run.json"
+RENAMED_OPTIONS: dict[str, str] = {}
+"""Fields of `TrainerConfig` in format 0 of ``run.json``, and their names in format 1."""
 _REPLACED = ".replaced"  # a checkpoint that waits for its successor of the same step
+
+
+def _rename_options(document: Document) -> Document:
+    """Return ``run.json`` of format 0 with the trainer's options under their names in format 1."""
+    trainer = document.get("trainer")
+    return {**document, "trainer": renamed(trainer, RENAMED_OPTIONS)} if isinstance(trainer, dict) else document
+
+
+RUN_FORMAT = Format((_rename_options,))
 
 
 class Run:
@@ -168,7 +180,7 @@ class Run:
         require_folder(self.path)
         if not (self.path / OPTIONS).exists():
             raise CheckpointError(self.path, f"is no run: it holds no {OPTIONS}")
-        return read_json(self.path / OPTIONS)
+        return RUN_FORMAT.upgrade(read_json(self.path / OPTIONS), self.path / OPTIONS)
 
     def save(self, model: ModelFiles, progress: Progress, moments: State) -> Checkpoint:
         """Write a checkpoint, and remove those that are neither new nor the best.

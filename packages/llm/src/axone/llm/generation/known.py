@@ -21,9 +21,7 @@ def is_known(transformer: Transformer) -> bool:
         all(type(norm) in {LayerNorm, RMSNorm} for norm in norms)
         and all(type(block.attention) is MultiHeadAttention for block in blocks)
         and all(type(block.mlp) in {FeedForward, SwiGLU} for block in blocks)
-        and all(
-            type(part) in {Linear, RMSNorm} for _, part in transformer.modules() if isinstance(part, Linear | RMSNorm)
-        )
+        and all(type(part) in {Linear, RMSNorm} for part in transformer.modules() if isinstance(part, Linear | RMSNorm))
     )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from axone.llm.checkpoints.bundle import TextModel
 from axone.llm.checkpoints.checkpoint import Checkpoint, Progress
 from axone.llm.checkpoints.dataset_ref import DataPart, keep
-from axone.llm.checkpoints.run import OPTIONS, Run
+from axone.llm.checkpoints.run import OPTIONS, RUN_FORMAT, Run
 from axone.llm.data.dataset import TokenDataset
 from axone.llm.errors import CheckpointError, RunBusyError
 from axone.llm.loss import bits_per_byte
@@ -273,4 +273,5 @@ class Trainer:
             name: asdict(keep(folder, dataset, name))
             for name, dataset in (("train", self.train_data), ("validation", self.validation_data))
         }
-        write_json(folder / OPTIONS, {**self.notes, "trainer": asdict(self.config), "data": data})
+        options = {**self.notes, "trainer": asdict(self.config), "data": data}
+        write_json(folder / OPTIONS, RUN_FORMAT.stamp(options))
