@@ -94,7 +94,7 @@ def test_each_is_done_when_it_is_due(dataset: TokenDataset) -> None:
 
 
 def test_patience_counts_from_the_best(dataset: TokenDataset) -> None:
-    config = TrainerConfig(**{**CONFIG.__dict__, "steps": 100, "patience": 3})
+    config = TrainerConfig(**{**CONFIG.__dict__, "steps": 100, "early_stopping_patience": 3})
     losses = [3.0, 2.0, 2.5, 2.4, 1.9, 1.95, 1.9, 2.0, 1.7]
     progress, outcome = loop(Steps(losses), Diary(), dataset, config).run(Progress(step=0), saved=False)
     assert (outcome, progress.step, progress.best_loss) == ("stopped", 16, 1.9)

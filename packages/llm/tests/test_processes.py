@@ -318,7 +318,13 @@ def test_training_has_the_bits_of_threads(
     monkeypatch.setattr(Processes, "tell", spy)
     dropped = replace(config, dropout=0.1)
     plan = TrainerConfig(
-        steps=6, batch_size=5, context_length=16, optimizer=optimizer, workers=2, accumulation=2, eval_every=3
+        steps=6,
+        batch_size=5,
+        context_length=16,
+        optimizer=optimizer,
+        workers=2,
+        gradient_accumulation_steps=2,
+        eval_every=3,
     )
     found = []
     for forks in (False, True):

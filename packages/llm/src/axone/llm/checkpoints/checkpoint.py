@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from axone.llm.errors import CheckpointError
 from axone.llm.storage.atomic import json_bytes, new_folder, read_json, sha256, write_json
-from axone.llm.storage.json_schema import Format, from_json, numbered
+from axone.llm.storage.json_schema import Document, Format, from_json, numbered, renamed
 from axone.llm.storage.safetensors import State, read_arrays, write_arrays
 
 MANIFEST = "manifest.json"
@@ -27,7 +27,19 @@ TOKENIZER = "tokenizer.json"
 TRAINER, MOMENTS = "trainer.json", "trainer.safetensors"
 REQUIRED = {"config.json", "model.safetensors", TOKENIZER, TRAINER, MOMENTS}
 
-MANIFEST_FORMAT = TRAINER_FORMAT = Format((numbered,))
+RENAMED_ENVIRONMENT = {"workers": "replicas", "threads": "workers"}
+"""Fields of the environment in format 0 of ``trainer.json``, and their names in format 1."""
+
+
+def _rename_environment(document: Document) -> Document:
+    """Return ``trainer.json`` of format 0 with its environment's fields under their names in format 1."""
+    environment = document.get("environment")
+    if not isinstance(environment, dict):
+        return document
+    return {**document, "environment": renamed(environment, RENAMED_ENVIRONMENT)}
+
+
+MANIFEST_FORMAT, TRAINER_FORMAT = Format((numbered,)), Format((_rename_environment,))
 
 STEP = re.compile(r"step-(\d{6,12})")
 

@@ -39,7 +39,12 @@ from axone.llm.storage.safetensors import State
 
 KEPT = 2
 OPTIONS = "run.json"
-RENAMED_OPTIONS: dict[str, str] = {}
+RENAMED_OPTIONS = {
+    "clip": "max_grad_norm",
+    "accumulation": "gradient_accumulation_steps",
+    "order": "sampling",
+    "patience": "early_stopping_patience",
+}
 """Fields of `TrainerConfig` in format 0 of ``run.json``, and their names in format 1."""
 _REPLACED = ".replaced"  # a checkpoint that waits for its successor of the same step
 

@@ -2,7 +2,6 @@
 
 import functools
 import types
-from collections.abc import Hashable
 from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -37,10 +36,12 @@ def require_field_types(configuration: object) -> None:
         object.__setattr__(configuration, name, converted)
 
 
-@functools.cache
-def field_types(kind: Hashable) -> dict[str, Any]:
+def field_types(kind: type) -> dict[str, Any]:
     """Return the evaluated annotations of a dataclass."""
-    return get_type_hints(kind)
+    return _type_hints(kind)
+
+
+_type_hints = functools.cache(get_type_hints)
 
 
 def _converted(value: Any, hint: Any) -> Any:
@@ -60,9 +61,9 @@ def _converted(value: Any, hint: Any) -> Any:
     if hint is int:
         return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else _MISFIT
     if hint is float:
-        if isinstance(value, bool) or not isinstance(value, Real):
-            return _MISFIT
-        return value if type(value) is int else float(value)
+        if type(value) is int:
+            return value
+        return float(value) if isinstance(value, Real) and not isinstance(value, bool) else _MISFIT
     return value if isinstance(value, hint) else _MISFIT
 
 
@@ -73,4 +74,4 @@ def _describe(hint: Any) -> str:
         return " or ".join(map(repr, get_args(hint)))
     if get_origin(hint) is tuple:
         return f"{len(get_args(hint))} values, each {_describe(get_args(hint)[0])}"
-    return _NAMES.get(hint, hint.__name__)
+    return _NAMES[hint] if hint in _NAMES else str(hint.__name__)

@@ -113,7 +113,7 @@ def from_json(kind: type[T], content: object, path: Path, *, called: Mapping[str
     if not isinstance(content, Mapping):
         raise CheckpointError(path, f"must hold a JSON object for {kind.__name__}, not {content!r:.60}")
     names = called or {}
-    hints = field_types(kind)  # type: ignore[arg-type]  # classes are hashable
+    hints = field_types(kind)
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass, as documented
     values: dict[str, Any] = {}
     for name, value in content.items():

@@ -18,7 +18,7 @@ class Pace:
 
     def is_finished(self, progress: Progress) -> bool:
         """Tell whether no step is left, or no patience."""
-        patience = self._config.patience
+        patience = self._config.early_stopping_patience
         impatient = patience is not None and progress.evaluations_since_best >= patience
         return progress.step >= self._config.steps or impatient
 

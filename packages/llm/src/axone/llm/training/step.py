@@ -72,13 +72,13 @@ class TrainingStep:
         """
         self._workers.tell(self, "gradients", step)
         config, count = self._config, self._workers.count
-        size, turns, length = config.batch_size, config.accumulation, config.context_length
+        size, turns, length = config.batch_size, config.gradient_accumulation_steps, config.context_length
         cuts = [size * i // count for i in range(count + 1)]
 
         def starts(begin: int, end: int) -> Iterator[Ids]:
             """Return where a worker's windows start, turn after turn, none before it is needed."""
             for number in range(step * turns, (step + 1) * turns):
-                drawn = batch_starts(config.seed, number, size, length, len(self._train_data), config.order)
+                drawn = batch_starts(config.seed, number, size, length, len(self._train_data), config.sampling)
                 yield drawn[begin:end]
 
         shares = [starts(begin, end) for begin, end in itertools.pairwise(cuts)]
@@ -93,7 +93,7 @@ class TrainingStep:
         def loss(replica: LanguageModel, starts: Ids) -> Tensor:
             return next_token_loss(replica, *self._train_data.read(starts, length))
 
-        return self._workers.gradients(shares, prepare, loss, weights), self._workers.clip(config.clip)
+        return self._workers.gradients(shares, prepare, loss, weights), self._workers.clip(config.max_grad_norm)
 
     def update(self, step: int) -> float:
         """Apply the gradient, and return the learning rate."""

@@ -150,11 +150,6 @@ class Trainer:
         trainer._resumed, trainer._seen = checkpoint, seen
         return trainer
 
-    @property
-    def workers(self) -> int:
-        """How many share out a batch, each with a replica of the model."""
-        return self.config.replicas
-
     def estimate(self) -> Estimate:
         """Make some steps without changing the weights, and say what all of them will take.
 
@@ -167,7 +162,7 @@ class Trainer:
         NotEnoughMemoryError
             With the numbers, if memory will not do.
         """
-        return estimate(self.model, self.train_data, self.validation_data, self.config, self.workers)
+        return estimate(self.model, self.train_data, self.validation_data, self.config)
 
     def fit(self) -> End:
         """Train, or go on training.
@@ -217,7 +212,7 @@ class Trainer:
         path = run.path if run else None
         with contextlib.ExitStack() as signals:
             interrupt = signals.enter_context(deferred_interrupts())
-            with Workers(self.model, self.workers, threads=config.threads, processes=True) as workers:
+            with Workers(self.model, config.num_replicas, threads=config.num_workers, processes=True) as workers:
                 steps = TrainingStep(workers, config, self.train_data, self.validation_data)
                 progress = self._restored(steps.optimizers)
                 steps.start()
@@ -266,7 +261,7 @@ class Trainer:
         return run.save(self._files, progress, optimizers.state_dict()).path
 
     def _environment(self) -> dict[str, Any]:
-        return {**resources.environment(), "workers": self.workers, "threads": self.config.threads}
+        return {**resources.environment(), "replicas": self.config.num_replicas, "workers": self.config.num_workers}
 
     def _write_options(self, folder: Path) -> None:
         data = {
