@@ -33,8 +33,7 @@ class Format:
 
     Examples
     --------
-    >>> from numbers import Integral, Real
-    from pathlib import Path
+    >>> from pathlib import Path
     >>> from axone.llm.storage.json_schema import Format, renamed
     >>> options = Format((lambda document: renamed(document, {"clip": "max_grad_norm"}),))
     >>> options.upgrade({"clip": 1.0}, Path("options.json"))
