@@ -12,7 +12,7 @@ import pytest
 
 from axone.llm import Callback, Evaluation, Saved, Step, TokenDataset, TrainerConfig, TrainingDivergedError
 from axone.llm.checkpoints.checkpoint import TrainingState
-from axone.llm.runtime.signals import Interrupt, deferred_interrupts
+from axone.llm.runtime.signals import SignalRecorder, record_signals
 from axone.llm.training.loop import Loop
 from axone.llm.types import Ids
 
@@ -33,7 +33,7 @@ class Steps:
     def update(self, step: int) -> float:  # noqa: ARG002 - all are alike
         return 0.1
 
-    def evaluate(self, starts: Ids, stop: Callable[[], bool]) -> tuple[float, int] | None:
+    def evaluate(self, starts: Ids, *, stop: Callable[[], bool]) -> tuple[float, int] | None:
         tokens = len(starts) * CONFIG.context_length
         return None if stop() else (next(self.losses) * tokens, tokens)
 
@@ -66,9 +66,13 @@ class Diary(Callback):
 
 
 def loop(
-    steps: Steps, diary: Diary, dataset: TokenDataset, config: TrainerConfig = CONFIG, asked: Interrupt | None = None
+    steps: Steps,
+    diary: Diary,
+    dataset: TokenDataset,
+    config: TrainerConfig = CONFIG,
+    signals: SignalRecorder | None = None,
 ) -> Loop:
-    return Loop(steps, dataset, config, [diary], asked or Interrupt(), diary.save)
+    return Loop(steps, dataset, config, [diary], signals or SignalRecorder(), diary.save)
 
 
 def numbers(start: float) -> Iterator[float]:
@@ -118,18 +122,18 @@ def test_nothing_is_saved_that_is_not_finite(dataset: TokenDataset) -> None:
 
 
 def test_a_signal_ends_it_after_the_step_and_saves(dataset: TokenDataset) -> None:
-    asked = Interrupt()
-    diary = Diary(3, lambda: asked.handle(signal.SIGTERM, None))
-    progress, outcome = loop(Steps([2.0]), diary, dataset, asked=asked).run(TrainingState(step=0), saved=False)
+    signals = SignalRecorder()
+    diary = Diary(3, lambda: signals.handle(signal.SIGTERM, None))
+    progress, outcome = loop(Steps([2.0]), diary, dataset, signals=signals).run(TrainingState(step=0), saved=False)
     assert (outcome, progress.step) == ("terminated", 3)
     assert diary.events[-2:] == [("step", 3), ("checkpoint", 3)]
 
 
 def test_what_is_saved_already_is_not_saved_again(dataset: TokenDataset) -> None:
-    asked, diary = Interrupt(), Diary()
-    asked.handle(signal.SIGINT, None)
+    signals, diary = SignalRecorder(), Diary()
+    signals.handle(signal.SIGINT, None)
     before = TrainingState(step=3, validation_loss=None)
-    assert loop(Steps([]), diary, dataset, asked=asked).run(before, saved=True) == (before, "interrupted")
+    assert loop(Steps([]), diary, dataset, signals=signals).run(before, saved=True) == (before, "interrupted")
     assert diary.events == []
 
 
@@ -138,14 +142,14 @@ def test_a_second_signal_ends_the_process_unless_it_comes_with_the_first(monkeyp
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     monkeypatch.setattr(os, "_exit", ended.append)
-    asked = Interrupt()
-    asked.handle(signal.SIGINT, None)
+    signals = SignalRecorder()
+    signals.handle(signal.SIGINT, None)
     now = 100.9  # to a group of processes it can come twice
-    asked.handle(signal.SIGINT, None)
-    assert (asked.outcome, ended) == ("interrupted", [])
+    signals.handle(signal.SIGINT, None)
+    assert (signals.number, ended) == (signal.SIGINT, [])
     now = 101.1
-    asked.handle(signal.SIGTERM, None)
-    asked.handle(signal.SIGINT, None)
+    signals.handle(signal.SIGTERM, None)
+    signals.handle(signal.SIGINT, None)
     assert ended == [143, 130]
 
 
@@ -154,11 +158,11 @@ def test_a_signal_that_is_ignored_stays_so(ignored: signal.Signals) -> None:
     other = signal.SIGTERM if ignored is signal.SIGINT else signal.SIGINT
     before = signal.signal(ignored, signal.SIG_IGN)
     try:
-        with deferred_interrupts() as interrupt:
+        with record_signals() as signals:
             signal.raise_signal(ignored)
-            assert interrupt.outcome is None
+            assert signals.number is None
             signal.raise_signal(other)
-            assert interrupt.outcome is not None
+            assert signals.number is not None
         assert signal.getsignal(ignored) is signal.SIG_IGN
     finally:
         signal.signal(ignored, before)

@@ -17,7 +17,7 @@ from axone.llm.loss import next_token_loss
 from axone.llm.model import LanguageModel
 from axone.llm.pretrained.layout import count_parameters
 from axone.llm.runtime import resources
-from axone.llm.runtime.data_parallel import Workers
+from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.training.config import TrainerConfig
 from axone.llm.training.step import TrainingStep
 
@@ -91,7 +91,7 @@ def estimate(
     """
     weights = sum(parameter.data.nbytes for parameter in model.parameters())
     _require(weights * (2 + workers) + workers * _activations(model, train_data, config, workers))
-    with Workers(model, workers, threads=config.threads, processes=True) as team:
+    with DataParallel(model, workers, num_threads=config.threads, allow_fork=True) as team:
         turns = min(config.accumulation, 2)  # a third batch takes what the second one took
         step = TrainingStep(team, replace(config, accumulation=turns), train_data, validation_data)
         times: list[float] = []

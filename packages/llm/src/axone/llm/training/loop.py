@@ -22,7 +22,7 @@ from axone.llm.checkpoints.checkpoint import TrainingState
 from axone.llm.data.dataset import TokenDataset
 from axone.llm.errors import TrainingDivergedError
 from axone.llm.loss import bits_per_byte
-from axone.llm.runtime.signals import Interrupt
+from axone.llm.runtime.signals import SignalRecorder
 from axone.llm.training.callbacks import Callback, Evaluation, Outcome, Saved, Step
 from axone.llm.training.config import TrainerConfig
 from axone.llm.training.pace import Pace
@@ -38,7 +38,7 @@ class Steps(Protocol):
     def update(self, step: int) -> float:
         """Apply the gradient, and return the learning rate."""
 
-    def evaluate(self, starts: Ids, stop: Callable[[], bool]) -> tuple[float, int] | None:
+    def evaluate(self, starts: Ids, *, stop: Callable[[], bool]) -> tuple[float, int] | None:
         """Return the summed loss and the number of tokens of held-out windows; None if `stop` said so."""
 
     def is_finite(self) -> bool:
@@ -55,8 +55,8 @@ class Loop:
     config : TrainerConfig
     callbacks : sequence of Callback
         They hear of steps, evaluations and checkpoints.
-    interrupt : Interrupt
-        Once it has an outcome, the step is finished and saved, and nothing more is done.
+    signals : SignalRecorder
+        Once it has a number, the step is finished and saved, and nothing more is done.
     save : callable, optional
         Writes a checkpoint and returns its folder; None keeps nothing.
     """
@@ -67,14 +67,14 @@ class Loop:
         validation_data: TokenDataset,
         config: TrainerConfig,
         callbacks: Sequence[Callback],
-        interrupt: Interrupt,
+        signals: SignalRecorder,
         save: Callable[[TrainingState], Path] | None = None,
     ) -> None:
         self._steps = steps
         self._validation_data = validation_data
         self._config = config
         self._callbacks = callbacks
-        self._interrupt = interrupt
+        self._signals = signals
         self._write = save
         self._pace = Pace(config)
 
@@ -109,7 +109,7 @@ class Loop:
                 self._save(progress)
                 last = progress
             if stopping or self._pace.is_complete(progress):
-                return progress, self._pace.outcome(progress, self._interrupt.outcome)
+                return progress, self._pace.outcome(progress, self._signals.number)
             progress = self._step(progress)
 
     def _step(self, progress: TrainingState) -> TrainingState:
@@ -132,7 +132,7 @@ class Loop:
         some = self._validation_data.window_starts(length, self._config.eval_windows)
         loss = progress.validation_loss
         if loss is None:
-            sums = self._steps.evaluate(some, self._is_stopping)
+            sums = self._steps.evaluate(some, stop=self._is_stopping)
             if sums is None:
                 return progress
             loss = _finite(sums[0] / sums[1], progress.step)
@@ -140,7 +140,7 @@ class Loop:
         if self._pace.is_finished(progress):
             # Those measured already and the rest: the full loss, and one that compares with those on the way.
             rest = np.setdiff1d(self._validation_data.window_starts(length), some)
-            sums = self._steps.evaluate(rest, self._is_stopping)
+            sums = self._steps.evaluate(rest, stop=self._is_stopping)
             if sums is None:
                 return progress
             tokens = len(some) * length
@@ -162,7 +162,7 @@ class Loop:
             callback.on_checkpoint(event)
 
     def _is_stopping(self) -> bool:
-        return self._interrupt.outcome is not None
+        return self._signals.number is not None
 
 
 def _finite(loss: float, step: int) -> float:

@@ -1,5 +1,7 @@
 """When a training is measured, saved and over: functions of how far it has come."""
 
+import signal
+
 from axone.llm.checkpoints.checkpoint import TrainingState
 from axone.llm.training.callbacks import Outcome
 from axone.llm.training.config import TrainerConfig
@@ -38,8 +40,8 @@ class Pace:
         timely = every is not None and progress.step % every == 0
         return progress.step == 0 or progress.validation_loss is not None or timely
 
-    def outcome(self, progress: TrainingState, signal: Outcome | None) -> Outcome:
+    def outcome(self, progress: TrainingState, number: int | None) -> Outcome:
         """Return how training ended: a signal counts if it left something to do."""
         if not self.is_complete(progress):
-            return signal or "interrupted"
+            return "terminated" if number == signal.SIGTERM else "interrupted"
         return "finished" if progress.step >= self._config.steps else "stopped"

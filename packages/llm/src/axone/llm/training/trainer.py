@@ -26,8 +26,8 @@ from axone.llm.errors import CheckpointError, RunBusyError
 from axone.llm.loss import bits_per_byte
 from axone.llm.model import LanguageModel
 from axone.llm.runtime import resources
-from axone.llm.runtime.data_parallel import Workers
-from axone.llm.runtime.signals import deferred_interrupts
+from axone.llm.runtime.data_parallel import DataParallel
+from axone.llm.runtime.signals import record_signals
 from axone.llm.storage.atomic import write_json
 from axone.llm.storage.json_schema import from_json
 from axone.llm.training.callbacks import Callback, End, Start, closing
@@ -216,14 +216,14 @@ class Trainer:
     def _trained(self, run: Run | None) -> End:
         config, began = self.config, time.perf_counter()
         path = run.path if run else None
-        with contextlib.ExitStack() as signals:
-            interrupt = signals.enter_context(deferred_interrupts())
-            with Workers(self.model, self.workers, threads=config.threads, processes=True) as workers:
+        with contextlib.ExitStack() as handlers:
+            signals = handlers.enter_context(record_signals())
+            with DataParallel(self.model, self.workers, num_threads=config.threads, allow_fork=True) as workers:
                 steps = TrainingStep(workers, config, self.train_data, self.validation_data)
                 progress = self._restored(steps.optimizers)
                 steps.start()
                 save = None if run is None else partial(self._save, run, steps.optimizers)
-                loop = Loop(steps, self.validation_data, config, self.callbacks, interrupt, save)
+                loop = Loop(steps, self.validation_data, config, self.callbacks, signals, save)
                 for callback in self.callbacks:
                     callback.on_start(Start(progress.step, config.steps, config.tokens_per_step, path))
                 progress, outcome = loop.run(progress, saved=self._resumed is not None)
@@ -238,8 +238,8 @@ class Trainer:
                 seconds=time.perf_counter() - began,
                 run=path,
             )
-            if interrupt.outcome is None:  # else a second signal shall not cut short what the first one led to
-                signals.close()
+            if signals.number is None:  # else a second signal shall not cut short what the first one led to
+                handlers.close()
             for callback in self.callbacks:
                 callback.on_end(end)
         return end
