@@ -14,10 +14,10 @@ from axone.llm import (
     require_memory,
 )
 from axone.llm.data.dataset import Batch
-from axone.llm.data.token_file import Ids
 from axone.llm.runtime import resources
 from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.training.step import TrainingStep
+from axone.llm.types import Ids
 
 CONFIG = TrainerConfig(steps=12, batch_size=6, context_length=16, eval_every=5, workers=2)
 

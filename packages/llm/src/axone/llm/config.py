@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from axone.llm.storage.checks import require_numbers
+from axone.llm.storage.json_schema import require_numbers
 
 _CHOICES = {"norm": ("layer", "rms"), "position": ("learned", "rotary"), "mlp": ("gelu", "swiglu", "relu2")}
 _WHOLE = ("vocab_size", "context_length", "num_layers", "num_heads", "embed_dim")

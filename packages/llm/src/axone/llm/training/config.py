@@ -6,7 +6,7 @@ from typing import Literal
 
 from axone.llm.data.sampler import Order
 from axone.llm.runtime.resources import available_cores
-from axone.llm.storage.checks import require_numbers
+from axone.llm.storage.json_schema import require_numbers
 
 _WHOLE = ("steps", "batch_size", "context_length", "accumulation", "eval_every")
 _WHOLE_OR_NONE = ("eval_windows", "save_every", "patience", "workers")

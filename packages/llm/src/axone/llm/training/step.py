@@ -13,13 +13,13 @@ import numpy as np
 from axone.autograd import Tensor
 from axone.llm.data.dataset import TokenDataset
 from axone.llm.data.sampler import batch_starts
-from axone.llm.data.token_file import Ids
 from axone.llm.loss import next_token_loss
 from axone.llm.model import LanguageModel
 from axone.llm.runtime.collectives import collective
 from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.training.config import TrainerConfig
 from axone.llm.training.optimizers import Optimizers, learning_rate
+from axone.llm.types import Ids
 from axone.nn import reseed_dropout
 
 
