@@ -14,10 +14,10 @@ from axone.llm import (
     require_memory,
 )
 from axone.llm.data.dataset import Batch
-from axone.llm.data.token_file import Ids
 from axone.llm.runtime import resources
-from axone.llm.runtime.data_parallel import Workers
+from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.training.step import TrainingStep
+from axone.llm.types import Ids
 
 CONFIG = TrainerConfig(steps=12, batch_size=6, context_length=16, eval_every=5, workers=2)
 
@@ -26,7 +26,7 @@ def test_batches_without_number_are_made_one_at_a_time(config: LanguageModelConf
     endless = dataclasses.replace(CONFIG, gradient_accumulation_steps=10**20, workers=1)
     trainer = Trainer(LanguageModel(config), *dataset.split(), endless)
     assert trainer.estimate().seconds > 10**15
-    with Workers(trainer.model, 1) as workers:
+    with DataParallel(trainer.model, 1) as workers:
         steps = TrainingStep(workers, endless, trainer.train_data, trainer.validation_data)
         read = trainer.train_data.read
         sizes: list[int] = []

@@ -320,12 +320,12 @@ def test_a_signal_in_an_evaluation_leaves_it_and_it_is_made_up_for(
     original = TrainingStep.evaluate
     signalled = False
 
-    def evaluate(self: TrainingStep, starts: Any, stop: Any = lambda: False) -> Any:
+    def evaluate(self: TrainingStep, starts: Any, *, stop: Any = lambda: False) -> Any:
         nonlocal signalled
         if not signalled:
             signalled = True
             os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, starts, stop)
+        return original(self, starts, stop=stop)
 
     monkeypatch.setattr(TrainingStep, "evaluate", evaluate)
     first = Recorder()

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from axone.llm.checkpoints.checkpoint import STEP, Checkpoint, ModelFiles, Progress
+from axone.llm.checkpoints.checkpoint import STEP, Checkpoint, ModelFiles, TrainingState
 from axone.llm.errors import CheckpointError, RunExistsError
 from axone.llm.storage.atomic import (
     clean,
@@ -187,7 +187,7 @@ class Run:
             raise CheckpointError(self.path, f"is no run: it holds no {OPTIONS}")
         return RUN_FORMAT.upgrade(read_json(self.path / OPTIONS), self.path / OPTIONS)
 
-    def save(self, model: ModelFiles, progress: Progress, moments: State) -> Checkpoint:
+    def save(self, model: ModelFiles, progress: TrainingState, moments: State) -> Checkpoint:
         """Write a checkpoint, and remove those that are neither new nor the best.
 
         Parameters
@@ -260,7 +260,7 @@ class Run:
         for checkpoint in checkpoints:
             try:
                 checkpoint.verify()
-                if checkpoint.progress().step != checkpoint.step:
+                if checkpoint.training_state().step != checkpoint.step:
                     raise CheckpointError(checkpoint.path, "is of another step than its name says")  # noqa: TRY301
             except CheckpointError as error:
                 damaged.append(str(error))
@@ -297,7 +297,7 @@ class Run:
 def _validation_loss(checkpoint: Checkpoint) -> float:
     """Return the loss that was measured with a checkpoint, infinite if none was or it cannot be read."""
     with contextlib.suppress(CheckpointError):
-        loss = checkpoint.progress().validation_loss
+        loss = checkpoint.training_state().validation_loss
         if loss is not None:
             return loss
     return float("inf")

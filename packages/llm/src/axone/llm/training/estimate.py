@@ -17,7 +17,7 @@ from axone.llm.loss import next_token_loss
 from axone.llm.model import LanguageModel
 from axone.llm.pretrained.layout import count_parameters
 from axone.llm.runtime import resources
-from axone.llm.runtime.data_parallel import Workers
+from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.training.config import TrainerConfig
 from axone.llm.training.step import TrainingStep
 
@@ -89,7 +89,7 @@ def estimate(
     replicas = config.num_replicas
     weights = sum(parameter.data.nbytes for parameter in model.parameters())
     _require(weights * (2 + replicas) + replicas * _activations(model, train_data, config, replicas))
-    with Workers(model, replicas, threads=config.num_workers, processes=True) as team:
+    with DataParallel(model, replicas, num_threads=config.num_workers, allow_fork=True) as team:
         turns = min(config.gradient_accumulation_steps, 2)  # a third batch takes what the second one took
         step = TrainingStep(team, replace(config, gradient_accumulation_steps=turns), train_data, validation_data)
         times: list[float] = []
