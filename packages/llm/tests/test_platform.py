@@ -9,7 +9,7 @@ import pytest
 
 from axone.autograd.extend import empty
 from axone.llm.runtime import resources, settings
-from axone.llm.runtime.threads import Team
+from axone.llm.runtime.threads import ThreadGroup
 
 
 def is_pooled() -> bool:
@@ -18,7 +18,7 @@ def is_pooled() -> bool:
 
 def test_without_glibc_every_thread_of_a_team_uses_memory_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "_mallopt", lambda: None)
-    with settings.kept_memory(), Team(3) as team:
+    with settings.kept_memory(), ThreadGroup(3) as team:
         assert team.run([is_pooled] * 3) == [True] * 3
     assert not is_pooled()
 

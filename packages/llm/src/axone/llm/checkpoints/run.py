@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from axone.llm.checkpoints.checkpoint import STEP, Checkpoint, ModelFiles, Progress
+from axone.llm.checkpoints.checkpoint import STEP, Checkpoint, ModelFiles, TrainingState
 from axone.llm.errors import CheckpointError, RunExistsError
 from axone.llm.storage.atomic import (
     clean,
@@ -33,12 +33,29 @@ from axone.llm.storage.atomic import (
     require_place,
     sync_folder,
 )
+from axone.llm.storage.json_schema import Document, Format, renamed
 from axone.llm.storage.lock import locked
 from axone.llm.storage.safetensors import State
 
 KEPT = 2
 OPTIONS = "run.json"
+RENAMED_OPTIONS = {
+    "clip": "max_grad_norm",
+    "accumulation": "gradient_accumulation_steps",
+    "order": "sampling",
+    "patience": "early_stopping_patience",
+}
+"""Fields of `TrainerConfig` in format 0 of ``run.json``, and their names in format 1."""
 _REPLACED = ".replaced"  # a checkpoint that waits for its successor of the same step
+
+
+def _rename_options(document: Document) -> Document:
+    """Return ``run.json`` of format 0 with the trainer's options under their names in format 1."""
+    trainer = document.get("trainer")
+    return {**document, "trainer": renamed(trainer, RENAMED_OPTIONS)} if isinstance(trainer, dict) else document
+
+
+RUN_FORMAT = Format((_rename_options,))
 
 
 class Run:
@@ -168,9 +185,9 @@ class Run:
         require_folder(self.path)
         if not (self.path / OPTIONS).exists():
             raise CheckpointError(self.path, f"is no run: it holds no {OPTIONS}")
-        return read_json(self.path / OPTIONS)
+        return RUN_FORMAT.upgrade(read_json(self.path / OPTIONS), self.path / OPTIONS)
 
-    def save(self, model: ModelFiles, progress: Progress, moments: State) -> Checkpoint:
+    def save(self, model: ModelFiles, progress: TrainingState, moments: State) -> Checkpoint:
         """Write a checkpoint, and remove those that are neither new nor the best.
 
         Parameters
@@ -243,7 +260,7 @@ class Run:
         for checkpoint in checkpoints:
             try:
                 checkpoint.verify()
-                if checkpoint.progress().step != checkpoint.step:
+                if checkpoint.training_state().step != checkpoint.step:
                     raise CheckpointError(checkpoint.path, "is of another step than its name says")  # noqa: TRY301
             except CheckpointError as error:
                 damaged.append(str(error))
@@ -280,7 +297,7 @@ class Run:
 def _validation_loss(checkpoint: Checkpoint) -> float:
     """Return the loss that was measured with a checkpoint, infinite if none was or it cannot be read."""
     with contextlib.suppress(CheckpointError):
-        loss = checkpoint.progress().validation_loss
+        loss = checkpoint.training_state().validation_loss
         if loss is not None:
             return loss
     return float("inf")

@@ -29,7 +29,7 @@ from axone.llm.generation.folding import Folds, folded
 from axone.llm.generation.steps import Ids, Place, attention, mlp, norm, product
 from axone.llm.runtime.resources import available_cores
 from axone.llm.runtime.settings import blas_threads
-from axone.llm.runtime.threads import Team
+from axone.llm.runtime.threads import ThreadGroup
 from axone.nn import KVCache, Transformer
 
 _CACHED = 1 << 22  # weights: a smaller model lies in the caches, and is read by one core
@@ -153,8 +153,8 @@ class Reader:
                 raise
 
         cuts = [T * run // runs for run in range(runs + 1)]
-        with blas_threads(1), Team(runs) as team:
-            last = team.run([functools.partial(read, start, stop) for start, stop in pairwise(cuts)])[-1]
+        with blas_threads(1), ThreadGroup(runs) as group:
+            last = group.run([functools.partial(read, start, stop) for start, stop in pairwise(cuts)])[-1]
         for cache in caches:
             cache.length += T
         return last

@@ -17,8 +17,8 @@ from axone.llm.generation.folding import Folds
 from axone.llm.generation.known import is_known
 from axone.llm.generation.steps import Ids
 from axone.llm.generation.tensor_parallel import JointReading
-from axone.llm.runtime.collectives import can_meet
-from axone.llm.runtime.settings import blas_threads, on_cores
+from axone.llm.runtime.collectives import can_all_gather
+from axone.llm.runtime.settings import blas_threads, cpu_affinity
 from axone.nn import Transformer
 
 _MOST = 4  # processes: a few cores use all that memory gives
@@ -27,7 +27,7 @@ _MOST = 4  # processes: a few cores use all that memory gives
 class JointReader:
     """Reads tokens into caches as `Reader` does, and as a context manager with the help of processes that it forks.
 
-    They help with single positions of one sequence, if the model is too large for the processor's caches and `can_meet`
+    They help with single positions of one sequence, if the model is too large for the processor's caches and `can_all_gather`
     allows it. From the first of these positions on the weights must stay as they are. If a process is lost, this one
     goes on alone, with the same bits.
 
@@ -118,7 +118,7 @@ class JointReader:
                     "begin a text of its own here"
                 )
             return True
-        return self._entered and self._processes > 1 and can_meet()
+        return self._entered and self._processes > 1 and can_all_gather()
 
     def _read(self, token: int, position: int, caches: Sequence[SequenceCache]) -> Array:
         """Return the logits after a token, (V,)."""
@@ -126,11 +126,11 @@ class JointReader:
             self._part()
             self._joint = JointReading(*self._model, caches, self._processes)
             self._begun_in = os.getpid()
-        with on_cores(self._joint.cores), blas_threads(self._joint.blas_threads):
+        with cpu_affinity(self._joint.cores), blas_threads(self._joint.blas_threads):
             return self._joint.read(token, position)
 
     def _part(self) -> None:
         """End the other processes."""
         if self._joint is not None:
-            self._joint.team.close()
+            self._joint.group.close()
             self._joint = None

@@ -23,8 +23,8 @@ from axone.autograd.extend import Array
 from axone.llm.generation.cache import SequenceCache
 from axone.llm.generation.known import parts
 from axone.llm.generation.steps import Mixing, Place, Step, hidden, mixing, norm
-from axone.llm.runtime.collectives import Meeting
-from axone.llm.runtime.processes import Processes
+from axone.llm.runtime.collectives import SharedAllGather, collective
+from axone.llm.runtime.processes import ProcessGroup
 from axone.nn import FeedForward, KVCache, Linear, MultiHeadAttention, SwiGLU, Transformer
 
 _SOON = 1e-3  # seconds: to choose a token takes less
@@ -46,7 +46,7 @@ class JointReading:
 
     Attributes
     ----------
-    team : Processes
+    group : ProcessGroup
         To be closed; the others are forked when the first position is read.
     """
 
@@ -59,17 +59,17 @@ class JointReading:
         self._model = transformer, embedding, head
         self._read: Callable[[int, int], Array] | None = None
         layers = [parts(block) for block in transformer.blocks]
-        self.team = Processes(min(processes, *(attention.num_kv_heads for _, attention, _, _ in layers)))
+        self.group = ProcessGroup(min(processes, *(attention.num_kv_heads for _, attention, _, _ in layers)))
         most = max(a.num_heads // a.num_kv_heads * a.head_dim for _, a, _, _ in layers) * caches[0].max_length
         self._suits_blas = most <= _ONE_THREAD
         self._all_cores = sorted(os.sched_getaffinity(0))
         widest = max(max(a.out_proj.weight.shape[1], m.down_proj.weight.shape[1]) for _, a, _, m in layers)
-        self._meeting = Meeting(self.team, max(widest, *head.shape), head.dtype)
+        self._meeting = SharedAllGather(self.group, max(widest, *head.shape), head.dtype)
 
     @property
     def cores(self) -> set[int] | None:
         """Where this process is to read: on one core, if there is one for each; two would share one now and then."""
-        return {self._all_cores[self.team.number]} if len(self._all_cores) == self.team.size > 1 else None
+        return {self._all_cores[self.group.rank]} if len(self._all_cores) == self.group.world_size > 1 else None
 
     @property
     def blas_threads(self) -> int | None:
@@ -84,6 +84,7 @@ class JointReading:
         """Tell whether these are the caches, and all processes still see them."""
         return caches is self._caches and all(cache.shared for cache in caches)
 
+    @collective
     def read(self, token: int, position: int) -> Array:
         """Read a token, in all processes.
 
@@ -101,14 +102,13 @@ class JointReading:
         OSError
             If a process has ended, or could not be forked.
         """
-        self.team.tell(self, "read", token, position)
         if self._read is None:  # this process's share, for it is known only now
             self._read = self._reading()
-            if self.team.number and self.cores:
+            if self.group.rank and self.cores:
                 os.sched_setaffinity(0, self.cores)
         logits = self._read(token, position)
-        if self.team.number:
-            self.team.linger(_SOON)
+        if self.group.rank:
+            self.group.spin_wait(_SOON)
         return logits
 
     def _reading(self) -> Callable[[int, int], Array]:
@@ -118,7 +118,7 @@ class JointReading:
         blocks = []
         for block, cache in zip(transformer.blocks, self._caches, strict=True):
             first, attention, second, mlp = parts(block)
-            own = _Heads(cache, self._meeting.share(attention.num_kv_heads))
+            own = _Heads(cache, self._meeting.shard(attention.num_kv_heads))
             blocks.append((norm(first), self._attention(attention), own, norm(second), self._mlp(mlp)))
         last_norm, logits = norm(transformer.norm), self._product(head, None)
 
@@ -138,15 +138,15 @@ class JointReading:
     def _attention(self, layer: MultiHeadAttention) -> Mixing:
         """Attend by the heads of this process, put together what all make, and so with the output."""
         H, K, D = layer.num_heads, layer.num_kv_heads, layer.head_dim
-        meeting, kv, out_proj = self._meeting, self._meeting.share(K), self._linear(layer.out_proj)
+        meeting, kv, out_proj = self._meeting, self._meeting.shard(K), self._linear(layer.out_proj)
         queries = slice(kv.start * (H // K) * D, kv.stop * (H // K) * D)
         keys, values = (slice((first + kv.start) * D, (first + kv.stop) * D) for first in (H, H + K))
         pack, mix = _dots(layer.qkv_proj, queries, keys, values), mixing(layer, kv.stop - kv.start)
 
         def step(x: Array, cache: KVCache, place: Place) -> Array:
-            heads = meeting.begin(H * D)
+            heads = meeting.buffer(H * D)
             heads[queries] = mix(pack(x), cache, place)
-            return out_proj(meeting.end(heads))
+            return out_proj(meeting.gather(heads))
 
         return step
 
@@ -160,14 +160,14 @@ class JointReading:
     def _product(self, weight: Array, bias: Array | None) -> Step:
         """``x W^T + b``, put together from the rows of all."""
         meeting, size = self._meeting, len(weight)
-        pieces = [(number, weight[rows], rows) for number, rows in meeting.pieces(*weight.shape)]
+        pieces = [(number, weight[rows], rows) for number, rows in meeting.chunks(*weight.shape)]
 
         def step(x: Array) -> Array:
-            products = meeting.begin(size)
+            products = meeting.buffer(size)
             for number, part, rows in pieces:
                 if meeting.claim(number):
                     np.vecdot(part, x, products[rows])
-            y = meeting.end(products)
+            y = meeting.gather(products)
             if bias is not None:
                 y += bias
             return y

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from axone.llm.config import LanguageModelConfig
+from axone.llm.pretrained.family import TensorSpec
 from axone.llm.pretrained.layout import parameter_shapes
-from axone.llm.pretrained.place import Place
-from axone.llm.storage.json_schema import from_json
+from axone.llm.storage.json_schema import Format, from_json, numbered
+
+CONFIG_FORMAT = Format((numbered,))
 
 
 def fits(config: LanguageModelConfig) -> bool:  # noqa: ARG001 - as every family is asked
@@ -18,7 +20,7 @@ def fits(config: LanguageModelConfig) -> bool:  # noqa: ARG001 - as every family
 
 def to_config_json(config: LanguageModelConfig) -> dict[str, Any]:
     """Return the content of ``config.json``."""
-    return {"model_type": "axone", **asdict(config)}
+    return {"model_type": "axone", **CONFIG_FORMAT.stamp(asdict(config))}
 
 
 def from_config_json(path: Path, content: dict[str, Any]) -> LanguageModelConfig:
@@ -29,16 +31,17 @@ def from_config_json(path: Path, content: dict[str, Any]) -> LanguageModelConfig
     CheckpointError
         If a field is missing, unknown, or of another type or range.
     """
-    fields = {name: value for name, value in content.items() if name != "model_type"}
+    fields = CONFIG_FORMAT.upgrade(content, path)
+    fields.pop("model_type", None)
     return from_json(LanguageModelConfig, fields, path)
 
 
-def places(config: LanguageModelConfig) -> Iterator[Place]:
+def places(config: LanguageModelConfig) -> Iterator[TensorSpec]:
     """Yield where each parameter lies in a file."""
-    return (Place(name, name, shape) for name, shape in parameter_shapes(config))
+    return (TensorSpec(name, name, shape) for name, shape in parameter_shapes(config))
 
 
-def today(name: str) -> str:
+def canonical_name(name: str) -> str:
     """Return today's form of a name in a file: there is only one."""
     return name
 

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor, no_grad
-from axone.llm.runtime.processes import Processes, can_fork, shared_zeros
+from axone.llm.runtime.processes import ProcessGroup, can_fork, shared_zeros
 from axone.llm.runtime.resources import available_cores, peak_memory
 from axone.llm.runtime.settings import blas_threads, kept_memory
-from axone.llm.runtime.threads import Team
+from axone.llm.runtime.threads import ThreadGroup
 from axone.nn import Module
 from axone.nn.functional.products import in_blocks
 from axone.nn.functional.sharing import lend
@@ -93,21 +93,21 @@ class FlatParameters:
         return [flat[end - p.size : end].reshape(p.shape) for p, end in zip(parameters, ends)]
 
 
-class Workers(Generic[M]):
+class DataParallel(Generic[M]):
     """Threads or processes with replicas of a module, as a context manager.
 
     Parameters
     ----------
     module : Module
         The first worker uses it itself, the others replicas.
-    count : int, optional
+    num_workers : int, optional
         How many; by default one for each core.
-    threads : int, optional
+    num_threads : int, optional
         How many threads there are in all, by default as many as workers: those beyond help the workers with large
         operations, inside each product if the model is small, and with whatever is done in blocks.
-    processes : bool, default False
-        Whether processes may take the place of threads where that is quicker. All that they do must then follow a
-        `tell`.
+    allow_fork : bool, default False
+        Whether forked processes may replace threads where that is faster. All methods of this class must then be
+        called by `collective` methods.
 
     Attributes
     ----------
@@ -117,29 +117,29 @@ class Workers(Generic[M]):
     """
 
     def __init__(
-        self, module: M, count: int | None = None, *, threads: int | None = None, processes: bool = False
+        self, module: M, num_workers: int | None = None, *, num_threads: int | None = None, allow_fork: bool = False
     ) -> None:
-        self.count = available_cores() if count is None else count
-        if self.count < 1:
-            raise ValueError(f"there must be at least one worker, and {self.count} were asked for")
-        self._threads = self.count if threads is None else max(threads, self.count)
-        self._forking = processes and 1 < self.count == self._threads and module.num_parameters() <= SMALL
+        self.num_workers = available_cores() if num_workers is None else num_workers
+        if self.num_workers < 1:
+            raise ValueError(f"there must be at least one worker, and {self.num_workers} were asked for")
+        self._num_threads = self.num_workers if num_threads is None else max(num_threads, self.num_workers)
+        self._forking = allow_fork and 1 < self.num_workers == self._num_threads and module.num_parameters() <= SMALL
         self._module = module
 
-    def __enter__(self) -> Workers[M]:
-        each = self._threads // self.count
+    def __enter__(self) -> DataParallel[M]:
+        each = self._num_threads // self.num_workers
         lent = each if self._module.num_parameters() > SMALL else 1  # else they help inside each product
         self._forking = self._forking and can_fork()
-        self._team: Team | Processes = (Processes if self._forking else Team)(self._threads)
+        self.group: ThreadGroup | ProcessGroup = (ProcessGroup if self._forking else ThreadGroup)(self._num_threads)
         with contextlib.ExitStack() as settings:
             settings.enter_context(kept_memory())
             settings.enter_context(blas_threads(each // lent))
-            if self._threads == self.count:
+            if self._num_threads == self.num_workers:
                 settings.enter_context(in_blocks())
-            self._lent = [settings.enter_context(Team(lent)) for _ in range(self.count) if lent > 1]
-            settings.enter_context(self._team)
+            self._lent = [settings.enter_context(ThreadGroup(lent)) for _ in range(self.num_workers) if lent > 1]
+            settings.enter_context(self.group)
             self.flat = FlatParameters(self._module, shared_zeros if self._forking else np.zeros)
-            self.replicas = [self._module, *(self._module.replica() for _ in range(self.count - 1))]
+            self.replicas = [self._module, *(self._module.replica() for _ in range(self.num_workers - 1))]
             self._gradients = [self.flat.bind_gradients(replica) for replica in self.replicas]
             self._parameters = [list(replica.parameters()) for replica in self.replicas]
             self.flat.own_gradient(self._gradients[0])
@@ -161,27 +161,12 @@ class Workers(Generic[M]):
         Parameters
         ----------
         program : object
-            Whose methods `tell` names. Each process has a copy of what it holds; only the flat parameters and
-            gradients, and what has been through `share`, stay one.
+            Whose methods are collective. Each process has a copy of what it holds; only the flat parameters and
+            gradients, and the arrays that `share_memory` returned, stay one.
         """
-        if isinstance(self._team, Processes):
-            self._team.start(program)
+        self.group.start(program)
 
-    def tell(self, program: object, method: str, *arguments: object) -> None:
-        """Let all processes call the method that the caller is in; threads need not be told.
-
-        Parameters
-        ----------
-        program : object
-            Whose method it is, the same each time.
-        method : str
-        *arguments : object
-            Numbers, or lists of them.
-        """
-        if isinstance(self._team, Processes):
-            self._team.tell(program, method, *arguments)
-
-    def share(self, array: NDArray[Any]) -> NDArray[Any]:
+    def share_memory(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return an array, or one like it that all processes share; threads share every array."""
         if not self._forking:
             return array
@@ -195,9 +180,9 @@ class Workers(Generic[M]):
         What forked processes hold counts as it is now: they let go of none between steps.
         """
         own = peak_memory()
-        return own + self._team.private_memory() if own is not None and isinstance(self._team, Processes) else own
+        return None if own is None else own + self.group.private_memory()
 
-    def gradients(
+    def compute_gradients(
         self,
         shares: Sequence[Iterable[T]],
         prepare: Callable[[M, int, int], None],
@@ -244,12 +229,12 @@ class Workers(Generic[M]):
         self._squares = self._run(partial(_add_up, self._gradients[: len(shares)]), self._blocks())
         return total
 
-    def clip(self, max_norm: float | None) -> float:
+    def clip_gradients(self, max_norm: float | None) -> float:
         """Scale the gradient that was computed last so that its norm is at most `max_norm`; return the norm before."""
         gradient, norm = self._gradients[0], math.sqrt(math.fsum(self._squares))
         if max_norm is not None and norm > max_norm and math.isfinite(norm):
             scale = max_norm / norm
-            self.map(lambda part: np.multiply(gradient[part], scale, out=gradient[part]), self._blocks())
+            self.parallel_for(lambda part: np.multiply(gradient[part], scale, out=gradient[part]), self._blocks())
             self._squares = [scale**2 * square for square in self._squares]
         return norm
 
@@ -281,18 +266,18 @@ class Workers(Generic[M]):
         def work(worker: int) -> list[tuple[float, int]]:
             parts = []
             with no_grad(), self._helped(worker):
-                for batch in every[worker :: self.count]:
-                    if self._team.asked(stop):
+                for batch in every[worker :: self.num_workers]:
+                    if self.group.any(stop):
                         break
                     parts.append(loss(self.replicas[worker], batch))
             return parts
 
-        parts = [part for share in self._run(work, range(min(self.count, len(every)))) for part in share]
+        parts = [part for share in self._run(work, range(min(self.num_workers, len(every)))) for part in share]
         if len(parts) < len(every):
             return None
         return math.fsum(total for total, _ in parts), sum(terms for _, terms in parts)
 
-    def map(self, function: Callable[[T], object], items: Iterable[T]) -> None:
+    def parallel_for(self, function: Callable[[T], object], items: Iterable[T]) -> None:
         """Call a function on each item, the items shared out in runs; return when all calls have ended."""
         self._run(partial(_call, function), items)
 
@@ -300,19 +285,19 @@ class Workers(Generic[M]):
         """Lend a worker, which is the calling thread, the threads that help with its operations."""
         if not self._lent:
             return contextlib.nullcontext()
-        team = self._lent[worker]
-        return lend(team.run, team.size)
+        group = self._lent[worker]
+        return lend(group.run, group.world_size)
 
     def _run(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         every = list(items)
-        cuts = [len(every) * i // self._threads for i in range(self._threads + 1)]
+        cuts = [len(every) * i // self._num_threads for i in range(self._num_threads + 1)]
         runs = [every[start:stop] for start, stop in itertools.pairwise(cuts) if start < stop]
-        done = self._team.run([partial(_each, function, run) for run in runs]) if runs else []
+        done = self.group.run([partial(_each, function, run) for run in runs]) if runs else []
         return [result for results in done for result in results]
 
     def _blocks(self) -> list[slice]:
         size = self.flat.data.size
-        count = max(math.ceil(size / BLOCK), min(self._threads, size))
+        count = max(math.ceil(size / BLOCK), min(self._num_threads, size))
         return [slice(size * i // count, size * (i + 1) // count) for i in range(count)]
 
 

@@ -35,8 +35,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from axone.autograd.extend import watched_alike
 from axone.llm.runtime import resources
-from axone.llm.runtime.signals import SIGNALS, held_interrupts
-from axone.llm.runtime.threads import Outcome, carry_out, results
+from axone.llm.runtime.signals import SIGNALS, defer_signals
+from axone.llm.runtime.threads import Outcome, results, run_one
 
 R = TypeVar("R")
 
@@ -55,24 +55,24 @@ def shared_zeros(size: int, dtype: DTypeLike) -> NDArray[Any]:
     return np.frombuffer(mmap.mmap(-1, max(size * dtype.itemsize, 1)), dtype, size)
 
 
-class Processes:
+class ProcessGroup:
     """Some processes, this one among them, as a context manager.
 
     Parameters
     ----------
-    size : int
+    world_size : int
         How many parts are worked on at once, this process's included.
 
     Attributes
     ----------
-    size : int
-    number : int
+    world_size : int
+    rank : int
         Of this process: 0 of the one that forks the others.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.number = 0
+    def __init__(self, world_size: int) -> None:
+        self.world_size = world_size
+        self.rank = 0
         self._others: list[_Peer] = []  # here, all that were forked; there, only the one it was forked from
         self._stop = mmap.mmap(-1, 1)
 
@@ -97,7 +97,7 @@ class Processes:
     def _end(self) -> None:
         if not self._others:
             return
-        with held_interrupts(self._kill):
+        with defer_signals(self._kill):
             for peer in self._others:
                 peer.close()
             for peer in self._others:  # they may still write to what the caller will let go
@@ -109,11 +109,11 @@ class Processes:
             peer.kill()
 
     def start(self, program: object) -> None:
-        """Fork the other processes, which copies whatever they do not share; `tell` does it if need be."""
+        """Fork the other processes, which copies whatever they do not share; `broadcast_call` does it if need be."""
         if not self._others:
             self._fork(program)
 
-    def tell(self, program: object, method: str, *arguments: object) -> None:
+    def broadcast_call(self, program: object, method: str, *arguments: object) -> None:
         """Let the other processes call a method as the caller does now.
 
         Parameters
@@ -122,9 +122,9 @@ class Processes:
             The same each time.
         method : str
         *arguments : object
-            Numbers, or lists of them.
+            Numbers, text, lists and arrays.
         """
-        if self.number:
+        if self.rank:
             return
         self._stop[0] = 0
         self.start(program)
@@ -135,7 +135,7 @@ class Processes:
         """Return what the other processes hold besides what they share, in bytes; zero where the platform does not tell."""
         return sum(resources.private_memory(peer.process) for peer in self._others if peer.process is not None)
 
-    def asked(self, stop: Callable[[], bool]) -> bool:
+    def any(self, stop: Callable[[], bool]) -> bool:
         """Tell whether `stop`, which only the first process needs to know, has said so in one of them."""
         if stop():
             self._stop[0] = 1
@@ -157,13 +157,13 @@ class Processes:
             If a process has ended.
         """
         try:
-            own = carry_out(parts[self.number]) if self.number < len(parts) else (None, None)
+            own = run_one(parts[self.rank]) if self.rank < len(parts) else (None, None)
             return self._exchange(own)[: len(parts)]
         except BaseException:  # they no longer agree on what is next: new ones may be forked
             self.close()
             raise
 
-    def watch(self, done: Callable[[], bool]) -> None:
+    def poll(self, done: Callable[[], bool]) -> None:
         """Sleep, a millisecond at a time, until what other processes do without a word is done.
 
         Raises
@@ -171,28 +171,28 @@ class Processes:
         Exception
             If a process fails or ends instead.
         """
-        poll = select.poll()
+        poller = select.poll()
         for peer in self._others:
-            poll.register(peer, select.POLLIN)
+            poller.register(peer, select.POLLIN)
         while not done():
-            spoken = {descriptor for descriptor, _ in poll.poll(1)}
+            spoken = {descriptor for descriptor, _ in poller.poll(1)}
             if not done():  # else it may be what comes next
                 results([_unpacked(peer.receive()) for peer in self._others if peer.fileno() in spoken])
 
-    def linger(self, seconds: float) -> None:
+    def spin_wait(self, seconds: float) -> None:
         """Stay awake until another process speaks, if it does so soon: one that sleeps is some 50 us late."""
-        poll = select.poll()
+        poller = select.poll()
         for peer in self._others:
-            poll.register(peer, select.POLLIN)
+            poller.register(peer, select.POLLIN)
         end = time.perf_counter() + seconds
-        while not poll.poll(0) and time.perf_counter() < end:
+        while not poller.poll(0) and time.perf_counter() < end:
             pass
 
     def _exchange(self, own: Outcome) -> list[Any]:
         """Return what all processes' parts returned; the first collects it."""
         if own[1] is not None and not isinstance(own[1], Exception):  # an interrupt, which waits for nobody
             raise own[1]
-        if self.number:
+        if self.rank:
             self._others[0].send(_packed(own))
             values: list[Any] = self._others[0].receive()
         else:
@@ -202,8 +202,8 @@ class Processes:
         return values
 
     def _fork(self, program: object) -> None:
-        for number in range(1, self.size):
-            with held_interrupts():  # here until the process is known, so that it can be ended; there for good
+        for rank in range(1, self.world_size):
+            with defer_signals():  # here until the process is known, so that it can be ended; there for good
                 here, there = socket.socketpair()
                 for end in (here, there):
                     end.setblocking(True)  # whatever the program has set for its own
@@ -217,7 +217,7 @@ class Processes:
                     here.close()
                     for peer in self._others:
                         peer.close()
-                    self.number = number
+                    self.rank = rank
                     self._others = [_Peer(there)]
                     _serve(self._others[0], program)
                 there.close()
@@ -247,7 +247,7 @@ class _Peer:
 
     def send(self, message: object) -> None:
         try:
-            self._socket.sendall(json.dumps(message).encode() + b"\n")
+            self._socket.sendall(json.dumps(message, default=_array_to_json).encode() + b"\n")
         except ConnectionError:
             raise self._ended() from None
 
@@ -258,7 +258,7 @@ class _Peer:
             line = b""
         if not line:
             raise self._ended()
-        return json.loads(line)
+        return json.loads(line, object_hook=_array_from_json)
 
     def close(self) -> None:
         if os.getpid() == self._here:  # and not a copy of this process, which lets go of what is not its own
@@ -295,7 +295,7 @@ def _serve(leader: _Peer, program: object) -> NoReturn:
         for last, following in itertools.pairwise((2, leader.fileno(), os.sysconf("SC_OPEN_MAX"))):
             os.closerange(last + 1, following)  # the locks and sockets of the first process
         for line in leader.lines:
-            method, *arguments = json.loads(line)
+            method, *arguments = json.loads(line, object_hook=_array_from_json)
             getattr(program, method)(*arguments)
         status = 0
     except Exception as error:  # noqa: BLE001 - raised again where the outcome is awaited
@@ -303,6 +303,14 @@ def _serve(leader: _Peer, program: object) -> NoReturn:
             leader.send(_packed((None, error)))
     finally:
         os._exit(status)
+
+
+def _array_to_json(array: NDArray[Any]) -> dict[str, Any]:
+    return {"dtype": array.dtype.str, "values": array.tolist()}
+
+
+def _array_from_json(fields: dict[str, Any]) -> NDArray[Any]:
+    return np.asarray(fields["values"], fields["dtype"])
 
 
 _Packed: TypeAlias = tuple[Any, list[str] | None]

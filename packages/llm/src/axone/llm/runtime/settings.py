@@ -39,7 +39,7 @@ def blas_threads(count: int | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def on_cores(cores: Collection[int] | None) -> Iterator[None]:
+def cpu_affinity(cores: Collection[int] | None) -> Iterator[None]:
     """Keep the calling thread on some cores; None leaves it where it is. Only Linux has the setting."""
     if cores is None:
         yield

@@ -9,48 +9,47 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
-Outcome = Literal["interrupted", "terminated"]
-_OUTCOMES: dict[int, Outcome] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-SIGNALS = tuple(_OUTCOMES)
-"""Those that ask a program to end; a terminal sends them to all its processes."""
+SIGNALS = signal.SIGINT, signal.SIGTERM
+"""The signals that ask a program to end. A terminal sends SIGINT to all its processes."""
 _SAME = 1.0  # seconds: a signal to a group of processes can arrive twice
 
 
-class Interrupt:
-    """What has been asked for since training began.
+class SignalRecorder:
+    """Handler that stores the first signal.
 
     Attributes
     ----------
-    outcome : {"interrupted", "terminated"} or None
+    number : int or None
+        The signal's number; None as long as none has arrived.
     """
 
     def __init__(self) -> None:
-        self.outcome: Outcome | None = None
+        self.number: int | None = None
         self._first = 0.0
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
-        """Note the first signal; a second one, more than a second later, ends the process at once."""
-        if self.outcome is None:
-            self.outcome, self._first = _OUTCOMES[number], time.monotonic()
+        """Store the first signal; a second one, more than a second later, exits the process at once."""
+        if self.number is None:
+            self.number, self._first = number, time.monotonic()
         elif time.monotonic() - self._first > _SAME:
             os._exit(128 + number)
 
 
 @contextlib.contextmanager
-def deferred_interrupts() -> Iterator[Interrupt]:
+def record_signals() -> Iterator[SignalRecorder]:
     """Note SIGINT and SIGTERM instead of dying of them; only in the main thread, which alone may handle signals.
 
     What is ignored, as SIGINT is in the background of a script, stays ignored.
     """
-    interrupt = Interrupt()
-    with _handled(interrupt.handle):
-        yield interrupt
+    recorder = SignalRecorder()
+    with _handled(recorder.handle):
+        yield recorder
 
 
 @contextlib.contextmanager
-def held_interrupts(then: Callable[[], None] | None = None) -> Iterator[None]:
+def defer_signals(then: Callable[[], None] | None = None) -> Iterator[None]:
     """Let SIGINT and SIGTERM wait for a while, and call a function when one comes.
 
     To block them would not do: they would come by way of the threads of the library behind NumPy's products.

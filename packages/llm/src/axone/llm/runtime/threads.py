@@ -19,27 +19,27 @@ from axone.llm.runtime.settings import kept_memory
 R = TypeVar("R")
 
 
-class Team:
+class ThreadGroup:
     """Some threads, as a context manager.
 
     Parameters
     ----------
-    size : int
+    world_size : int
         How many parts are worked on at once, the caller's included.
 
     Attributes
     ----------
-    size : int
+    world_size : int
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._helpers = [_Helper(number) for number in range(1, size)]
+    def __init__(self, world_size: int) -> None:
+        self.world_size = world_size
+        self._workers = [_Worker(rank) for rank in range(1, world_size)]
 
     def __enter__(self) -> Self:
         try:
-            for helper in self._helpers:
-                helper.start()
+            for worker in self._workers:
+                worker.start()
         except BaseException:  # the system has no more threads
             self._end()
             raise
@@ -63,34 +63,44 @@ class Team:
         BaseException
             The first part's that raised one, after all have ended.
         """
-        helpers = self._helpers[: len(parts) - 1]
-        awaited = [helper.hand(watched_alike(part)) for helper, part in zip(helpers, parts[1:], strict=True)]
-        return results([carry_out(parts[0]), *(outcome.get() for outcome in awaited)])
+        workers = self._workers[: len(parts) - 1]
+        awaited = [worker.submit(watched_alike(part)) for worker, part in zip(workers, parts[1:], strict=True)]
+        return results([run_one(parts[0]), *(outcome.get() for outcome in awaited)])
 
-    def asked(self, stop: Callable[[], bool]) -> bool:
-        """Tell whether `stop` says so: threads all know it."""
+    def start(self, program: object) -> None:
+        """Do nothing: threads share the program."""
+
+    def broadcast_call(self, program: object, method: str, *arguments: object) -> None:
+        """Do nothing: `run` hands every thread its task."""
+
+    def any(self, stop: Callable[[], bool]) -> bool:
+        """Return what `stop` returns: threads share it."""
         return stop()
 
+    def private_memory(self) -> int:
+        """Return 0: threads share all memory of the process."""
+        return 0
+
     def _end(self) -> None:
-        started = [helper for helper in self._helpers if helper.ident is not None]
-        for helper in started:
-            helper.parts.put(None)
-        for helper in started:
-            helper.join()
+        started = [worker for worker in self._workers if worker.ident is not None]
+        for worker in started:
+            worker.parts.put(None)
+        for worker in started:
+            worker.join()
 
 
 Outcome: TypeAlias = tuple[Any, BaseException | None]
 """What a part returned, and what it raised."""
 
 
-class _Helper(Thread):
+class _Worker(Thread):
     """One thread: carries out what is handed to it, until that is None."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(name=f"axone-worker-{number}", daemon=True)
+    def __init__(self, rank: int) -> None:
+        super().__init__(name=f"axone-worker-{rank}", daemon=True)
         self.parts: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[Outcome]] | None] = SimpleQueue()
 
-    def hand(self, part: Callable[[], Any]) -> SimpleQueue[Outcome]:
+    def submit(self, part: Callable[[], Any]) -> SimpleQueue[Outcome]:
         """Have a part carried out, and return where its outcome will be: one that nobody awaits is no other part's."""
         outcome: SimpleQueue[Outcome] = SimpleQueue()
         self.parts.put((part, outcome))
@@ -100,11 +110,11 @@ class _Helper(Thread):
         with kept_memory():
             while (handed := self.parts.get()) is not None:
                 part, outcome = handed
-                outcome.put(carry_out(part))
+                outcome.put(run_one(part))
                 del handed, part, outcome  # and what they hold
 
 
-def carry_out(part: Callable[[], Any]) -> Outcome:
+def run_one(part: Callable[[], Any]) -> Outcome:
     """Call a part."""
     try:
         return part(), None

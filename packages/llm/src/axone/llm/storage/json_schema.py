@@ -1,16 +1,93 @@
-"""Dataclasses from JSON: every field must be there, of its type, and no other; what comes from a file is not trusted."""
+"""Schemas of JSON files: validated dataclasses, and format numbers with upgrades from older formats.
 
-import functools
+Every JSON file of this package carries ``"format": N``. A reader upgrades older documents and refuses newer ones.
+"""
+
 import math
 import types
-from collections.abc import Hashable, Mapping
-from dataclasses import MISSING, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 from axone.llm.errors import CheckpointError
+from axone.llm.storage.field_types import field_types
 
 T = TypeVar("T")
+Document: TypeAlias = dict[str, Any]
+Upgrade: TypeAlias = Callable[[Document], Document]
+
+FORMAT = "format"
+
+
+@dataclass(frozen=True)
+class Format:
+    """Current format of one kind of JSON file, with an upgrade from each older format.
+
+    Attributes
+    ----------
+    upgrades : tuple of callable
+        ``upgrades[n]`` returns a document of format n in format n + 1, so that the current format is their number. It must
+        leave a document that it cannot upgrade as it is: the schema refuses that document afterwards.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from axone.llm.storage.json_schema import Format, renamed
+    >>> options = Format((lambda document: renamed(document, {"clip": "max_grad_norm"}),))
+    >>> options.upgrade({"clip": 1.0}, Path("options.json"))
+    {'max_grad_norm': 1.0}
+    >>> options.stamp({"max_grad_norm": 1.0})
+    {'format': 1, 'max_grad_norm': 1.0}
+    """
+
+    upgrades: tuple[Upgrade, ...]
+
+    @property
+    def current(self) -> int:
+        """The number that new files carry."""
+        return len(self.upgrades)
+
+    def stamp(self, content: Mapping[str, Any]) -> Document:
+        """Return a document with the current format's number as its first field."""
+        return {FORMAT: self.current, **{name: value for name, value in content.items() if name != FORMAT}}
+
+    def upgrade(self, content: Document, path: Path) -> Document:
+        """Return a document in the current format, without its number.
+
+        Parameters
+        ----------
+        content : dict
+            Read from a file; a document without a number has format 0.
+        path : Path
+            The file, for the message.
+
+        Raises
+        ------
+        CheckpointError
+            If the number is not one, or newer than this version of the package.
+        """
+        number = content.get(FORMAT, 0)
+        if type(number) is not int or number < 0:
+            raise CheckpointError(path, f"{FORMAT} must be a whole number of at least 0, not {number!r:.60}")
+        if number > self.current:
+            raise CheckpointError(
+                path, f"has format {number}, and this version of axone-llm reads up to {self.current}: update axone-llm"
+            )
+        content = {name: value for name, value in content.items() if name != FORMAT}
+        for upgrade in self.upgrades[number:]:
+            content = upgrade(content)
+        return content
+
+
+def numbered(document: Document) -> Document:
+    """Return a document unchanged: the upgrade from files without a number to format 1."""
+    return document
+
+
+def renamed(document: Document, names: Mapping[str, str]) -> Document:
+    """Return a document whose fields have new names, in the same order."""
+    return {names.get(name, name): value for name, value in document.items()}
 
 
 def from_json(kind: type[T], content: object, path: Path, *, called: Mapping[str, str] | None = None) -> T:
@@ -36,7 +113,7 @@ def from_json(kind: type[T], content: object, path: Path, *, called: Mapping[str
     if not isinstance(content, Mapping):
         raise CheckpointError(path, f"must hold a JSON object for {kind.__name__}, not {content!r:.60}")
     names = called or {}
-    hints = _hints(kind)  # type: ignore[arg-type]  # classes are hashable
+    hints = field_types(kind)
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass, as documented
     values: dict[str, Any] = {}
     for name, value in content.items():
@@ -52,11 +129,6 @@ def from_json(kind: type[T], content: object, path: Path, *, called: Mapping[str
         raise CheckpointError(path, str(error)) from error
 
 
-@functools.cache
-def _hints(kind: Hashable) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
 def _value(value: Any, hint: Any, name: str, path: Path) -> Any:
     """Return a JSON value as the type that a field wants."""
     options = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
@@ -69,6 +141,8 @@ def _value(value: Any, hint: Any, name: str, path: Path) -> Any:
             return tuple(_value(part, each, name, path) for part, each in zip(value, get_args(option)))
         if get_origin(option) is dict and isinstance(value, dict):
             return value
+        if is_dataclass(option) and isinstance(option, type) and isinstance(value, dict):
+            return from_json(option, value, path)
         if option in {int, bool, str} and type(value) is option:
             return value
         if option is float and type(value) in {int, float} and math.isfinite(value):
@@ -83,7 +157,7 @@ def _describe(hint: Any) -> str:
         return " or ".join(repr(each) for each in get_args(hint))
     if get_origin(hint) is tuple:
         return f"a list of {len(get_args(hint))}, each {_describe(get_args(hint)[0])}"
-    if get_origin(hint) is dict:
+    if get_origin(hint) is dict or is_dataclass(hint):
         return "a JSON object"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
     return names.get(hint, str(hint))

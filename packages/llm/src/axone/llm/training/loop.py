@@ -18,15 +18,15 @@ from typing import Protocol
 
 import numpy as np
 
-from axone.llm.checkpoints.checkpoint import Progress
+from axone.llm.checkpoints.checkpoint import TrainingState
 from axone.llm.data.dataset import TokenDataset
-from axone.llm.data.token_file import Ids
 from axone.llm.errors import TrainingDivergedError
 from axone.llm.loss import bits_per_byte
-from axone.llm.runtime.signals import Interrupt
+from axone.llm.runtime.signals import SignalRecorder
 from axone.llm.training.callbacks import Callback, Evaluation, Outcome, Saved, Step
 from axone.llm.training.config import TrainerConfig
 from axone.llm.training.pace import Pace
+from axone.llm.types import Ids
 
 
 class Steps(Protocol):
@@ -38,7 +38,7 @@ class Steps(Protocol):
     def update(self, step: int) -> float:
         """Apply the gradient, and return the learning rate."""
 
-    def evaluate(self, starts: Ids, stop: Callable[[], bool]) -> tuple[float, int] | None:
+    def evaluate(self, starts: Ids, *, stop: Callable[[], bool]) -> tuple[float, int] | None:
         """Return the summed loss and the number of tokens of held-out windows; None if `stop` said so."""
 
     def is_finite(self) -> bool:
@@ -55,8 +55,8 @@ class Loop:
     config : TrainerConfig
     callbacks : sequence of Callback
         They hear of steps, evaluations and checkpoints.
-    interrupt : Interrupt
-        Once it has an outcome, the step is finished and saved, and nothing more is done.
+    signals : SignalRecorder
+        Once it has a number, the step is finished and saved, and nothing more is done.
     save : callable, optional
         Writes a checkpoint and returns its folder; None keeps nothing.
     """
@@ -67,30 +67,30 @@ class Loop:
         validation_data: TokenDataset,
         config: TrainerConfig,
         callbacks: Sequence[Callback],
-        interrupt: Interrupt,
-        save: Callable[[Progress], Path] | None = None,
+        signals: SignalRecorder,
+        save: Callable[[TrainingState], Path] | None = None,
     ) -> None:
         self._steps = steps
         self._validation_data = validation_data
         self._config = config
         self._callbacks = callbacks
-        self._interrupt = interrupt
+        self._signals = signals
         self._write = save
         self._pace = Pace(config)
 
-    def run(self, progress: Progress, *, saved: bool) -> tuple[Progress, Outcome]:
+    def run(self, progress: TrainingState, *, saved: bool) -> tuple[TrainingState, Outcome]:
         """Train to the end, or until there is a reason to stop.
 
         Parameters
         ----------
-        progress : Progress
+        progress : TrainingState
             How far training had come.
         saved : bool
             Whether that is saved already.
 
         Returns
         -------
-        progress : Progress
+        progress : TrainingState
         outcome : Outcome
 
         Raises
@@ -109,10 +109,10 @@ class Loop:
                 self._save(progress)
                 last = progress
             if stopping or self._pace.is_complete(progress):
-                return progress, self._pace.outcome(progress, self._interrupt.outcome)
+                return progress, self._pace.outcome(progress, self._signals.number)
             progress = self._step(progress)
 
-    def _step(self, progress: Progress) -> Progress:
+    def _step(self, progress: TrainingState) -> TrainingState:
         """Make one step and tell of it."""
         before = time.perf_counter()
         loss, norm = self._steps.gradients(progress.step)
@@ -126,13 +126,13 @@ class Loop:
             callback.on_step(event)
         return progress
 
-    def _evaluate(self, progress: Progress) -> Progress:
+    def _evaluate(self, progress: TrainingState) -> TrainingState:
         """Measure the held-out text, all of it if training is complete then; leave it if a signal comes."""
         length = self._config.context_length
         some = self._validation_data.window_starts(length, self._config.eval_windows)
         loss = progress.validation_loss
         if loss is None:
-            sums = self._steps.evaluate(some, self._is_stopping)
+            sums = self._steps.evaluate(some, stop=self._is_stopping)
             if sums is None:
                 return progress
             loss = _finite(sums[0] / sums[1], progress.step)
@@ -140,7 +140,7 @@ class Loop:
         if self._pace.is_finished(progress):
             # Those measured already and the rest: the full loss, and one that compares with those on the way.
             rest = np.setdiff1d(self._validation_data.window_starts(length), some)
-            sums = self._steps.evaluate(rest, self._is_stopping)
+            sums = self._steps.evaluate(rest, stop=self._is_stopping)
             if sums is None:
                 return progress
             tokens = len(some) * length
@@ -152,7 +152,7 @@ class Loop:
             callback.on_evaluation(event)
         return replace(progress, latest_loss=loss)
 
-    def _save(self, progress: Progress) -> None:
+    def _save(self, progress: TrainingState) -> None:
         if self._write is None:
             return
         if not self._steps.is_finite():
@@ -162,7 +162,7 @@ class Loop:
             callback.on_checkpoint(event)
 
     def _is_stopping(self) -> bool:
-        return self._interrupt.outcome is not None
+        return self._signals.number is not None
 
 
 def _finite(loss: float, step: int) -> float:

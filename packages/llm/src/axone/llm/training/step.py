@@ -13,12 +13,13 @@ import numpy as np
 from axone.autograd import Tensor
 from axone.llm.data.dataset import TokenDataset
 from axone.llm.data.sampler import batch_starts
-from axone.llm.data.token_file import Ids
 from axone.llm.loss import next_token_loss
 from axone.llm.model import LanguageModel
-from axone.llm.runtime.data_parallel import Workers
+from axone.llm.runtime.collectives import collective
+from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.training.config import TrainerConfig
 from axone.llm.training.optimizers import Optimizers, learning_rate
+from axone.llm.types import Ids
 from axone.nn import reseed_dropout
 
 
@@ -27,34 +28,38 @@ class TrainingStep:
 
     Parameters
     ----------
-    workers : Workers
+    workers : DataParallel
         Entered.
     config : TrainerConfig
     train_data, validation_data : TokenDataset
 
     Attributes
     ----------
+    group : ThreadGroup or ProcessGroup
+        The ranks that run the collective methods.
     optimizers : Optimizers
     """
 
     def __init__(
         self,
-        workers: Workers[LanguageModel],
+        workers: DataParallel[LanguageModel],
         config: TrainerConfig,
         train_data: TokenDataset,
         validation_data: TokenDataset,
     ) -> None:
+        self.group = workers.group
         self._workers = workers
         self._config = config
         self._train_data = train_data
         self._validation_data = validation_data
         self.optimizers = Optimizers(workers.replicas[0], workers.flat, config)
-        self.optimizers.relocate(workers.share)
+        self.optimizers.relocate(workers.share_memory)
 
     def start(self) -> None:
         """Start what works in processes: call it when everything is loaded."""
         self._workers.start(self)
 
+    @collective
     def gradients(self, step: int) -> tuple[float, float]:
         """Compute a step's gradient, and clip it.
 
@@ -70,15 +75,14 @@ class TrainingStep:
         norm : float
             The gradient's, before clipping.
         """
-        self._workers.tell(self, "gradients", step)
-        config, count = self._config, self._workers.count
-        size, turns, length = config.batch_size, config.accumulation, config.context_length
+        config, count = self._config, self._workers.num_workers
+        size, turns, length = config.batch_size, config.gradient_accumulation_steps, config.context_length
         cuts = [size * i // count for i in range(count + 1)]
 
         def starts(begin: int, end: int) -> Iterator[Ids]:
             """Return where a worker's windows start, turn after turn, none before it is needed."""
             for number in range(step * turns, (step + 1) * turns):
-                drawn = batch_starts(config.seed, number, size, length, len(self._train_data), config.order)
+                drawn = batch_starts(config.seed, number, size, length, len(self._train_data), config.sampling)
                 yield drawn[begin:end]
 
         shares = [starts(begin, end) for begin, end in itertools.pairwise(cuts)]
@@ -93,7 +97,8 @@ class TrainingStep:
         def loss(replica: LanguageModel, starts: Ids) -> Tensor:
             return next_token_loss(replica, *self._train_data.read(starts, length))
 
-        return self._workers.gradients(shares, prepare, loss, weights), self._workers.clip(config.clip)
+        total = self._workers.compute_gradients(shares, prepare, loss, weights)
+        return total, self._workers.clip_gradients(config.max_grad_norm)
 
     def update(self, step: int) -> float:
         """Apply the gradient, and return the learning rate."""
@@ -101,16 +106,17 @@ class TrainingStep:
         self.apply(rate)
         return rate
 
+    @collective
     def apply(self, rate: float) -> None:
         """Apply the gradient at a learning rate."""
-        self._workers.tell(self, "apply", rate)
-        self.optimizers.step(rate, self._workers.map)
+        self.optimizers.step(rate, self._workers.parallel_for)
 
     def is_finite(self) -> bool:
         """Tell whether all weights are finite."""
         return bool(np.isfinite(self._workers.flat.data).all())
 
-    def evaluate(self, starts: Ids, stop: Callable[[], bool] = lambda: False) -> tuple[float, int] | None:
+    @collective
+    def evaluate(self, starts: Ids, *, stop: Callable[[], bool] = lambda: False) -> tuple[float, int] | None:
         """Measure windows of the held-out text.
 
         Parameters
@@ -127,10 +133,8 @@ class TrainingStep:
         tokens : int
             How many were predicted. None instead of both if it was left.
         """
-        starts = np.asarray(starts, dtype=np.int64)  # from another process they come as a list
-        self._workers.tell(self, "evaluate", starts.tolist())
         length = self._config.context_length
-        size = max(self._config.batch_size // self._workers.count, 1)
+        size = max(self._config.batch_size // self._workers.num_workers, 1)
         batches = [starts[first : first + size] for first in range(0, len(starts), size)]
 
         def loss(replica: LanguageModel, batch: Ids) -> tuple[float, int]:

@@ -11,9 +11,9 @@ import pytest
 from axone.autograd import Tensor
 from axone.llm import LanguageModel, TokenDataset, cross_entropy
 from axone.llm.data.dataset import Batch
-from axone.llm.runtime.data_parallel import Workers
+from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.runtime.resources import environment
-from axone.llm.runtime.threads import Team
+from axone.llm.runtime.threads import ThreadGroup
 
 R = TypeVar("R")
 
@@ -27,8 +27,8 @@ def flat_gradient(model: LanguageModel, batch: Batch, count: int, threads: int |
     cuts = np.linspace(0, len(inputs), count + 1).astype(int)
     shares = [[(inputs[a:b], targets[a:b])] for a, b in itertools.pairwise(cuts)]
     weights = [(b - a) / len(inputs) for a, b in itertools.pairwise(cuts)]
-    with Workers(model, count, threads=threads) as workers:
-        workers.gradients(shares, lambda _replica, _worker, _turn: None, loss, weights)
+    with DataParallel(model, count, num_threads=threads) as workers:
+        workers.compute_gradients(shares, lambda _replica, _worker, _turn: None, loss, weights)
         assert workers.flat.matrices.grad is not None
         assert workers.flat.vectors.grad is not None
         return np.concatenate([workers.flat.matrices.grad, workers.flat.vectors.grad])
@@ -51,13 +51,13 @@ def test_threads_beyond_the_workers_help_and_change_nothing(
     batch = dataset.batch(0, 0, count, 16)
     lonely = flat_gradient(model, batch, count)
     runs: list[int] = []
-    run = Team.run
+    run = ThreadGroup.run
 
-    def counted(team: Team, parts: Sequence[Callable[[], R]]) -> list[R]:
+    def counted(team: ThreadGroup, parts: Sequence[Callable[[], R]]) -> list[R]:
         runs.append(len(parts))
         return run(team, parts)
 
-    monkeypatch.setattr(Team, "run", counted)
+    monkeypatch.setattr(ThreadGroup, "run", counted)
     np.testing.assert_allclose(flat_gradient(model, batch, count, threads=2 * count), lonely, atol=1e-6)
     assert runs.count(2) > 20 * count
 
@@ -68,7 +68,7 @@ def test_in_a_small_model_they_help_inside_each_product(
 ) -> None:
     monkeypatch.setattr("axone.llm.runtime.data_parallel.SMALL", small)
     before = environment()
-    with Workers(model, 2, threads=5):
+    with DataParallel(model, 2, num_threads=5):
         assert environment()["blas_threads"] in ([inside], [])
     assert environment() == before
 
@@ -82,7 +82,7 @@ def test_workers_that_cannot_begin_put_everything_back(model: LanguageModel, mon
     for kind in ("FlatParameters", "FlatParameters.bind_gradients"):
         with monkeypatch.context() as patch, pytest.raises(MemoryError):  # noqa: PT012 - the patch belongs to it
             patch.setattr(f"axone.llm.runtime.data_parallel.{kind}", refused)
-            Workers(model, 1, threads=3).__enter__()
+            DataParallel(model, 1, num_threads=3).__enter__()
         assert (environment(), threading.active_count()) == (before, threads)
 
 
@@ -99,7 +99,7 @@ def test_the_flat_gradient_is_that_of_the_parameters(model: LanguageModel, datas
 
 def test_parameters_become_views_of_one_array_and_stay_so(model: LanguageModel) -> None:
     before = {name: array.copy() for name, array in model.state_dict().items()}
-    with Workers(model, 2) as workers:
+    with DataParallel(model, 2) as workers:
         flat = workers.flat.data
         for name, array in model.state_dict().items():
             assert np.shares_memory(array, flat)
@@ -110,14 +110,14 @@ def test_parameters_become_views_of_one_array_and_stay_so(model: LanguageModel) 
 
 
 def test_an_error_in_a_worker_reaches_the_caller(model: LanguageModel) -> None:
-    with Workers(model, 2) as workers, pytest.raises(ZeroDivisionError):
-        workers.map(lambda item: 1 // item, [1, 0])
+    with DataParallel(model, 2) as workers, pytest.raises(ZeroDivisionError):
+        workers.parallel_for(lambda item: 1 // item, [1, 0])
 
 
 def test_clipping_scales_to_the_norm(model: LanguageModel, dataset: TokenDataset) -> None:
     batch = dataset.batch(0, 0, 4, 16)
-    with Workers(model, 2) as workers:
-        workers.gradients([[batch]], lambda _replica, _worker, _turn: None, loss, [1.0])
-        norm = workers.clip(0.25)
+    with DataParallel(model, 2) as workers:
+        workers.compute_gradients([[batch]], lambda _replica, _worker, _turn: None, loss, [1.0])
+        norm = workers.clip_gradients(0.25)
         assert norm > 0.25
-        assert workers.clip(None) == pytest.approx(0.25, rel=1e-5)
+        assert workers.clip_gradients(None) == pytest.approx(0.25, rel=1e-5)

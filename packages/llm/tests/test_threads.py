@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from axone.llm.runtime.threads import Team
+from axone.llm.runtime.threads import ThreadGroup
 
 
 def threads() -> list[str]:
@@ -26,18 +26,18 @@ def test_what_a_part_raises_comes_when_all_have_ended(kind: type[BaseException],
         ended.append(number)
         return number
 
-    with Team(3) as team:
+    with ThreadGroup(3) as group:
         with pytest.raises(kind):
-            team.run([partial(part, number) for number in range(3)])
+            group.run([partial(part, number) for number in range(3)])
         assert sorted(ended) == [number for number in range(3) if number != where]
-        assert team.run([lambda: "a", lambda: "b", lambda: "c"]) == ["a", "b", "c"]
+        assert group.run([lambda: "a", lambda: "b", lambda: "c"]) == ["a", "b", "c"]
     assert not threads()
 
 
 def test_an_outcome_that_nobody_awaited_is_not_taken_for_another() -> None:
-    with Team(2) as team:
-        team._helpers[0].hand(lambda: "old")  # as a caller leaves it that is interrupted while it waits
-        assert team.run([lambda: "a", lambda: "b"]) == ["a", "b"]
+    with ThreadGroup(2) as group:
+        group._workers[0].submit(lambda: "old")  # as a caller leaves it that is interrupted while it waits
+        assert group.run([lambda: "a", lambda: "b"]) == ["a", "b"]
 
 
 def test_a_team_that_the_system_has_no_threads_for_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +49,6 @@ def test_a_team_that_the_system_has_no_threads_for_leaves_none(monkeypatch: pyte
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refused)
-    with pytest.raises(RuntimeError, match="new thread"), Team(4):
+    with pytest.raises(RuntimeError, match="new thread"), ThreadGroup(4):
         sys.exit("never reached")
     assert not threads()
