@@ -25,6 +25,7 @@ PUBLIC_MODULES = [
     "axone.autograd.testing",
     "axone.nn",
     "axone.nn.functional",
+    "axone.nn.extend",
     "axone.nn.init",
     "axone.nn.scalar",
     "axone.tokenizer",
