@@ -142,7 +142,7 @@ def _remove_old_pages(app: Sphinx) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to Sphinx."""
     app.setup_extension("sphinx.ext.autodoc")
-    app.connect("builder-inited", _remove_old_pages)
+    app.connect("builder-inited", _remove_old_pages, priority=100)  # before autosummary reads them
     app.connect("autodoc-process-docstring", _process_docstring, priority=100)  # before numpydoc
     app.connect("autodoc-process-signature", _process_signature, priority=900)  # after numpydoc
     app.connect("write-started", _set_public_module)
