@@ -15,7 +15,8 @@ from axone.llm.config import LanguageModelConfig
 from axone.llm.errors import CheckpointError
 from axone.llm.pretrained import gpt2, native
 from axone.llm.pretrained.family import Family, TensorSpec
-from axone.llm.storage.atomic import read_json, write_json
+from axone.llm.storage.atomic import write_json
+from axone.llm.storage.regular import read_json
 from axone.llm.storage.safetensors import ArrayFile, State, write_arrays
 
 CONFIG = "config.json"
