@@ -28,6 +28,7 @@ from axone.llm.runtime.resources import available_cores, peak_memory
 from axone.llm.runtime.settings import blas_threads, kept_memory
 from axone.llm.runtime.threads import ThreadGroup
 from axone.nn import Module
+from axone.nn.extend import CACHE_LINE, Arena, flatten
 from axone.nn.functional.products import in_blocks
 from axone.nn.functional.sharing import lend
 
@@ -64,33 +65,24 @@ class FlatParameters:
         named = sorted(module.named_parameters(), key=lambda item: item[1].ndim < 2)
         self._names = [name for name, _ in named]
         parameters = [parameter for _, parameter in named]
-        dtype = np.result_type(*(parameter.data for parameter in parameters))
-        self.data: Flat = zeros(sum(parameter.size for parameter in parameters), dtype)
-        for parameter, view in zip(parameters, self._views(parameters, self.data)):
-            view[...] = parameter.data
-            parameter.data = view
+        self.data: Flat = flatten(parameters, align=1, allocate=zeros)  # no gaps: the optimizers save state of its size
         cut = sum(parameter.size for parameter in parameters if parameter.ndim >= 2)
         self.matrices = Tensor(self.data[:cut], requires_grad=True)
         self.vectors = Tensor(self.data[cut:], requires_grad=True)
 
     def bind_gradients(self, module: Module) -> Flat:
         """Return a new flat gradient whose parts are the gradients of a module: the same one or a replica."""
-        gradient = self._zeros(self.data.size, self.data.dtype)
         own = dict(module.named_parameters())
         parameters = [own[name] for name in self._names]
-        for parameter, view in zip(parameters, self._views(parameters, gradient)):
-            parameter.grad = view
-        return gradient
+        arena = Arena([parameter.shape for parameter in parameters], self.data.dtype, align=1, allocate=self._zeros)
+        for parameter in parameters:
+            parameter.grad = arena.take(parameter.shape)
+        return arena.data
 
     def own_gradient(self, gradient: Flat) -> None:
         """Make a flat gradient that of the two long parameters."""
         cut = self.matrices.size
         self.matrices.grad, self.vectors.grad = gradient[:cut], gradient[cut:]
-
-    @staticmethod
-    def _views(parameters: Sequence[Tensor], flat: Flat) -> list[Flat]:
-        ends = np.cumsum([parameter.size for parameter in parameters])
-        return [flat[end - p.size : end].reshape(p.shape) for p, end in zip(parameters, ends)]
 
 
 class DataParallel(Generic[M]):
@@ -150,10 +142,11 @@ class DataParallel(Generic[M]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._settings.close()
-        for parameter in self._module.parameters():  # the flat gradient goes with the workers
+        parameters = list(self._module.parameters())
+        for parameter in parameters:
             parameter.grad = None
-            if self._forking:  # whoever forks later shall not share the weights
-                parameter.data = parameter.data.copy()
+        if self._forking or any(parameter.data.ctypes.data % CACHE_LINE for parameter in parameters):
+            flatten(parameters)  # out of shared memory, which later forks would share too, and aligned without gaps
 
     def start(self, program: object) -> None:
         """Start processes where there are any: before callers start threads of their own, such as a progress bar's.
