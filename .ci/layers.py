@@ -1,4 +1,4 @@
-"""Proves that the import contract bites: plants an import that it forbids in a copy of the tree, and expects a refusal.
+"""Test of the import contracts: plant forbidden imports in a copy of the tree and expect each to be refused.
 
 `python .ci/layers.py FOLDER` copies into an empty or missing folder.
 """
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PLANTS = [  # (where, what is imported there, the contract that forbids it)
+PLANTS = [  # (importing package, imported module, contract that forbids it)
     ("autograd", "axone.nn", "layers point down"),
     ("nn", "axone.llm", "layers point down"),
     ("nn", "axone.tokenizer", "layers point down"),
@@ -19,7 +19,7 @@ PLANTS = [  # (where, what is imported there, the contract that forbids it)
 
 
 def refused(folder: Path, member: str, imported: str, contract: str) -> bool:
-    """Plant the import in a copy of the packages, and tell whether lint-imports breaks the contract over it."""
+    """Return whether lint-imports reports the contract as broken once the import is planted in a copy."""
     shutil.copytree(ROOT / "packages", folder / "packages")
     shutil.copy(ROOT / "pyproject.toml", folder)
     sources = [str(path) for path in sorted(folder.glob("packages/*/src"))]
@@ -28,7 +28,7 @@ def refused(folder: Path, member: str, imported: str, contract: str) -> bool:
     result = subprocess.run(
         [shutil.which("lint-imports") or "lint-imports", "--no-cache"],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sources)},  # ahead of the workspace's own packages
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sources)},  # before the workspace's own packages
         capture_output=True,
         text=True,
         check=False,
@@ -40,10 +40,10 @@ def refused(folder: Path, member: str, imported: str, contract: str) -> bool:
 
 
 def main() -> None:
-    """Plant each import; exit with the first that goes through."""
+    """Plant each import; exit with the first that is not refused."""
     for number, (member, imported, contract) in enumerate(PLANTS):
         if not refused(Path(sys.argv[1]) / str(number), member, imported, contract):
-            sys.exit(f"`import {imported}` planted in axone.{member} must break '{contract}', and did not")
+            sys.exit(f"`import {imported}` planted in axone.{member} did not break '{contract}'")
         print(f"`import {imported}` planted in axone.{member} is refused")
 
 

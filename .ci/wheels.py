@@ -1,8 +1,8 @@
-"""Builds every package and uses each wheel alone, as someone does who installs that one layer.
+"""Test of the wheels: build every package, install each wheel alone, and use it as its users do.
 
-Each gets a new virtual environment with its wheel and those of the siblings that it requires: all its modules import,
-each import is declared, a typed program passes `mypy --strict` and runs, and its tests pass there, where a lower layer
-cannot see a higher one.
+Each wheel gets a new virtual environment with the sibling wheels that it requires. There all its modules must import, each
+import must be declared, a typed program must pass `mypy --strict` and run, and the package's tests must pass. A lower layer
+cannot import a higher one there.
 
 `python .ci/wheels.py FOLDER` builds in an empty or missing folder.
 """
@@ -24,7 +24,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 UV = os.environ.get("UV") or shutil.which("uv") or "uv"
 NUMPY_ONLY = "axone-autograd"
-TOP = "axone-llm"  # nothing is above it, so its tests would see here what they see in the workspace
+TOP = "axone-llm"  # requires all siblings: its tests would see the same modules as in the workspace
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -36,7 +36,7 @@ for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
 
 @dataclass(frozen=True)
 class Wheel:
-    """A built wheel, with what its metadata says."""
+    """A built wheel and its metadata."""
 
     path: Path
     name: str
@@ -50,16 +50,16 @@ class Wheel:
 
     @property
     def module(self) -> str:
-        """The package that it installs."""
+        """The installed package."""
         return f"axone.{self.member}"
 
 
-class Fault(Exception):  # noqa: N818 - what was found, in a sentence
-    """What a wheel does not hold to."""
+class Fault(Exception):  # noqa: N818 - a finding, not an error of this script
+    """A requirement that a wheel does not satisfy."""
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> str:
-    """Run a command and return what it printed; raise a Fault with it if it fails."""
+    """Run a command and return its output; raise a Fault with the output if it fails."""
     clean = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
     done = subprocess.run(
         [str(part) for part in command],
@@ -76,7 +76,7 @@ def run(*command: str | Path, cwd: Path = ROOT) -> str:
 
 
 def build(folder: Path) -> dict[str, Wheel]:
-    """Build a wheel of every member, each from its own source distribution."""
+    """Build a wheel of every package, each from its own source distribution."""
     run(UV, "build", "--all-packages", "--out-dir", folder)
     wheels = {}
     for path in sorted(folder.glob("*.whl")):
@@ -95,41 +95,43 @@ def build(folder: Path) -> dict[str, Wheel]:
         wheels[wheel.name] = wheel
     members = {f"axone-{path.parent.name}" for path in ROOT.glob("packages/*/pyproject.toml")}
     if set(wheels) != members:
-        raise Fault(f"every member must give a wheel: {sorted(members)} gave {sorted(wheels)}")
+        raise Fault(f"wheels built ({sorted(wheels)}) must be those of the packages ({sorted(members)})")
     return wheels
 
 
 def check_bounds(wheel: Wheel, wheels: dict[str, Wheel]) -> None:
-    """Each sibling that it requires is required by a range, and the version released beside it is in that range."""
+    """Check that each sibling is required by a version range that includes its current version."""
     for requirement in wheel.requires:
         sibling = wheels.get(canonicalize_name(requirement.name))
         if sibling is None:
             continue
         operators = {specifier.operator for specifier in requirement.specifier}
         if not operators >= {">=", "<"} or not requirement.specifier.contains(sibling.version):
-            raise Fault(f"{wheel.name} requires '{requirement}', which must be a range with {sibling.version} in it")
+            raise Fault(
+                f"{wheel.name} requires '{requirement}': the range must have both bounds and include {sibling.version}"
+            )
 
 
 def siblings(wheel: Wheel, wheels: dict[str, Wheel]) -> set[str]:
-    """Return the names of the members that come with it, its own among them."""
+    """Return the names of the packages that are installed with a wheel, including its own."""
     direct = {canonicalize_name(requirement.name) for requirement in wheel.requires} & set(wheels)
     return {wheel.name}.union(*(siblings(wheels[name], wheels) for name in direct))
 
 
 def install(wheel: Wheel, wheels: dict[str, Wheel], venv: Path) -> Path:
-    """Install it with its siblings into a new environment, and return the Python there."""
+    """Install a wheel with its siblings into a new environment, and return its Python."""
     run(UV, "venv", "--clear", "--python", sys.executable, venv)
     python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     run(UV, "pip", "install", "--python", python, *(wheels[name].path for name in sorted(siblings(wheel, wheels))))
     installed = run(UV, "pip", "list", "--quiet", "--python", python, "--format", "freeze").split()
     names = {line.partition("==")[0] for line in installed}
     if wheel.name == NUMPY_ONLY and names != {NUMPY_ONLY, "numpy"}:
-        raise Fault(f"{wheel.name} must bring NumPy only, and brings {sorted(names)}")
+        raise Fault(f"{wheel.name} installs {sorted(names)}: it must require NumPy only")
     return python
 
 
 def check_declared(wheel: Wheel) -> None:
-    """Every import of its sources, also one inside a function, is of the standard library, itself or a requirement."""
+    """Check that each import, also inside functions, is the standard library, the package itself or a requirement."""
     declared = {canonicalize_name(requirement.name) for requirement in wheel.requires} | {wheel.name}
     for source in sorted((ROOT / "packages" / wheel.member / "src").rglob("*.py")):
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
@@ -149,7 +151,7 @@ def check_declared(wheel: Wheel) -> None:
 
 
 def programs(wheel: Wheel, folder: Path) -> list[Path]:
-    """Return its program beside this script, and the Python examples of the READMEs for which it is the highest layer."""
+    """Return the package's program in .ci/programs, and the README examples whose highest layer it is."""
     found = [ROOT / f".ci/programs/{wheel.member}.py"]
     texts = {
         "readme": (ROOT / "README.md").read_text(encoding="utf-8"),
@@ -165,7 +167,7 @@ def programs(wheel: Wheel, folder: Path) -> list[Path]:
 
 
 def check(wheel: Wheel, wheels: dict[str, Wheel], folder: Path) -> None:
-    """Raise the first Fault of a wheel."""
+    """Check one wheel; raise the first Fault."""
     check_bounds(wheel, wheels)
     check_declared(wheel)
     python = install(wheel, wheels, folder / "venv")  # one path for all: mypy's cache of NumPy then serves all

@@ -20,7 +20,7 @@ class UserError(Exception):
 
 def run(main: Callable[[], int]) -> int:
     """Run an app and return its exit code."""
-    from axone.llm import CheckpointError, NotEnoughMemoryError, RunExistsError, TrainingDivergedError
+    from axone.llm import AxoneError
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows a question mark
@@ -35,14 +35,7 @@ def run(main: Callable[[], int]) -> int:
     except BrokenPipeError:  # whoever read the output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SUCCESS
-    except (
-        UserError,
-        CheckpointError,
-        ChildProcessError,
-        NotEnoughMemoryError,
-        RunExistsError,
-        TrainingDivergedError,
-    ) as error:
+    except (UserError, AxoneError, ChildProcessError) as error:
         message = str(error)
     except MemoryError:
         message = "there is not enough memory: choose a smaller model, a shorter context or a smaller batch"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from axone.llm import TextFiles, TokenDataset, learned_dataset
-from axone.llm.report import duration
+from axone.llm.training.loggers import duration
 from axone.tokenizer import BPETokenizer, CharTokenizer, Tokenizer
 
 if TYPE_CHECKING:

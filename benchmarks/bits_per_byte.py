@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from axone.llm import PRESETS, LanguageModel, TokenDataset, Trainer, preset, read_text
-from axone.llm.report import duration
+from axone.llm.training.loggers import duration
 from axone.tokenizer import BPETokenizer, CharTokenizer
 
 HEADINGS = ("tokens", "vocabulary", "parameters", "bytes a token", "steps", "trained", "nats a token", "bits a byte")

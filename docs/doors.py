@@ -29,11 +29,12 @@ DOORS = [
     "axone.autograd.testing",
     "axone.nn",
     "axone.nn.functional",
+    "axone.nn.extend",
     "axone.nn.init",
     "axone.nn.scalar",
     "axone.tokenizer",
     "axone.llm",
-    "axone.llm.report",
+    "axone.llm.training.loggers",
 ]
 FIRST = ["value", "tensor", "module", "linear", "protocol", "char", "config", "model", "data", "trainer"]
 

@@ -1,11 +1,11 @@
-"""With this folder on PYTHONPATH, Python refuses to look up a host or connect to one: for what must work without a network."""
+"""Audit hook that refuses network access: put this folder on PYTHONPATH to test that a command works offline."""
 
 import sys
 
 
 def _refuse(event: str, args: tuple[object, ...]) -> None:
     if event == "socket.getaddrinfo" or (event == "socket.connect" and isinstance(args[1], tuple)):
-        raise OSError(f"no network here: {event} {args[1:]}")
+        raise OSError(f"network access is refused here: {event} {args[1:]}")
 
 
 sys.addaudithook(_refuse)

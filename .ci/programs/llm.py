@@ -1,4 +1,4 @@
-"""What someone writes who has installed axone-llm alone; `mypy --strict` reads the types from the installed wheel."""
+"""A user's program with axone-llm installed alone: `mypy --strict` reads the types from the wheel."""
 
 from collections.abc import Iterator
 from typing import assert_type

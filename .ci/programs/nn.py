@@ -1,4 +1,4 @@
-"""What someone writes who has installed axone-nn alone; `mypy --strict` reads the types from the installed wheel."""
+"""A user's program with axone-nn installed alone: `mypy --strict` reads the types from the wheel."""
 
 from collections.abc import Iterator
 from typing import assert_type
@@ -17,7 +17,7 @@ assert_type(attention.parameters(), Iterator[Parameter])
 
 
 class Scale(Module):
-    """A layer of one's own."""
+    """A custom layer."""
 
     def __init__(self) -> None:
         self.scale = Parameter(np.ones(8, dtype=np.float32))

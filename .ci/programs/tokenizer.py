@@ -1,4 +1,4 @@
-"""What someone writes who has installed axone-tokenizer alone; `mypy --strict` reads the types from the installed wheel."""
+"""A user's program with axone-tokenizer installed alone: `mypy --strict` reads the types from the wheel."""
 
 from typing import assert_type
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 import attention
 import neuron
 import tokenize_text
+from axone.llm import AxoneError, CheckpointError
 
 App = Callable[[Callable[[], int], str], int]
 FOLDER = Path(console.__file__).parent
@@ -136,3 +137,14 @@ def test_a_full_disk_names_the_file(
     assert app(main, line) == 2
     name = line.split(maxsplit=1)[0]
     assert capfd.readouterr().err.splitlines()[-1] == f"{name}: error: {file}: No space left on device"
+
+
+@pytest.mark.parametrize("error", sorted(AxoneError.__subclasses__(), key=str))
+def test_an_error_of_the_library_is_one_sentence_and_exit_status_2(
+    app: App, capfd: pytest.CaptureFixture[str], error: type[AxoneError]
+) -> None:
+    def main() -> int:
+        raise error(*["the sentence"] * (2 if error is CheckpointError else 1))
+
+    assert app(main, "train.py") == 2
+    assert capfd.readouterr().err.startswith("train.py: error: the sentence")

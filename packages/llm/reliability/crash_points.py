@@ -21,12 +21,12 @@ from pathlib import Path
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a process that forks must have one thread
 
+from disk_shim import DiskCall, DiskShim
 from tiny import trainer, weights_sum
 
 from axone.llm import Callback, CheckpointError, Step, Trainer
-from axone.llm.files import leftovers
-from axone.llm.run import Run
-from axone.llm.testing import DiskCall, DiskShim
+from axone.llm.checkpoints.run import Run
+from axone.llm.storage.atomic import leftovers
 
 STEPS = 4
 CRASHED = 77

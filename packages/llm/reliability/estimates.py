@@ -23,10 +23,10 @@ from axone.llm import (
     LanguageModel,
     TokenDataset,
     Trainer,
-    platform,
     preset,
     python_source,
 )
+from axone.llm.runtime import resources
 from axone.tokenizer import CharTokenizer
 
 MOST_OFF = 0.2
@@ -69,7 +69,7 @@ class Processes(Callback):
     def on_evaluation(self, event: Evaluation) -> None:
         children = Path(f"/proc/self/task/{os.getpid()}/children")
         if children.exists():
-            self.memory = sum(platform.private_memory(int(process)) for process in children.read_text().split())
+            self.memory = sum(resources.private_memory(int(process)) for process in children.read_text().split())
 
 
 def measured(name: str, seconds: float, workers: int | None) -> tuple[int, int, float, float, int, int]:
@@ -97,7 +97,7 @@ def measured(name: str, seconds: float, workers: int | None) -> tuple[int, int, 
         estimate.seconds,
         end.seconds,
         estimate.memory or 0,
-        (platform.peak_memory() or 0) + processes.memory,
+        (resources.peak_memory() or 0) + processes.memory,
     )
 
 

@@ -25,8 +25,8 @@ import numpy as np
 from tiny import trainer, weights_sum
 
 from axone.llm import Callback, CheckpointError, Step, Trainer
-from axone.llm.report import MetricsFile, read_metrics
-from axone.llm.run import Run
+from axone.llm.checkpoints.run import Run
+from axone.llm.training.loggers import MetricsFile, read_metrics
 
 STEPS = 10
 METRICS = "metrics.jsonl"

@@ -22,7 +22,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from axone.llm import Callback, LanguageModel, Run, Step, TokenDataset, Trainer, preset, python_source
-from axone.llm.report import MetricsFile, duration, read_metrics
+from axone.llm.training.loggers import MetricsFile, duration, read_metrics
 from axone.tokenizer import CharTokenizer
 
 SAVE_EVERY = 10  # steps

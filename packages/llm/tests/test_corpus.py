@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from axone.llm import TextFiles, bigram_loss, corpus, learned_dataset, python_source, read_text
+from axone.llm import TextFiles, bigram_loss, learned_dataset, python_source, read_text
+from axone.llm.data import corpus
 from axone.tokenizer import CharTokenizer, Tokenizer
 
 

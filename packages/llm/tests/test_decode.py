@@ -7,9 +7,9 @@ import pytest
 
 from axone.autograd import Tensor
 from axone.llm import LanguageModel, LanguageModelConfig
-from axone.llm.cache import RowCache
-from axone.llm.decode import Reader
-from axone.nn import MLP, Linear, Module
+from axone.llm.generation.cache import RowCache
+from axone.llm.generation.decoder import Reader
+from axone.nn import FeedForward, Linear, Module
 
 KINDS: list[dict[str, Any]] = [
     {},
@@ -117,7 +117,7 @@ def test_a_foreign_layer_is_called_as_it_is() -> None:
     np.testing.assert_allclose(logits, model(ids(6)).data[0], atol=2e-5)
 
 
-class Louder(MLP):
+class Louder(FeedForward):
     """A layer made of one that the reader knows."""
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 import tiny
+from disk_shim import DiskCall, DiskShim
 
 from axone.llm import Callback, LanguageModel, Step, Trainer, load
-from axone.llm.checkpoint import MANIFEST, TRAINER, Checkpoint
-from axone.llm.files import leftovers, write_file
-from axone.llm.report import MetricsFile
-from axone.llm.run import Run
-from axone.llm.testing import DiskCall, DiskShim
+from axone.llm.checkpoints.checkpoint import MANIFEST, TRAINER, Checkpoint
+from axone.llm.checkpoints.run import Run
+from axone.llm.storage.atomic import leftovers, write_file
+from axone.llm.training.loggers import MetricsFile
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no fork, and no modes of files")
 

@@ -7,8 +7,8 @@ import pytest
 
 from axone.autograd import Tensor
 from axone.llm import LanguageModel, LanguageModelConfig
-from axone.llm.fold import Folded, FoldedAttention, Folds, UnitNorm, folded
-from axone.nn import MLP, LayerNorm, RMSNorm
+from axone.llm.generation.folding import Folded, FoldedAttention, Folds, UnitNorm, folded
+from axone.nn import FeedForward, LayerNorm, RMSNorm
 
 KINDS: list[dict[str, Any]] = [
     {},
@@ -79,7 +79,7 @@ def test_a_model_with_an_unknown_layer_is_left_as_it_is(place: str) -> None:
     elif place == "mlp_norm":
         block.mlp_norm = Louder(16)
     elif place == "mlp":
-        block.mlp = type("Other", (MLP,), {})(16, 64)
+        block.mlp = type("Other", (FeedForward,), {})(16, 64)
     else:
         block.attention_norm = RMSNorm(16)
     assert fold(model) == (model.transformer, model.embedding.weight.data, model.output_weight.data, None)
@@ -102,7 +102,7 @@ def test_what_was_folded_is_used_again_until_a_weight_changes() -> None:
     first, again = fold(), fold()
     assert [np.shares_memory(a, b) for a, b in zip(first, again)] == [False] + [True] * 8  # positions are no product
     block = model.transformer.blocks[1]
-    assert isinstance(block.mlp, MLP)
+    assert isinstance(block.mlp, FeedForward)
     block.mlp.up_proj.weight.data[3, 2] += 1
     changed = fold()
     assert [np.array_equal(a, b) for a, b in zip(first, changed)] == [True] * 7 + [False, True]

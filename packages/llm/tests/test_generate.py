@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from axone.llm import Completion, LanguageModel, LanguageModelConfig, TextGenerator, TokenDataset, generate
-from axone.llm.decoding import BatchReader
-from axone.llm.generate import SamplingOptions
-from axone.llm.stop import StopText
+from axone.llm.generation.batch import BatchReader
+from axone.llm.generation.generate import SamplingOptions
+from axone.llm.generation.stop_strings import StopText
 from axone.tokenizer import BPETokenizer
 
 SHAPES: dict[str, dict[str, Any]] = {

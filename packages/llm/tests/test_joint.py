@@ -16,13 +16,15 @@ import numpy as np
 import pytest
 
 from axone.autograd.extend import Array
-from axone.llm import LanguageModel, LanguageModelConfig, TextGenerator, TokenDataset, generate, joint, meeting
-from axone.llm.decoding import BatchReader
-from axone.llm.joint import JointReader
-from axone.llm.known import is_known
-from axone.llm.meeting import Meeting, can_meet
-from axone.llm.processes import Processes
-from axone.llm.shares import JointReading
+from axone.llm import LanguageModel, LanguageModelConfig, TextGenerator, TokenDataset, generate
+from axone.llm.generation import joint
+from axone.llm.generation.batch import BatchReader
+from axone.llm.generation.joint import JointReader
+from axone.llm.generation.known import is_known
+from axone.llm.generation.tensor_parallel import JointReading
+from axone.llm.runtime import collectives
+from axone.llm.runtime.collectives import SharedAllGather, can_all_gather
+from axone.llm.runtime.processes import ProcessGroup
 from axone.nn import Linear, Sequential
 
 pytestmark = pytest.mark.skipif(
@@ -69,7 +71,7 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
     monkeypatch.setattr(os, "fork", spy)
     monkeypatch.setattr(LanguageModel, "reader", reader_of)
-    monkeypatch.setattr(joint, "can_meet", lambda: True)
+    monkeypatch.setattr(joint, "can_all_gather", lambda: True)
     yield processes
     for process in processes:
         assert is_gone(process)
@@ -98,14 +100,14 @@ def together(read: JointReader, model: LanguageModel, ids: list[int]) -> list[by
 
 def meddle(monkeypatch: pytest.MonkeyPatch, before: Callable[[int], None]) -> None:
     """Call a function before each meeting, with its number."""
-    end, calls = Meeting.end, [0]
+    end, calls = SharedAllGather.gather, [0]
 
-    def meddled(self: Meeting, vector: Array) -> Array:
+    def meddled(self: SharedAllGather, vector: Array) -> Array:
         calls[0] += 1
         before(calls[0])
         return end(self, vector)
 
-    monkeypatch.setattr(Meeting, "end", meddled)
+    monkeypatch.setattr(SharedAllGather, "gather", meddled)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -138,7 +140,7 @@ def test_a_text_is_the_same_with_help_round_after_round_of_its_context(
 ) -> None:
     model = build(kind, np.float64)
     with_help = list(generate(model, IDS[:5], max_new_tokens=60, temperature=0))
-    monkeypatch.setattr(joint, "can_meet", lambda: False)
+    monkeypatch.setattr(joint, "can_all_gather", lambda: False)
     assert list(generate(model, IDS[:5], max_new_tokens=60, temperature=0)) == with_help
     assert len(with_help) == 60
     assert len(forked) == (model.config.kv_heads > 1)
@@ -336,13 +338,13 @@ def test_nobody_is_forked_beside_a_thread_nor_for_a_small_model(monkeypatch: pyt
     thread = threading.Thread(target=done.wait)
     thread.start()
     try:
-        assert not can_meet()
+        assert not can_all_gather()
         assert list(generate(model, [1], max_new_tokens=5, temperature=0)) == tokens
     finally:
         done.set()
         thread.join()
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")  # writes are seen in any order
-    assert not can_meet()
+    assert not can_all_gather()
 
 
 @pytest.mark.parametrize("place", ["mlp", "out_proj"])
@@ -362,12 +364,12 @@ def test_a_layer_of_another_kind_is_not_shared_out(forked: list[int], place: str
 
 def test_shares_are_all_and_alike() -> None:
     for size in (1, 2, 3):
-        team = Processes(size)
-        place = Meeting(team, 1, np.float32)
+        group = ProcessGroup(size)
+        place = SharedAllGather(group, 1, np.float32)
         for total in (3, 7, 50_257):
             runs = []
-            for team.number in range(size):
-                runs += [place.share(total)]
+            for group.rank in range(size):
+                runs += [place.shard(total)]
             assert [at for run in runs for at in range(run.start, run.stop)] == list(range(total))
             assert max(run.stop - run.start for run in runs) - min(run.stop - run.start for run in runs) <= 1
 
@@ -375,28 +377,28 @@ def test_shares_are_all_and_alike() -> None:
 @pytest.mark.parametrize(("total", "width"), [(3, 1), (768, 768), (3072, 768), (768, 3072), (50_257, 768)])
 def test_every_process_may_take_every_piece_its_own_first(total: int, width: int) -> None:
     for size in (1, 2, 3):
-        team = Processes(size)
-        place = Meeting(team, 1, np.float32)
-        for team.number in range(size):
-            pieces = place.pieces(total, width)
-            own, rows = place.share(total), dict(pieces)
+        group = ProcessGroup(size)
+        place = SharedAllGather(group, 1, np.float32)
+        for group.rank in range(size):
+            pieces = place.chunks(total, width)
+            own, rows = place.shard(total), dict(pieces)
             assert sorted(at for run in rows.values() for at in range(run.start, run.stop)) == list(range(total))
             assert len(rows) == len(pieces)
             assert pieces[0][1].start == own.start
             first = [run for _, run in pieces if own.start <= run.start < own.stop]
             assert first == [run for _, run in pieces[: len(first)]] == sorted(first, key=lambda run: run.start)
-            place.begin(1)
+            place.buffer(1)
             assert [place.claim(number) for number, _ in pieces] == [True] * len(pieces)
             assert not any(place.claim(number) for number, _ in pieces)
 
 
 def test_who_is_quick_takes_what_others_have_not_come_to(forked: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meeting, "_PIECE", 1)
+    monkeypatch.setattr(collectives, "_CHUNK", 1)
     model = build()
     bits = alone(model, IDS[:3])
-    claim, taken = Meeting.claim, set[int]()
+    claim, taken = SharedAllGather.claim, set[int]()
 
-    def dawdle(self: Meeting, piece: int) -> bool:
+    def dawdle(self: SharedAllGather, piece: int) -> bool:
         if os.getpid() != HERE:
             time.sleep(0.002)
         mine = claim(self, piece)
@@ -404,8 +406,8 @@ def test_who_is_quick_takes_what_others_have_not_come_to(forked: list[int], monk
             taken.add(piece)
         return mine
 
-    monkeypatch.setattr(Meeting, "claim", dawdle)
+    monkeypatch.setattr(SharedAllGather, "claim", dawdle)
     with reader_of(model) as read:
         assert together(read, model, IDS[:3]) == bits
-    assert max(taken) >= meeting._MOST_PIECES  # of the other's share
+    assert max(taken) >= collectives._MOST_CHUNKS  # of the other's share
     assert len(forked) == 1

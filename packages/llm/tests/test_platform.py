@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from axone.autograd.extend import empty
-from axone.llm import platform
-from axone.llm.team import Team
+from axone.llm.runtime import resources, settings
+from axone.llm.runtime.threads import ThreadGroup
 
 
 def is_pooled() -> bool:
@@ -17,18 +17,18 @@ def is_pooled() -> bool:
 
 
 def test_without_glibc_every_thread_of_a_team_uses_memory_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform, "_mallopt", lambda: None)
-    with platform.kept_memory(), Team(3) as team:
+    monkeypatch.setattr(settings, "_mallopt", lambda: None)
+    with settings.kept_memory(), ThreadGroup(3) as team:
         assert team.run([is_pooled] * 3) == [True] * 3
     assert not is_pooled()
 
 
 def test_with_glibc_its_setting_is_held_until_all_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[int, int]] = []
-    monkeypatch.setattr(platform, "_mallopt", lambda: lambda option, value: calls.append((option, value)))
-    with platform.kept_memory():
+    monkeypatch.setattr(settings, "_mallopt", lambda: lambda option, value: calls.append((option, value)))
+    with settings.kept_memory():
         raised = list(calls)
-        with platform.kept_memory():
+        with settings.kept_memory():
             assert not is_pooled()
         assert calls == raised
     assert [option for option, _ in calls] == [option for option, _ in raised] * 2
@@ -88,11 +88,11 @@ def system_of(root: Path, files: dict[str, str]) -> Path:
     ],
 )
 def test_a_container_s_quota_is_read(files: dict[str, str], quota: float, tmp_path: Path) -> None:
-    assert min(platform._quotas(system_of(tmp_path, files))) == quota
+    assert min(resources._quotas(system_of(tmp_path, files))) == quota
 
 
 @pytest.mark.parametrize(("quota", "cores"), [(math.inf, 8), (0.5, 1), (2.0, 2), (2.1, 3), (7.5, 8), (9.0, 8)])
 def test_cores_are_at_most_those_of_the_quota(quota: float, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(platform, "_quotas", lambda _: [math.inf, quota])
-    assert platform.available_cores() == cores
+    monkeypatch.setattr(resources, "_quotas", lambda _: [math.inf, quota])
+    assert resources.available_cores() == cores

@@ -23,11 +23,11 @@ from axone.llm import (
     TokenDataset,
     Trainer,
     TrainerConfig,
-    parallel,
-    platform,
 )
-from axone.llm.processes import Processes, _Peer, can_fork, shared_zeros
-from axone.llm.run import Run
+from axone.llm.checkpoints.run import Run
+from axone.llm.runtime import data_parallel, resources
+from axone.llm.runtime.collectives import collective
+from axone.llm.runtime.processes import ProcessGroup, _Peer, can_fork, shared_zeros
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no fork")
 HERE = os.getpid()
@@ -38,22 +38,22 @@ class Program:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.team = Processes(size)
+        self.group = ProcessGroup(size)
         self.counts = shared_zeros(size, np.int64)
         self.kept = 0  # private to each process
 
+    @collective
     def count(self, by: int) -> list[Any]:
-        self.team.tell(self, "count", by)
         self.kept += by
 
         def part(number: int) -> list[float]:
             self.counts[number] += by
             return [os.getpid(), float(self.kept), 0.1 + by]
 
-        return self.team.run([lambda number=number: part(number) for number in range(self.size)])  # type: ignore[misc]  # bound here
+        return self.group.run([lambda number=number: part(number) for number in range(self.size)])  # type: ignore[misc]  # bound here
 
+    @collective
     def fail(self, error: str) -> list[Any]:
-        self.team.tell(self, "fail", error)
         errors: dict[str, Exception] = {
             "file": FileNotFoundError(2, "No such file", "x"),
             "key": KeyError("x"),
@@ -64,18 +64,18 @@ class Program:
             if os.getpid() != HERE:
                 raise errors[error]
 
-        return self.team.run([part] * self.size)
+        return self.group.run([part] * self.size)
 
+    @collective
     def stop(self) -> list[bool]:
-        self.team.tell(self, "stop")
         here = os.getpid() == HERE
-        self.team.run([lambda: self.team.asked(lambda: here)] * self.size)
-        return self.team.run([lambda: self.team.asked(lambda: False)] * self.size)
+        self.group.run([lambda: self.group.any(lambda: here)] * self.size)
+        return self.group.run([lambda: self.group.any(lambda: False)] * self.size)
 
 
 def test_each_process_does_its_part_and_all_know_the_results() -> None:
     program = Program(3)
-    with program.team:
+    with program.group:
         program.count(2)
         results = program.count(5)
     assert [kept for _, kept, _ in results] == [7.0, 7.0, 7.0]
@@ -90,23 +90,23 @@ def test_what_the_others_hold_alone_is_counted_and_what_they_share_is_not() -> N
 
     class Holder:
         def __init__(self) -> None:
-            self.team = Processes(2)
+            self.group = ProcessGroup(2)
             self.kept = np.ones(size, np.uint8)  # shared until it is written to
 
+        @collective
         def hold(self) -> list[None]:
-            self.team.tell(self, "hold")
-            return self.team.run([lambda: None, lambda: self.kept.fill(2)])
+            return self.group.run([lambda: None, lambda: self.kept.fill(2)])
 
+        @collective
         def start(self) -> None:
-            self.team.tell(self, "start")
-            self.team.run([lambda: None] * 2)
+            self.group.run([lambda: None] * 2)
 
     holder = Holder()
-    with holder.team:
+    with holder.group:
         holder.start()
-        before = holder.team.private_memory()
+        before = holder.group.private_memory()
         holder.hold()
-        after = holder.team.private_memory()
+        after = holder.group.private_memory()
     assert before < size
     if can_fork():
         assert after >= before + size
@@ -116,9 +116,9 @@ def test_the_estimate_counts_every_process(
     model: LanguageModel, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = TrainerConfig(steps=2, batch_size=4, context_length=16, workers=3)
-    monkeypatch.setattr(platform, "peak_memory", lambda: 1 << 40)
-    monkeypatch.setattr(parallel, "peak_memory", lambda: 1 << 40)
-    monkeypatch.setattr(platform, "private_memory", lambda _: 1 << 30)
+    monkeypatch.setattr(resources, "peak_memory", lambda: 1 << 40)
+    monkeypatch.setattr(data_parallel, "peak_memory", lambda: 1 << 40)
+    monkeypatch.setattr(resources, "private_memory", lambda _: 1 << 30)
     estimate = Trainer(model, *dataset.split(), config).estimate()
     assert estimate.memory == (1 << 40) + (2 << 30) * can_fork()
 
@@ -135,7 +135,7 @@ def test_an_error_arrives_with_its_sentence_and_ends_the_processes(
     error: str, kind: type[Exception], sentence: str
 ) -> None:
     program = Program(2)
-    with program.team:
+    with program.group:
         before = program.count(1)
         with pytest.raises(kind, match=f"^{sentence}$"):
             program.fail(error)
@@ -145,7 +145,7 @@ def test_an_error_arrives_with_its_sentence_and_ends_the_processes(
 
 def test_a_process_that_is_killed_is_told() -> None:
     program = Program(2)
-    with program.team:
+    with program.group:
         os.kill(program.count(1)[1][0], signal.SIGKILL)
         with pytest.raises(ChildProcessError, match=r"all worker processes are needed, and process \d+ has ended"):
             program.count(1)
@@ -153,7 +153,7 @@ def test_a_process_that_is_killed_is_told() -> None:
 
 def test_signals_are_the_first_process_s_to_handle() -> None:
     program = Program(2)
-    with program.team:
+    with program.group:
         process = program.count(1)[1][0]
         for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(process, number)
@@ -175,7 +175,7 @@ def test_an_interrupt_while_processes_are_forked_leaves_none_behind(
 
     monkeypatch.setattr(os, "fork", interrupted)
     program = Program(2)
-    with program.team:
+    with program.group:
         if where == "here":
             with pytest.raises(KeyboardInterrupt):
                 program.count(1)
@@ -218,12 +218,12 @@ def test_an_interrupt_while_processes_are_ended_leaves_none_behind(
     monkeypatch.setattr(_Peer, moment, interrupted)
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        program.team.close()
+        program.group.close()
     assert signal.getsignal(signal.SIGINT) is handler
     for process in forked:
         assert_gone(process)
     monkeypatch.undo()
-    with program.team:  # others may be forked
+    with program.group:  # others may be forked
         assert len(program.count(1)) == 3
 
 
@@ -231,14 +231,14 @@ def test_forked_processes_let_go_of_what_is_not_theirs_without_a_word(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "unraisablehook", lambda what: os.write(2, str(what.exc_value).encode()))
-    with Program(3).team as team:
-        team.start(None)
+    with Program(3).group as group:
+        group.start(None)
     assert capfd.readouterr().err == ""
 
 
 def test_all_hear_who_stops() -> None:
     program = Program(2)
-    with program.team:
+    with program.group:
         assert program.stop() == [True, True]
 
 
@@ -291,13 +291,13 @@ def test_a_run_whose_process_is_killed_goes_on_from_its_checkpoint(
                 os.kill(forked[-1], signal.SIGKILL)
 
     monkeypatch.setattr(os, "fork", spy)
-    monkeypatch.setattr(parallel, "can_fork", lambda: True)
+    monkeypatch.setattr(data_parallel, "can_fork", lambda: True)
     plan = TrainerConfig(steps=6, batch_size=4, context_length=16, workers=2, eval_every=3)
     model = LanguageModel(config, rng=np.random.default_rng(0))
     trainer = Trainer(model, *dataset.split(), plan, [Killer()], run=tmp_path / "run")
     with pytest.raises(OSError, match=r"all worker processes are needed, and process \d+ has ended"):
         trainer.fit()
-    assert Run(tmp_path / "run").latest().progress().step == 3
+    assert Run(tmp_path / "run").latest().training_state().step == 3
     assert Trainer.resume(tmp_path / "run").fit().outcome == "finished"
 
 
@@ -310,27 +310,33 @@ def test_training_has_the_bits_of_threads(
     optimizer: Any,
 ) -> None:
     told: list[str] = []
-    tell = Processes.tell
+    broadcast_call = ProcessGroup.broadcast_call
 
-    def spy(self: Processes, program: object, method: str, *arguments: object) -> None:
+    def spy(self: ProcessGroup, program: object, method: str, *arguments: object) -> None:
         told.append(method)
-        tell(self, program, method, *arguments)
+        broadcast_call(self, program, method, *arguments)
 
-    monkeypatch.setattr(Processes, "tell", spy)
+    monkeypatch.setattr(ProcessGroup, "broadcast_call", spy)
     dropped = replace(config, dropout=0.1)
     plan = TrainerConfig(
-        steps=6, batch_size=5, context_length=16, optimizer=optimizer, workers=2, accumulation=2, eval_every=3
+        steps=6,
+        batch_size=5,
+        context_length=16,
+        optimizer=optimizer,
+        workers=2,
+        gradient_accumulation_steps=2,
+        eval_every=3,
     )
     found = []
     for forks in (False, True):
-        monkeypatch.setattr(parallel, "can_fork", lambda forks=forks: forks)
+        monkeypatch.setattr(data_parallel, "can_fork", lambda forks=forks: forks)
         losses, run = Losses(), tmp_path / str(forks)
         model = LanguageModel(dropped, rng=np.random.default_rng(0))
         Trainer(model, *dataset.split(), plan, [losses], run=run).fit()
         checkpoint = Run(run).latest()
-        moments = {name: array.tobytes() for name, array in checkpoint.moments().items()}
+        moments = {name: array.tobytes() for name, array in checkpoint.optimizer_state().items()}
         weights = {name: array.tobytes() for name, array in model.state_dict().items()}
-        found.append((losses.numbers, checkpoint.progress().latest_loss, moments, weights))
+        found.append((losses.numbers, checkpoint.training_state().latest_loss, moments, weights))
         assert bool(told) == forks
     assert found[0] == found[1]
 

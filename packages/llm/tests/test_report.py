@@ -10,7 +10,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from axone.llm import Callback, End, LanguageModel, Start, Step, TextGenerator, TokenDataset, Trainer, TrainerConfig
-from axone.llm.report import LossPlot, MetricsFile, Progress, Samples, TensorBoard, read_metrics
+from axone.llm.training.loggers import LossPlot, MetricsFile, Progress, Samples, TensorBoard, read_metrics
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

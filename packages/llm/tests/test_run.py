@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from axone.llm import CheckpointError, Run, RunExistsError, unused_run
-from axone.llm.checkpoint import MOMENTS, REQUIRED, TRAINER, Progress
+from axone.llm import CheckpointError, Run, RunBusyError, unused_run
+from axone.llm.checkpoints.checkpoint import MOMENTS, REQUIRED, TRAINER, TrainingState
 
-HOLD = "import sys; from axone.llm.run import Run\nwith Run(sys.argv[1]).lock(): print(flush=True); input()"
+HOLD = "import sys; from axone.llm.checkpoints.run import Run\nwith Run(sys.argv[1]).lock(): print(flush=True); input()"
 
 
 def test_a_living_owner_keeps_its_lock_and_a_dead_one_does_not(tmp_path: Path) -> None:
@@ -18,20 +18,20 @@ def test_a_living_owner_keeps_its_lock_and_a_dead_one_does_not(tmp_path: Path) -
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        with pytest.raises(RunExistsError, match=f"process {other.pid}"), Run(tmp_path).lock():
+        with pytest.raises(RunBusyError, match=f"process {other.pid}"), Run(tmp_path).lock():
             pass
         other.kill()
     assert (tmp_path / "lock").read_text(encoding="utf-8") == str(other.pid)
     with Run(tmp_path).lock():
         assert (tmp_path / "lock").read_text(encoding="utf-8") == str(os.getpid())
-        with pytest.raises(RunExistsError, match=f"process {os.getpid()}"), Run(tmp_path).lock():
+        with pytest.raises(RunBusyError, match=f"process {os.getpid()}"), Run(tmp_path).lock():
             pass
     assert not (tmp_path / "lock").exists()
 
 
 ORPHAN = """
 import os, sys, time
-from axone.llm.run import Run
+from axone.llm.checkpoints.run import Run
 with Run(sys.argv[1]).lock():
     if os.fork():
         os._exit(0)  # as if killed, while its worker still shares the lock
@@ -62,7 +62,7 @@ def saved(folder: Path, losses: dict[int, float | None]) -> list[list[int]]:
     run, kept = Run(folder), []
     run.checkpoints_path.mkdir(parents=True)
     for step, loss in losses.items():
-        run.save(Files(), Progress(step=step, validation_loss=loss), {})
+        run.save(Files(), TrainingState(step=step, validation_loss=loss), {})
         kept.append([checkpoint.step for checkpoint in run.checkpoints()])
     return kept
 

@@ -18,6 +18,7 @@ from axone.llm import (
     Evaluation,
     LanguageModel,
     LanguageModelConfig,
+    RunBusyError,
     RunExistsError,
     Saved,
     Step,
@@ -26,11 +27,11 @@ from axone.llm import (
     TrainerConfig,
     TrainingDivergedError,
     cross_entropy,
-    interrupt,
     load,
 )
-from axone.llm.run import Run
-from axone.llm.training_step import TrainingStep
+from axone.llm.checkpoints.run import Run
+from axone.llm.runtime import signals
+from axone.llm.training.step import TrainingStep
 
 CONFIG = TrainerConfig(
     steps=12, batch_size=6, context_length=16, warmup_steps=3, eval_every=5, learning_rate=3e-3, workers=2
@@ -94,7 +95,7 @@ def test_workers_agree(config: LanguageModelConfig, dataset: TokenDataset) -> No
 
 
 def test_accumulated_batches_count_alike(config: LanguageModelConfig, dataset: TokenDataset) -> None:
-    _, recorder = trained(config, dataset, dataclasses.replace(CONFIG, accumulation=3))
+    _, recorder = trained(config, dataset, dataclasses.replace(CONFIG, gradient_accumulation_steps=3))
     model = LanguageModel(config, rng=np.random.default_rng(0))
     train, _ = dataset.split()
     batches = [train.batch(CONFIG.seed, turn, CONFIG.batch_size, CONFIG.context_length) for turn in range(3)]
@@ -108,7 +109,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
     config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path, dropout: float, accumulation: int
 ) -> None:
     config = dataclasses.replace(config, dropout=dropout)
-    training = dataclasses.replace(CONFIG, accumulation=accumulation)
+    training = dataclasses.replace(CONFIG, gradient_accumulation_steps=accumulation)
     whole, recorder = trained(config, dataset, training)
 
     interrupted = Recorder(at=7, action=lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -145,7 +146,7 @@ class Signals(Callback):
 def test_a_second_signal_soon_after_the_first_cuts_nothing_short(
     config: LanguageModelConfig, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(interrupt, "_SAME", np.inf)  # soon, however busy the machine is
+    monkeypatch.setattr(signals, "_SAME", np.inf)  # soon, however busy the machine is
     first, second = Recorder(at=2, action=lambda: signal.raise_signal(signal.SIGINT)), Signals()
     assert Trainer(LanguageModel(config), *dataset.split(), CONFIG, [first, second]).fit().outcome == "interrupted"
     assert second.survived
@@ -250,7 +251,9 @@ def test_the_estimate_leaves_the_weights_alone(config: LanguageModelConfig, data
 def test_patience_ends_a_training_that_no_longer_gets_better(
     config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path
 ) -> None:
-    impatient = dataclasses.replace(CONFIG, steps=100, eval_every=2, patience=2, learning_rate=0.0, eval_windows=4)
+    impatient = dataclasses.replace(
+        CONFIG, steps=100, eval_every=2, early_stopping_patience=2, learning_rate=0.0, eval_windows=4
+    )
     recorder = Recorder()
     model = LanguageModel(config, rng=np.random.default_rng(0))
     end = Trainer(model, *dataset.split(), impatient, [recorder], run=tmp_path / "run").fit()
@@ -317,12 +320,12 @@ def test_a_signal_in_an_evaluation_leaves_it_and_it_is_made_up_for(
     original = TrainingStep.evaluate
     signalled = False
 
-    def evaluate(self: TrainingStep, starts: Any, stop: Any = lambda: False) -> Any:
+    def evaluate(self: TrainingStep, starts: Any, *, stop: Any = lambda: False) -> Any:
         nonlocal signalled
         if not signalled:
             signalled = True
             os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, starts, stop)
+        return original(self, starts, stop=stop)
 
     monkeypatch.setattr(TrainingStep, "evaluate", evaluate)
     first = Recorder()
@@ -351,14 +354,14 @@ def test_a_signal_in_the_last_evaluation_is_made_up_for(
 def test_a_run_is_not_trained_twice_at_once(config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path) -> None:
     trained(config, dataset, CONFIG, tmp_path / "run")
     first, second = Trainer.resume(tmp_path / "run"), Trainer.resume(tmp_path / "run")
-    with Run(tmp_path / "run").lock(), pytest.raises(RunExistsError, match=f"by process {os.getpid()}"):
+    with Run(tmp_path / "run").lock(), pytest.raises(RunBusyError, match=f"by process {os.getpid()}"):
         first.fit()
     new = Trainer(LanguageModel(config), *dataset.split(), CONFIG, run=tmp_path / "run", overwrite=True)
-    with Run(tmp_path / "run").lock(), pytest.raises(RunExistsError, match=f"by process {os.getpid()}"):
+    with Run(tmp_path / "run").lock(), pytest.raises(RunBusyError, match=f"by process {os.getpid()}"):
         new.fit()
     newest = tmp_path / "run" / "checkpoints" / "step-000012"
     newest.rename(newest.with_name("step-000099"))
-    with pytest.raises(RunExistsError, match="has been trained on since it was opened"):
+    with pytest.raises(RunBusyError, match="has been trained on since it was opened"):
         second.fit()
 
 

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from axone.llm import CheckpointError
-from axone.llm.weights import ArrayFile, read_arrays, write_arrays
+from axone.llm.storage.safetensors import ArrayFile, read_arrays, write_arrays
 
 LAYOUTS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "as it is": lambda a: a,

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 import axone.nn
 from axone.autograd import Tensor, relu
 from axone.nn import (
-    MLP,
     Embedding,
+    FeedForward,
     Head,
     LayerNorm,
     Linear,
@@ -61,7 +61,9 @@ FUNCTIONS["cross_entropy_smoothed"] = FUNCTIONS["cross_entropy"]
 
 
 def block() -> TransformerBlock:
-    return TransformerBlock(MultiHeadAttention(8, 4), MLP(8, 16), attention_norm=LayerNorm(8), mlp_norm=LayerNorm(8))
+    return TransformerBlock(
+        MultiHeadAttention(8, 4), FeedForward(8, 16), attention_norm=LayerNorm(8), mlp_norm=LayerNorm(8)
+    )
 
 
 LLAMA = RotaryEmbedding(
@@ -86,7 +88,11 @@ MODULES: dict[str, Callable[[], Any]] = {
     "transformer": lambda: Transformer([block(), block()], norm=LayerNorm(8)),
     "transformer_block": block,
 }
-WITHOUT_A_COUNTERPART = {"Dropout", "MLP", "Module"}  # masks are drawn differently; an MLP is in every block
+WITHOUT_A_COUNTERPART = {
+    "Dropout",
+    "FeedForward",
+    "Module",
+}  # masks are drawn differently; a FeedForward is in every block
 
 
 class Positioned(Module):
@@ -115,7 +121,7 @@ def compare(case: str, out: Tensor, leaves: dict[str, Tensor]) -> None:
 
 def test_every_case_is_compared_and_every_layer_has_one() -> None:
     assert set(FUNCTIONS) | set(MODULES) == set(FROZEN)
-    kinds = {type(part).__name__ for make in MODULES.values() for _, part in make().modules()}
+    kinds = {type(part).__name__ for make in MODULES.values() for part in make().modules()}
     public = {
         name
         for name in axone.nn.__all__

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 import axone.nn
 from axone.autograd import Tensor, relu
 from axone.nn import (
-    MLP,
     Dropout,
     Embedding,
+    FeedForward,
     Head,
     LayerNorm,
     Linear,
@@ -60,7 +60,7 @@ def vectors(*shape: int) -> Callable[[Any], tuple[Any, ...]]:
 
 def block(rng: np.random.Generator) -> TransformerBlock:
     attention = MultiHeadAttention(8, 2, dropout=0.1, rng=rng)
-    mlp = MLP(8, 12, dropout=0.1, rng=rng)
+    mlp = FeedForward(8, 12, dropout=0.1, rng=rng)
     return TransformerBlock(attention, mlp, attention_norm=LayerNorm(8), mlp_norm=LayerNorm(8))
 
 
@@ -91,10 +91,10 @@ TABLE: dict[str, Row] = {
         lambda rng: Linear(8, 3, rng=rng), vectors(2, 5, 8), (2, 5, 3), {"weight": (3, 8), "bias": (3,)},
         floats(3, 7), r"Linear\(8, 3\) needs an input of shape \(\.\.\., 8\), and got one of shape \(3, 7\)",
     ),
-    "MLP": Row(
-        lambda rng: MLP(8, 12, activation="silu", dropout=0.1, rng=rng), vectors(2, 5, 8), (2, 5, 8),
+    "FeedForward": Row(
+        lambda rng: FeedForward(8, 12, activation="silu", dropout=0.1, rng=rng), vectors(2, 5, 8), (2, 5, 8),
         {"up_proj.weight": (12, 8), "up_proj.bias": (12,), "down_proj.weight": (8, 12), "down_proj.bias": (8,)},
-        floats(7), r"MLP\(8, 12, activation='silu'\) needs an input of shape \(\.\.\., 8\), and got one of shape \(7,\)",
+        floats(7), r"FeedForward\(8, 12, activation='silu'\) needs an input of shape \(\.\.\., 8\), and got one of shape \(7,\)",
     ),
     "MultiHeadAttention": Row(
         lambda rng: MultiHeadAttention(8, 4, num_kv_heads=2, rotary=RotaryEmbedding(6), qk_norm=True, head_dim=6, rng=rng),
@@ -206,9 +206,9 @@ def test_evaluation_repeats_itself(row: Row) -> None:
     module = make(row)
     assert module.training
     module.eval()
-    assert not any(part.training for _, part in module.modules())
+    assert not any(part.training for part in module.modules())
     np.testing.assert_array_equal(call(module, row).data, call(module, row).data)
-    assert all(part.training for _, part in module.train().modules())
+    assert all(part.training for part in module.train().modules())
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -218,7 +218,7 @@ def test_a_replica_shares_values_and_nothing_else(row: Row) -> None:
     for one, other in zip(module.parameters(), twin.parameters(), strict=True):
         assert one is not other
         assert one.data is other.data
-    for (path, one), (same, other) in zip(module.modules(), twin.modules(), strict=True):
+    for (path, one), (same, other) in zip(module.named_modules(), twin.named_modules(), strict=True):
         assert path == same
         assert one is not other
     out = call(twin, row)
@@ -246,7 +246,7 @@ def test_a_shape_that_does_not_fit_is_named(row: Row) -> None:
 def test_it_says_what_it_is(row: Row) -> None:
     module = make(row)
     assert repr(module).startswith(type(module).__name__)
-    assert all(type(part).__name__ in repr(module) for _, part in module.modules())
+    assert all(type(part).__name__ in repr(module) for part in module.modules())
 
 
 class Tied(Module):
@@ -316,10 +316,10 @@ def test_a_partial_state_can_be_loaded_on_request() -> None:
 
 
 def test_the_tree_is_shown() -> None:
-    model = Sequential(MLP(4, 8), LayerNorm(4, bias=False))
+    model = Sequential(FeedForward(4, 8), LayerNorm(4, bias=False))
     assert repr(model).splitlines() == [
         "Sequential  80 parameters",
-        "  layers.0  MLP(4, 8, activation='gelu')  76",
+        "  layers.0  FeedForward(4, 8, activation='gelu')  76",
         "    layers.0.up_proj  Linear(4, 8)  40",
         "    layers.0.down_proj  Linear(8, 4)  36",
         "    layers.0.dropout  Dropout(0.0)  0",
@@ -327,9 +327,54 @@ def test_the_tree_is_shown() -> None:
     ]
 
 
+class Scaled(Module):
+    """A layer with Parameters of its own, and layers in a dict, in lists of lists, and in a layer that has arguments."""
+
+    def __init__(self) -> None:
+        self.scale = Parameter(np.ones((2, 3), np.float32))
+        self.parts = {"head": Linear(2, 1), "10": [[Linear(1, 1), Parameter([1.0])]]}
+
+
+class Nested(Module):
+    def __init__(self) -> None:
+        self.layers = (Scaled(),)
+
+
+def test_the_repr_indents_by_modules_and_lists_own_parameters() -> None:
+    assert repr(Nested()).splitlines() == [
+        "Nested  12 parameters",
+        "  layers.0  Scaled  12",
+        "    layers.0.scale  Parameter(2, 3)  6",
+        "    layers.0.parts.head  Linear(2, 1)  3",
+        "    layers.0.parts.10.0.0  Linear(1, 1)  2",
+        "    layers.0.parts.10.0.1  Parameter(1,)  1",
+    ]
+    assert repr(Linear(2, 1)) == "Linear(2, 1)"
+
+
+def test_the_repr_of_a_subclass_has_its_name() -> None:
+    assert repr(type("Projection", (Linear,), {})(2, 1)) == "Projection(2, 1)"
+
+
+def test_modules_yields_modules_and_named_modules_yields_pairs() -> None:
+    model = Sequential(Linear(2, 1), relu, Sequential(Linear(1, 1)))
+    inner = model.layers[2]
+    assert isinstance(inner, Sequential)
+    assert list(model.modules()) == [model, model.layers[0], inner, inner.layers[0]]
+    assert [path for path, _ in model.named_modules()] == ["", "layers.0", "layers.2", "layers.2.layers.0"]
+    assert [module for _, module in model.named_modules()] == list(model.modules())
+
+
+def test_train_takes_a_mode() -> None:
+    model = Sequential(Dropout(0.5))
+    assert model.train(mode=False) is model
+    assert [module.training for module in model.modules()] == [False, False]
+    assert [module.training for module in model.train(mode=True).modules()] == [True, True]
+
+
 @pytest.mark.parametrize("activation", ["gelu", "silu", "relu", "relu2"])
 def test_an_mlp_bends_as_asked(activation: Any) -> None:
-    mlp = MLP(3, 3, activation=activation, bias=False)
+    mlp = FeedForward(3, 3, activation=activation, bias=False)
     mlp.up_proj.weight.data[...] = mlp.down_proj.weight.data[...] = np.eye(3)
     x = np.array([-1.0, 0.5, 2.0], np.float32)
     tanh = np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))
@@ -354,8 +399,8 @@ def test_sizes_that_cannot_be_are_refused(make: Callable[[], Module], reason: st
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="MLP needs an activation of gelu, silu, relu, relu2, and it is 'erf'"):
-        MLP(2, 2, activation="erf")  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(ValueError, match="FeedForward needs an activation of gelu, silu, relu, relu2, and it is 'erf'"):
+        FeedForward(2, 2, activation="erf")  # type: ignore[arg-type]  # on purpose
     with pytest.raises(ValueError, match=r"Dropout needs p in \[0, 1\), and it is 1"):
         Dropout(1.0)
     with pytest.raises(ValueError, match="RotaryEmbedding needs an even head_dim, and it is 3"):

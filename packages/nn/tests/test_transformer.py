@@ -11,8 +11,8 @@ import pytest
 from axone.autograd import Tensor, no_grad
 from axone.autograd.optim import AdamW
 from axone.nn import (
-    MLP,
     Embedding,
+    FeedForward,
     KVCache,
     LayerNorm,
     Linear,
@@ -32,7 +32,7 @@ def gpt(rng: np.random.Generator) -> Transformer:
     blocks = [
         TransformerBlock(
             MultiHeadAttention(C, H, num_kv_heads=K, rng=rng),
-            MLP(C, 4 * C, rng=rng),
+            FeedForward(C, 4 * C, rng=rng),
             attention_norm=LayerNorm(C),
             mlp_norm=LayerNorm(C),
         )

@@ -1,25 +1,38 @@
 """A language model on NumPy: train it on your own text on a CPU, sample from it, read every line."""
 
-from axone.llm.attention_maps import attention_maps, plot_attention
-from axone.llm.callbacks import Callback, End, Evaluation, Saved, Start, Step
+from axone.llm.chat.template import ChatTemplate, Message
+from axone.llm.checkpoints.bundle import load
+from axone.llm.checkpoints.run import Run, unused_run
 from axone.llm.config import LanguageModelConfig
-from axone.llm.corpus import TextFiles, learned_dataset, python_source, read_text
-from axone.llm.data import TokenDataset
-from axone.llm.errors import CheckpointError, NotEnoughMemoryError, RunExistsError, TrainingDivergedError
-from axone.llm.estimate import Estimate, require_memory
-from axone.llm.generate import Completion, SamplingOptions, TextGenerator, generate
+from axone.llm.data.corpus import TextFiles, learned_dataset, python_source, read_text
+from axone.llm.data.dataset import TokenDataset
+from axone.llm.errors import (
+    AxoneError,
+    ChatTemplateError,
+    CheckpointError,
+    MissingDependencyError,
+    NotEnoughMemoryError,
+    RunBusyError,
+    RunExistsError,
+    TrainingDivergedError,
+)
+from axone.llm.generation.generate import Completion, SamplingOptions, TextGenerator, generate
+from axone.llm.generation.sampling import Sampling
+from axone.llm.inspection.attention_maps import attention_maps, plot_attention
 from axone.llm.loss import bigram_loss, bits_per_byte, cross_entropy
 from axone.llm.model import LanguageModel
-from axone.llm.presets import PRESETS, Preset, preset
-from axone.llm.run import Run, unused_run
-from axone.llm.sampling import Sampling
-from axone.llm.text_model import load
-from axone.llm.trainer import Trainer
-from axone.llm.trainer_config import TrainerConfig
+from axone.llm.training.callbacks import Callback, End, Evaluation, Saved, Start, Step
+from axone.llm.training.config import TrainerConfig
+from axone.llm.training.estimate import Estimate, require_memory
+from axone.llm.training.presets import PRESETS, Preset, preset
+from axone.llm.training.trainer import Trainer
 
 __all__ = [
     "PRESETS",
+    "AxoneError",
     "Callback",
+    "ChatTemplate",
+    "ChatTemplateError",
     "CheckpointError",
     "Completion",
     "End",
@@ -27,9 +40,12 @@ __all__ = [
     "Evaluation",
     "LanguageModel",
     "LanguageModelConfig",
+    "Message",
+    "MissingDependencyError",
     "NotEnoughMemoryError",
     "Preset",
     "Run",
+    "RunBusyError",
     "RunExistsError",
     "Sampling",
     "SamplingOptions",

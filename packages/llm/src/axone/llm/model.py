@@ -18,16 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor
-from axone.llm.blank import Blank
-from axone.llm.cache import RowCache, SequenceCache
 from axone.llm.config import LanguageModelConfig
-from axone.llm.fold import Folds
-from axone.llm.joint import JointReader
+from axone.llm.generation.cache import RowCache, SequenceCache
+from axone.llm.generation.folding import Folds
+from axone.llm.generation.joint import JointReader
 from axone.llm.pretrained import folder as model_folder
+from axone.llm.pretrained.blank import Blank
 from axone.nn import (
-    MLP,
     Dropout,
     Embedding,
+    FeedForward,
     KVCache,
     LayerNorm,
     Linear,
@@ -74,11 +74,13 @@ class LanguageModel(Module):
     """
 
     def __init__(self, config: LanguageModelConfig, *, rng: np.random.Generator | None = None) -> None:
-        rng = init.generator(rng)
+        rng = np.random.default_rng(rng)
         self.config = config
         self.embedding = Embedding(config.vocab_size, config.embed_dim, rng=rng)
         self.dropout = Dropout(config.dropout, rng=rng.spawn(1)[0])
-        rotary = RotaryEmbedding(config.head_dim, theta=config.rope_theta) if config.position == "rotary" else None
+        rotary = None
+        if config.position == "rotary":
+            rotary = RotaryEmbedding(config.head_width, theta=config.rope_theta, scaling=config.rope_scaling)
         self.transformer = Transformer(
             [_block(config, rotary, rng) for _ in range(config.num_layers)],
             norm=_norm(config),
@@ -174,7 +176,7 @@ class LanguageModel(Module):
         """
         config = self.config
         room, dtype = config.context_length if length is None else length, self.embedding.weight.dtype
-        shape = config.kv_heads, room, config.head_dim
+        shape = config.kv_heads, room, config.head_width
         if batch == 1 and RowCache.pays(config.num_heads, *shape):
             return [RowCache(*shape, dtype=dtype) for _ in range(config.num_layers)]
         return [SequenceCache(batch, *shape, dtype=dtype) for _ in range(config.num_layers)]
@@ -240,7 +242,9 @@ def _block(config: LanguageModelConfig, rotary: RotaryEmbedding | None, rng: np.
         config.embed_dim,
         config.num_heads,
         num_kv_heads=config.kv_heads,
+        head_dim=config.head_width,
         bias=config.bias,
+        qkv_bias=config.qkv_bias,
         dropout=config.dropout,
         rotary=rotary,
         qk_norm=config.qk_norm,
@@ -249,10 +253,10 @@ def _block(config: LanguageModelConfig, rotary: RotaryEmbedding | None, rng: np.
     return TransformerBlock(attention, _mlp(config, rng), attention_norm=_norm(config), mlp_norm=_norm(config))
 
 
-def _mlp(config: LanguageModelConfig, rng: np.random.Generator) -> MLP | SwiGLU:
+def _mlp(config: LanguageModelConfig, rng: np.random.Generator) -> FeedForward | SwiGLU:
     if config.mlp == "swiglu":
         return SwiGLU(config.embed_dim, config.mlp_dim, bias=config.bias, dropout=config.dropout, rng=rng)
-    return MLP(
+    return FeedForward(
         config.embed_dim,
         config.mlp_dim,
         activation=config.mlp,

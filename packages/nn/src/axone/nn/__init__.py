@@ -5,9 +5,9 @@ from axone.nn.attention import MultiHeadAttention
 from axone.nn.cache import KVCache
 from axone.nn.dropout import Dropout, reseed_dropout
 from axone.nn.embedding import Embedding
+from axone.nn.feed_forward import FeedForward, SwiGLU
 from axone.nn.head import Head
 from axone.nn.linear import Linear
-from axone.nn.mlp import MLP, SwiGLU
 from axone.nn.module import Module, Parameter
 from axone.nn.norm import LayerNorm, RMSNorm
 from axone.nn.position import Llama3Scaling, RotaryEmbedding
@@ -15,9 +15,9 @@ from axone.nn.sequential import Sequential
 from axone.nn.transformer import Transformer, TransformerBlock
 
 __all__ = [
-    "MLP",
     "Dropout",
     "Embedding",
+    "FeedForward",
     "Head",
     "KVCache",
     "LayerNorm",

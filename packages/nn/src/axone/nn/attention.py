@@ -13,7 +13,6 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, record
-from axone.nn import init
 from axone.nn.cache import KVCache
 from axone.nn.dropout import Dropout
 from axone.nn.functional import packed_attention, packed_rms_norm, packed_rotary
@@ -43,6 +42,8 @@ class MultiHeadAttention(Module):
         D, by default ``C / H``.
     bias : bool, default True
         Whether the linear layers add a bias.
+    qkv_bias : bool, optional
+        Whether `qkv_proj` adds a bias, by default as `bias`.
     causal : bool, default True
         Whether a position sees only itself and those before.
     dropout : float, default 0.0
@@ -86,13 +87,14 @@ class MultiHeadAttention(Module):
         num_kv_heads: int | None = None,
         head_dim: int | None = None,
         bias: bool = True,
+        qkv_bias: bool | None = None,
         causal: bool = True,
         dropout: float = 0.0,
         rotary: RotaryEmbedding | None = None,
         qk_norm: bool = False,
         rng: np.random.Generator | None = None,
     ) -> None:
-        rng = init.generator(rng)
+        rng = np.random.default_rng(rng)
         H, K = num_heads, num_heads if num_kv_heads is None else num_kv_heads
         sizes("MultiHeadAttention", dim=dim, num_heads=H, num_kv_heads=K)
         if H < 1 or K < 1:
@@ -108,7 +110,7 @@ class MultiHeadAttention(Module):
             raise ValueError(f"the rotary embedding must be of head_dim {D}, and it is of {rotary.head_dim}")
         self.num_heads, self.num_kv_heads, self.head_dim = H, K, D
         self.causal = causal
-        self.qkv_proj = Linear(dim, (H + 2 * K) * D, bias=bias, rng=rng)
+        self.qkv_proj = Linear(dim, (H + 2 * K) * D, bias=bias if qkv_bias is None else qkv_bias, rng=rng)
         self.out_proj = Linear(H * D, dim, bias=bias, rng=rng)
         self.q_norm = RMSNorm(D) if qk_norm else None
         self.k_norm = RMSNorm(D) if qk_norm else None
@@ -172,7 +174,7 @@ class MultiHeadAttention(Module):
         """
         C = self.out_proj.weight.shape[0]
         if x.ndim != 3 or x.shape[2] != C:
-            raise misfit(self.describe(), f"(B, T, {C})", x.shape)
+            raise misfit(self._summary(), f"(B, T, {C})", x.shape)
         H, K = self.num_heads, self.num_kv_heads
         qkv = self._packed(x, 0 if cache is None else cache.length, positions)  # (B, T, (H + 2K) D)
         if cache is None and not return_weights:
@@ -198,10 +200,10 @@ class MultiHeadAttention(Module):
             qkv = packed_rotary(qkv, *self.rotary.tables(positions, qkv.dtype), H, K)
         return qkv
 
-    def describe(self) -> str:
-        """Return the layer with its heads."""
+    def extra_repr(self) -> str:
+        """Return the layer's width and numbers of heads."""
         shared = "" if self.num_kv_heads == self.num_heads else f", num_kv_heads={self.num_kv_heads}"
-        return f"MultiHeadAttention({self.out_proj.weight.shape[0]}, num_heads={self.num_heads}{shared})"
+        return f"{self.out_proj.weight.shape[0]}, num_heads={self.num_heads}{shared}"
 
 
 def _no_way_back(_: Array) -> NoReturn:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from axone.autograd import Tensor
-from axone.nn import init
 from axone.nn.functional import dropout
 from axone.nn.module import Module
 
@@ -41,7 +40,7 @@ class Dropout(Module):
         if not 0 <= p < 1:
             raise ValueError(f"Dropout needs p in [0, 1), and it is {p}")
         self.p = p
-        self.rng = init.generator(rng)
+        self.rng = np.random.default_rng(rng)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return `x`, thinned out while training.
@@ -56,9 +55,9 @@ class Dropout(Module):
         """
         return dropout(x, self.p, rng=self.rng) if self.training and self.p > 0 else x
 
-    def describe(self) -> str:
-        """Return the layer with its probability."""
-        return f"Dropout({self.p})"
+    def extra_repr(self) -> str:
+        """Return the layer's probability."""
+        return f"{self.p}"
 
 
 def reseed_dropout(module: Module, key: Sequence[int]) -> None:
@@ -72,6 +71,6 @@ def reseed_dropout(module: Module, key: Sequence[int]) -> None:
     key : sequence of int
         Not negative.
     """
-    layers = [m for _, m in module.modules() if isinstance(m, Dropout)]
+    layers = [m for m in module.modules() if isinstance(m, Dropout)]
     for place, layer in enumerate(layers):
         layer.rng = np.random.default_rng([*key, place])

@@ -43,8 +43,8 @@ class Embedding(Module):
 
     def __init__(self, num_embeddings: int, embedding_dim: int, *, rng: np.random.Generator | None = None) -> None:
         sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
-        self.weight = Parameter(np.empty((num_embeddings, embedding_dim), np.float32))
-        init.normal(self.weight, std=1.0, rng=init.generator(rng))
+        self.weight = Parameter(init.empty(num_embeddings, embedding_dim))
+        init.normal(self.weight, std=1.0, rng=np.random.default_rng(rng))
 
     def __call__(self, ids: NDArray[np.integer[Any]]) -> Tensor:
         """Return the vectors of the ids.
@@ -59,6 +59,6 @@ class Embedding(Module):
         """
         return embedding(ids, self.weight)
 
-    def describe(self) -> str:
-        """Return the layer with its sizes."""
-        return f"Embedding({self.weight.shape[0]}, {self.weight.shape[1]})"
+    def extra_repr(self) -> str:
+        """Return the layer's sizes."""
+        return f"{self.weight.shape[0]}, {self.weight.shape[1]}"

@@ -10,7 +10,6 @@ References
 import numpy as np
 
 from axone.autograd import Tensor, where
-from axone.nn import init
 from axone.nn.functional import softmax
 from axone.nn.functional.checks import misfit
 from axone.nn.linear import Linear
@@ -46,7 +45,7 @@ class Head(Module):
     """
 
     def __init__(self, dim: int, head_dim: int, *, rng: np.random.Generator | None = None) -> None:
-        rng = init.generator(rng)
+        rng = np.random.default_rng(rng)
         self.query = Linear(dim, head_dim, bias=False, rng=rng)
         self.key = Linear(dim, head_dim, bias=False, rng=rng)
         self.value = Linear(dim, head_dim, bias=False, rng=rng)
@@ -69,14 +68,14 @@ class Head(Module):
         """
         D, C = self.query.weight.shape
         if x.ndim != 3 or x.shape[2] != C:
-            raise misfit(self.describe(), f"(B, T, {C})", x.shape)
+            raise misfit(self._summary(), f"(B, T, {C})", x.shape)
         T = x.shape[1]
         q, k, v = self.query(x), self.key(x), self.value(x)  # (B, T, D)
         scores = q @ k.swapaxes(1, 2) / D**0.5  # (B, T, T)
         scores = where(np.tri(T, dtype=np.bool_), scores, -np.inf)  # no position sees a later one
         return softmax(scores) @ v  # (B, T, D)
 
-    def describe(self) -> str:
-        """Return the layer with its sizes."""
+    def extra_repr(self) -> str:
+        """Return the layer's sizes."""
         head_dim, dim = self.query.weight.shape
-        return f"Head({dim}, {head_dim})"
+        return f"{dim}, {head_dim}"

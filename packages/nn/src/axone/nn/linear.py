@@ -47,9 +47,9 @@ class Linear(Module):
         self, in_features: int, out_features: int, *, bias: bool = True, rng: np.random.Generator | None = None
     ) -> None:
         sizes("Linear", in_features=in_features, out_features=out_features)
-        rng = init.generator(rng)
-        self.weight = Parameter(np.empty((out_features, in_features), np.float32))
-        self.bias = Parameter(np.empty(out_features, np.float32)) if bias else None
+        rng = np.random.default_rng(rng)
+        self.weight = Parameter(init.empty(out_features, in_features))
+        self.bias = Parameter(init.empty(out_features)) if bias else None
         for parameter in self.parameters():
             init.uniform(parameter, bound=max(in_features, 1) ** -0.5, rng=rng)
 
@@ -69,10 +69,10 @@ class Linear(Module):
         ValueError
             If the last axis of `x` is not `in_features` long.
         """
-        last_axis(self.describe, x, self.weight.shape[1])
+        last_axis(self._summary, x, self.weight.shape[1])
         return linear(x, self.weight, self.bias)
 
-    def describe(self) -> str:
-        """Return the layer with its sizes."""
+    def extra_repr(self) -> str:
+        """Return the layer's sizes."""
         out_features, in_features = self.weight.shape
-        return f"Linear({in_features}, {out_features}{'' if self.bias is not None else ', bias=False'})"
+        return f"{in_features}, {out_features}{'' if self.bias is not None else ', bias=False'}"

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from axone.autograd import Tensor
+from axone.nn import init
+from axone.nn.arena import flatten
 
 Layer: TypeAlias = Callable[[Tensor], Tensor]
 """What `Sequential` chains and a `TransformerBlock` is made of: a module, or any function of a Tensor."""
@@ -41,6 +43,8 @@ class Parameter(Tensor):
 
     def __init__(self, data: ArrayLike, *, dtype: DTypeLike | None = None) -> None:
         super().__init__(data, requires_grad=True, dtype=dtype)
+        if init.is_skipping():
+            self.data = init.meta(self.shape, self.dtype)
 
 
 class Module:
@@ -64,16 +68,25 @@ class Module:
 
     training: bool = True
 
-    def modules(self) -> Iterator[tuple[str, Module]]:
-        """Yield this module and all below it, each once, with their paths.
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """Yield this module and all modules below it, each once, with their paths.
 
         Yields
         ------
         path : str
-            ``""``, ``"blocks.0"``, ...
+            ``""`` for the module itself, then ``"blocks.0"``, ...
         module : Module
         """
         return ((path, item) for path, item in _walk(self, "", set()) if isinstance(item, Module))
+
+    def modules(self) -> Iterator[Module]:
+        """Yield this module and all modules below it, each once.
+
+        Yields
+        ------
+        Module
+        """
+        return (module for _, module in self.named_modules())
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Yield the parameters with their paths, a tied one only once, under its first name.
@@ -132,11 +145,13 @@ class Module:
         if faults:
             raise ValueError(f"the state does not fit this {type(self).__name__}: " + "; ".join(faults))
         for name, parameter in own.items():
-            if name in given:
+            if name in given and init.is_meta(parameter.data):  # built under init.skip
+                parameter.data = given[name].astype(parameter.dtype)
+            elif name in given:
                 parameter.data[...] = given[name]
 
     def astype(self, dtype: DTypeLike) -> Self:
-        """Convert all parameters, here and below, and drop their gradients; return the module.
+        """Convert all parameters into one aligned array, and drop their gradients; return the module.
 
         Parameters
         ----------
@@ -148,21 +163,31 @@ class Module:
         Module
         """
         for parameter in self.parameters():
-            parameter.data = parameter.data.astype(dtype)
             parameter.grad = None
+            if init.is_meta(parameter.data):
+                parameter.data = init.meta(parameter.shape, dtype)
+        flatten([parameter for parameter in self.parameters() if not init.is_meta(parameter.data)], dtype=dtype)
         return self
 
-    def train(self) -> Self:
-        """Switch to training, here and below; return the module."""
-        for _, module in self.modules():
-            module.training = True
+    def train(self, mode: bool = True) -> Self:
+        """Switch this module and all modules below it to training; return this module.
+
+        Parameters
+        ----------
+        mode : bool, default True
+            False switches to evaluation, as `eval` does.
+
+        Returns
+        -------
+        Module
+        """
+        for module in self.modules():
+            module.training = mode
         return self
 
     def eval(self) -> Self:
-        """Switch to evaluation, here and below; return the module."""
-        for _, module in self.modules():
-            module.training = False
-        return self
+        """Switch this module and all modules below it to evaluation; return this module."""
+        return self.train(mode=False)
 
     def zero_grad(self) -> None:
         """Set all gradients to zero, in place."""
@@ -181,19 +206,37 @@ class Module:
         """
         return _replicate(self, {})  # type: ignore[no-any-return]  # of the type that came in
 
-    def describe(self) -> str:
-        """Return what stands for the module in the tree that `repr` shows."""
-        return type(self).__name__
+    def extra_repr(self) -> str:
+        """Return the arguments that `repr` shows behind the class's name; a layer overrides it.
+
+        Returns
+        -------
+        str
+            Such as ``"3, 2, bias=False"``; empty by default.
+        """
+        return ""
+
+    def _summary(self) -> str:
+        """Return the class's name with the arguments of `extra_repr`."""
+        extra = self.extra_repr()
+        return f"{type(self).__name__}({extra})" if extra else type(self).__name__
 
     def __repr__(self) -> str:
-        tree = list(self.modules())
-        if len(tree) == 1:
-            return self.describe()
-        lines = [f"{self.describe()}  {self.num_parameters():,} parameters"]
-        for path, module in tree[1:]:
-            depth = path.count(".") - sum(part.isdigit() for part in path.split("."))
-            lines.append(f"{'  ' * (depth + 1)}{path}  {module.describe()}  {module.num_parameters():,}")
-        return "\n".join(lines)
+        lines: list[str] = []
+        owners: dict[str, tuple[Module, int]] = {}  # path to module and depth
+        for path, item in _walk(self, "", set()):
+            above = path.rpartition(".")[0]
+            while above and above not in owners:  # "layers" of "layers.0" is a list, not a module
+                above = above.rpartition(".")[0]
+            owner, depth = owners.get(above, (self, -1))
+            depth += 1
+            if isinstance(item, Module):
+                owners[path] = item, depth
+                lines.append(f"{'  ' * depth}{path}  {item._summary()}  {item.num_parameters():,}")
+            elif not owner.extra_repr():  # a layer that shows its sizes need not list its Parameters
+                lines.append(f"{'  ' * depth}{path}  Parameter{item.shape}  {item.size:,}")
+        head = self._summary()
+        return "\n".join([f"{head}  {self.num_parameters():,} parameters", *lines[1:]]) if lines[1:] else head
 
 
 _WALKED = (Module, Parameter, list, tuple, dict)

@@ -62,12 +62,12 @@ class LayerNorm(Module):
         ValueError
             If the last axis of `x` is not C long.
         """
-        last_axis(self.describe, x, self.weight.size)
+        last_axis(self._summary, x, self.weight.size)
         return layer_norm(x, self.weight, self.bias, eps=self.eps)
 
-    def describe(self) -> str:
-        """Return the layer with its size."""
-        return f"LayerNorm({self.weight.size}{'' if self.bias is not None else ', bias=False'})"
+    def extra_repr(self) -> str:
+        """Return the layer's size."""
+        return f"{self.weight.size}{'' if self.bias is not None else ', bias=False'}"
 
 
 class RMSNorm(Module):
@@ -119,9 +119,9 @@ class RMSNorm(Module):
         ValueError
             If the last axis of `x` is not C long.
         """
-        last_axis(self.describe, x, self.weight.size)
+        last_axis(self._summary, x, self.weight.size)
         return rms_norm(x, self.weight, eps=self.eps)
 
-    def describe(self) -> str:
-        """Return the layer with its size."""
-        return f"RMSNorm({self.weight.size})"
+    def extra_repr(self) -> str:
+        """Return the layer's size."""
+        return f"{self.weight.size}"

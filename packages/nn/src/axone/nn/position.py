@@ -129,7 +129,7 @@ class RotaryEmbedding(Module):
         Tensor, shape (..., T, D)
         """
         if x.ndim < 2 or x.shape[-1] != self.head_dim:
-            raise misfit(self.describe(), f"(..., T, {self.head_dim})", x.shape)
+            raise misfit(self._summary(), f"(..., T, {self.head_dim})", x.shape)
         cos, sin = self.tables(np.arange(x.shape[-2]) if positions is None else positions, x.dtype)
         return apply_rotary(x, cos, sin)
 
@@ -166,6 +166,6 @@ class RotaryEmbedding(Module):
             self._known = known = np.cos(angles), np.sin(angles)
         return known
 
-    def describe(self) -> str:
-        """Return the layer with its size."""
-        return f"RotaryEmbedding({self.head_dim}, theta={self.theta:g})"
+    def extra_repr(self) -> str:
+        """Return the layer's size."""
+        return f"{self.head_dim}, theta={self.theta:g}"

@@ -43,7 +43,7 @@ class TransformerBlock(Module):
     attention : Attention
         Such as `MultiHeadAttention`.
     mlp : callable
-        From (B, T, C) to (B, T, C), such as `MLP`.
+        From (B, T, C) to (B, T, C), such as `FeedForward`.
     attention_norm, mlp_norm : callable
         Such as `LayerNorm`.
 
@@ -51,9 +51,9 @@ class TransformerBlock(Module):
     --------
     >>> import numpy as np
     >>> from axone.autograd import Tensor
-    >>> from axone.nn import MLP, LayerNorm, MultiHeadAttention, TransformerBlock
+    >>> from axone.nn import FeedForward, LayerNorm, MultiHeadAttention, TransformerBlock
     >>> block = TransformerBlock(
-    ...     MultiHeadAttention(8, 2), MLP(8, 32), attention_norm=LayerNorm(8), mlp_norm=LayerNorm(8)
+    ...     MultiHeadAttention(8, 2), FeedForward(8, 32), attention_norm=LayerNorm(8), mlp_norm=LayerNorm(8)
     ... )
     >>> block(Tensor(np.ones((1, 3, 8), np.float32))).shape
     (1, 3, 8)
@@ -104,9 +104,11 @@ class Transformer(Module):
     --------
     >>> import numpy as np
     >>> from axone.autograd import Tensor
-    >>> from axone.nn import MLP, LayerNorm, MultiHeadAttention, Transformer, TransformerBlock
+    >>> from axone.nn import FeedForward, LayerNorm, MultiHeadAttention, Transformer, TransformerBlock
     >>> blocks = [
-    ...     TransformerBlock(MultiHeadAttention(8, 2), MLP(8, 32), attention_norm=LayerNorm(8), mlp_norm=LayerNorm(8))
+    ...     TransformerBlock(
+    ...         MultiHeadAttention(8, 2), FeedForward(8, 32), attention_norm=LayerNorm(8), mlp_norm=LayerNorm(8)
+    ...     )
     ...     for _ in range(2)
     ... ]
     >>> Transformer(blocks, norm=LayerNorm(8))(Tensor(np.ones((1, 3, 8), np.float32))).shape

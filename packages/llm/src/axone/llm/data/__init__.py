@@ -1,0 +1,1 @@
+"""Datasets: text to token files, and token files to batches."""

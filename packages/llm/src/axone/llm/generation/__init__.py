@@ -1,0 +1,1 @@
+"""Text generation: prefill, decoding, sampling."""

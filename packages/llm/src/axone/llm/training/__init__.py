@@ -1,0 +1,1 @@
+"""The trainer: optimization, evaluation, callbacks and loggers."""

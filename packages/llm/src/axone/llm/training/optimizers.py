@@ -1,0 +1,108 @@
+"""Which optimizer updates which parameters, and at which rate: what a TrainerConfig says of it, built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from axone.autograd.optim import SGD, AdamW, Muon, Optimizer, ParallelMap, cosine, linear_decay, split_matrices
+from axone.llm.runtime.data_parallel import FlatParameters
+from axone.llm.training.config import TrainerConfig
+from axone.nn import Module
+
+LOOKED_UP = ("embedding", "position", "head")
+"""What the names of matrices contain that are no hidden layers: their rows are looked up one by one."""
+
+
+class Optimizers:
+    """The optimizers of a model, which share its parameters between them.
+
+    Parameters
+    ----------
+    module : Module
+    flat : FlatParameters
+        The module's parameters.
+    config : TrainerConfig
+    """
+
+    def __init__(self, module: Module, flat: FlatParameters, config: TrainerConfig) -> None:
+        rate, decay = config.learning_rate, config.weight_decay
+        whole = [
+            {"params": [flat.matrices], "weight_decay": decay},
+            {"params": [flat.vectors], "weight_decay": 0.0},
+        ]
+        self._by_name: dict[str, Optimizer] = {}
+        if config.optimizer == "adamw":
+            self._by_name["adamw"] = AdamW(whole, lr=rate, betas=config.betas)
+        elif config.optimizer == "sgd":
+            self._by_name["sgd"] = SGD(whole, lr=rate, momentum=config.momentum)
+        else:
+            hidden, rest = split_matrices(module.named_parameters(), exclude=LOOKED_UP)
+            matrices = [parameter for parameter in rest if parameter.ndim == 2]
+            groups = [
+                {"params": matrices, "weight_decay": decay},
+                {"params": [flat.vectors], "weight_decay": 0.0},
+            ]
+            scaled = [{"params": hidden, "lr_scale": config.muon_learning_rate / rate}]
+            self._by_name["adamw"] = AdamW(groups, lr=rate, betas=config.betas)
+            self._by_name["muon"] = Muon(scaled, lr=rate, momentum=config.momentum)
+
+    def step(self, rate: float, parallel: ParallelMap) -> None:
+        """Update all parameters.
+
+        Parameters
+        ----------
+        rate : float
+            The learning rate.
+        parallel : callable
+            Runs the updates of independent blocks.
+        """
+        for optimizer in self._by_name.values():
+            optimizer.lr = rate
+            optimizer.step(parallel=parallel)
+
+    def relocate(self, move: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+        """Keep what the optimizers remember in other arrays, those that `move` returns for them."""
+        for optimizer in self._by_name.values():
+            optimizer.relocate(move)
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return what the optimizers remember, as named arrays: not copies."""
+        return {
+            f"{name}.{key}": array
+            for name, optimizer in self._by_name.items()
+            for key, array in optimizer.state_dict().items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from a saved state, bit for bit.
+
+        Raises
+        ------
+        ValueError
+            If the state is of other parameters or other optimizers.
+        """
+        extra = [name for name in state if name.partition(".")[0] not in self._by_name]
+        if extra:
+            raise ValueError(f"the state is of another optimizer: {', '.join(extra[:5])} is not expected")
+        for name, optimizer in self._by_name.items():
+            prefix = f"{name}."
+            optimizer.load_state_dict(
+                {key.removeprefix(prefix): array for key, array in state.items() if key.startswith(prefix)}
+            )
+
+
+def learning_rate(config: TrainerConfig, step: int) -> float:
+    """Return the learning rate of a step, counted from zero."""
+    if config.schedule == "constant":
+        return config.learning_rate * min((step + 1) / max(config.warmup, 1), 1.0)
+    decay = cosine if config.schedule == "cosine" else linear_decay
+    return decay(
+        step,
+        max_lr=config.learning_rate,
+        min_lr=config.last_learning_rate,
+        warmup_steps=config.warmup,
+        total_steps=config.steps,
+    )

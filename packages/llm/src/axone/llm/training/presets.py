@@ -1,0 +1,135 @@
+"""Presets: models and trainings that go together, from one that takes seconds to one for a night."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from axone.llm.config import LanguageModelConfig
+from axone.llm.training.config import TrainerConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model's shape and how to train it.
+
+    Attributes
+    ----------
+    summary : str
+        What it is for.
+    model : mapping
+        Fields of `LanguageModelConfig`, all but the vocabulary.
+    trainer : mapping
+        Fields of `TrainerConfig`, all but the context's length.
+    """
+
+    summary: str
+    model: Mapping[str, Any]
+    trainer: Mapping[str, Any]
+
+    def model_config(self, vocab_size: int) -> LanguageModelConfig:
+        """Return the model's configuration for a vocabulary.
+
+        Parameters
+        ----------
+        vocab_size : int
+            V.
+
+        Returns
+        -------
+        LanguageModelConfig
+        """
+        return LanguageModelConfig(vocab_size=vocab_size, **self.model)
+
+    def trainer_config(self, context_length: int, **changes: Any) -> TrainerConfig:
+        """Return the training's configuration, or one that differs in some fields.
+
+        Parameters
+        ----------
+        context_length : int
+            T.
+        **changes
+            Fields of `TrainerConfig` that differ; None leaves one as it is. The preset's own warm-up takes no more than a
+            tenth of the steps.
+
+        Returns
+        -------
+        TrainerConfig
+
+        Raises
+        ------
+        ValueError
+            If a field is out of its range.
+        """
+        given = {name: value for name, value in changes.items() if value is not None}
+        fields = {**self.trainer, "context_length": context_length, **given}
+        if "warmup_steps" in self.trainer and "warmup_steps" not in given:
+            fields["warmup_steps"] = min(self.trainer["warmup_steps"], fields["steps"] // 10)
+        return TrainerConfig(**fields)
+
+
+PRESETS = {
+    "tiny": Preset(
+        "seconds: to see that all works",
+        {"context_length": 64, "num_layers": 2, "num_heads": 2, "embed_dim": 64, "bias": False},
+        {"steps": 200, "batch_size": 8, "learning_rate": 3e-3,
+         "eval_every": 100, "eval_windows": 64},
+    ),
+    "default": Preset(
+        "two minutes on two cores",
+        {"context_length": 128, "num_layers": 4, "num_heads": 4, "embed_dim": 128, "bias": False},
+        {"steps": 1300, "batch_size": 16, "learning_rate": 2e-3,
+         "eval_every": 200, "eval_windows": 200},
+    ),
+    "nanogpt-cpu": Preset(
+        "nanoGPT's configuration for a CPU, to compare",
+        {"context_length": 64, "num_layers": 4, "num_heads": 4, "embed_dim": 128, "bias": False},
+        {"steps": 2000, "batch_size": 12, "learning_rate": 1e-3,
+         "weight_decay": 0.1, "betas": (0.9, 0.99), "max_grad_norm": 1.0, "eval_every": 250, "eval_windows": 400},
+    ),
+    "medium": Preset(
+        "an hour and a half on two cores: a larger model",
+        {"context_length": 256, "num_layers": 6, "num_heads": 6, "embed_dim": 384, "bias": False, "dropout": 0.1},
+        {"steps": 3000, "batch_size": 16, "learning_rate": 1e-3,
+         "eval_every": 250, "eval_windows": 200},
+    ),
+    "overnight": Preset(
+        "a night on two cores: 27 million parameters, best with a BPE tokenizer",
+        {"context_length": 512, "num_layers": 8, "num_heads": 8, "embed_dim": 512, "bias": False, "dropout": 0.1},
+        {"steps": 6000, "batch_size": 8, "learning_rate": 6e-4, "warmup_steps": 200,
+         "eval_every": 250, "eval_windows": 100},
+    ),
+}  # fmt: skip
+"""The presets by name, from the quickest to the longest."""
+
+
+def preset(name: str) -> Preset:
+    """Return the preset of a name.
+
+    Parameters
+    ----------
+    name : str
+        One of those in `PRESETS`.
+
+    Returns
+    -------
+    Preset
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+
+    Examples
+    --------
+    >>> from axone.llm import preset
+    >>> plan = preset("tiny")
+    >>> plan.summary
+    'seconds: to see that all works'
+    >>> plan.trainer_config(plan.model["context_length"], steps=50).steps
+    50
+    """
+    if name not in PRESETS:
+        raise ValueError(f"a preset is one of {', '.join(PRESETS)}, and got {name!r}")
+    return PRESETS[name]
