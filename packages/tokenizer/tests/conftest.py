@@ -103,7 +103,7 @@ def random_text() -> Callable[[random.Random, int], str]:
 
 @pytest.fixture
 def assigned() -> Callable[[str], bool]:
-    """Function that returns whether all characters were assigned in Unicode 3.2, so that all versions agree on them."""
+    """Function that returns whether all characters were assigned in Unicode 3.2."""
     return lambda text: all(unicodedata.ucd_3_2_0.category(character) != "Cn" for character in text)
 
 

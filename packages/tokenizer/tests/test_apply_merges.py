@@ -29,7 +29,10 @@ def merge_many(merger: PairMerger, words: list[str]) -> list[list[int]]:
 def random_merger(
     rng: random.Random, alphabet: bytes, *, ordered: bool
 ) -> tuple[PairMerger, IntArray, list[tuple[int, int]]]:
-    """Random merges over the bytes of a few characters; not ordered, a merge may precede the merges that create its parts."""
+    """Random merges over the bytes of a few characters.
+
+    If they are not ordered, a merge may precede the merges that create its parts.
+    """
     byte_ids = np.array(rng.sample(range(256), 256))
     ids = [int(byte_ids[byte]) for byte in set(alphabet)]
     merges: list[tuple[int, int]] = []

@@ -1,8 +1,8 @@
 """Character tokenizer: one id for each Unicode code point of the training text.
 
-This is the simplest tokenizer: it has no merges, so a text has as many ids as code points. A user-perceived character of
-several code points (a flag, a letter with a combining accent) is several tokens. A character that the training text did not
-hold is an error that names it, or one common id if an unknown token was given.
+This is the simplest tokenizer: it has no merges, so a text has as many ids as code points. A user-perceived character
+of several code points (a flag, a letter with a combining accent) is several tokens. A character that the training
+text did not hold is an error that names it, or one common id if an unknown token was given.
 
 Its file is a `tokenizer.json` of Hugging Face: a BPE model without merges, whose tokens are concatenated.
 
@@ -59,7 +59,7 @@ class CharTokenizer:
     >>> tokenizer.encode("help!")
     Traceback (most recent call last):
         ...
-    axone.tokenizer.errors.TokenizerError: character 'p' (U+0070) at position 3 is not in the vocabulary of 8 tokens: ...
+    axone.tokenizer.errors.TokenizerError: character 'p' (U+0070) at position 3 is not in the vocabulary ...
     """
 
     vocabulary: Mapping[str, int]
@@ -103,8 +103,8 @@ class CharTokenizer:
         text : str or iterable of str
             One text, or several, such as the lines of an open file.
         unknown : str or None
-            A token for all characters that the text does not hold, such as ``"<unk>"``. It gets the last id; a character of the
-            text keeps its id. None makes other characters an error.
+            A token for all characters that the text does not hold, such as ``"<unk>"``. It gets the last id; a
+            character of the text keeps its id. None makes other characters an error.
 
         Returns
         -------
@@ -280,7 +280,8 @@ class CharTokenizer:
         if self.unknown is None and ids.size and ids.min() < 0:
             position = int(np.argmax(ids < 0))
             raise TokenizerError(
-                f"character {text[position]!r} (U+{ord(text[position]):04X}) at position {position} is not in the vocabulary of "
+                f"character {text[position]!r} (U+{ord(text[position]):04X}) at position {position} is not in the "
+                "vocabulary of "
                 f"{self.vocab_size} tokens: train on a text that holds it, or with unknown='<unk>'"
             )
         return ids

@@ -25,6 +25,7 @@ def check_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise TokenizerError(
-            f"text holds the lone surrogate U+{ord(text[error.start]):04X} at position {error.start}, which is not valid "
+            f"text holds the lone surrogate U+{ord(text[error.start]):04X} at position {error.start}, which is "
+            "not valid "
             "Unicode: read the text with errors='replace' or remove it"
         ) from None

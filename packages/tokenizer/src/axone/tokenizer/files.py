@@ -1,8 +1,8 @@
 """Strict reading and atomic writing of JSON files.
 
-Reading refuses every unknown key, value and type by name, because an ignored part of a tokenizer means wrong ids. Writing goes to
-a temporary file beside the target, which is synced and renamed into place, so that a reader finds either the old file or the
-new one.
+Reading refuses every unknown key, value and type by name, because an ignored part of a tokenizer means wrong ids.
+Writing goes to a temporary file beside the target, which is synced and renamed into place, so that a reader finds
+either the old file or the new one.
 
 The meaning of the parts is defined by the modules of the tokenizers.
 
@@ -174,8 +174,8 @@ def write_json(path: str | os.PathLike[str], document: object) -> None:
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a temporary file beside the target, sync it and rename it into place.
 
-    The mode is 0o666 without the bits of the process's umask. On a system whose folders cannot be synced the rename is atomic, but not
-    durable at once.
+    The mode is 0o666 without the bits of the process's umask. On a system whose folders cannot be synced the rename
+    is atomic, but not durable at once.
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"folder {path.parent} does not exist: create it before saving {path.name} there")

@@ -1,7 +1,7 @@
 """Protocols of tokenizers and of streaming decoders.
 
-A tokenizer maps text to integers, called token ids, and back. Code that takes a `Tokenizer` works with `CharTokenizer`, with
-`BPETokenizer` and with any other class that has these methods, without inheritance.
+A tokenizer maps text to integers, called token ids, and back. Code that takes a `Tokenizer` works with
+`CharTokenizer`, with `BPETokenizer` and with any other class that has these methods, without inheritance.
 
 References
 ----------

@@ -3,13 +3,13 @@
 The rule is "merge the pair of lowest rank, the leftmost of equals, until no pair has a rank". Two implementations:
 
 - `PairMerger.merge_word` merges one word of any length in ``O(n log n)``: a heap of candidates over a linked list.
-- `PairMerger.merge_words` merges many words at once: each round merges one pair in every unfinished word, in a few NumPy
-  calls. It makes long texts fast, which have ten thousands of new words; a single long word would need as many rounds as it
-  has merges.
+- `PairMerger.merge_words` merges many words at once: each round merges one pair in every unfinished word, in a few
+  NumPy calls. It makes long texts fast, which have ten thousands of new words; a single long word would need as many
+  rounds as it has merges.
 
-A character outside ASCII is two to four bytes, which most vocabularies merge first. So `merge_words` does not start from bytes
-but from the tokens of each single character, computed once per distinct character. Only merges that no neighbouring
-character can change are applied in this step: see `_context_free`.
+A character outside ASCII is two to four bytes, which most vocabularies merge first. So `merge_words` does not start
+from bytes but from the tokens of each single character, computed once per distinct character. Only merges that no
+neighbouring character can change are applied in this step: see `_context_free`.
 
 Patterns and special tokens are not handled here.
 
@@ -67,10 +67,8 @@ class PairMerger:
     def _merge_heap(self, ids: list[int]) -> list[int]:
         """Merge one word, in place.
 
-        Notes
-        -----
-        A candidate in the heap is outdated if its pair has changed since it was pushed. Tokens only grow, so comparing the
-        candidate's rank with the current rank of its position detects this.
+        Notes ----- A candidate in the heap is outdated if its pair has changed since it was pushed. Tokens only grow,
+        so comparing the candidate's rank with the current rank of its position detects this.
         """
         ranks, products = self._scalar_tables
         size = len(ids)
@@ -148,7 +146,8 @@ class PairMerger:
         if self._lacks_bytes and symbols.min(initial=0) == REMOVED:
             byte = data[int(symbols.argmin())]
             raise TokenizerError(
-                f"byte 0x{byte:02x} of {data[:40]!r} has no token: the vocabulary that was loaded must hold all bytes of the text"
+                f"byte 0x{byte:02x} of {data[:40]!r} has no token: the vocabulary that was loaded must hold all "
+                "bytes of the text"
             )
         return symbols
 
@@ -169,10 +168,9 @@ class PairMerger:
     def _merge(self, words: FlatWords, allowed: NDArray[np.bool_] | None = None) -> tuple[IntArray, IntArray]:
         """Merge each word until it has no pair with a rank, or until its next merge is not allowed.
 
-        Notes
-        -----
-        Each position holds one integer: the rank of the pair that begins there in the high bits, the position in the low bits,
-        so that the minimum of a word is its next merge. Finished words are dropped once they are the majority.
+        Notes ----- Each position holds one integer: the rank of the pair that begins there in the high bits, the
+        position in the low bits, so that the minimum of a word is its next merge. Finished words are dropped once
+        they are the majority.
         """
         symbols, following, preceding = words.symbols, words.following, words.preceding
         starts, sizes = words.starts, words.sizes
@@ -217,10 +215,10 @@ class PairMerger:
     def _context_free(self) -> NDArray[np.bool_]:
         """Mask of the merges within one character that do not depend on its neighbours, shape (M,).
 
-        A merge is crossing if a character ends inside its product. A merge within a character is context-free if no crossing
-        merge of lower rank uses either of its parts: then no neighbour can take a part first. Applying such merges before all
-        others changes no result, provided that each product is used only by merges of higher rank. This holds for every
-        trained vocabulary; in one for which it does not, no merge is context-free.
+        A merge is crossing if a character ends inside its product. A merge within a character is context-free if no
+        crossing merge of lower rank uses either of its parts: then no neighbour can take a part first. Applying such
+        merges before all others changes no result, provided that each product is used only by merges of higher rank.
+        This holds for every trained vocabulary; in one for which it does not, no merge is context-free.
         """
         lefts, rights = self._pairs.T  # (M,)
         ranks = np.arange(len(self._pairs))

@@ -1,8 +1,8 @@
 """Counting on all cores: worker processes of this interpreter that receive blocks of text and return counts.
 
-Each worker runs `serve`: it reads blocks from its standard input until an empty one and answers once. A worker imports nothing of
-the program that trains, so a script needs no main guard. The pipes carry UTF-8 and arrays, never a pickle. A worker whose parent
-process has died reads the end of its input and exits.
+Each worker runs `serve`: it reads blocks from its standard input until an empty one and answers once. A worker
+imports nothing of the program that trains, so a script needs no main guard. The pipes carry UTF-8 and arrays, never a
+pickle. A worker whose parent process has died reads the end of its input and exits.
 
 References
 ----------
@@ -39,8 +39,8 @@ Process = subprocess.Popen[bytes]
 class CountingWorkers:
     """Pool of one worker process per core. As a context manager it ends all of them.
 
-    If no process can be started (an interpreter bundled with its program, a system without processes), blocks are counted
-    in this process.
+    If no process can be started (an interpreter bundled with its program, a system without processes), blocks are
+    counted in this process.
 
     Parameters
     ----------
@@ -169,7 +169,8 @@ def _result(process: Process) -> Counts:
     if process.returncode:
         reason = complaint.decode(errors="replace").strip().rpartition("\n")[2] or "no reason given"
         raise ChildProcessError(
-            f"a worker process that counts pieces died with status {process.returncode} ({reason}): train again, with more "
+            f"a worker process that counts pieces died with status {process.returncode} ({reason}): train again, "
+            "with more "
             "free memory if it was killed"
         )
     with np.load(io.BytesIO(answer), allow_pickle=False) as arrays:

@@ -1,7 +1,7 @@
 """Encoder: splits text into pieces and replaces each piece by its token ids.
 
-Most pieces of a text occur many times. A long text is first converted to indices of its distinct pieces, which are then merged
-all at once; for short texts the ids of pieces are cached between calls.
+Most pieces of a text occur many times. A long text is first converted to indices of its distinct pieces, which are
+then merged all at once; for short texts the ids of pieces are cached between calls.
 
 The caller decides which special tokens are allowed: they become their ids, others are ordinary text.
 """
@@ -140,7 +140,7 @@ class TextEncoder:
 
 
 class _PieceCache(dict[str, bytes]):
-    """Cache of the ids of pieces, cleared when it is full. Safe to use from several threads, because values depend on keys only."""
+    """Cache of the ids of pieces, cleared when full. Safe to use from several threads: values depend on keys only."""
 
     def __init__(self, encode: Callable[[str], bytes]) -> None:
         self._encode = encode

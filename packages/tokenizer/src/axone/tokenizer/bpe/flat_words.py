@@ -49,7 +49,10 @@ def flatten_words(symbols: IntArray, lengths: IntArray) -> FlatWords:
 
 
 def first_occurrences(values: IntArray) -> IntArray:
-    """Return the first index of each distinct value, in the order of values. (`np.unique` imports all of `numpy.ma`.)"""
+    """Return the first index of each distinct value, in the order of values.
+
+    It replaces `np.unique`, which imports all of `numpy.ma`.
+    """
     order = values.argsort(kind="stable")
     ordered = values[order]
     different = np.ones(len(values), dtype=np.bool_)

@@ -5,8 +5,8 @@ are few.
 
 References
 ----------
-.. [1] D. Knuth, "The Art of Computer Programming", volume 3, section 6.4, for multiplicative hashing and open addressing,
-   https://www-cs-faculty.stanford.edu/~knuth/taocp.html
+.. [1] D. Knuth, "The Art of Computer Programming", volume 3, section 6.4, for multiplicative hashing and open
+   addressing, https://www-cs-faculty.stanford.edu/~knuth/taocp.html
 """
 
 import numpy as np

@@ -1,14 +1,15 @@
 """Conversion from and to the `tokenizer.json` of a byte-level BPE tokenizer, the format of Hugging Face.
 
-The forms of GPT-2, Llama-3, Qwen and SmolLM are read; an unsupported part is refused by its name. The vocabulary is written in 256
-visible characters, one for each byte, as GPT-2 represents bytes in JSON.
+The forms of GPT-2, Llama-3, Qwen and SmolLM are read; an unsupported part is refused by its name. The vocabulary is
+written in 256 visible characters, one for each byte, as GPT-2 represents bytes in JSON.
 
 The post-processor, which adds special tokens to a text, is checked and kept for saving.
 
 References
 ----------
 .. [1] Hugging Face tokenizers, https://huggingface.co/docs/tokenizers
-.. [2] GPT-2's encoder, for the characters that represent bytes, https://github.com/openai/gpt-2/blob/master/src/encoder.py
+.. [2] GPT-2's encoder, for the characters that represent bytes,
+   https://github.com/openai/gpt-2/blob/master/src/encoder.py
 """
 
 from collections.abc import Mapping
@@ -190,7 +191,8 @@ def _pattern(value: object) -> str | None:
         first.finish()
         return SMOLLM
     raise TokenizerError(
-        f"{section.where} begins with {brief(kind)}: only Split without, or Digits with, the pattern of ByteLevel is supported"
+        f"{section.where} begins with {brief(kind)}: only Split without, or Digits with, the pattern of ByteLevel "
+        "is supported"
     )
 
 
@@ -222,7 +224,8 @@ def _check_post_processor(section: Section) -> None:
         _finish_byte_level(section)
     else:
         raise TokenizerError(
-            f"{section.where}.type ({brief(kind)}) is not supported: it must be ByteLevel, TemplateProcessing or Sequence"
+            f"{section.where}.type ({brief(kind)}) is not supported: it must be ByteLevel, TemplateProcessing or "
+            "Sequence"
         )
 
 
@@ -276,7 +279,8 @@ def _ordinary(vocabulary: Mapping[str, int], extra: Mapping[str, int]) -> dict[s
                 raise TokenizerError(f"{WHERE} has two ids for {brief(token)}, {id} and {extra[token]}")
         elif not token or not all(map(_BYTES.__contains__, token)):
             raise TokenizerError(
-                f"{WHERE}.model.vocab holds {brief(token)}, which is not written in the 256 characters that represent bytes"
+                f"{WHERE}.model.vocab holds {brief(token)}, which is not written in the 256 characters that "
+                "represent bytes"
             )
         else:
             ordinary[token] = id

@@ -35,8 +35,8 @@ class BPEModel:
     normalization : str or None
         The Unicode normal form that is applied to text first: ``"NFC"`` or None.
     post_processor : object
-        The part of that name in a `tokenizer.json`, kept for saving. It lists the special tokens that Hugging Face adds to a
-        text; `encode` adds none.
+        The part of that name in a `tokenizer.json`, kept for saving. It lists the special tokens that Hugging Face
+        adds to a text; `encode` adds none.
 
     Raises
     ------

@@ -1,9 +1,9 @@
 r"""Pre-tokenization: splits text into pieces that merges never cross.
 
-A pattern is a regular expression whose matches are the pieces. Text between matches is a piece too, so that no text is lost.
-The patterns of GPT-2, GPT-4, Llama-3, Qwen2 and SmolLM have vectorized implementations in `vectorized_patterns`, many times
-faster than any regular expression engine. Any other pattern runs in the package `regex` under a time limit, because a pattern
-from an untrusted file may need exponential time.
+A pattern is a regular expression whose matches are the pieces. Text between matches is a piece too, so that no text
+is lost. The patterns of GPT-2, GPT-4, Llama-3, Qwen2 and SmolLM have vectorized implementations in
+`vectorized_patterns`, many times faster than any regular expression engine. Any other pattern runs in the package
+`regex` under a time limit, because a pattern from an untrusted file may need exponential time.
 
 References
 ----------
@@ -71,7 +71,7 @@ _SECONDS, _SECONDS_PER_CHARACTER = 2.0, 1e-5
 
 
 class PreTokenizer(Protocol):
-    """Splits text into pieces whose concatenation is the text. `SEPARATOR` separates texts and is a piece of its own."""
+    """Splits text into pieces whose concatenation is the text. `SEPARATOR` is a piece of its own."""
 
     @property
     def pattern(self) -> str | None:
@@ -124,7 +124,10 @@ class WholeTextSplitter:
 
 
 class VectorizedSplitter:
-    """Pre-tokenizer for a known pattern: linear time, covers all text, and no piece holds a space after another character."""
+    """Pre-tokenizer for a known pattern, in linear time.
+
+    The known patterns match all text, and no piece holds a space after a character that is not white space.
+    """
 
     def __init__(self, pattern: str) -> None:
         self.pattern: str | None = pattern
@@ -142,7 +145,10 @@ class VectorizedSplitter:
 
 
 class RegexSplitter:
-    """Pre-tokenizer for any other pattern: runs in `regex` with a time limit of 2 s plus 10 s per million characters."""
+    """Pre-tokenizer for any other pattern, which runs in `regex`.
+
+    Its time limit is 2 s plus 10 s per million characters.
+    """
 
     def __init__(self, pattern: str) -> None:
         self.pattern: str | None = pattern
@@ -168,7 +174,8 @@ class RegexSplitter:
                 bounds += (np.array([offset, offset + len(text)]), offset + self._bounds(text, seconds))
             except TimeoutError:
                 raise TokenizerError(
-                    f"pattern {_shown(self.pattern)} took more than {seconds:.1f} s for a text of {len(text)} characters: it backtracks "
+                    f"pattern {_shown(self.pattern)} took more than {seconds:.1f} s for a text of {len(text)} "
+                    "characters: it backtracks "
                     "too much and must be written with possessive quantifiers"
                 ) from None
             offset += len(text) + 1

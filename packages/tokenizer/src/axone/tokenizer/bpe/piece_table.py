@@ -1,8 +1,8 @@
 """Interning of pieces: each distinct piece of a text gets an index, without a Python string for any.
 
 A text has millions of pieces and thousands of distinct ones. Each piece is hashed, all in a few NumPy calls, and its
-index is looked up by the hash. Then every piece is compared with the stored piece of that index, so that hash collisions
-are detected and resolved: equal indices always mean equal pieces.
+index is looked up by the hash. Then every piece is compared with the stored piece of that index, so that hash
+collisions are detected and resolved: equal indices always mean equal pieces.
 
 References
 ----------

@@ -1,9 +1,10 @@
 """Conversion from and to the ranks of tiktoken: a map from bytes to rank, without a list of merges.
 
-tiktoken merges two adjacent tokens if their concatenation has a rank, the lowest rank first. So each token is created by one pair
-only: the two parts that are left when its own bytes have been merged up to that point. The surrounding text cannot change this pair,
-because a merge that takes one of its bytes would exclude the token. A token whose bytes never reduce to two parts is not created by
-merging: it is found only as a whole piece, which tiktoken looks up first (`ignore_merges`).
+tiktoken merges two adjacent tokens if their concatenation has a rank, the lowest rank first. So each token is created
+by one pair only: the two parts that are left when its own bytes have been merged up to that point. The surrounding
+text cannot change this pair, because a merge that takes one of its bytes would exclude the token. A token whose bytes
+never reduce to two parts is not created by merging: it is found only as a whole piece, which tiktoken looks up first
+(`ignore_merges`).
 
 References
 ----------
@@ -56,7 +57,8 @@ def to_ranks(model: BPEModel) -> dict[bytes, int]:
         twin.ignore_merges and not model.ignore_merges
     ):
         raise TokenizerError(
-            "ids of this tokenizer are not in the order of its merges, which ranks require: save it as a tokenizer.json instead"
+            "ids of this tokenizer are not in the order of its merges, which ranks require: save it as a "
+            "tokenizer.json instead"
         )
     return dict(twin.vocabulary)
 

@@ -6,7 +6,8 @@ References
 ----------
 .. [1] R. Sennrich, B. Haddow, A. Birch, "Neural Machine Translation of Rare Words with Subword Units",
    https://arxiv.org/abs/1508.07909
-.. [2] A. Radford et al., "Language Models are Unsupervised Multitask Learners", section 2.2, for bytes and pre-tokenization,
+.. [2] A. Radford et al., "Language Models are Unsupervised Multitask Learners", section 2.2, for bytes and
+   pre-tokenization,
    https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
 .. [3] tiktoken, for the meaning of `allowed_special`, https://github.com/openai/tiktoken
 """
@@ -35,7 +36,8 @@ _NONE: frozenset[str] = frozenset()
 class BPETokenizer:
     """Byte-level BPE tokenizer, created by `train`, `load` or `from_tiktoken`.
 
-    Every text can be encoded, and `decode` returns it exactly. A tokenizer is safe to use from several threads at once.
+    Every text can be encoded, and `decode` returns it exactly. A tokenizer is safe to use from several threads at
+    once.
 
     Parameters
     ----------
@@ -81,14 +83,14 @@ class BPETokenizer:
         Parameters
         ----------
         texts : str or iterable of str
-            One text, or several: a generator can yield a corpus larger than memory. Tokens do not cross from one text to the
-            next, nor over special tokens.
+            One text, or several: a generator can yield a corpus larger than memory. Tokens do not cross from one text
+            to the next, nor over special tokens.
         vocab_size : int
-            Number of ids: 256 bytes, merges in order, then special tokens. The result has fewer if every piece of the corpus has
-            become one token.
+            Number of ids: 256 bytes, merges in order, then special tokens. The result has fewer if every piece of the
+            corpus has become one token.
         pattern : str or None
-            Pre-tokenization pattern; tokens do not cross its matches: ``"gpt2"``, ``"gpt4"``, a regular expression in the syntax
-            of the `regex` package, or None to keep texts whole.
+            Pre-tokenization pattern; tokens do not cross its matches: ``"gpt2"``, ``"gpt4"``, a regular expression in
+            the syntax of the `regex` package, or None to keep texts whole.
         special_tokens : sequence of str
             Control tokens, such as ``"<|endoftext|>"``.
         progress : callable, optional
@@ -97,13 +99,14 @@ class BPETokenizer:
         Returns
         -------
         BPETokenizer
-            The same for the same texts in any order: of equally frequent pairs the smallest pair of ids is merged first.
+            The same for the same texts in any order: of equally frequent pairs the smallest pair of ids is merged
+            first.
 
         Raises
         ------
         TokenizerError
-            If `vocab_size` is too small for the bytes and the special tokens, a special token is empty or repeated, the pattern
-            is not a regular expression or too slow, or a text holds a lone surrogate.
+            If `vocab_size` is too small for the bytes and the special tokens, a special token is empty or repeated,
+            the pattern is not a regular expression or too slow, or a text holds a lone surrogate.
         """
         model = train_model(texts, vocab_size, pattern=pattern, special_tokens=special_tokens, progress=progress)
         return cls(model)
@@ -263,8 +266,8 @@ class BPETokenizer:
         text : str
             Any text.
         allowed_special : collection of str or "all"
-            The special tokens that the text may spell: they become their ids. Keep the default for untrusted text, so that a
-            user cannot insert the end of a text by typing it.
+            The special tokens that the text may spell: they become their ids. Keep the default for untrusted text, so
+            that a user cannot insert the end of a text by typing it.
 
         Returns
         -------
@@ -356,7 +359,9 @@ class BPETokenizer:
         return self._encoder.encode(text, self._check_special([text], allowed_special))
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of ids. Invalid UTF-8, such as an incomplete character, becomes U+FFFD; `decode_bytes` keeps it.
+        """Return the text of ids.
+
+        Invalid UTF-8, such as an incomplete character, becomes U+FFFD; `decode_bytes` keeps it.
 
         Parameters
         ----------
@@ -424,7 +429,8 @@ class BPETokenizer:
             check_text(text)
             if forbidden is not None and (found := forbidden.search(text)):
                 raise TokenizerError(
-                    f"text spells the special token {found.group()!r} at position {found.start()}: pass it in allowed_special to "
+                    f"text spells the special token {found.group()!r} at position {found.start()}: pass it in "
+                    "allowed_special to "
                     "encode it as that token, or use encode_ordinary to encode it as ordinary text"
                 )
         return allowed

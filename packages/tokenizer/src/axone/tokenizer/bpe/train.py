@@ -1,7 +1,7 @@
 """Training pipeline: texts are split into pieces, the pieces are counted, and merges are trained from the counts.
 
-Memory grows with the number of distinct pieces, not with the corpus. A corpus that takes longer than the start of worker
-processes is counted by one worker per core.
+Memory grows with the number of distinct pieces, not with the corpus. A corpus that takes longer than the start of
+worker processes is counted by one worker per core.
 
 References
 ----------

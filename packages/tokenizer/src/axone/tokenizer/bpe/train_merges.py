@@ -1,13 +1,14 @@
 """Training of BPE merges from word counts.
 
-Byte pair encoding merges the most frequent pair of adjacent tokens at all its positions, and repeats. A loop over words in
-Python is slow, and counting all pairs again after every merge is quadratic. Here all words are one array, and a merge changes
-only the positions of its pair, all of them in a few NumPy calls:
+Byte pair encoding merges the most frequent pair of adjacent tokens at all its positions, and repeats. A loop over
+words in Python is slow, and counting all pairs again after every merge is quadratic. Here all words are one array,
+and a merge changes only the positions of its pair, all of them in a few NumPy calls:
 
-- Every pair that a merge creates contains its new token, so all positions of the pair exist once the merge is done; later
-  merges can only remove some. The new pairs are grouped once, by a sort, and kept as a `_Run`: most frequent first.
-- A heap holds the first pair of each run. The pair at the top was counted when it was created and may have lost positions
-  since: it is counted again, and pushed back if it is no longer the most frequent.
+- Every pair that a merge creates contains its new token, so all positions of the pair exist once the merge is done;
+  later merges can only remove some. The new pairs are grouped once, by a sort, and kept as a `_Run`: most frequent
+  first.
+- A heap holds the first pair of each run. The pair at the top was counted when it was created and may have lost
+  positions since: it is counted again, and pushed back if it is no longer the most frequent.
 - So only the pairs that reach the top are counted again, a few per merge.
 
 The input is counts and the output is pairs of ids; text is not handled here.
@@ -72,7 +73,8 @@ def train_merges(
     Returns
     -------
     list of (int, int)
-        Pairs of ids: the bytes are 0 to 255, merge `i` creates ``256 + i``. Of equally frequent pairs the smallest is first.
+        Pairs of ids: the bytes are 0 to 255, merge `i` creates ``256 + i``. Of equally frequent pairs the smallest is
+        first.
     """
     lengths = np.fromiter(map(len, words), np.int64, len(words))
     symbols = np.frombuffer(b"".join(words), dtype=np.uint8).astype(np.int64)

@@ -1,10 +1,10 @@
 r"""Vectorized pre-tokenization: the known patterns as array operations over the code points of a text.
 
-A regular expression engine scans a text character by character. The patterns of GPT-2 and GPT-4 mostly split where the class of
-characters changes: letters, numbers, white space, other. So the class of every character is looked up, pieces begin where
-it changes, and the other rules are applied only at the positions that they concern: a space joins the word after it,
-contractions are split off, long numbers and line ends are split further. The tests compare each function with its
-regular expression.
+A regular expression engine scans a text character by character. The patterns of GPT-2 and GPT-4 mostly split where
+the class of characters changes: letters, numbers, white space, other. So the class of every character is looked up,
+pieces begin where it changes, and the other rules are applied only at the positions that they concern: a space joins
+the word after it, contractions are split off, long numbers and line ends are split further. The tests compare each
+function with its regular expression.
 
 Several texts can be split at once, with `SEPARATOR` between them: it ends a text and is a piece of its own.
 
