@@ -46,8 +46,8 @@ def test_threads_beyond_the_workers_help_and_change_nothing(
     model: LanguageModel, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     monkeypatch.setattr("axone.llm.runtime.data_parallel.SMALL", 0)
-    monkeypatch.setattr("axone.nn.functional.sharing._ALONE", 1)
-    monkeypatch.setattr("axone.nn.functional.products._WIDTH", 4)
+    monkeypatch.setattr("axone.nn.functional.intra_op._LEAST_WORK", 1)
+    monkeypatch.setattr("axone.nn.functional.blocked_matmul._WIDTH", 4)
     batch = dataset.batch(0, 0, count, 16)
     lonely = flat_gradient(model, batch, count)
     runs: list[int] = []

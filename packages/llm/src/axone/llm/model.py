@@ -40,10 +40,8 @@ from axone.nn import (
     TransformerBlock,
     init,
 )
-from axone.nn.extend import flatten
+from axone.nn.extend import Mask, Positions, flatten
 from axone.nn.functional import linear
-from axone.nn.functional.attention import Mask
-from axone.nn.position import Positions
 
 Ids = NDArray[np.integer[Any]]
 

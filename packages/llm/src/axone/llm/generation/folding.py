@@ -42,9 +42,7 @@ from axone.nn import (
     Transformer,
     TransformerBlock,
 )
-from axone.nn.extend import Arena
-from axone.nn.module import Layer
-from axone.nn.position import Positions
+from axone.nn.extend import Arena, Layer, Positions
 
 _L = TypeVar("_L", Embedding, Linear, RMSNorm)
 

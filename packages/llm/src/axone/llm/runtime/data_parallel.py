@@ -28,9 +28,7 @@ from axone.llm.runtime.resources import available_cores, peak_memory
 from axone.llm.runtime.settings import blas_threads, kept_memory
 from axone.llm.runtime.threads import ThreadGroup
 from axone.nn import Module
-from axone.nn.extend import CACHE_LINE, Arena, flatten
-from axone.nn.functional.products import in_blocks
-from axone.nn.functional.sharing import lend
+from axone.nn.extend import CACHE_LINE, Arena, blocked_matmul, flatten, use_threads
 
 M = TypeVar("M", bound=Module)
 T = TypeVar("T")
@@ -127,7 +125,7 @@ class DataParallel(Generic[M]):
             settings.enter_context(kept_memory())
             settings.enter_context(blas_threads(each // lent))
             if self._num_threads == self.num_workers:
-                settings.enter_context(in_blocks())
+                settings.enter_context(blocked_matmul())
             self._lent = [settings.enter_context(ThreadGroup(lent)) for _ in range(self.num_workers) if lent > 1]
             settings.enter_context(self.group)
             self.flat = FlatParameters(self._module, shared_zeros if self._forking else np.zeros)
@@ -279,7 +277,7 @@ class DataParallel(Generic[M]):
         if not self._lent:
             return contextlib.nullcontext()
         group = self._lent[worker]
-        return lend(group.run, group.world_size)
+        return use_threads(group.run, group.world_size)
 
     def _run(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         every = list(items)
