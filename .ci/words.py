@@ -27,7 +27,6 @@ NOT_YET = (  # paths whose wording is being rewritten: prefixes, to be removed o
     "packages/llm/",
     "apps/",
     "benchmarks/",
-    "docs/",
 )
 LONGEST = 22  # words in the first line of a docstring
 
