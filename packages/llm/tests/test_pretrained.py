@@ -22,8 +22,8 @@ ROTARY: dict[str, Any] = {
 
 def logits(model: LanguageModel) -> Array:
     with no_grad():
-        batch: Array = model(np.arange(12)[None] % 29).data
-    return batch[0]
+        first: Array = model(np.arange(12)[None] % 29).data[0]
+    return first
 
 
 def edited(folder: Path, name: str, **changes: Any) -> Path:

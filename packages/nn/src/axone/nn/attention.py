@@ -17,7 +17,7 @@ from axone.nn.cache import KVCache
 from axone.nn.dropout import Dropout
 from axone.nn.functional import packed_attention, packed_rms_norm, packed_rotary
 from axone.nn.functional.attention import Mask, attend, attention_weights, split_heads
-from axone.nn.functional.checks import misfit, sizes
+from axone.nn.functional.validation import misfit, sizes
 from axone.nn.linear import Linear
 from axone.nn.module import Module
 from axone.nn.norm import RMSNorm
