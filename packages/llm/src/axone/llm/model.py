@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from axone.autograd import Tensor
 from axone.llm.config import LanguageModelConfig
+from axone.llm.errors import CheckpointError
 from axone.llm.generation.cache import RowCache, SequenceCache
 from axone.llm.generation.folding import Folds
 from axone.llm.generation.joint import JointReader
-from axone.llm.pretrained import folder as model_folder
+from axone.llm.pretrained.folder import open_folder, write_folder
 from axone.nn import (
     Dropout,
     Embedding,
@@ -72,6 +73,7 @@ class LanguageModel(Module):
     def __init__(self, config: LanguageModelConfig, *, rng: np.random.Generator | None = None) -> None:
         rng = np.random.default_rng(rng)
         self.config = config
+        self.eos_ids: tuple[int, ...] = ()
         self.embedding = Embedding(config.vocab_size, config.embed_dim, rng=rng)
         self.dropout = Dropout(config.dropout, rng=rng.spawn(1)[0])
         rotary = None
@@ -194,7 +196,7 @@ class LanguageModel(Module):
         OSError
             If the folder cannot be written.
         """
-        model_folder.write(Path(folder), self.config, self.state_dict())
+        write_folder(Path(folder), self.config, self.state_dict(), eos_ids=self.eos_ids)
 
     @classmethod
     def from_pretrained(cls, folder: str | PathLike[str]) -> LanguageModel:
@@ -215,13 +217,16 @@ class LanguageModel(Module):
         CheckpointError
             If the folder holds no model, or one that this class does not compute exactly.
         """
-        config, weights = model_folder.read(Path(folder))
-        with init.skip():
-            model = cls(config, rng=np.random.default_rng(0))
-        flatten(model.parameters())
-        parameters = dict(model.named_parameters())
-        for name, array in weights:  # one at a time: a second copy of all would double the memory
-            parameters[name].data[...] = array
+        source = open_folder(Path(folder))
+        try:
+            with init.skip():
+                model = cls(source.config)
+        except (ValueError, OverflowError) as error:  # arrays beyond NumPy's largest dimension
+            raise CheckpointError(folder, f"describes a model that cannot be built ({error})") from error
+        weights = source.match({name: parameter.shape for name, parameter in model.named_parameters()})
+        flatten(model.parameters(), dtype=source.dtype)
+        weights.load(model.state_dict())
+        model.eos_ids = source.eos_ids
         return model.eval()
 
     def _stream(
@@ -248,6 +253,7 @@ def _block(config: LanguageModelConfig, rotary: RotaryEmbedding | None, rng: np.
         dropout=config.dropout,
         rotary=rotary,
         qk_norm=config.qk_norm,
+        qk_norm_eps=config.qk_norm_eps,
         rng=rng,
     )
     return TransformerBlock(attention, _mlp(config, rng), attention_norm=_norm(config), mlp_norm=_norm(config))
