@@ -73,12 +73,10 @@ def test_arrays_are_read_into_memory_that_the_caller_gives(tmp_path: Path) -> No
     array = np.random.default_rng(0).normal(size=(1000, 3000)).astype(np.float32)
     write_arrays(tmp_path / "a", {"a": array, "half": array[:, :2048].astype(np.float16)})
     for out in (np.empty((1000, 3000), np.float32), np.empty((1000, 3000), np.float64), np.empty((3000, 1000)).T):
-        with ArrayFile(tmp_path / "a") as file:
-            file.read_into("a", out)
+        ArrayFile(tmp_path / "a").read_into("a", out)
         np.testing.assert_array_equal(out, array)
     half = np.empty((1000, 2048), np.float32)
-    with ArrayFile(tmp_path / "a") as file:
-        file.read_into("half", half)
+    ArrayFile(tmp_path / "a").read_into("half", half)
     np.testing.assert_array_equal(half, array[:, :2048].astype(np.float16))
 
 
@@ -182,12 +180,15 @@ def test_a_name_twice_is_refused(tmp_path: Path) -> None:
         read_arrays(path)
 
 
-def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_cut_short_or_replaced_while_it_is_read_is_refused(tmp_path: Path) -> None:
     write_arrays(tmp_path / "a", {"a": np.ones(1000)})
-    with ArrayFile(tmp_path / "a") as file:
-        os.truncate(tmp_path / "a", 2000)
-        with pytest.raises(CheckpointError, match="a cannot be read"):
-            file.read("a")
+    file = ArrayFile(tmp_path / "a")
+    os.truncate(tmp_path / "a", 2000)
+    with pytest.raises(CheckpointError, match=r"a cannot be read \(the file has been cut short"):
+        file.read("a")
+    write_arrays(tmp_path / "a", {"a": np.zeros(1000)})
+    with pytest.raises(CheckpointError, match=r"a cannot be read \(the file has been replaced"):
+        file.read("a")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no limits of files")

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +63,7 @@ _BITS = {name: 8 * np.dtype(dtype).itemsize for name, dtype in _DTYPES.items()} 
 _FLOATS = {"BF16", "F16", "F32", "F64"}
 _METADATA = "__metadata__"
 _LARGEST_HEADER = 100_000_000  # bytes, as the format says
-_CONVERTED_AT_ONCE = 1 << 20  # numbers: their copy stays in the cache
+_CHUNK = 1 << 20  # numbers converted at once: their bytes stay in the caches
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,9 @@ def write_arrays(path: Path, arrays: State) -> None:
 
 
 class ArrayFile:
-    """A safetensors file that is open for reading, as a context manager. The header is checked when it is opened.
+    """A safetensors file for reading. The header is checked when it is made.
 
-    The file is read, not mapped: a mapped file that another process cuts short ends the process (SIGBUS).
+    Arrays are read, not mapped: a mapped file that another process cuts short ends the process (SIGBUS).
 
     Parameters
     ----------
@@ -143,20 +145,11 @@ class ArrayFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = open_regular(path)
+            with open_regular(path) as file:
+                self._status = os.fstat(file.fileno())
+                self.entries = self._read_header(file)
         except OSError as error:
             raise CheckpointError(path, f"cannot be read ({error.strerror or error})") from error
-        try:
-            self.entries = self._read_header()
-        except BaseException:
-            self._file.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
 
     def read(self, name: str) -> NDArray[Any]:
         """Return an array; bfloat16 as float32, which has all its values.
@@ -164,74 +157,62 @@ class ArrayFile:
         Raises
         ------
         CheckpointError
-            If NumPy has no such dtype or shape, or the file has been cut short.
+            If NumPy has no such dtype or shape, or the file has been cut short or replaced.
         """
         entry = self.entries[name]
-        dtype = np.dtype("<f4" if entry.dtype == "BF16" else _DTYPES.get(entry.dtype, "V"))
-        if dtype.kind == "V":
-            raise CheckpointError(self.path, f"{name} cannot be read (NumPy has no {entry.dtype})")
         try:
-            array = np.empty(entry.shape, dtype)
+            array = np.empty(entry.shape, "<f4" if entry.dtype == "BF16" else _DTYPES.get(entry.dtype, "?"))
         except (ValueError, OverflowError, MemoryError) as error:
             raise CheckpointError(self.path, f"{name} cannot be read ({error})") from error
         self.read_into(name, array)
         return array
 
     def read_into(self, name: str, out: NDArray[Any]) -> None:
-        """Read an array into memory that the caller gives, converted to its dtype.
+        """Read an array into memory that the caller gives, converted in cache-sized chunks; safe from several threads.
 
         Parameters
         ----------
         name : str
         out : ndarray
-            Of the entry's shape.
+            Of the array's shape, any dtype and any strides.
 
         Raises
         ------
         CheckpointError
-            If the file has been cut short.
+            If NumPy has no such dtype, or the file has been cut short or replaced.
         """
         entry = self.entries[name]
-        stored = np.dtype("<u2" if entry.dtype == "BF16" else _DTYPES[entry.dtype])
-        self._file.seek(entry.start)
-        if out.flags.c_contiguous and out.dtype == stored and entry.dtype != "BF16":
-            self._fill(name, out)
-            return
-        flat = out.reshape(-1) if out.flags.c_contiguous else np.empty(out.size, out.dtype)
-        buffer = np.empty(min(entry.size, _CONVERTED_AT_ONCE), stored)
-        for first in range(0, entry.size, _CONVERTED_AT_ONCE):
-            part = buffer[: entry.size - first]
-            self._fill(name, part)
-            flat[first : first + len(part)] = _widened(part) if entry.dtype == "BF16" else part
-        if not out.flags.c_contiguous:
-            out[...] = flat.reshape(out.shape)
+        if entry.dtype not in _DTYPES and entry.dtype != "BF16":
+            raise CheckpointError(self.path, f"{name} cannot be read (NumPy has no {entry.dtype})")
+        stored = np.dtype(_DTYPES.get(entry.dtype, "<u2"))
+        rows = out if out.ndim > 1 else out.reshape(-1, 1)  # (N, ...)
+        direct = out.dtype == stored and out.flags.c_contiguous and entry.dtype != "BF16"
+        count = max(_CHUNK // max(math.prod(rows.shape[1:]), 1), 1)
+        try:
+            with open_regular(self.path) as file:
+                if not os.path.samestat(os.fstat(file.fileno()), self._status):
+                    raise CheckpointError(self.path, f"{name} cannot be read (the file has been replaced)")
+                file.seek(entry.start)
+                for first in range(0, len(rows), count):
+                    part = rows[first : first + count]
+                    chunk = part if direct else np.empty(part.shape, stored)
+                    if not _fill(file, chunk):
+                        raise CheckpointError(self.path, f"{name} cannot be read (the file has been cut short)")
+                    if not direct:
+                        part[...] = _widened(chunk) if entry.dtype == "BF16" else chunk
+        except OSError as error:
+            raise CheckpointError(self.path, f"{name} cannot be read ({error.strerror or error})") from error
 
     def read_all(self) -> dict[str, NDArray[Any]]:
         """Return all arrays by name."""
         return {name: self.read(name) for name in self.entries}
 
-    def _fill(self, name: str, array: NDArray[Any]) -> None:
-        """Read the next bytes of the file into a contiguous array."""
-        if not array.nbytes:
-            return
-        rest = array.reshape(-1).view(np.uint8).data
-        try:
-            while rest:
-                count = self._file.readinto(rest)
-                if not count:
-                    raise CheckpointError(self.path, f"{name} cannot be read (the file has been cut short)")
-                rest = rest[count:]
-        except OSError as error:
-            raise CheckpointError(self.path, f"{name} cannot be read ({error.strerror or error})") from error
-
-    def _read_header(self) -> dict[str, Entry]:
-        size = self._file.seek(0, 2)
-        self._file.seek(0)
-        length = int.from_bytes(self._file.read(8), "little")
+    def _read_header(self, file: FileIO) -> dict[str, Entry]:
+        size, length = self._status.st_size, int.from_bytes(file.read(8), "little")
         if size < 8 or not 2 <= length <= min(size - 8, _LARGEST_HEADER):
             raise CheckpointError(self.path, f"is not a safetensors file (its header has {length:,} of {size:,} bytes)")
         try:
-            content = parse_json(self.path, self._file.read(length))
+            content = parse_json(self.path, file.read(length))
             return _entries(content, start=8 + length, size=size - 8 - length)
         except (ValueError, CheckpointError) as error:
             reason = error.reason if isinstance(error, CheckpointError) else error
@@ -246,8 +227,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     CheckpointError
         As `ArrayFile`.
     """
-    with ArrayFile(path) as file:
-        return file.read_all()
+    return ArrayFile(path).read_all()
 
 
 def _entries(content: dict[str, Any], start: int, size: int) -> dict[str, Entry]:
@@ -291,6 +271,17 @@ def _entries(content: dict[str, Any], start: int, size: int) -> dict[str, Entry]
     if end != size:
         raise ValueError(f"describes {end:,} bytes of arrays, and the file has {size:,}")
     return entries
+
+
+def _fill(file: FileIO, array: NDArray[Any]) -> bool:
+    """Read the next bytes of a file into a contiguous array, and return whether there were enough."""
+    rest = array.reshape(-1).view(np.uint8).data
+    while rest:
+        count = file.readinto(rest)
+        if not count:
+            return False
+        rest = rest[count:]
+    return True
 
 
 def _dtype_name(name: str, array: NDArray[Any]) -> str:
