@@ -17,9 +17,8 @@ import shakespeare
 import tokens
 import train
 import train_options
-from axone.llm import load
+from axone.llm import LossPlot, MetricsFile, load
 from axone.llm.runtime import resources, signals
-from axone.llm.training.loggers import LossPlot, MetricsFile
 
 App = Callable[[Callable[[], int], str], int]
 TRAIN = Path(train.__file__)

@@ -5,8 +5,8 @@ from axone_parts import Laps, model_config, new_baton, training_plan
 from baton import SPECK, held_memory, options
 
 from axone.autograd import memory
-from axone.llm import LanguageModel, TokenDataset, Trainer, platform
-from axone.llm.loss import next_token_loss
+from axone.llm import LanguageModel, TokenDataset, Trainer, next_token_loss
+from axone.llm.runtime import settings
 
 
 class Numbers:
@@ -26,7 +26,7 @@ def main() -> None:
         batch = train.batch(0, 0, speck["batch"], speck["context"])
         next_token_loss(LanguageModel(model_config(speck), rng=rng), *batch).backward()
     if "memory" in o:  # imitate a C library that cannot be told to keep it
-        platform._mallopt = lambda: None
+        settings._mallopt = lambda: None
         if o["memory"] == "handed back":
             memory._UNUSED = -1
     before = held_memory()

@@ -19,7 +19,7 @@ from axone.llm import (
     Callback,
     LanguageModel,
     LanguageModelConfig,
-    Step,
+    StepEvent,
     TokenDataset,
     Trainer,
     TrainerConfig,
@@ -271,7 +271,7 @@ class Losses(Callback):
     def __init__(self) -> None:
         self.numbers: list[tuple[float, float]] = []
 
-    def on_step(self, event: Step) -> None:
+    def on_step(self, event: StepEvent) -> None:
         self.numbers.append((event.loss, event.gradient_norm))
 
 
@@ -286,7 +286,7 @@ def test_a_run_whose_process_is_killed_goes_on_from_its_checkpoint(
         return forked[-1]
 
     class Killer(Callback):
-        def on_step(self, event: Step) -> None:
+        def on_step(self, event: StepEvent) -> None:
             if event.step == 4:
                 os.kill(forked[-1], signal.SIGKILL)
 
