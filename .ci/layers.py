@@ -15,6 +15,11 @@ PLANTS = [  # (importing package, imported module, contract that forbids it)
     ("nn", "axone.llm", "layers point down"),
     ("nn", "axone.tokenizer", "layers point down"),
     ("tokenizer", "axone.autograd", "the tokenizer stands alone"),
+    ("nn", "axone.autograd.tensor", "only public modules of axone.autograd are imported"),
+    ("llm", "axone.autograd.optim.adam", "only public modules of axone.autograd are imported"),
+    ("llm", "axone.nn.module", "only public modules of axone.nn are imported"),
+    ("llm", "axone.nn.functional.softmax", "only public modules of axone.nn are imported"),
+    ("llm", "axone.tokenizer.bpe", "only axone.tokenizer itself is imported"),
 ]
 
 
