@@ -175,7 +175,7 @@ def test_tensorboard_is_told_on_request_and_after_resuming(
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     for line in (f"train.py --data {text_file} --preset tiny --tensorboard", "train.py --resume run"):
         assert app(train.main, line) == 2
-        assert "--tensorboard needs the package tensorboardX" in capfd.readouterr().err.splitlines()[-1]
+        assert "need tensorboardX, which is not installed" in capfd.readouterr().err.splitlines()[-1]
 
 
 def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
         ("--data hamlet.txt --preset tiny --out hamlet.txt/run", "hamlet.txt/run: cannot be made"),
         ("--data hamlet.txt --preset tiny --init folder", "is no model"),
         ("--data hamlet.txt --init folder --num-layers 3 --tokenizer bpe", "leave out --num-layers, --tokenizer"),
-        ("--data hamlet.txt --tokenizer bpe --vocab-size 100", "--vocab-size must be at least 256"),
+        ("--data hamlet.txt --tokenizer bpe --vocab-size 100", "--vocab-size (100) must be at least 256"),
         ("--data hamlet.txt --vocab-size 300", "--vocab-size is for --tokenizer bpe"),
         ("--data hamlet.txt --tokenizer words", "invalid choice: 'words'"),
         ("--data hamlet.txt --validation 1", "must be in (0, 1), and is 1.0"),

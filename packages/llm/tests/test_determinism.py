@@ -188,7 +188,9 @@ def test_another_environment_is_told(config: LanguageModelConfig, dataset: Token
     model = LanguageModel(config, rng=np.random.default_rng(0))
     Trainer(model, *dataset.split(), training, [Losses(2)], run=tmp_path / "run").fit()
     set_workers(tmp_path / "run", 1)
-    with pytest.warns(UserWarning, match=r"the run continues with other bits than an uninterrupted one: .*workers 2 is now 1"):
+    with pytest.warns(
+        UserWarning, match=r"the run continues with other bits than an uninterrupted one: .*workers 2 is now 1"
+    ):
         Trainer.resume(tmp_path / "run").fit()
     environment = Run(tmp_path / "run").latest().training_state().environment
     assert {"python", "numpy", "machine", "blas", "blas_threads", "replicas", "workers"} == set(environment)
@@ -202,5 +204,7 @@ def test_other_threads_that_help_one_worker_are_told(
     model = LanguageModel(config, rng=np.random.default_rng(0))
     Trainer(model, *dataset.split(), training, [Losses(2)], run=tmp_path / "run").fit()
     set_workers(tmp_path / "run", 2)
-    with pytest.warns(UserWarning, match=r"the run continues with other bits than an uninterrupted one: workers 3 is now 2"):
+    with pytest.warns(
+        UserWarning, match=r"the run continues with other bits than an uninterrupted one: workers 3 is now 2"
+    ):
         Trainer.resume(tmp_path / "run").fit()

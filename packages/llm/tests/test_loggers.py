@@ -4,6 +4,7 @@ import io
 import json
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -210,19 +211,20 @@ def test_tensorboard_receives_every_number(model: LanguageModel, dataset: TokenD
     assert all(np.isfinite(value) for _, _, value in scalars)
 
 
-@pytest.mark.parametrize("library", ["tensorboardX", "tqdm", "matplotlib.figure"])
+@pytest.mark.parametrize(
+    ("library", "use", "extra"),
+    [
+        ("tensorboardX", TensorBoard, "tensorboard"),
+        ("tqdm", lambda _: ProgressBar(Terminal()).on_start(START), "report"),
+        ("matplotlib.figure", lambda folder: LossPlot(folder / "loss.png").on_end(END), "report"),
+    ],
+)
 def test_a_missing_library_is_named_with_the_command_that_installs_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: str, use: Callable[[Path], object], extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
-    extra = "tensorboard" if library == "tensorboardX" else "report"
     with pytest.raises(MissingDependencyError, match=rf'pip install "axone-llm\[{extra}\]"'):
-        if library == "tensorboardX":
-            TensorBoard(tmp_path)
-        elif library == "tqdm":
-            ProgressBar(Terminal()).on_start(START)
-        else:
-            LossPlot(tmp_path / "loss.png").on_end(END)
+        use(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -116,7 +116,9 @@ def test_patience_counts_from_the_best(dataset: TokenDataset) -> None:
 @pytest.mark.parametrize("norm", [math.nan, math.inf])
 def test_a_norm_that_is_not_finite_stops_before_the_update(dataset: TokenDataset, norm: float) -> None:
     diary, steps = Diary(), Steps([], norm=norm)
-    with pytest.raises(TrainingDivergedError, match=rf"loss \(1.0\) and gradient norm \({norm}\) of step 1 must be finite"):
+    with pytest.raises(
+        TrainingDivergedError, match=rf"loss \(1.0\) and gradient norm \({norm}\) of step 1 must be finite"
+    ):
         loop(steps, diary, dataset).run(TrainingState(step=0), saved=False)
     assert diary.events == [("checkpoint", 0)]
 
