@@ -4,6 +4,8 @@ from pathlib import Path
 
 from console import UserError
 
+from axone.llm import user_cache
+
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
@@ -20,7 +22,7 @@ def download(url: str = URL, sha256: str = SHA256, cache: Path | None = None) ->
     import requests
 
     pooch.get_logger().setLevel("ERROR")
-    folder = pooch.os_cache("axone") if cache is None else cache
+    folder = user_cache() if cache is None else cache
     try:
         return Path(pooch.retrieve(url, f"sha256:{sha256}", fname="tinyshakespeare.txt", path=folder))
     except ValueError as error:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import console
 
-import pooch
 import pytest
 
 import train
@@ -30,7 +29,7 @@ def heeded_interrupts() -> None:
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Keep what the apps keep in the user's cache in a folder of the test's own."""
     folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr(pooch, "os_cache", lambda _: folder)
+    monkeypatch.setenv("AXONE_CACHE", str(folder))
     return folder
 
 

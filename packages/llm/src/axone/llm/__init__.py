@@ -5,7 +5,8 @@ from axone.llm.checkpoints.bundle import load
 from axone.llm.checkpoints.checkpoint import Checkpoint
 from axone.llm.checkpoints.run import Run, unused_run
 from axone.llm.config import LanguageModelConfig
-from axone.llm.data.corpus import TextFiles, learned_dataset, python_source, read_text
+from axone.llm.data.cache import cached_dataset, user_cache
+from axone.llm.data.corpus import TextFiles, python_source, read_text
 from axone.llm.data.dataset import TokenDataset
 from axone.llm.errors import (
     AxoneError,
@@ -78,11 +79,11 @@ __all__ = [
     "attention_maps",
     "bigram_loss",
     "bits_per_byte",
+    "cached_dataset",
     "count_parameters",
     "cross_entropy",
     "format_duration",
     "generate",
-    "learned_dataset",
     "load",
     "next_token_loss",
     "plot_attention",
@@ -92,4 +93,5 @@ __all__ = [
     "read_text",
     "require_memory",
     "unused_run",
+    "user_cache",
 ]
