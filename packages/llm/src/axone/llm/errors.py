@@ -60,3 +60,7 @@ class MissingDependencyError(AxoneError):
 
     def __init__(self, purpose: str, library: str, requirement: str) -> None:
         super().__init__(f'{purpose} need {library}, which is not installed: pip install "{requirement}"')
+
+
+class WorkerError(AxoneError):
+    """The system refuses to start the threads of a training or a generation."""

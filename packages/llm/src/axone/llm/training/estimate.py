@@ -89,7 +89,7 @@ def estimate(
     replicas = config.num_replicas
     weights = sum(parameter.data.nbytes for parameter in model.parameters())
     _require(weights * (2 + replicas) + replicas * _activations(model, train_data, config, replicas))
-    with DataParallel(model, replicas, num_threads=config.num_workers, allow_fork=True) as team:
+    with DataParallel(model, replicas, num_workers=config.num_workers, allow_fork=True) as team:
         turns = min(config.gradient_accumulation_steps, 2)  # a third batch takes what the second one took
         step = TrainingStep(team, replace(config, gradient_accumulation_steps=turns), train_data, validation_data)
         times: list[float] = []
