@@ -1,9 +1,9 @@
-"""What a tokenizer is worth: models of characters and of pieces of words on the same text, in bits a byte.
+"""Comparison of tokenizers in bits per byte: models with character and subword vocabularies on the same text.
 
-Losses in nats a token do not compare, because the tokens of one are longer than those of the other. The bits that a model needs for a
-byte of text do: nats a token, over ln 2, times tokens a byte. All models have the same blocks and train for the same time: each gets as
-many steps as the time holds, by a few steps tried before. They read the same text and are measured on the same last tenth of it, which
-no vocabulary was learned from; only characters that occur nowhere else are made known.
+Losses in nats per token are not comparable, because tokens differ in length. Bits per byte are: nats per token, divided
+by ln 2, times tokens per byte. All models have the same blocks and train for the same time: the number of steps follows
+from the time of a few steps before. All are trained on the same text and measured on its last tenth, from which no
+vocabulary was learned, except that the character vocabulary includes its characters.
 
     python benchmarks/bits_per_byte.py tinyshakespeare.txt --minutes 1.5 --vocab-sizes 512 2048
 """
@@ -19,15 +19,33 @@ from axone.llm import PRESETS, LanguageModel, TokenDataset, Trainer, preset, rea
 from axone.llm.training.loggers import duration
 from axone.tokenizer import BPETokenizer, CharTokenizer
 
-HEADINGS = ("tokens", "vocabulary", "parameters", "bytes a token", "steps", "trained", "nats a token", "bits a byte")
+HEADINGS = (
+    "tokens",
+    "vocabulary",
+    "parameters",
+    "bytes per token",
+    "steps",
+    "trained",
+    "nats per token",
+    "bits per byte",
+)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("text", type=Path, help="a text file, or a folder of them")
-    parser.add_argument("--minutes", type=float, default=1.5, help="how long each trains (default: 1.5)")
-    parser.add_argument("--vocab-sizes", type=int, nargs="+", default=[512, 2048], metavar="N", help="of byte pairs")
-    parser.add_argument("--preset", choices=PRESETS, default="default", help="the models' blocks (default: default)")
+    parser.add_argument("text", type=Path, help="text file, or folder of text files")
+    parser.add_argument("--minutes", type=float, default=1.5, help="training time of each model (default: 1.5)")
+    parser.add_argument(
+        "--vocab-sizes",
+        type=int,
+        nargs="+",
+        default=[512, 2048],
+        metavar="N",
+        help="BPE vocabulary sizes (default: 512 2048)",
+    )
+    parser.add_argument(
+        "--preset", choices=PRESETS, default="default", help="preset with the shape of the models (default: default)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
@@ -50,7 +68,7 @@ def measured(tokenizer, train, held_out, options):
     model = LanguageModel(plan.model_config(tokenizer.vocab_size), rng=np.random.default_rng(options.seed))
 
     def trainer(steps):
-        # No evaluation before the last: all of the time is for training.
+        # A single evaluation, at the end: all of the time is for training.
         changes = {"steps": steps, "eval_every": steps, "eval_windows": None, "seed": options.seed}
         return Trainer(model, *data, plan.trainer_config(plan.model["context_length"], **changes))
 

@@ -68,8 +68,8 @@ def test_intra_op_threads_compute_the_same_gradient(
     model: LanguageModel, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch, num_replicas: int
 ) -> None:
     monkeypatch.setattr("axone.llm.runtime.resources.SMALL_MODEL", 0)
-    monkeypatch.setattr("axone.nn.functional.sharing._ALONE", 1)
-    monkeypatch.setattr("axone.nn.functional.products._WIDTH", 4)
+    monkeypatch.setattr("axone.nn.functional.intra_op._LEAST_WORK", 1)
+    monkeypatch.setattr("axone.nn.functional.blocked_matmul._WIDTH", 4)
     batch = dataset.batch(0, 0, num_replicas, 16)
     serial = flat_gradient(model, batch, num_replicas)
     runs: list[int] = []
@@ -154,6 +154,21 @@ def test_parameters_are_views_of_one_array_also_after_loading(model: LanguageMod
         model.load_state_dict({name: array + 1 for name, array in before.items()})
         assert all(np.shares_memory(p.data, flat) for p in workers.replicas[1].parameters())
         np.testing.assert_array_equal(next(workers.replicas[1].parameters()).data, before["embedding.weight"] + 1)
+
+
+@pytest.mark.parametrize(
+    ("embed_dim", "num_replicas", "allow_fork"), [(16, 2, True), (16, 1, False), (6, 2, True), (6, 1, False)]
+)
+def test_parameters_are_one_aligned_array_after_training(embed_dim: int, num_replicas: int, allow_fork: bool) -> None:
+    config = LanguageModelConfig(vocab_size=9, context_length=4, num_layers=1, num_heads=2, embed_dim=embed_dim)
+    model = LanguageModel(config, rng=np.random.default_rng(0))
+    before = {name: array.copy() for name, array in model.state_dict().items()}
+    with DataParallel(model, num_replicas, allow_fork=allow_fork):
+        pass
+    assert len({id(parameter.data.base) for parameter in model.parameters()}) == 1
+    for name, array in model.state_dict().items():
+        assert array.ctypes.data % 64 == 0
+        np.testing.assert_array_equal(array, before[name])
 
 
 def test_error_in_a_worker_reaches_the_caller(model: LanguageModel) -> None:

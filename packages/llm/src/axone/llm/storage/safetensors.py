@@ -31,6 +31,8 @@ State: TypeAlias = Mapping[str, NDArray[Any]]
 Shape: TypeAlias = tuple[int, ...]
 
 _BFLOAT16 = "BF16"  # NumPy has none: the upper half of a float32
+_FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", _BFLOAT16: "<u2"}
+_CHUNK = 1 << 20  # numbers converted at once: their bytes stay in the caches
 _METADATA = "__metadata__"
 
 
@@ -122,6 +124,39 @@ class ArrayFile:
         except (SafetensorError, OSError, ValueError, OverflowError, AttributeError) as error:
             raise CheckpointError(self.path, f"{name} cannot be read ({error})") from error
         return array
+
+    def read_into(self, name: str, out: NDArray[np.floating[Any]]) -> None:
+        """Write an array of floating-point numbers into another, in cache-sized chunks; safe from several threads.
+
+        Parameters
+        ----------
+        name : str
+        out : ndarray
+            Of the array's shape, any floating-point dtype and any strides.
+
+        Raises
+        ------
+        CheckpointError
+            If the array holds no floating-point numbers, or the file has shrunk.
+        """
+        entry = self.entries[name]
+        if entry.dtype not in _FLOATS:
+            raise CheckpointError(self.path, f"{name} must hold floating-point numbers and holds {entry.dtype}")
+        dtype = np.dtype(_FLOATS[entry.dtype])
+        rows = out if out.ndim > 1 else out[:, None]  # (N, ...)
+        direct = out.dtype == dtype and out.flags.c_contiguous
+        count = max(_CHUNK // max(math.prod(rows.shape[1:]), 1), 1)
+        with self.path.open("rb") as file:
+            file.seek(entry.start)
+            for first in range(0, len(rows), count):
+                part = rows[first : first + count]
+                chunk = part if direct else np.empty(part.shape, dtype)
+                if file.readinto(chunk.data.cast("B") if chunk.size else bytearray()) != chunk.nbytes:
+                    raise CheckpointError(self.path, f"{name} cannot be read (the file has shrunk)")
+                if entry.dtype == _BFLOAT16:
+                    chunk = (chunk.astype(np.uint32) << 16).view(np.float32)
+                if not direct:
+                    part[...] = chunk
 
     def read_all(self) -> dict[str, NDArray[Any]]:
         """Return all arrays by name."""
