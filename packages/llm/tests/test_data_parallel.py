@@ -18,7 +18,7 @@ from axone.llm import (
     Callback,
     LanguageModel,
     LanguageModelConfig,
-    Step,
+    StepEvent,
     TokenDataset,
     Trainer,
     TrainerConfig,
@@ -191,7 +191,7 @@ class Losses(Callback):
     def __init__(self) -> None:
         self.numbers: list[tuple[float, float]] = []
 
-    def on_step(self, event: Step) -> None:
+    def on_step(self, event: StepEvent) -> None:
         self.numbers.append((event.loss, event.gradient_norm))
 
 
@@ -284,7 +284,7 @@ def test_run_whose_worker_is_killed_resumes_from_its_checkpoint(
         return forked[-1]
 
     class Killer(Callback):
-        def on_step(self, event: Step) -> None:
+        def on_step(self, event: StepEvent) -> None:
             if event.step == 4:
                 os.kill(forked[-1], signal.SIGKILL)
 

@@ -16,11 +16,10 @@ import pytest
 import tiny
 from disk_shim import DiskCall, DiskShim
 
-from axone.llm import Callback, LanguageModel, Step, Trainer, load
+from axone.llm import Callback, LanguageModel, MetricsFile, StepEvent, Trainer, load
 from axone.llm.checkpoints.checkpoint import MANIFEST, TRAINER, Checkpoint
 from axone.llm.checkpoints.run import Run
 from axone.llm.storage.atomic import leftovers, write_file
-from axone.llm.training.loggers import MetricsFile
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no fork, and no modes of files")
 
@@ -33,7 +32,7 @@ class Stop(Callback):
     def __init__(self, step: int) -> None:
         self._step = step
 
-    def on_step(self, event: Step) -> None:
+    def on_step(self, event: StepEvent) -> None:
         if event.step == self._step:
             os.kill(os.getpid(), signal.SIGINT)
 
