@@ -12,7 +12,7 @@ import pooch
 import pytest
 
 import train
-from axone.llm.training.loggers import LossPlot
+from axone.llm import LossPlot
 
 TEXT = "to be, or not to be, that is the question: whether 'tis nobler in the mind to suffer\n" * 40
 
