@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from axone.llm import PRESETS, LanguageModel, TokenDataset, Trainer, preset, read_text
-from axone.llm.training.loggers import duration
+from axone.llm import PRESETS, LanguageModel, TokenDataset, Trainer, format_duration, preset, read_text
 from axone.tokenizer import BPETokenizer, CharTokenizer
 
 HEADINGS = (
@@ -55,7 +54,7 @@ def main():
     tokenizers = [CharTokenizer.train(text), *(BPETokenizer.train(train, size) for size in options.vocab_sizes)]
     rows = [measured(tokenizer, train, held_out, options) for tokenizer in tokenizers]
     print(f"{options.text.name}: {len(text.encode()):,} bytes, the last {len(held_out.encode()):,} held out")
-    print(f"preset {options.preset}, {duration(60 * options.minutes)} of training each\n")
+    print(f"preset {options.preset}, {format_duration(60 * options.minutes)} of training each\n")
     widths = [max(map(len, column)) for column in zip(HEADINGS, *rows)]
     for row in (HEADINGS, *rows):
         print("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))))
@@ -84,7 +83,7 @@ def measured(tokenizer, train, held_out, options):
         f"{model.num_parameters():,}",
         f"{len(held_out.encode()) / len(data[1]):.2f}",
         f"{steps:,}",
-        duration(time.perf_counter() - began),
+        format_duration(time.perf_counter() - began),
         f"{end.validation_loss:.3f}",
         f"{end.bits_per_byte:.3f}",
     )

@@ -11,8 +11,7 @@ from pathlib import Path
 from harness import Contender, once, race
 from rows import Row
 
-from axone.llm import LanguageModelConfig, TokenDataset
-from axone.llm.pretrained.layout import count_parameters
+from axone.llm import LanguageModelConfig, TokenDataset, count_parameters
 from axone.tokenizer import CharTokenizer
 
 NEW_TOKENS = 256

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from baton import BETAS, CLIP, LEARNING_RATE, WEIGHT_DECAY, Baton
 
-from axone.llm import Callback, LanguageModelConfig, Step, TrainerConfig
+from axone.llm import Callback, LanguageModelConfig, StepEvent, TrainerConfig
 
 
 def new_baton(memory_before: int | None = None) -> Baton:
@@ -49,5 +49,5 @@ class Laps(Callback):
     def __init__(self, baton: Baton) -> None:
         self.baton = baton
 
-    def on_step(self, event: Step) -> None:  # noqa: ARG002 - the contract's name
+    def on_step(self, event: StepEvent) -> None:  # noqa: ARG002 - the contract's name
         self.baton.lap()

@@ -5,8 +5,7 @@ from axone_parts import Laps, model_config, new_baton, training_plan
 from baton import SPECK, held_memory, options
 
 from axone.autograd import memory
-from axone.llm import LanguageModel, TokenDataset, Trainer
-from axone.llm.loss import next_token_loss
+from axone.llm import LanguageModel, TokenDataset, Trainer, next_token_loss
 from axone.llm.runtime import settings
 
 

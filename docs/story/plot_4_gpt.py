@@ -20,10 +20,10 @@ import numpy as np
 
 from axone.llm import (
     Callback,
-    Evaluation,
+    EvaluationEvent,
     LanguageModel,
     LanguageModelConfig,
-    Step,
+    StepEvent,
     TextGenerator,
     TokenDataset,
     Trainer,
@@ -99,11 +99,11 @@ class Curve(Callback):
         self.losses: list[float] = []
         self.evaluations: list[tuple[int, float]] = []
 
-    def on_step(self, event: Step) -> None:
+    def on_step(self, event: StepEvent) -> None:
         """Store the loss of a step."""
         self.losses.append(event.loss)
 
-    def on_evaluation(self, event: Evaluation) -> None:
+    def on_evaluation(self, event: EvaluationEvent) -> None:
         """Store the loss on held-out text."""
         self.evaluations.append((event.step, event.loss))
 
