@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -88,20 +89,20 @@ TABLE: dict[str, Row] = {
     "Head": Row(
         lambda rng: Head(8, 4, rng=rng), vectors(2, 5, 8), (2, 5, 4),
         {"query.weight": (4, 8), "key.weight": (4, 8), "value.weight": (4, 8)},
-        floats(5, 8), r"Head\(8, 4\) needs an input of shape \(B, T, 8\), and got one of shape \(5, 8\)",
+        floats(5, 8), r"Head\(8, 4\) needs an input of shape \(B, T, 8\), got \(5, 8\)",
     ),
     "LayerNorm": Row(
         lambda _: LayerNorm(8), vectors(3, 8), (3, 8), {"weight": (8,), "bias": (8,)},
-        floats(3, 7), r"LayerNorm\(8\) needs an input of shape \(\.\.\., 8\), and got one of shape \(3, 7\)",
+        floats(3, 7), r"LayerNorm\(8\) needs an input of shape \(\.\.\., 8\), got \(3, 7\)",
     ),
     "Linear": Row(
         lambda rng: Linear(8, 3, rng=rng), vectors(2, 5, 8), (2, 5, 3), {"weight": (3, 8), "bias": (3,)},
-        floats(3, 7), r"Linear\(8, 3\) needs an input of shape \(\.\.\., 8\), and got one of shape \(3, 7\)",
+        floats(3, 7), r"Linear\(8, 3\) needs an input of shape \(\.\.\., 8\), got \(3, 7\)",
     ),
     "FeedForward": Row(
         lambda rng: FeedForward(8, 12, activation="silu", dropout=0.1, rng=rng), vectors(2, 5, 8), (2, 5, 8),
         {"up_proj.weight": (12, 8), "up_proj.bias": (12,), "down_proj.weight": (8, 12), "down_proj.bias": (8,)},
-        floats(7), r"FeedForward\(8, 12, activation='silu'\) needs an input of shape \(\.\.\., 8\), and got one of shape \(7,\)",
+        floats(7), r"FeedForward\(8, 12, activation='silu'\) needs an input of shape \(\.\.\., 8\), got \(7,\)",
     ),
     "GELU": Row(lambda _: GELU(), vectors(3, 8), (3, 8), {}),
     "MLP": Row(
@@ -116,16 +117,16 @@ TABLE: dict[str, Row] = {
             "qkv_proj.weight": (48, 8), "qkv_proj.bias": (48,), "out_proj.weight": (8, 24), "out_proj.bias": (8,),
             "q_norm.weight": (6,), "k_norm.weight": (6,),
         },
-        floats(2, 5, 7), r"MultiHeadAttention\(8, num_heads=4, num_kv_heads=2\) needs an input of shape \(B, T, 8\), and got",
+        floats(2, 5, 7), r"MultiHeadAttention\(8, num_heads=4, num_kv_heads=2\) needs an input of shape \(B, T, 8\), got",
     ),
     "RMSNorm": Row(
         lambda _: RMSNorm(8), vectors(3, 8), (3, 8), {"weight": (8,)},
-        floats(3, 7), r"RMSNorm\(8\) needs an input of shape \(\.\.\., 8\), and got one of shape \(3, 7\)",
+        floats(3, 7), r"RMSNorm\(8\) needs an input of shape \(\.\.\., 8\), got \(3, 7\)",
     ),
     "ReLU": Row(lambda _: ReLU(), vectors(3, 8), (3, 8), {}),
     "RotaryEmbedding": Row(
         lambda _: RotaryEmbedding(6), vectors(2, 4, 5, 6), (2, 4, 5, 6), {},
-        floats(5, 4), r"RotaryEmbedding\(6, theta=10000\) needs an input of shape \(\.\.\., T, 6\), and got one of shape \(5, 4\)",
+        floats(5, 4), r"RotaryEmbedding\(6, theta=10000\) needs an input of shape \(\.\.\., T, 6\), got \(5, 4\)",
     ),
     "Sequential": Row(
         lambda rng: Sequential(Linear(8, 4, rng=rng), relu, Linear(4, 3, bias=False, rng=rng)), vectors(5, 8), (5, 3),
@@ -137,7 +138,7 @@ TABLE: dict[str, Row] = {
     "SwiGLU": Row(
         lambda rng: SwiGLU(8, 12, rng=rng), vectors(2, 5, 8), (2, 5, 8),
         {"gate_proj.weight": (12, 8), "up_proj.weight": (12, 8), "down_proj.weight": (8, 12)},
-        floats(7), r"SwiGLU\(8, 12\) needs an input of shape \(\.\.\., 8\), and got one of shape \(7,\)",
+        floats(7), r"SwiGLU\(8, 12\) needs an input of shape \(\.\.\., 8\), got \(7,\)",
     ),
     "Tanh": Row(lambda _: Tanh(), vectors(3, 8), (3, 8), {}),
     "Transformer": Row(
@@ -402,12 +403,12 @@ def test_an_mlp_bends_as_asked(activation: Any) -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: Linear(-1, 2), "Linear needs in_features of at least 0, and it is -1"),
-        (lambda: Linear(1, "2"), "Linear needs a whole number as out_features, and it is '2'"),  # type: ignore[arg-type]  # on purpose
-        (lambda: Embedding(2.0, 3), "Embedding needs a whole number as num_embeddings, and it is 2.0"),  # type: ignore[arg-type]  # on purpose
-        (lambda: LayerNorm(-3), "LayerNorm needs dim of at least 0, and it is -3"),
-        (lambda: RMSNorm((3,)), r"RMSNorm needs a whole number as dim, and it is \(3,\)"),  # type: ignore[arg-type]  # on purpose
-        (lambda: MultiHeadAttention(8, 0), "needs num_heads and num_kv_heads of at least 1, and they are 0 and 0"),
+        (lambda: Linear(-1, 2), r"in_features \(-1\) of Linear must be at least 1"),
+        (lambda: Linear(1, "2"), "out_features of Linear must be an integer, got '2'"),  # type: ignore[arg-type]  # on purpose
+        (lambda: Embedding(2.0, 3), "num_embeddings of Embedding must be an integer, got 2.0"),  # type: ignore[arg-type]  # on purpose
+        (lambda: LayerNorm(-3), r"dim \(-3\) of LayerNorm must be at least 1"),
+        (lambda: RMSNorm((3,)), r"dim of RMSNorm must be an integer, got \(3,\)"),  # type: ignore[arg-type]  # on purpose
+        (lambda: MultiHeadAttention(8, 0), r"num_heads \(0\) of MultiHeadAttention must be at least 1"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(make: Callable[[], Module], reason: str) -> None:
@@ -421,6 +422,73 @@ def test_gelu_takes_the_exact_probability() -> None:
     assert repr(exact) == "GELU(approximate='none')"
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Linear(0, 3), lambda: Linear(3, 0), lambda: Embedding(0, 3), lambda: Embedding(3, 0), lambda: LayerNorm(0),
+        lambda: RMSNorm(0), lambda: FeedForward(3, 0), lambda: SwiGLU(0, 3), lambda: Head(3, 0), lambda: MLP(0, [1]),
+        lambda: MLP(1, [0, 1]), lambda: MultiHeadAttention(0, 1),
+    ],
+)  # fmt: skip
+def test_linear_0_3_and_layer_norm_0_are_refused_when_they_are_built(make: Callable[[], Module]) -> None:
+    with pytest.raises(ValueError, match=r"\(0\) of \w+ must be at least 1"):
+        make()
+
+
+def test_layers_name_what_they_get_instead_of_a_tensor() -> None:
+    layers: list[Any] = [Linear(3, 2), LayerNorm(3), RMSNorm(3), FeedForward(3, 4), SwiGLU(3, 4), MLP(3, [2])]
+    for layer in layers:
+        with pytest.raises(TypeError, match=r"needs Tensors, got list: wrap it in Tensor\(\.\.\.\)"):
+            layer([1.0, 2.0, 3.0])
+
+
+def test_a_float64_array_for_a_float32_layer_names_the_fix() -> None:
+    with pytest.raises(TypeError) as caught:
+        Linear(3, 2)(Tensor(np.ones(3)))
+    assert str(caught.value) == (
+        "linear needs Tensors of one dtype, got float64 and float32: write Tensor(array, dtype=numpy.float32), "
+        "or convert a module with astype(numpy.float64)"
+    )
+
+
+class Pair(NamedTuple):
+    first: Module
+    second: Parameter
+
+
+class Named(dict[str, Any]):
+    """A dict of a class of its own."""
+
+
+class Grouped(Module):
+    """Layers in containers of several classes."""
+
+    def __init__(self) -> None:
+        self.pair = Pair(Linear(2, 2), Parameter([1.0]))
+        self.ordered: OrderedDict[str, Any] = OrderedDict(norm=LayerNorm(2), pair=self.pair)
+        self.named = Named(linear=self.pair.first)
+        self.again = self.named
+        self.lists = [[Dropout(0.5)], (1, "two", self.pair.second)]
+
+
+def test_a_replica_keeps_named_tuples_and_classes_of_containers() -> None:
+    module = Grouped()
+    twin = module.replica()
+    assert isinstance(twin.pair, Pair)
+    assert isinstance(twin.ordered, OrderedDict)
+    assert isinstance(twin.named, Named)
+    assert [name for name, _ in twin.named_parameters()] == [name for name, _ in module.named_parameters()]
+    assert twin.ordered["pair"].first is twin.pair.first is twin.named["linear"] is not module.pair.first
+    assert twin.again is twin.named is not module.named
+    assert twin.lists[1] == (1, "two", twin.pair.second)
+    assert twin.pair.second.data is module.pair.second.data
+
+
+def test_sequential_names_how_to_pass_a_list() -> None:
+    with pytest.raises(TypeError, match=r"a layer must be callable, got list: write Sequential\(\*layers\)"):
+        Sequential([Linear(2, 2)])  # type: ignore[arg-type]  # on purpose
+
+
 def test_layers_have_their_sizes_as_attributes() -> None:
     linear, table = Linear(2, 3), Embedding(5, 4)
     assert (linear.in_features, linear.out_features) == (2, 3)
@@ -432,7 +500,13 @@ def test_what_cannot_be_is_refused() -> None:
         FeedForward(2, 2, activation="erf")  # type: ignore[arg-type]  # on purpose
     with pytest.raises(ValueError, match=r"approximate \('erf'\) must be \"tanh\" or \"none\""):
         GELU("erf")  # type: ignore[arg-type]  # on purpose
-    with pytest.raises(ValueError, match=r"Dropout needs p in \[0, 1\), and it is 1"):
+    with pytest.raises(TypeError, match=r"p must be a number in \[0, 1\), got '0\.5'"):
+        Dropout("0.5")  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(TypeError, match=r"dtype \(int64\) must be one of floating-point numbers"):
+        Linear(2, 2).astype(np.int64)
+    with pytest.raises(TypeError, match="state must be a mapping of names to arrays, got str"):
+        Linear(2, 2).load_state_dict("model.safetensors")  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(ValueError, match=r"p \(1.0\) must be in \[0, 1\)"):
         Dropout(1.0)
     with pytest.raises(ValueError, match="RotaryEmbedding needs an even head_dim, and it is 3"):
         RotaryEmbedding(3)
