@@ -128,7 +128,7 @@ def test_progress_counts_from_zero_to_all_merges(corpus: str) -> None:
         ({"vocab_size": 300, "special_tokens": [""]}, "non-empty"),
         ({"vocab_size": 300, "special_tokens": "<a>"}, "list of"),
         ({"vocab_size": 300, "special_tokens": ["\ud800"]}, "lone surrogate"),
-        ({"vocab_size": 300, "pattern": "("}, "not a regular expression"),
+        ({"vocab_size": 300, "pattern": "("}, "an unbalanced"),
         ({"vocab_size": 300, "pattern": "gpt-4"}, r"'gpt-4'\) matches only itself"),
         ({"vocab_size": 300, "pattern": ""}, r"''\) matches only itself"),
         ({"vocab_size": 300, "special_tokens": [7]}, "non-empty strings"),
