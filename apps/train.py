@@ -12,21 +12,26 @@ import numpy as np
 
 from axone.llm import (
     Callback,
-    End,
+    EndEvent,
     LanguageModel,
+    LossPlot,
+    MetricsFile,
+    ProgressBar,
     Run,
+    SampleText,
+    TensorBoard,
     TextFiles,
     TextGenerator,
     TokenDataset,
     Trainer,
     TrainerConfig,
     bigram_loss,
+    format_duration,
     load,
     python_source,
     require_memory,
     unused_run,
 )
-from axone.llm.training.loggers import LossPlot, MetricsFile, Progress, Samples, TensorBoard, duration
 from sample import usual_prompt
 from shakespeare import download
 from tokens import Corpus
@@ -51,16 +56,16 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:  # the library's one-sentence refusals of what was asked for
         raise UserError(in_options(str(error), NAMES)) from error
     prompt = notes["prompt"]
-    more = [tensorboard(out)] if notes["tensorboard"] else []
+    more = [TensorBoard(out / "tensorboard")] if notes["tensorboard"] else []
     show_plan(trainer)
     generator = TextGenerator(trainer.model, trainer.train_data.tokenizer)
-    progress = Progress(sys.stderr)
+    progress = ProgressBar(sys.stderr)
     trainer.callbacks += [
         progress,
         HowToGoOn(out),
-        Samples(generator, progress, prompt=prompt),
+        SampleText(generator, progress, prompt=prompt),
         MetricsFile(out / "metrics.jsonl"),
-        LossPlot(out / "metrics.jsonl", out / "loss.png"),
+        LossPlot(out / "loss.png", metrics=out / "metrics.jsonl"),
         *more,
     ]
     end = trainer.fit()
@@ -81,7 +86,7 @@ class HowToGoOn(Callback):
     def __init__(self, out: Path) -> None:
         self._out = out
 
-    def on_end(self, event: End) -> None:
+    def on_end(self, event: EndEvent) -> None:
         """Print it."""
         if event.outcome in INTERRUPTED:
             print(f"\nStopped after step {event.step}; everything is saved in {self._out}. To go on:")
@@ -119,16 +124,6 @@ def resumed(run: Path) -> tuple[Trainer, dict[str, Any], Path]:
     trainer = Trainer.resume(run)
     prompt = readable(usual_prompt(run), trainer.train_data)
     return trainer, {"prompt": prompt, "tensorboard": Run(run).options().get("tensorboard")}, run
-
-
-def tensorboard(out: Path) -> TensorBoard:
-    """Return what writes for TensorBoard."""
-    try:
-        return TensorBoard(out / "tensorboard")
-    except ImportError as error:
-        raise UserError(
-            "--tensorboard needs the package tensorboardX: install it, or do without and read metrics.jsonl"
-        ) from error
 
 
 def corpus(data: str) -> Corpus:
@@ -178,10 +173,10 @@ def show_plan(trainer: Trainer) -> None:
     print(f"training        {config.steps:,} steps of {batches} windows, {workers}", flush=True)
     estimate = trainer.estimate()
     memory = "" if estimate.memory is None else f", {estimate.memory / 2**20:,.0f} MB of memory"
-    print(f"estimate        {duration(estimate.seconds)}{memory}\n", flush=True)
+    print(f"estimate        {format_duration(estimate.seconds)}{memory}\n", flush=True)
 
 
-def show_result(trainer: Trainer, end: End) -> None:
+def show_result(trainer: Trainer, end: EndEvent) -> None:
     """Print the loss on held-out text beside that of the model to beat."""
     vocab_size = trainer.model.config.vocab_size
     if end.outcome == "stopped":
@@ -191,7 +186,7 @@ def show_result(trainer: Trainer, end: End) -> None:
     if vocab_size <= BIGRAM_VOCABULARY:
         pairs = bigram_loss(trainer.train_data.tokens, trainer.validation_data.tokens, vocab_size)
         print(f"counted pairs   {pairs:.4f} nats a token: what a bigram model reaches on the same text")
-    print(f"training took   {duration(end.seconds)}\n")
+    print(f"training took   {format_duration(end.seconds)}\n")
 
 
 def show_sample(generator: TextGenerator, prompt: str) -> None:

@@ -17,9 +17,8 @@ import shakespeare
 import tokens
 import train
 import train_options
-from axone.llm import load
+from axone.llm import LossPlot, MetricsFile, load
 from axone.llm.runtime import resources, signals
-from axone.llm.training.loggers import LossPlot, MetricsFile
 
 App = Callable[[Callable[[], int], str], int]
 TRAIN = Path(train.__file__)
@@ -176,7 +175,7 @@ def test_tensorboard_is_told_on_request_and_after_resuming(
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     for line in (f"train.py --data {text_file} --preset tiny --tensorboard", "train.py --resume run"):
         assert app(train.main, line) == 2
-        assert "--tensorboard needs the package tensorboardX" in capfd.readouterr().err.splitlines()[-1]
+        assert "need tensorboardX, which is not installed" in capfd.readouterr().err.splitlines()[-1]
 
 
 def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
@@ -224,7 +223,7 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
         ("--data hamlet.txt --preset tiny --out hamlet.txt/run", "hamlet.txt/run: cannot be made"),
         ("--data hamlet.txt --preset tiny --init folder", "is no model"),
         ("--data hamlet.txt --init folder --num-layers 3 --tokenizer bpe", "leave out --num-layers, --tokenizer"),
-        ("--data hamlet.txt --tokenizer bpe --vocab-size 100", "--vocab-size must be at least 256"),
+        ("--data hamlet.txt --tokenizer bpe --vocab-size 100", "--vocab-size (100) must be at least 256"),
         ("--data hamlet.txt --vocab-size 300", "--vocab-size is for --tokenizer bpe"),
         ("--data hamlet.txt --tokenizer words", "invalid choice: 'words'"),
         ("--data hamlet.txt --validation 1", "must be in (0, 1), and is 1.0"),
