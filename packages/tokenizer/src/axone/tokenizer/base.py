@@ -124,13 +124,15 @@ class BaseTokenizer(ABC):
         """
         return ByteStreamDecoder(self.decode_bytes)
 
-    def token_repr(self, id: int) -> str:
+    def token_repr(self, id: int, *, encoding: str = "utf-8") -> str:
         """Return one token as printable text on one line.
 
         Parameters
         ----------
         id : int
             A token id.
+        encoding : str
+            The encoding of the terminal; characters that it lacks are shown as code points.
 
         Returns
         -------
@@ -143,7 +145,7 @@ class BaseTokenizer(ABC):
         TokenizerError
             If the id is not in the vocabulary.
         """
-        return visible(self.decode_bytes([id]))
+        return visible(self.decode_bytes([id]), encoding)
 
     @abstractmethod
     def to_document(self) -> dict[str, object]:

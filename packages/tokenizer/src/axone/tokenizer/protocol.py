@@ -191,13 +191,15 @@ class Tokenizer(Protocol):
         """
         ...
 
-    def token_repr(self, id: int) -> str:
+    def token_repr(self, id: int, *, encoding: str = "utf-8") -> str:
         """Return one token as printable text on one line.
 
         Parameters
         ----------
         id : int
             A token id.
+        encoding : str
+            The encoding of the terminal; characters that it lacks are shown as code points.
 
         Returns
         -------
