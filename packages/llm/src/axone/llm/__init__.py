@@ -18,6 +18,7 @@ from axone.llm.errors import (
     TrainingDivergedError,
     WorkerError,
 )
+from axone.llm.evaluation import perplexity, sliding_loss
 from axone.llm.generation.generate import Completion, SamplingOptions, TextGenerator, generate
 from axone.llm.generation.sampling import Sampling
 from axone.llm.inspection.attention_maps import attention_maps, plot_attention
@@ -87,11 +88,13 @@ __all__ = [
     "learned_dataset",
     "load",
     "next_token_loss",
+    "perplexity",
     "plot_attention",
     "preset",
     "python_source",
     "read_metrics",
     "read_text",
     "require_memory",
+    "sliding_loss",
     "unused_run",
 ]
