@@ -1,11 +1,10 @@
-"""Every public Module, one row each, through the contract that all modules keep; and the walk over their parameters."""
+"""Every public Module, one row each, through the contract of all modules."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +23,6 @@ from axone.nn import (
     Linear,
     Module,
     MultiHeadAttention,
-    Parameter,
     ReLU,
     RMSNorm,
     RotaryEmbedding,
@@ -35,8 +33,6 @@ from axone.nn import (
     Tanh,
     Transformer,
     TransformerBlock,
-    functional,
-    reseed_dropout,
 )
 
 Shapes = dict[str, tuple[int, ...]]
@@ -52,13 +48,13 @@ def token_ids(*shape: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Row:
-    """How to make a module, what to give it, and what must come of it."""
+    """A module, its inputs, and the expected output shape and parameters."""
 
     make: Callable[[np.random.Generator], Any]
     inputs: Callable[[Any], tuple[Any, ...]]
     output: tuple[int, ...]
     parameters: Shapes
-    wrong: Any = None  # an input that does not fit
+    wrong: Any = None  # an input of a wrong shape
     error: str = ""
 
 
@@ -210,7 +206,7 @@ def test_the_same_rng_gives_the_same_output(row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_a_state_makes_another_module_equal(row: Row) -> None:
+def test_loading_a_state_copies_a_module(row: Row) -> None:
     module, other = make(row).eval(), make(row, seed=1).eval()
     before = {name: parameter.data for name, parameter in other.named_parameters()}
     other.load_state_dict({name: array.copy() for name, array in module.state_dict().items()})
@@ -220,7 +216,7 @@ def test_a_state_makes_another_module_equal(row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_evaluation_repeats_itself(row: Row) -> None:
+def test_evaluation_is_deterministic(row: Row) -> None:
     module = make(row)
     assert module.training
     module.eval()
@@ -230,7 +226,7 @@ def test_evaluation_repeats_itself(row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_a_replica_shares_values_and_nothing_else(row: Row) -> None:
+def test_a_replica_shares_parameter_arrays_and_nothing_else(row: Row) -> None:
     module = make(row)
     twin = module.replica()
     for one, other in zip(module.parameters(), twin.parameters(), strict=True):
@@ -246,7 +242,7 @@ def test_a_replica_shares_values_and_nothing_else(row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_float64_is_kept(row: Row) -> None:
+def test_astype_float64_computes_in_float64(row: Row) -> None:
     module = make(row).eval()
     single = call(module, row).data
     double = call(module.astype(np.float64), row, np.float64).data
@@ -255,262 +251,13 @@ def test_float64_is_kept(row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", [p for p in ROWS if TABLE[str(p.id)].error])
-def test_a_shape_that_does_not_fit_is_named(row: Row) -> None:
+def test_a_wrong_input_shape_is_an_error_that_names_the_layer(row: Row) -> None:
     with pytest.raises((ValueError, IndexError), match=row.error):
         make(row)(row.wrong)
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_it_says_what_it_is(row: Row) -> None:
+def test_the_repr_names_the_classes(row: Row) -> None:
     module = make(row)
     assert repr(module).startswith(type(module).__name__)
     assert all(type(part).__name__ in repr(module) for part in module.modules())
-
-
-class Tied(Module):
-    """A head that shares the table of an embedding, and parts in a dict."""
-
-    def __init__(self) -> None:
-        self.embedding = Embedding(5, 4)
-        head = Linear(4, 5, bias=False)
-        head.weight = self.embedding.weight
-        self.parts = {"head": head, "scale": Parameter([2.0])}
-        self.again = self.embedding.weight
-        self.parent = self  # a circle
-
-
-def test_tied_parameters_count_once() -> None:
-    model = Tied()
-    assert list(model.state_dict()) == ["embedding.weight", "parts.scale"]
-    assert model.num_parameters() == 21
-    twin = model.replica()
-    assert twin.again is twin.embedding.weight
-    assert twin.parent is twin
-
-
-def test_a_replica_keeps_what_is_frozen() -> None:
-    layer = Linear(2, 2)
-    layer.weight.requires_grad = False
-    assert [parameter.requires_grad for parameter in layer.replica().parameters()] == [False, True]
-
-
-def test_replicas_draw_masks_of_their_own() -> None:
-    layer = Dropout(0.5, rng=np.random.default_rng(0))
-    x = Tensor(np.ones(100, np.float32))
-    masks = [module(x).data for module in (layer, layer.replica(), layer.replica())]
-    assert not any(np.array_equal(masks[i], masks[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
-
-
-def test_masks_follow_from_the_key() -> None:
-    model, x = Sequential(Dropout(0.5), Dropout(0.5)), Tensor(np.ones(100, np.float32))
-    outputs = []
-    for key in ((1, 2, 3), (1, 2, 3), (1, 2, 4)):
-        reseed_dropout(model, key)
-        outputs.append(model(x).data)
-    np.testing.assert_array_equal(outputs[0], outputs[1])
-    assert not np.array_equal(outputs[0], outputs[2])
-
-
-def test_a_state_is_loaded_all_or_nothing_and_every_fault_is_told() -> None:
-    layer = Linear(2, 3)
-    before = layer.weight.data.copy()
-    with pytest.raises(ValueError, match="the state does not fit this Linear") as caught:
-        layer.load_state_dict({"weight": np.ones((2, 3)), "scale": np.ones(3)})
-    assert str(caught.value).split(": ")[1].split("; ") == [
-        "weight must have shape (3, 2) and has (2, 3)", "bias is missing", "scale is not expected",
-    ]  # fmt: skip
-    with pytest.raises(ValueError, match="bias must hold real numbers and holds complex128"):
-        layer.load_state_dict({"weight": np.ones((3, 2)), "bias": np.ones(3, np.complex128)})
-    np.testing.assert_array_equal(layer.weight.data, before)
-
-
-def test_a_partial_state_can_be_loaded_on_request() -> None:
-    layer = Linear(2, 3)
-    layer.load_state_dict({"bias": np.ones(3), "scale": np.ones(3)}, strict=False)
-    assert layer.bias is not None
-    np.testing.assert_array_equal(layer.bias.data, np.ones(3))
-    with pytest.raises(ValueError, match="weight must have shape"):
-        layer.load_state_dict({"weight": np.ones(3)}, strict=False)
-
-
-def test_the_tree_is_shown() -> None:
-    model = Sequential(FeedForward(4, 8), LayerNorm(4, bias=False))
-    assert repr(model).splitlines() == [
-        "Sequential  80 parameters",
-        "  layers.0  FeedForward(4, 8, activation='gelu')  76",
-        "    layers.0.up_proj  Linear(4, 8)  40",
-        "    layers.0.down_proj  Linear(8, 4)  36",
-        "    layers.0.dropout  Dropout(0.0)  0",
-        "  layers.1  LayerNorm(4, bias=False)  4",
-    ]
-
-
-class Scaled(Module):
-    """A layer with Parameters of its own, and layers in a dict, in lists of lists, and in a layer that has arguments."""
-
-    def __init__(self) -> None:
-        self.scale = Parameter(np.ones((2, 3), np.float32))
-        self.parts = {"head": Linear(2, 1), "10": [[Linear(1, 1), Parameter([1.0])]]}
-
-
-class Nested(Module):
-    def __init__(self) -> None:
-        self.layers = (Scaled(),)
-
-
-def test_the_repr_indents_by_modules_and_lists_own_parameters() -> None:
-    assert repr(Nested()).splitlines() == [
-        "Nested  12 parameters",
-        "  layers.0  Scaled  12",
-        "    layers.0.scale  Parameter(2, 3)  6",
-        "    layers.0.parts.head  Linear(2, 1)  3",
-        "    layers.0.parts.10.0.0  Linear(1, 1)  2",
-        "    layers.0.parts.10.0.1  Parameter(1,)  1",
-    ]
-    assert repr(Linear(2, 1)) == "Linear(2, 1)"
-
-
-def test_the_repr_of_a_subclass_has_its_name() -> None:
-    assert repr(type("Projection", (Linear,), {})(2, 1)) == "Projection(2, 1)"
-
-
-def test_modules_yields_modules_and_named_modules_yields_pairs() -> None:
-    model = Sequential(Linear(2, 1), relu, Sequential(Linear(1, 1)))
-    inner = model.layers[2]
-    assert isinstance(inner, Sequential)
-    assert list(model.modules()) == [model, model.layers[0], inner, inner.layers[0]]
-    assert [path for path, _ in model.named_modules()] == ["", "layers.0", "layers.2", "layers.2.layers.0"]
-    assert [module for _, module in model.named_modules()] == list(model.modules())
-
-
-def test_train_takes_a_mode() -> None:
-    model = Sequential(Dropout(0.5))
-    assert model.train(mode=False) is model
-    assert [module.training for module in model.modules()] == [False, False]
-    assert [module.training for module in model.train(mode=True).modules()] == [True, True]
-
-
-@pytest.mark.parametrize("activation", ["gelu", "silu", "relu", "relu2"])
-def test_an_mlp_bends_as_asked(activation: Any) -> None:
-    mlp = FeedForward(3, 3, activation=activation, bias=False)
-    mlp.up_proj.weight.data[...] = mlp.down_proj.weight.data[...] = np.eye(3)
-    x = np.array([-1.0, 0.5, 2.0], np.float32)
-    tanh = np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))
-    expected = {"gelu": x * (1 + tanh) / 2, "silu": x / (1 + np.exp(-x)), "relu": x * (x > 0), "relu2": x**2 * (x > 0)}
-    np.testing.assert_allclose(mlp(Tensor(x)).data, expected[activation], rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (lambda: Linear(-1, 2), r"in_features \(-1\) of Linear must be at least 1"),
-        (lambda: Linear(1, "2"), "out_features of Linear must be an integer, got '2'"),  # type: ignore[arg-type]  # on purpose
-        (lambda: Embedding(2.0, 3), "num_embeddings of Embedding must be an integer, got 2.0"),  # type: ignore[arg-type]  # on purpose
-        (lambda: LayerNorm(-3), r"dim \(-3\) of LayerNorm must be at least 1"),
-        (lambda: RMSNorm((3,)), r"dim of RMSNorm must be an integer, got \(3,\)"),  # type: ignore[arg-type]  # on purpose
-        (lambda: MultiHeadAttention(8, 0), r"num_heads \(0\) of MultiHeadAttention must be at least 1"),
-    ],
-)
-def test_sizes_that_cannot_be_are_refused(make: Callable[[], Module], reason: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=reason):
-        make()
-
-
-def test_gelu_takes_the_exact_probability() -> None:
-    exact = GELU(approximate="none")
-    np.testing.assert_array_equal(exact(floats(5)).data, functional.gelu(floats(5), "none").data)
-    assert repr(exact) == "GELU(approximate='none')"
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: Linear(0, 3), lambda: Linear(3, 0), lambda: Embedding(0, 3), lambda: Embedding(3, 0), lambda: LayerNorm(0),
-        lambda: RMSNorm(0), lambda: FeedForward(3, 0), lambda: SwiGLU(0, 3), lambda: Head(3, 0), lambda: MLP(0, [1]),
-        lambda: MLP(1, [0, 1]), lambda: MultiHeadAttention(0, 1),
-    ],
-)  # fmt: skip
-def test_linear_0_3_and_layer_norm_0_are_refused_when_they_are_built(make: Callable[[], Module]) -> None:
-    with pytest.raises(ValueError, match=r"\(0\) of \w+ must be at least 1"):
-        make()
-
-
-def test_layers_name_what_they_get_instead_of_a_tensor() -> None:
-    layers: list[Any] = [Linear(3, 2), LayerNorm(3), RMSNorm(3), FeedForward(3, 4), SwiGLU(3, 4), MLP(3, [2])]
-    for layer in layers:
-        with pytest.raises(TypeError, match=r"needs Tensors, got list: wrap it in Tensor\(\.\.\.\)"):
-            layer([1.0, 2.0, 3.0])
-
-
-def test_a_float64_array_for_a_float32_layer_names_the_fix() -> None:
-    with pytest.raises(TypeError) as caught:
-        Linear(3, 2)(Tensor(np.ones(3)))
-    assert str(caught.value) == (
-        "linear needs Tensors of one dtype, got float64 and float32: write Tensor(array, dtype=numpy.float32), "
-        "or convert a module with astype(numpy.float64)"
-    )
-
-
-class Pair(NamedTuple):
-    first: Module
-    second: Parameter
-
-
-class Named(dict[str, Any]):
-    """A dict of a class of its own."""
-
-
-class Grouped(Module):
-    """Layers in containers of several classes."""
-
-    def __init__(self) -> None:
-        self.pair = Pair(Linear(2, 2), Parameter([1.0]))
-        self.ordered: OrderedDict[str, Any] = OrderedDict(norm=LayerNorm(2), pair=self.pair)
-        self.named = Named(linear=self.pair.first)
-        self.again = self.named
-        self.lists = [[Dropout(0.5)], (1, "two", self.pair.second)]
-
-
-def test_a_replica_keeps_named_tuples_and_classes_of_containers() -> None:
-    module = Grouped()
-    twin = module.replica()
-    assert isinstance(twin.pair, Pair)
-    assert isinstance(twin.ordered, OrderedDict)
-    assert isinstance(twin.named, Named)
-    assert [name for name, _ in twin.named_parameters()] == [name for name, _ in module.named_parameters()]
-    assert twin.ordered["pair"].first is twin.pair.first is twin.named["linear"] is not module.pair.first
-    assert twin.again is twin.named is not module.named
-    assert twin.lists[1] == (1, "two", twin.pair.second)
-    assert twin.pair.second.data is module.pair.second.data
-
-
-def test_sequential_names_how_to_pass_a_list() -> None:
-    with pytest.raises(TypeError, match=r"a layer must be callable, got list: write Sequential\(\*layers\)"):
-        Sequential([Linear(2, 2)])  # type: ignore[arg-type]  # on purpose
-
-
-def test_layers_have_their_sizes_as_attributes() -> None:
-    linear, table = Linear(2, 3), Embedding(5, 4)
-    assert (linear.in_features, linear.out_features) == (2, 3)
-    assert (table.num_embeddings, table.embedding_dim) == (5, 4)
-
-
-def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="FeedForward needs an activation of gelu, silu, relu, relu2, and it is 'erf'"):
-        FeedForward(2, 2, activation="erf")  # type: ignore[arg-type]  # on purpose
-    with pytest.raises(ValueError, match=r"approximate \('erf'\) must be \"tanh\" or \"none\""):
-        GELU("erf")  # type: ignore[arg-type]  # on purpose
-    with pytest.raises(TypeError, match=r"p must be a number in \[0, 1\), got '0\.5'"):
-        Dropout("0.5")  # type: ignore[arg-type]  # on purpose
-    with pytest.raises(TypeError, match=r"dtype \(int64\) must be one of floating-point numbers"):
-        Linear(2, 2).astype(np.int64)
-    with pytest.raises(TypeError, match="state must be a mapping of names to arrays, got str"):
-        Linear(2, 2).load_state_dict("model.safetensors")  # type: ignore[arg-type]  # on purpose
-    with pytest.raises(ValueError, match=r"p \(1.0\) must be in \[0, 1\)"):
-        Dropout(1.0)
-    with pytest.raises(ValueError, match="RotaryEmbedding needs an even head_dim, and it is 3"):
-        RotaryEmbedding(3)
-    with pytest.raises(ValueError, match="this Transformer needs 1 caches, one for each block: got 0"):
-        Transformer([block(np.random.default_rng(0))], norm=LayerNorm(8))(floats(1, 2, 8), caches=[])
-    with pytest.raises(ValueError, match="positions count from 0, and the lowest of these is -1"):
-        RotaryEmbedding(4)(floats(2, 4), np.array([-1, 0]))
