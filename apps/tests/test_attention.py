@@ -39,7 +39,7 @@ def test_tokens_can_be_seen_on_the_axes() -> None:
     [
         ("", "the following arguments are required: FOLDER"),
         ("nothing", "is not a folder"),
-        (".", "is no model"),
+        (".", "is not a model"),
         ("run --text Ω", "character 'Ω'"),
         ("run --text=", "must have 1 to 64 tokens for this model, and has 0"),
         ("run --layers 0", "--layers must be among 1 to 2 for this model, and got 0"),

@@ -34,7 +34,7 @@ def test_the_text_goes_to_standard_output(app: App, trained: Path, capfd: pytest
     [
         ("run --prompt Ω", "character 'Ω' (U+03A9) at position 0"),
         ("nothing", "nothing: is not a folder"),
-        (".", "is no model"),
+        (".", "is not a model"),
         ("run --temperature -1", "--temperature must be at least 0, and is -1.0"),
         ("run --top-k 0", "--top-k must be at least 1"),
         ("run --top-p 2", "--top-p must be in (0, 1]"),

@@ -42,7 +42,7 @@ def test_training_takes_a_folder_and_characters(app: App, text_file: Path) -> No
     assert isinstance(load("tokenizer.json"), CharTokenizer)
 
 
-@pytest.mark.parametrize(("pattern", "expected"), [("none", None), (r"\w+", r"\w+")])
+@pytest.mark.parametrize(("pattern", "expected"), [("none", None), (r"\p{L}+", r"\p{L}+")])
 def test_training_takes_a_pattern(app: App, text_file: Path, pattern: str, expected: str | None) -> None:
     line = f"tokenize_text.py train {text_file} --vocab-size 260 --pattern {pattern}"
     assert app(tokenize_text.main, line) == 0
@@ -123,11 +123,11 @@ def test_a_run_shows_how_it_cuts_a_text(app: App, trained: Path, capfd: pytest.C
     [
         ("", "train|show"),
         ("train", "the following arguments are required: TEXT"),
-        ("train nothing.txt", "nothing.txt is not there"),
+        ("train nothing.txt", "nothing.txt does not exist"),
         ("train bpe.json --out bpe.json", "bpe.json is there already"),
         ("train bpe.json --vocab-size 100", "--vocab-size (100) must be at least 256"),
         ("train bpe.json --vocab-size many", "invalid int value"),
-        ("train bpe.json --pattern (", "not a regular expression"),
+        ("train bpe.json --pattern (", "an unbalanced ("),
         ("train bpe.json --special <a> --special <a>", "distinct, non-empty"),
         ("train bpe.json --vocab-size 257 --out missing/new.json", "missing does not exist"),
         ("show", "the following arguments are required: TOKENIZER"),
@@ -135,7 +135,7 @@ def test_a_run_shows_how_it_cuts_a_text(app: App, trained: Path, capfd: pytest.C
         ("show empty text", "tokenizer.json"),
         ("show damaged.json text", "is not valid JSON"),
         ("show bpe.json text --file bpe.json", "must come once"),
-        ("show bpe.json --file nothing.txt", "nothing.txt is not there"),
+        ("show bpe.json --file nothing.txt", "nothing.txt does not exist"),
         ("show bpe.json text --color loud", "invalid choice"),
     ],
 )

@@ -79,6 +79,7 @@ TABLE: dict[str, tuple[Case, ...]] = {
     "linear": (
         case((2, 3, 4), (5, 4), (5,)), case((3, 4), (5, 4)), case((4,), (5, 4), (5,)), case((0, 4), (5, 4), (5,)),
     ),
+    "mse_loss": (case((2, 3), (2, 3)), case((), ()), case((0, 3), (0, 3)), case((2, 3, 4), (2, 3, 4))),
     "packed_attention": (
         case((2, 5, 36), then=(2, 2)), case((2, 5, 48), then=(4, 2)), case((2, 5, 36), then=(2, 2), causal=False),
         case((2, 5, 36), then=(4, 1), mask=mask(2, 4, 5, 5)), case((2, 5, 36), then=(4, 1), mask=mask(2, 1, 1, 5)),
@@ -99,13 +100,15 @@ TABLE: dict[str, tuple[Case, ...]] = {
         case((1, 1, 70, 2), (1, 1, 130, 2), (1, 1, 130, 2), causal=True), case((1, 2, 70, 2), (1, 1, 3, 2), (1, 1, 3, 2)),
     ),
     "silu": ELEMENTWISE,
-    "softmax": (case((2, 3)), case((2, 3, 4)), case((5,)), case((0, 3))),
+    "softmax": (
+        case((2, 3)), case((2, 3, 4)), case((5,)), case((0, 3)), case((2, 3, 4), axis=2), case((2, 3, 4), axis=1), case((3, 4), axis=0),
+    ),
     "swiglu": (case((2, 3), (2, 3)), case((), ()), case((0, 3), (0, 3))),
 }  # fmt: skip
 
 CASES = [pytest.param(name, c, id=f"{name}-{i}") for name, cases in TABLE.items() for i, c in enumerate(cases)]
 FIRST = [pytest.param(name, cases[0], id=name) for name, cases in TABLE.items()]
-HELPERS = {"plain"}
+HELPERS = {"plain", "relu"}  # relu is that of axone.autograd
 
 
 def fused(name: str) -> Callable[..., Tensor]:
@@ -203,13 +206,13 @@ def test_the_graph_is_freed_without_the_garbage_collector(name: str, c: Case) ->
 def test_two_dtypes_are_refused(name: str, c: Case) -> None:
     arrays = c.inputs()
     arrays[-1] = arrays[-1].astype(np.float32)
-    with pytest.raises(TypeError, match=r"one dtype, and these are float64 and float32"):
+    with pytest.raises(TypeError, match=r"one dtype, got float64 and float32"):
         c.call(fused(name), *(Tensor(array) for array in arrays))
 
 
 @pytest.mark.parametrize(("name", "c"), [p for p in FIRST if p.values[0] not in {"embedding", "cross_entropy"}])
 def test_arrays_are_refused_by_name(name: str, c: Case) -> None:
-    with pytest.raises(TypeError, match=rf"{name} needs Tensors, and got a ndarray: wrap it"):
+    with pytest.raises(TypeError, match=rf"{name} needs Tensors, got ndarray: wrap it"):
         fused(name)(*c.first, *c.inputs(), *c.then, **c.options())
 
 
@@ -260,6 +263,27 @@ def test_no_target_that_counts_gives_zero() -> None:
     loss.backward()
     assert loss.item() == 0
     np.testing.assert_array_equal(logits.grad, np.zeros((3, 4)))
+
+
+def test_features_of_length_0_are_named() -> None:
+    empty, weight = Tensor(np.ones((2, 0))), Tensor(np.ones((3, 0)))
+    with pytest.raises(ValueError, match=r"linear needs a last axis of at least 1 element, got shape \(2, 0\)"):
+        functional.linear(empty, weight)
+    with pytest.raises(ValueError, match=r"layer_norm needs a last axis of at least 1 element, got shape \(2, 0\)"):
+        functional.layer_norm(empty, weight[0])
+
+
+def test_mse_loss_takes_an_array_of_targets_of_the_same_shape() -> None:
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    loss = functional.mse_loss(x, np.array([0.0, 4.0]))
+    loss.backward()
+    assert loss.dtype == np.float32
+    assert loss.item() == 2.5
+    np.testing.assert_array_equal(x.grad, [1.0, -2.0])
+    with pytest.raises(ValueError, match=r"predictions and targets of one shape, got \(2,\) and \(2, 1\)"):
+        functional.mse_loss(x, np.zeros((2, 1)))
+    with pytest.raises(TypeError, match="one dtype"):
+        functional.mse_loss(x, Tensor(np.zeros(2)))
 
 
 def test_an_ignored_row_may_hold_anything() -> None:

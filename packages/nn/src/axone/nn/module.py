@@ -7,8 +7,9 @@ order in which they were set: no attribute hooks, so a misspelt name is an error
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from axone.autograd import Tensor
 from axone.nn import init
 from axone.nn.arena import flatten
+from axone.nn.pytorch import METHODS, check_arguments, check_forward
 
 Layer: TypeAlias = Callable[[Tensor], Tensor]
 """What `Sequential` chains and a `TransformerBlock` is made of: a module, or any function of a Tensor."""
@@ -67,6 +69,24 @@ class Module:
     """
 
     training: bool = True
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        check_forward(cls)
+
+    if not TYPE_CHECKING:  # for type checkers a misspelt name stays an error
+
+        def __new__(cls, *arguments: Any, **options: Any) -> Self:
+            """Return a module whose constructor has not run; refuse options that only PyTorch's layers take."""
+            check_arguments(cls, arguments, options)
+            return super().__new__(cls)
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name in METHODS:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}: {METHODS[name]}")
+            super().__getattribute__(name)  # raises the usual error, and that of a property which lacks an attribute
+
+        __new__.__signature__ = inspect.Signature([inspect.Parameter("cls", inspect.Parameter.POSITIONAL_ONLY)])
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
         """Yield this module and all modules below it, each once, with their paths.
@@ -133,9 +153,13 @@ class Module:
 
         Raises
         ------
+        TypeError
+            If the state is not a mapping.
         ValueError
             With every missing, extra and misshapen name at once, and every array that holds no real numbers.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state must be a mapping of names to arrays, got {type(state).__name__}")
         own = dict(self.named_parameters())
         given = {name: np.asarray(value) for name, value in state.items()}
         faults = [fault for name in own if name in given for fault in _faults(name, own[name], given[name])]
@@ -161,7 +185,14 @@ class Module:
         Returns
         -------
         Module
+
+        Raises
+        ------
+        TypeError
+            If the dtype is not one of floating-point numbers.
         """
+        if not np.issubdtype(np.dtype(dtype), np.floating):
+            raise TypeError(f"dtype ({np.dtype(dtype)}) must be one of floating-point numbers, such as numpy.float32")
         for parameter in self.parameters():
             parameter.grad = None
             if init.is_meta(parameter.data):
@@ -286,10 +317,16 @@ def _replicate(item: Any, made: dict[int, Any]) -> Any:
         for key, child in vars(item).items():
             setattr(module, key, _replicate(child, made))
         return module
-    if isinstance(item, (list, tuple)):
-        return type(item)(_replicate(child, made) for child in item)
+    if isinstance(item, list):
+        copied = made[id(item)] = copy.copy(item)  # of the same class
+        copied[:] = [_replicate(child, made) for child in item]
+        return copied
     if isinstance(item, dict):
-        return {key: _replicate(child, made) for key, child in item.items()}
+        mapping = made[id(item)] = copy.copy(item)
+        mapping.update({key: _replicate(child, made) for key, child in item.items()})
+        return mapping
+    if isinstance(item, tuple):  # a NamedTuple takes its fields one by one
+        return tuple.__new__(type(item), [_replicate(child, made) for child in item])
     if isinstance(item, np.random.Generator):
         made[id(item)] = item.spawn(1)[0]
         return made[id(item)]

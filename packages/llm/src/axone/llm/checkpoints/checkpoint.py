@@ -3,7 +3,7 @@
 ::
 
     config.json  model.safetensors    the model, in the conventions of its family
-    tokenizer.json                    the tokenizer
+    tokenizer.json                    the tokenizer, and tokenizer_config.json for transformers
     trainer.json                      the training state
     trainer.safetensors               the optimizer's state
     manifest.json                     SHA-256 sums of all files above
@@ -27,7 +27,7 @@ from axone.llm.storage.regular import parse_json, read_bytes, read_json, sha256
 from axone.llm.storage.safetensors import State, read_arrays, write_arrays
 
 MANIFEST = "manifest.json"
-TOKENIZER = "tokenizer.json"
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 TRAINER, OPTIMIZER = "trainer.json", "trainer.safetensors"
 REQUIRED = {"config.json", "model.safetensors", TOKENIZER, TRAINER, OPTIMIZER}
 

@@ -17,7 +17,6 @@ import contextlib
 import hashlib
 import mmap
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from io import FileIO
@@ -30,7 +29,7 @@ from numpy.typing import NDArray
 from axone.llm.errors import CheckpointError
 from axone.llm.storage.atomic import replacing_file, sync_folder, write_chunks, write_json
 from axone.llm.storage.json_schema import FORMAT, Format, from_json, numbered
-from axone.llm.storage.regular import open_regular, read_json, sha256
+from axone.llm.storage.regular import open_regular, read_json
 from axone.llm.types import Ids
 from axone.tokenizer import Tokenizer
 
@@ -222,7 +221,7 @@ def write_tokens(
             tokens=ends[-1],
             documents=len(ends),
             text=text,
-            tokenizer=tokenizer_sum(tokenizer),
+            tokenizer=tokenizer.sha256(),
             sha256=total.hexdigest(),
         )
         _write_metadata(path, metadata, np.asarray(ends, np.int64))
@@ -246,7 +245,7 @@ def open_tokens(path: Path, tokenizer: Tokenizer, *, text: str | None = None) ->
         If it is not there, damaged, of another tokenizer or of another text.
     """
     metadata, documents = _read_metadata(path)
-    if metadata.tokenizer != tokenizer_sum(tokenizer):
+    if metadata.tokenizer != tokenizer.sha256():
         raise CheckpointError(path, "was made by another tokenizer")
     if text is not None and metadata.text != text:
         raise CheckpointError(path, "was made from another text")
@@ -268,13 +267,6 @@ def text_sum(texts: Iterable[str], separator: Sequence[int] | None) -> str:
         total.update(len(content).to_bytes(8, "little"))
         total.update(content)
     return total.hexdigest()
-
-
-def tokenizer_sum(tokenizer: Tokenizer) -> str:
-    """Return the SHA-256 sum of a tokenizer's file."""
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save(folder)
-        return sha256(Path(folder) / "tokenizer.json")
 
 
 def _write_metadata(path: Path, metadata: Metadata, ends: NDArray[np.int64]) -> None:
