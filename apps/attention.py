@@ -20,7 +20,6 @@ import numpy as np
 from axone.llm import LanguageModel, attention_maps, generate, load, plot_attention
 from axone.tokenizer import Tokenizer
 from sample import usual_prompt
-from tokenize_text import spelled
 
 OWN_TOKENS = 24  # of a text that the model writes
 DOTS_PER_INCH = 110
@@ -86,7 +85,7 @@ def counted_from_0(name: str, numbers: list[int] | None, maps: np.ndarray) -> li
 
 def label(tokenizer: Tokenizer, id: int) -> str:
     """Return a token as it can be seen on an axis, spaces and line ends included."""
-    return spelled(tokenizer, id).rstrip("\n\t").replace(" ", "·")
+    return tokenizer.token_repr(id).replace(" ", "·")
 
 
 if __name__ == "__main__":

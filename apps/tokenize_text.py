@@ -9,9 +9,9 @@ import argparse
 import functools
 import itertools
 import os
+import re
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from axone.llm import Run, TextFiles, read_text
 from axone.tokenizer import BPETokenizer, CharTokenizer, Tokenizer, load
 
 COLORS = ("104", "102", "105", "106", "103", "101")  # light backgrounds, one after another
-VISIBLE = {"\n": "⏎", "\t": "→\t"}
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -100,7 +99,7 @@ def show(options: argparse.Namespace) -> int:
     text = read_text(options.file) if options.file is not None else given_text(options.text)
     special = tokenizer.special_tokens if isinstance(tokenizer, BPETokenizer) else {}
     ids = encode(tokenizer, text)
-    spell = functools.cache(functools.partial(spelled, tokenizer))
+    spell = functools.cache(functools.partial(shown, tokenizer))
     paint = painter(options.color)
     end = ""
     for id in ids:
@@ -134,28 +133,10 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
     )
 
 
-def spelled(tokenizer: Tokenizer, id: int) -> str:
-    """Return a token as text that can be seen: bytes of half a character in hexadecimal, control characters escaped."""
-    if isinstance(tokenizer, BPETokenizer):
-        token = tokenizer.decode_bytes([id])
-        try:
-            text = token.decode()
-        except UnicodeDecodeError:
-            return "".join(f"<{byte:02x}>" for byte in token)
-    else:
-        text = tokenizer.decode([id])
-    return "".join(map(visible, text))
-
-
-def visible(character: str) -> str:
-    """Return a character as it can be seen: its code point if it cannot, or not by this terminal."""
-    sign = VISIBLE.get(character, character)
-    try:
-        sign.encode(sys.stdout.encoding or "utf-8")
-        seen = character in VISIBLE or unicodedata.category(character) not in {"Cc", "Cs", "Cn", "Co"}
-    except UnicodeEncodeError:
-        seen = False
-    return (sign if seen else f"<U+{ord(character):04X}>") + "\n" * (character == "\n")
+def shown(tokenizer: Tokenizer, id: int) -> str:
+    """Return a token as printable text, with a line end after each visible line feed."""
+    token = tokenizer.token_repr(id, encoding=sys.stdout.encoding or "utf-8")
+    return re.sub(r"⏎|<U\+000A>", "\\g<0>\n", token)
 
 
 def painter(color: str) -> Callable[[str, str, bool], str]:
