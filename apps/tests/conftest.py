@@ -20,8 +20,8 @@ App = Callable[[Callable[[], int], str], int]
 
 
 @pytest.fixture(autouse=True, scope="session")
-def heeded_interrupts() -> None:
-    """Heed SIGINT also where the tests run in the background of a script, which ignores it."""
+def default_sigint_handler() -> None:
+    """Handle SIGINT also in a background job of a script, for which the shell ignores it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

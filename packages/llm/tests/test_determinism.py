@@ -199,7 +199,7 @@ def test_another_environment_is_told(config: LanguageModelConfig, dataset: Token
 def test_other_threads_that_help_one_worker_are_told(
     config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("axone.llm.runtime.data_parallel.SMALL", 0)
+    monkeypatch.setattr("axone.llm.runtime.resources.SMALL_MODEL", 0)
     training = TrainerConfig(steps=4, batch_size=1, context_length=16, eval_every=2, workers=3)
     model = LanguageModel(config, rng=np.random.default_rng(0))
     Trainer(model, *dataset.split(), training, [Losses(2)], run=tmp_path / "run").fit()

@@ -2,9 +2,7 @@
 
 import itertools
 import math
-import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from axone.llm import (
     TrainingDivergedError,
 )
 from axone.llm.checkpoints.checkpoint import TrainingState
-from axone.llm.runtime.signals import SignalRecorder, record_signals
+from axone.llm.runtime.signals import SignalRecorder
 from axone.llm.training.loop import TrainingLoop
 from axone.llm.types import Ids
 
@@ -145,34 +143,3 @@ def test_what_is_saved_already_is_not_saved_again(dataset: TokenDataset) -> None
     before = TrainingState(step=3, validation_loss=None)
     assert loop(Steps([]), diary, dataset, signals=signals).run(before, saved=True) == (before, "interrupted")
     assert diary.events == []
-
-
-def test_a_second_signal_ends_the_process_unless_it_comes_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended: list[int] = []
-    now = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    monkeypatch.setattr(os, "_exit", ended.append)
-    signals = SignalRecorder()
-    signals.handle(signal.SIGINT, None)
-    now = 100.9  # to a group of processes it can come twice
-    signals.handle(signal.SIGINT, None)
-    assert (signals.number, ended) == (signal.SIGINT, [])
-    now = 101.1
-    signals.handle(signal.SIGTERM, None)
-    signals.handle(signal.SIGINT, None)
-    assert ended == [143, 130]
-
-
-@pytest.mark.parametrize("ignored", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_that_is_ignored_stays_so(ignored: signal.Signals) -> None:
-    other = signal.SIGTERM if ignored is signal.SIGINT else signal.SIGINT
-    before = signal.signal(ignored, signal.SIG_IGN)
-    try:
-        with record_signals() as signals:
-            signal.raise_signal(ignored)
-            assert signals.number is None
-            signal.raise_signal(other)
-            assert signals.number is not None
-        assert signal.getsignal(ignored) is signal.SIG_IGN
-    finally:
-        signal.signal(ignored, before)

@@ -191,7 +191,7 @@ def test_damaged_shards_and_indices_are_refused(tmp_path: Path) -> None:
     shard = folder / "model-00002-of-00005.safetensors"
     content = shard.read_bytes()
     shard.write_bytes(content[:-1])
-    assert "no safetensors file" in refusal(folder)
+    assert "not a safetensors file" in refusal(folder)
     shard.unlink()
     assert "cannot be read" in refusal(folder)
     shutil.copyfile(folder / "model-00001-of-00005.safetensors", shard)

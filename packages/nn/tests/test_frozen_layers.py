@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 import axone.nn
 from axone.autograd import Tensor, relu
 from axone.nn import (
+    GELU,
+    MLP,
     Embedding,
     FeedForward,
     Head,
@@ -21,10 +23,14 @@ from axone.nn import (
     Llama3Scaling,
     Module,
     MultiHeadAttention,
+    ReLU,
     RMSNorm,
     RotaryEmbedding,
     Sequential,
+    Sigmoid,
+    SiLU,
     SwiGLU,
+    Tanh,
     Transformer,
     TransformerBlock,
 )
@@ -53,6 +59,7 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     ),
     "gelu_none": lambda x: F.gelu(x, approximate="none"),
     "gelu_tanh": F.gelu,
+    "mse_loss": F.mse_loss,
     "relu2": F.relu2,
     "silu": F.silu,
     "swiglu": F.swiglu,
@@ -78,6 +85,12 @@ MODULES: dict[str, Callable[[], Any]] = {
     "linear_without_bias": lambda: Linear(6, 4, bias=False),
     "llama_attention": lambda: MultiHeadAttention(8, 4, num_kv_heads=2, head_dim=4, rotary=LLAMA),
     "llama_mlp": lambda: SwiGLU(8, 12),
+    "mlp": lambda: MLP(8, [5, 5, 3]),
+    "module_gelu": lambda: GELU("none"),
+    "module_relu": ReLU,
+    "module_sigmoid": Sigmoid,
+    "module_silu": SiLU,
+    "module_tanh": Tanh,
     "multi_head_attention": lambda: MultiHeadAttention(8, 4),
     "qwen3_attention": lambda: MultiHeadAttention(
         8, 4, num_kv_heads=2, head_dim=4, bias=False, qk_norm=True, rotary=RotaryEmbedding(4)

@@ -79,6 +79,7 @@ TABLE: dict[str, tuple[Case, ...]] = {
     "linear": (
         case((2, 3, 4), (5, 4), (5,)), case((3, 4), (5, 4)), case((4,), (5, 4), (5,)), case((0, 4), (5, 4), (5,)),
     ),
+    "mse_loss": (case((2, 3), (2, 3)), case((), ()), case((0, 3), (0, 3)), case((2, 3, 4), (2, 3, 4))),
     "packed_attention": (
         case((2, 5, 36), then=(2, 2)), case((2, 5, 48), then=(4, 2)), case((2, 5, 36), then=(2, 2), causal=False),
         case((2, 5, 36), then=(4, 1), mask=mask(2, 4, 5, 5)), case((2, 5, 36), then=(4, 1), mask=mask(2, 1, 1, 5)),
@@ -99,13 +100,15 @@ TABLE: dict[str, tuple[Case, ...]] = {
         case((1, 1, 70, 2), (1, 1, 130, 2), (1, 1, 130, 2), causal=True), case((1, 2, 70, 2), (1, 1, 3, 2), (1, 1, 3, 2)),
     ),
     "silu": ELEMENTWISE,
-    "softmax": (case((2, 3)), case((2, 3, 4)), case((5,)), case((0, 3))),
+    "softmax": (
+        case((2, 3)), case((2, 3, 4)), case((5,)), case((0, 3)), case((2, 3, 4), axis=2), case((2, 3, 4), axis=1), case((3, 4), axis=0),
+    ),
     "swiglu": (case((2, 3), (2, 3)), case((), ()), case((0, 3), (0, 3))),
 }  # fmt: skip
 
 CASES = [pytest.param(name, c, id=f"{name}-{i}") for name, cases in TABLE.items() for i, c in enumerate(cases)]
 FIRST = [pytest.param(name, cases[0], id=name) for name, cases in TABLE.items()]
-HELPERS = {"plain"}
+HELPERS = {"plain", "relu"}  # relu is that of axone.autograd
 
 
 def fused(name: str) -> Callable[..., Tensor]:
@@ -260,6 +263,19 @@ def test_no_target_that_counts_gives_zero() -> None:
     loss.backward()
     assert loss.item() == 0
     np.testing.assert_array_equal(logits.grad, np.zeros((3, 4)))
+
+
+def test_mse_loss_takes_an_array_of_targets_of_the_same_shape() -> None:
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    loss = functional.mse_loss(x, np.array([0.0, 4.0]))
+    loss.backward()
+    assert loss.dtype == np.float32
+    assert loss.item() == 2.5
+    np.testing.assert_array_equal(x.grad, [1.0, -2.0])
+    with pytest.raises(ValueError, match=r"predictions and targets of one shape, got \(2,\) and \(2, 1\)"):
+        functional.mse_loss(x, np.zeros((2, 1)))
+    with pytest.raises(TypeError, match="one dtype"):
+        functional.mse_loss(x, Tensor(np.zeros(2)))
 
 
 def test_an_ignored_row_may_hold_anything() -> None:

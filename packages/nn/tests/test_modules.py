@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 import axone.nn
 from axone.autograd import Tensor, relu
 from axone.nn import (
+    GELU,
+    MLP,
     Dropout,
     Embedding,
     FeedForward,
@@ -22,12 +24,17 @@ from axone.nn import (
     Module,
     MultiHeadAttention,
     Parameter,
+    ReLU,
     RMSNorm,
     RotaryEmbedding,
     Sequential,
+    Sigmoid,
+    SiLU,
     SwiGLU,
+    Tanh,
     Transformer,
     TransformerBlock,
+    functional,
     reseed_dropout,
 )
 
@@ -96,6 +103,12 @@ TABLE: dict[str, Row] = {
         {"up_proj.weight": (12, 8), "up_proj.bias": (12,), "down_proj.weight": (8, 12), "down_proj.bias": (8,)},
         floats(7), r"FeedForward\(8, 12, activation='silu'\) needs an input of shape \(\.\.\., 8\), and got one of shape \(7,\)",
     ),
+    "GELU": Row(lambda _: GELU(), vectors(3, 8), (3, 8), {}),
+    "MLP": Row(
+        lambda rng: MLP(8, [4, 3], rng=rng), vectors(2, 5, 8), (2, 5, 3),
+        {"layers.0.weight": (4, 8), "layers.0.bias": (4,), "layers.1.weight": (3, 4), "layers.1.bias": (3,)},
+        floats(3, 7), r"Linear\(8, 4\) needs an input of shape",
+    ),
     "MultiHeadAttention": Row(
         lambda rng: MultiHeadAttention(8, 4, num_kv_heads=2, rotary=RotaryEmbedding(6), qk_norm=True, head_dim=6, rng=rng),
         vectors(2, 5, 8), (2, 5, 8),
@@ -109,6 +122,7 @@ TABLE: dict[str, Row] = {
         lambda _: RMSNorm(8), vectors(3, 8), (3, 8), {"weight": (8,)},
         floats(3, 7), r"RMSNorm\(8\) needs an input of shape \(\.\.\., 8\), and got one of shape \(3, 7\)",
     ),
+    "ReLU": Row(lambda _: ReLU(), vectors(3, 8), (3, 8), {}),
     "RotaryEmbedding": Row(
         lambda _: RotaryEmbedding(6), vectors(2, 4, 5, 6), (2, 4, 5, 6), {},
         floats(5, 4), r"RotaryEmbedding\(6, theta=10000\) needs an input of shape \(\.\.\., T, 6\), and got one of shape \(5, 4\)",
@@ -118,11 +132,14 @@ TABLE: dict[str, Row] = {
         {"layers.0.weight": (4, 8), "layers.0.bias": (4,), "layers.2.weight": (3, 4)},
         floats(7), r"Linear\(8, 4\) needs an input of shape",
     ),
+    "SiLU": Row(lambda _: SiLU(), vectors(3, 8), (3, 8), {}),
+    "Sigmoid": Row(lambda _: Sigmoid(), vectors(3, 8), (3, 8), {}),
     "SwiGLU": Row(
         lambda rng: SwiGLU(8, 12, rng=rng), vectors(2, 5, 8), (2, 5, 8),
         {"gate_proj.weight": (12, 8), "up_proj.weight": (12, 8), "down_proj.weight": (8, 12)},
         floats(7), r"SwiGLU\(8, 12\) needs an input of shape \(\.\.\., 8\), and got one of shape \(7,\)",
     ),
+    "Tanh": Row(lambda _: Tanh(), vectors(3, 8), (3, 8), {}),
     "Transformer": Row(
         lambda rng: Transformer([block(rng), block(rng)], norm=RMSNorm(8), position=Embedding(5, 8, rng=rng)),
         vectors(2, 5, 8), (2, 5, 8),
@@ -398,9 +415,23 @@ def test_sizes_that_cannot_be_are_refused(make: Callable[[], Module], reason: st
         make()
 
 
+def test_gelu_takes_the_exact_probability() -> None:
+    exact = GELU(approximate="none")
+    np.testing.assert_array_equal(exact(floats(5)).data, functional.gelu(floats(5), "none").data)
+    assert repr(exact) == "GELU(approximate='none')"
+
+
+def test_layers_have_their_sizes_as_attributes() -> None:
+    linear, table = Linear(2, 3), Embedding(5, 4)
+    assert (linear.in_features, linear.out_features) == (2, 3)
+    assert (table.num_embeddings, table.embedding_dim) == (5, 4)
+
+
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="FeedForward needs an activation of gelu, silu, relu, relu2, and it is 'erf'"):
         FeedForward(2, 2, activation="erf")  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(ValueError, match=r"approximate \('erf'\) must be \"tanh\" or \"none\""):
+        GELU("erf")  # type: ignore[arg-type]  # on purpose
     with pytest.raises(ValueError, match=r"Dropout needs p in \[0, 1\), and it is 1"):
         Dropout(1.0)
     with pytest.raises(ValueError, match="RotaryEmbedding needs an even head_dim, and it is 3"):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from axone import nn
 from axone.autograd import Tensor, Value, leaky_relu, relu, sigmoid, tanh
 from axone.autograd.optim import SGD
 from axone.nn import Linear, Sequential
@@ -44,6 +45,35 @@ def test_a_network_of_neurons_is_a_network_of_arrays(activation: Any) -> None:
         np.testing.assert_allclose(found, layer.weight.grad, atol=1e-14)
         found = np.array([neuron.bias.grad for neuron in numbers.neurons])
         np.testing.assert_allclose(found, layer.bias.grad, atol=1e-14)
+
+
+@pytest.mark.parametrize("activation", BENDS)
+def test_the_mlp_on_tensors_is_the_same_network_for_the_same_seed(activation: Any) -> None:
+    scalar = MLP(3, [4, 2, 2], activation=activation, rng=rng())
+    network = nn.MLP(3, [4, 2, 2], activation=activation, rng=rng())
+    for layer, numbers in zip(network.layers, scalar.layers, strict=True):
+        weights = np.array([[w.data for w in neuron.weights] for neuron in numbers.neurons], np.float32)
+        np.testing.assert_array_equal(layer.weight.data, weights)
+        assert layer.bias is not None
+        assert not layer.bias.data.any()
+    x = np.random.default_rng(1).normal(size=(7, 3)).astype(np.float32)
+    expected = [[y.data for y in scalar(row.tolist())] for row in x]
+    np.testing.assert_allclose(network(Tensor(x)).data, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_mlp_on_tensors_takes_the_other_activations() -> None:
+    x = Tensor(np.random.default_rng(1).normal(size=(7, 3)).astype(np.float32))
+    network = nn.MLP(3, [2], output_activation="sigmoid", bias=False, rng=rng())
+    np.testing.assert_array_equal(network(x).data, sigmoid(x @ network.layers[0].weight.T).data)
+    assert network.num_parameters() == 6
+    assert repr(network).startswith("MLP(3, [2], activation='tanh', output_activation='sigmoid')  6 parameters")
+    assert nn.MLP(3, [2, 1], activation="gelu")(x).shape == (7, 1)
+    with pytest.raises(
+        ValueError, match=r"activation \('swish'\) must be one of tanh, relu, leaky_relu, sigmoid, linear"
+    ):
+        nn.MLP(2, [1], activation="swish")  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(ValueError, match="layer_sizes is empty: an MLP needs the size of at least one layer"):
+        nn.MLP(2, [])
 
 
 def test_it_learns_xor() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from axone import autograd
 from axone.autograd import Tensor
 from axone.nn import LayerNorm, RMSNorm
 from axone.nn.functional import cross_entropy, gelu, layer_norm, plain, relu2, silu, softmax, swiglu
@@ -23,9 +24,11 @@ def test_softmax_of_any_scores() -> None:
     assert np.isfinite(x.grad).all()
 
 
-def test_a_single_number_has_no_softmax() -> None:
-    with pytest.raises(ValueError, match=r"softmax needs an input of shape \(\.\.\., S\), and got a single number"):
-        softmax(Tensor(1.0))
+def test_softmax_is_that_of_autograd() -> None:
+    x = np.random.default_rng(0).normal(size=(3, 4, 5))
+    for axis in (-1, 2, 0, -2):
+        np.testing.assert_allclose(softmax(Tensor(x), axis).data, autograd.softmax(Tensor(x), axis).data, rtol=1e-14)
+    assert softmax(Tensor(1.0)).item() == 1
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -1,6 +1,6 @@
 """Ask PyTorch and transformers for values and gradients of every layer, and freeze the answers in ``layers.npz``.
 
-Run with a Python that has both (made with PyTorch 2.13 and transformers 5.23)::
+Run with a Python that has both (made with PyTorch 2.13 and transformers 5.23 and 5.24)::
 
     python packages/nn/tests/frozen/make_frozen.py
 
@@ -214,6 +214,17 @@ def modules() -> None:
 
     mlp = LlamaMLP(llama)
     freeze_module("llama_mlp", mlp, random(B, T, C), dict, mlp)
+
+    layers = nn.Sequential(nn.Linear(C, 5), nn.Tanh(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 3))
+
+    def numbered(named: Named) -> Named:
+        return {f"layers.{int(name[0]) // 2}{name[1:]}": value for name, value in named.items()}
+
+    freeze_module("mlp", layers, random(T, C), numbered, layers)
+    for case, function in (("relu", nn.ReLU()), ("gelu", nn.GELU()), ("sigmoid", nn.Sigmoid()), ("tanh", nn.Tanh())):
+        freeze_module(f"module_{case}", function, 3 * random(4, C), dict, function)
+    freeze_module("module_silu", nn.SiLU(), 3 * random(4, C), dict, nn.SiLU())
+    freeze("mse_loss", F.mse_loss, {"predictions": random(4, C), "targets": random(4, C)})
 
 
 torch.manual_seed(0)

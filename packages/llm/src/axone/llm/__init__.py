@@ -16,6 +16,7 @@ from axone.llm.errors import (
     RunBusyError,
     RunExistsError,
     TrainingDivergedError,
+    WorkerError,
 )
 from axone.llm.generation.generate import Completion, SamplingOptions, TextGenerator, generate
 from axone.llm.generation.sampling import Sampling
@@ -75,6 +76,7 @@ __all__ = [
     "Trainer",
     "TrainerConfig",
     "TrainingDivergedError",
+    "WorkerError",
     "attention_maps",
     "bigram_loss",
     "bits_per_byte",

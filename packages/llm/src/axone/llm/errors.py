@@ -66,6 +66,10 @@ class MissingDependencyError(AxoneError, ImportError):
         super().__init__(f'{purpose} need {library}, which is not installed: pip install "{requirement}"')
 
 
+class WorkerError(AxoneError):
+    """The system refuses to start the threads of a training or a generation."""
+
+
 def warn_caller(message: str) -> None:
     """Issue a UserWarning that points to the caller's line: the first frame outside of Axone."""
     level, frame = 1, sys._getframe()

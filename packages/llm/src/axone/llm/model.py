@@ -23,7 +23,8 @@ from axone.llm.errors import CheckpointError
 from axone.llm.generation.cache import RowCache, SequenceCache
 from axone.llm.generation.folding import Folds
 from axone.llm.generation.joint import JointReader
-from axone.llm.pretrained.folder import open_folder, write_folder
+from axone.llm.pretrained.folder import write_folder
+from axone.llm.pretrained.source import open_pretrained
 from axone.nn import (
     Dropout,
     Embedding,
@@ -199,13 +200,14 @@ class LanguageModel(Module):
         write_folder(Path(folder), self.config, self.state_dict(), eos_ids=self.eos_ids)
 
     @classmethod
-    def from_pretrained(cls, folder: str | PathLike[str]) -> LanguageModel:
-        """Read a model from a folder that `save_pretrained` or Hugging Face wrote.
+    def from_pretrained(cls, path: str | PathLike[str]) -> LanguageModel:
+        """Read a model from a folder that `save_pretrained` or Hugging Face wrote, or from a GGUF file.
 
         Parameters
         ----------
-        folder : path
-            With ``config.json`` and the weights as safetensors.
+        path : path
+            A folder with ``config.json`` and safetensors, of the GPT-2, Llama, Qwen2 or Qwen3 family, or a ``.gguf`` file of
+            the architectures llama, qwen2 and qwen3. Weights become float32, or float64 if all are that.
 
         Returns
         -------
@@ -215,17 +217,17 @@ class LanguageModel(Module):
         Raises
         ------
         CheckpointError
-            If the folder holds no model, or one that this class does not compute exactly.
+            If the path holds no model, or one that this class does not compute exactly.
         """
-        source = open_folder(Path(folder))
-        try:
-            with init.skip():
-                model = cls(source.config)
-        except (ValueError, OverflowError) as error:  # arrays beyond NumPy's largest dimension
-            raise CheckpointError(folder, f"describes a model that cannot be built ({error})") from error
-        weights = source.match({name: parameter.shape for name, parameter in model.named_parameters()})
-        flatten(model.parameters(), dtype=source.dtype)
-        weights.load(model.state_dict())
+        with open_pretrained(Path(path)) as source:
+            try:
+                with init.skip():
+                    model = cls(source.config)
+            except (ValueError, OverflowError) as error:  # arrays beyond NumPy's largest dimension
+                raise CheckpointError(path, f"describes a model that cannot be built ({error})") from error
+            weights = source.match({name: parameter.shape for name, parameter in model.named_parameters()})
+            flatten(model.parameters(), dtype=source.dtype)
+            weights.load(model.state_dict())
         model.eos_ids = source.eos_ids
         return model.eval()
 

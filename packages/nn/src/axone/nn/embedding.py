@@ -26,6 +26,7 @@ class Embedding(Module):
 
     Attributes
     ----------
+    num_embeddings, embedding_dim : int
     weight : Parameter, shape (num_embeddings, embedding_dim)
 
     Raises
@@ -46,6 +47,16 @@ class Embedding(Module):
         self.weight = Parameter(init.empty(num_embeddings, embedding_dim))
         init.normal(self.weight, std=1.0, rng=np.random.default_rng(rng))
 
+    @property
+    def num_embeddings(self) -> int:
+        """The number of ids."""
+        return self.weight.shape[0]
+
+    @property
+    def embedding_dim(self) -> int:
+        """The length of a vector."""
+        return self.weight.shape[1]
+
     def __call__(self, ids: NDArray[np.integer[Any]]) -> Tensor:
         """Return the vectors of the ids.
 
@@ -61,4 +72,4 @@ class Embedding(Module):
 
     def extra_repr(self) -> str:
         """Return the layer's sizes."""
-        return f"{self.weight.shape[0]}, {self.weight.shape[1]}"
+        return f"{self.num_embeddings}, {self.embedding_dim}"

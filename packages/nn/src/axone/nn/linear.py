@@ -25,6 +25,7 @@ class Linear(Module):
 
     Attributes
     ----------
+    in_features, out_features : int
     weight : Parameter, shape (out_features, in_features)
     bias : Parameter, shape (out_features,), or None
 
@@ -53,6 +54,16 @@ class Linear(Module):
         for parameter in self.parameters():
             init.uniform(parameter, bound=max(in_features, 1) ** -0.5, rng=rng)
 
+    @property
+    def in_features(self) -> int:
+        """The length of the input's last axis."""
+        return self.weight.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        """The length of the output's last axis."""
+        return self.weight.shape[0]
+
     def __call__(self, x: Tensor) -> Tensor:
         """Return the layer's output.
 
@@ -69,10 +80,9 @@ class Linear(Module):
         ValueError
             If the last axis of `x` is not `in_features` long.
         """
-        last_axis(self._summary, x, self.weight.shape[1])
+        last_axis(self._summary, x, self.in_features)
         return linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         """Return the layer's sizes."""
-        out_features, in_features = self.weight.shape
-        return f"{in_features}, {out_features}{'' if self.bias is not None else ', bias=False'}"
+        return f"{self.in_features}, {self.out_features}{'' if self.bias is not None else ', bias=False'}"

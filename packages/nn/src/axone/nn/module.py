@@ -7,8 +7,9 @@ order in which they were set: no attribute hooks, so a misspelt name is an error
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from axone.autograd import Tensor
 from axone.nn import init
 from axone.nn.arena import flatten
+from axone.nn.pytorch import METHODS, check_arguments, check_forward
 
 Layer: TypeAlias = Callable[[Tensor], Tensor]
 """What `Sequential` chains and a `TransformerBlock` is made of: a module, or any function of a Tensor."""
@@ -67,6 +69,24 @@ class Module:
     """
 
     training: bool = True
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        check_forward(cls)
+
+    if not TYPE_CHECKING:  # for type checkers a misspelt name stays an error
+
+        def __new__(cls, *arguments: Any, **options: Any) -> Self:
+            """Return a module whose constructor has not run; refuse options that only PyTorch's layers take."""
+            check_arguments(cls, arguments, options)
+            return super().__new__(cls)
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name in METHODS:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}: {METHODS[name]}")
+            super().__getattribute__(name)  # raises the usual error, and that of a property which lacks an attribute
+
+        __new__.__signature__ = inspect.Signature([inspect.Parameter("cls", inspect.Parameter.POSITIONAL_ONLY)])
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
         """Yield this module and all modules below it, each once, with their paths.

@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.llm.errors import CheckpointError
-from axone.llm.storage.atomic import read_json, sha256, write_json, write_parts
+from axone.llm.storage.atomic import write_chunks, write_json
 from axone.llm.storage.json_schema import Format, from_json, numbered
+from axone.llm.storage.regular import read_json, sha256
 from axone.llm.types import Ids
 from axone.tokenizer import Tokenizer
 
@@ -120,9 +121,9 @@ def write_tokens(
             raise ValueError("a dataset needs at least one token, and the text is empty")
 
     metadata_path(path).unlink(missing_ok=True)  # what it says holds no longer
-    write_parts(path, parts(), None if tokens is None else tokens * dtype.itemsize)
+    write_chunks(path, parts(), None if tokens is None else tokens * dtype.itemsize)
     if len(ends) > 1:
-        write_parts(ends_path(path), [np.asarray(ends, "<i8").view(np.uint8).data], size=8 * len(ends))
+        write_chunks(ends_path(path), [np.asarray(ends, "<i8").view(np.uint8).data], size=8 * len(ends))
     content = TokenFile(
         dtype="uint16" if dtype.itemsize == 2 else "uint32",
         tokens=ends[-1] if ends else 0,

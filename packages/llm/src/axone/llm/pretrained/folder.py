@@ -24,7 +24,8 @@ from axone.llm.pretrained.gpt2 import GPT2
 from axone.llm.pretrained.llama import LLAMA, QWEN2, QWEN3
 from axone.llm.pretrained.native import NATIVE
 from axone.llm.pretrained.weights import MatchedWeights, Order, match, tensors_of
-from axone.llm.storage.atomic import read_json, write_json
+from axone.llm.storage.atomic import write_json
+from axone.llm.storage.regular import LARGEST_JSON, read_bytes, read_json
 from axone.llm.storage.safetensors import ArrayFile, Shape, State, write_arrays
 
 CONFIG = "config.json"
@@ -54,12 +55,11 @@ class ShardedArrays:
         self.path = folder
         self._files: dict[str, ArrayFile] = {}
         for path in _weight_files(folder):
-            with ArrayFile(path) as file:
-                for name, entry in file.entries.items():
-                    if name in self._files:
-                        raise CheckpointError(path, f"{name} is in {self._files[name].path.name} too")
-                    if "F" not in entry.dtype:
-                        continue  # masks of old files; a parameter of another kind is reported as missing
+            file = ArrayFile(path)
+            for name, entry in file.entries.items():
+                if name in self._files:
+                    raise CheckpointError(path, f"{name} is in {self._files[name].path.name} too")
+                if entry.is_float:  # others are masks of old files; such a parameter is reported as missing
                     self._files[name] = file
         self.shapes: dict[str, Shape] = {name: file.entries[name].shape for name, file in self._files.items()}
 
@@ -232,7 +232,7 @@ def _generation_eos_ids(folder: Path, config: LanguageModelConfig) -> set[int]:
     if not path.is_file():
         return set()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = json.loads(read_bytes(path, LARGEST_JSON).decode("utf-8"))
+    except (CheckpointError, ValueError, RecursionError):
         return set()
     return _eos_ids(path, content, config) if isinstance(content, dict) else set()

@@ -90,7 +90,7 @@ def estimate(
     replica, num_replicas = model.replica(), config.num_replicas
     weights = sum(parameter.data.nbytes for parameter in model.parameters())
     _require(weights * (2 + num_replicas) + num_replicas * _activations(replica, train_data, config))
-    with DataParallel(replica, num_replicas, num_threads=config.num_workers, allow_fork=True) as workers:
+    with DataParallel(replica, num_replicas, num_workers=config.num_workers, allow_fork=True) as workers:
         turns = min(config.gradient_accumulation_steps, 2)  # a third batch takes as long as the second
         step = TrainingStep(workers, replace(config, gradient_accumulation_steps=turns), train_data, validation_data)
         times: list[float] = []

@@ -32,7 +32,7 @@ class TrainingStep:
 
     Attributes
     ----------
-    group : ThreadGroup or ProcessGroup
+    group : DataParallel
         The ranks that run the collective methods.
     optimizers : Optimizers
     """
@@ -44,7 +44,7 @@ class TrainingStep:
         train_data: TokenDataset,
         validation_data: TokenDataset,
     ) -> None:
-        self.group = workers.group
+        self.group = workers
         self._workers = workers
         self._config = config
         self._train_data = train_data
@@ -72,7 +72,7 @@ class TrainingStep:
         norm : float
             Norm of the gradient before clipping.
         """
-        config, count = self._config, self._workers.num_workers
+        config, count = self._config, self._workers.num_replicas
         size, turns, length = config.batch_size, config.gradient_accumulation_steps, config.context_length
         cuts = [size * i // count for i in range(count + 1)]
 
@@ -131,7 +131,7 @@ class TrainingStep:
             Number of predicted tokens. None instead of both if `stop` returned True.
         """
         length = self._config.context_length
-        size = max(self._config.batch_size // self._workers.num_workers, 1)
+        size = max(self._config.batch_size // self._workers.num_replicas, 1)
         batches = [starts[first : first + size] for first in range(0, len(starts), size)]
 
         def loss(replica: LanguageModel, batch: Ids) -> tuple[float, int]:

@@ -206,9 +206,11 @@ class Trainer:
             self.run.clean()
             try:
                 return self._train(self.run)
-            except BaseException:
+            except BaseException as error:
                 if self._resumed is None:
                     self.run.discard_unsaved()
+                if isinstance(error, ChildProcessError) and self.run.path.exists():
+                    raise ChildProcessError(f"{error}; resume {self.run.path} from its last checkpoint") from error
                 raise
 
     def _train(self, run: Run | None) -> EndEvent:
@@ -217,7 +219,7 @@ class Trainer:
         with contextlib.ExitStack() as handlers:
             signals = handlers.enter_context(record_signals())
             with DataParallel(
-                self.model, config.num_replicas, num_threads=config.num_workers, allow_fork=True
+                self.model, config.num_replicas, num_workers=config.num_workers, allow_fork=True
             ) as workers:
                 steps = TrainingStep(workers, config, self.train_data, self.validation_data)
                 state = self._restore(steps.optimizers)

@@ -1,4 +1,4 @@
-"""Cross-entropy of logits and the classes that were right."""
+"""Losses: cross-entropy of logits with classes, mean squared error of numbers."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, record
 from axone.nn.functional.softmax import exp_rows
+from axone.nn.functional.validation import one_dtype
 
 
 def cross_entropy(
@@ -70,6 +71,44 @@ def cross_entropy(
         return (p.reshape(shape),)
 
     return record("cross_entropy", np.asarray(losses.sum() / count, dtype=p.dtype), (logits,), vjp)
+
+
+def mse_loss(predictions: Tensor, targets: Tensor | NDArray[np.floating[Any]]) -> Tensor:
+    """Return the mean squared error: the mean of ``(predictions - targets)**2`` over all N elements.
+
+    The gradient of the predictions is ``2 (predictions - targets) / N``, that of the targets its negative.
+
+    Parameters
+    ----------
+    predictions : Tensor, shape (...)
+    targets : Tensor or ndarray, shape (...)
+        An array takes the dtype of the predictions.
+
+    Returns
+    -------
+    Tensor, shape ()
+        Zero if there is no element.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    if not isinstance(targets, Tensor):
+        targets = Tensor(np.asarray(targets, dtype=predictions.dtype))
+    one_dtype("mse_loss", predictions, targets)
+    if predictions.shape != targets.shape:
+        raise ValueError(
+            f"mse_loss needs predictions and targets of one shape, got {predictions.shape} and {targets.shape}"
+        )
+    error = np.asarray(predictions.data - targets.data)
+    flat, count = error.reshape(-1), max(error.size, 1)
+
+    def vjp(g: Array) -> tuple[Array, Array]:
+        slope = np.asarray(error * error.dtype.type(2 * g / count))
+        return slope, -slope
+
+    return record("mse_loss", np.asarray(np.dot(flat, flat) / count, error.dtype), (predictions, targets), vjp)
 
 
 def _checked(

@@ -144,6 +144,11 @@ class GGUFFile:
         """
         info = self.tensors[name]
         target = out.reshape(-1, info.shape[-1])  # (N, C)
+        if order is not None and out.ndim == 1:
+            values = np.empty_like(out)
+            self.read(name, values)
+            out[...] = values[order]
+            return
         if order is not None:
             dequantize(info.kind, self._rows(info, 0, len(target))[order], target)
             return
