@@ -115,7 +115,7 @@ def open_closed_streams() -> None:
     closed = sys.stdout is None
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # ascending: open takes the lowest descriptor
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - open until the end
     if closed:
         raise UserError("standard output is closed: redirect it, for example to a file")
 

@@ -64,7 +64,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30),
     )
     add = parser.add_argument
-    add("--neurons", type=int, nargs="+", default=[8, 8], metavar="N", help="neurons of each hidden layer (default: 8 8)")
+    add(
+        "--neurons",
+        type=int,
+        nargs="+",
+        default=[8, 8],
+        metavar="N",
+        help="neurons of each hidden layer (default: 8 8)",
+    )
     add(
         "--activation",
         choices=("tanh", "relu", "leaky_relu", "sigmoid"),

@@ -55,9 +55,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--top-k", type=int, metavar="K", help="number of most probable tokens to sample from")
     add("--top-p", type=float, metavar="P", help="total probability of the most probable tokens to sample from")
     add("--min-p", type=float, metavar="P", help="minimum probability relative to the most probable token")
-    add("--repetition-penalty", type=float, default=1.0, metavar="R", help="penalty of earlier tokens (default: 1, none)")
+    add(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        metavar="R",
+        help="penalty of earlier tokens (default: 1, none)",
+    )
     add("--seed", type=int, metavar="N", help="random seed (default: a new one each time)")
-    add("--json", action="store_true", help="JSON output: prompt, text, token ids and log-probabilities, one text per line")
+    add(
+        "--json",
+        action="store_true",
+        help="JSON output: prompt, text, token ids and log-probabilities, one text per line",
+    )
     options = parser.parse_args(arguments)
     for name in ("samples", "max_new_tokens"):
         if getattr(options, name) < 1:

@@ -26,6 +26,4 @@ def download(url: str = URL, sha256: str = SHA256, cache: Path | None = None) ->
     except ValueError as error:
         raise UserError(f"the checksum of {url} is not that of tiny Shakespeare: try again later") from error
     except (requests.RequestException, OSError) as error:
-        raise UserError(
-            f"{url} could not be downloaded: check the network, or give a text with --data FILE"
-        ) from error
+        raise UserError(f"{url} could not be downloaded: check the network, or give a text with --data FILE") from error

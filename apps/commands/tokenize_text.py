@@ -39,7 +39,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--overwrite", action="store_true", help="replace an existing file")
     add("--characters", action="store_true", help="a vocabulary of characters instead of subwords")
     add("--vocab-size", type=int, default=8192, metavar="N", help="vocabulary size (default: %(default)s)")
-    add("--pattern", default="gpt2", metavar="P", help="gpt2, gpt4, none or a regular expression (default: %(default)s)")
+    add(
+        "--pattern", default="gpt2", metavar="P", help="gpt2, gpt4, none or a regular expression (default: %(default)s)"
+    )
     add("--special", action="append", default=[], metavar="TOKEN", help="special token; may be repeated")
 
     show = commands.add_parser("show", help="show the tokens of a text, their ids, and the bytes per token")

@@ -172,7 +172,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", metavar="DATA", help="python (default), shakespeare, a text file, or a folder of text files")
     add("--tokenizer", choices=("char", "bpe"), help="characters (default), or subwords trained on the text")
     add("--vocab-size", type=int, metavar="N", help="vocabulary size of bpe (default: 4096)")
-    add("--validation", type=float, metavar="X", help="fraction of the text that is held out, at its end (default: 0.1)")
+    add(
+        "--validation", type=float, metavar="X", help="fraction of the text that is held out, at its end (default: 0.1)"
+    )
     add("--split", choices=("token", "document"), help="split position: any token (default), or between two files")
     run = parser.add_argument_group("run")
     add = run.add_argument

@@ -6,13 +6,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import console
-
 import pooch
 import pytest
 
-import train
 from axone.llm import LossPlot
+from commands import console, train
 
 TEXT = "to be, or not to be, that is the question: whether 'tis nobler in the mind to suffer\n" * 40
 
@@ -42,7 +40,7 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> App:
     def run(main: Callable[[], int], line: str) -> int:
         monkeypatch.setattr(sys, "argv", line.split())
         try:
-            return console.run(main)
+            return console.exit_status(main)
         except SystemExit as stop:  # argparse has said what is wrong
             return int(stop.code or 0)
 
