@@ -17,7 +17,6 @@ from axone.llm import LanguageModel, Run, attention_maps, generate, load, plot_a
 from axone.tokenizer import Tokenizer
 from commands import console
 from commands.console import UserError
-from commands.spelling import spelled
 
 GENERATED_TOKENS = 24
 DOTS_PER_INCH = 110
@@ -82,4 +81,4 @@ def counted_from_0(name: str, numbers: list[int] | None, maps: np.ndarray) -> li
 
 def label(tokenizer: Tokenizer, id: int) -> str:
     """Return a token as a label of an axis, with visible spaces and line ends."""
-    return spelled(tokenizer, id).rstrip("\n\t").replace(" ", "·")
+    return tokenizer.token_repr(id).replace(" ", "·")

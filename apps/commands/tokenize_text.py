@@ -9,6 +9,7 @@ import argparse
 import functools
 import itertools
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -18,7 +19,6 @@ from axone.llm import Run, TextFiles, read_text
 from axone.tokenizer import BPETokenizer, CharTokenizer, Tokenizer, load
 from commands import console
 from commands.console import UserError, in_options
-from commands.spelling import spelled
 
 COLORS = ("104", "102", "105", "106", "103", "101")  # light backgrounds, in turn
 
@@ -94,7 +94,7 @@ def show(options: argparse.Namespace) -> int:
     text = read_text(options.file) if options.file is not None else given_text(options.text)
     special = tokenizer.special_tokens if isinstance(tokenizer, BPETokenizer) else {}
     ids = encode(tokenizer, text)
-    spell = functools.cache(functools.partial(spelled, tokenizer))
+    spell = functools.cache(functools.partial(printable, tokenizer))
     paint = painter(options.color)
     end = ""
     for id in ids:
@@ -126,6 +126,12 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
     return (
         tokenizer.encode(text, allowed_special="all") if isinstance(tokenizer, BPETokenizer) else tokenizer.encode(text)
     )
+
+
+def printable(tokenizer: Tokenizer, id: int) -> str:
+    """Return a token as printable text, with a line end after each visible line feed."""
+    token = tokenizer.token_repr(id, encoding=sys.stdout.encoding or "utf-8")
+    return re.sub(r"⏎|<U\+000A>", "\\g<0>\n", token)
 
 
 def painter(color: str) -> Callable[[str, str, bool], str]:

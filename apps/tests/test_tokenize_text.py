@@ -42,7 +42,7 @@ def test_training_takes_a_folder_and_characters(app: App, text_file: Path) -> No
     assert isinstance(load("tokenizer.json"), CharTokenizer)
 
 
-@pytest.mark.parametrize(("pattern", "expected"), [("none", None), (r"\w+", r"\w+")])
+@pytest.mark.parametrize(("pattern", "expected"), [("none", None), (r"\p{L}+", r"\p{L}+")])
 def test_training_takes_a_pattern(app: App, text_file: Path, pattern: str, expected: str | None) -> None:
     line = f"tokenize_text.py train {text_file} --vocab-size 260 --pattern {pattern}"
     assert app(tokenize_text.main, line) == 0
@@ -127,7 +127,7 @@ def test_a_run_shows_how_it_cuts_a_text(app: App, trained: Path, capfd: pytest.C
         ("train bpe.json --out bpe.json", "bpe.json exists"),
         ("train bpe.json --vocab-size 100", "--vocab-size (100) must be at least 256"),
         ("train bpe.json --vocab-size many", "invalid int value"),
-        ("train bpe.json --pattern (", "not a regular expression"),
+        ("train bpe.json --pattern (", "an unbalanced ("),
         ("train bpe.json --special <a> --special <a>", "distinct, non-empty"),
         ("train bpe.json --vocab-size 257 --out missing/new.json", "missing does not exist"),
         ("show", "the following arguments are required: TOKENIZER"),

@@ -11,6 +11,7 @@ from axone.llm.errors import (
     AxoneError,
     ChatTemplateError,
     CheckpointError,
+    DownloadError,
     MissingDependencyError,
     NotEnoughMemoryError,
     RunBusyError,
@@ -18,11 +19,13 @@ from axone.llm.errors import (
     TrainingDivergedError,
     WorkerError,
 )
+from axone.llm.evaluation import perplexity, sliding_loss
 from axone.llm.generation.generate import Completion, SamplingOptions, TextGenerator, generate
 from axone.llm.generation.sampling import Sampling
 from axone.llm.inspection.attention_maps import attention_maps, plot_attention
 from axone.llm.loss import bigram_loss, bits_per_byte, cross_entropy, next_token_loss
 from axone.llm.model import LanguageModel
+from axone.llm.pretrained.hub import download
 from axone.llm.pretrained.layout import count_parameters
 from axone.llm.training.callbacks import (
     Callback,
@@ -49,6 +52,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointEvent",
     "Completion",
+    "DownloadError",
     "EndEvent",
     "Estimate",
     "EvaluationEvent",
@@ -82,16 +86,19 @@ __all__ = [
     "bits_per_byte",
     "count_parameters",
     "cross_entropy",
+    "download",
     "format_duration",
     "generate",
     "learned_dataset",
     "load",
     "next_token_loss",
+    "perplexity",
     "plot_attention",
     "preset",
     "python_source",
     "read_metrics",
     "read_text",
     "require_memory",
+    "sliding_loss",
     "unused_run",
 ]

@@ -21,8 +21,8 @@ class Dropout(Module):
 
     Raises
     ------
-    ValueError
-        If `p` is out of its range.
+    TypeError, ValueError
+        If `p` is not a number in [0, 1).
 
     Examples
     --------
@@ -37,8 +37,10 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float, *, rng: np.random.Generator | None = None) -> None:
+        if not isinstance(p, (int, float, np.number)):
+            raise TypeError(f"p must be a number in [0, 1), got {p!r}")
         if not 0 <= p < 1:
-            raise ValueError(f"Dropout needs p in [0, 1), and it is {p}")
+            raise ValueError(f"p ({p}) must be in [0, 1)")
         self.p = p
         self.rng = np.random.default_rng(rng)
 

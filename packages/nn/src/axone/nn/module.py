@@ -153,9 +153,13 @@ class Module:
 
         Raises
         ------
+        TypeError
+            If the state is not a mapping.
         ValueError
             With every missing, extra and misshapen name at once, and every array that holds no real numbers.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state must be a mapping of names to arrays, got {type(state).__name__}")
         own = dict(self.named_parameters())
         given = {name: np.asarray(value) for name, value in state.items()}
         faults = [fault for name in own if name in given for fault in _faults(name, own[name], given[name])]
@@ -181,7 +185,14 @@ class Module:
         Returns
         -------
         Module
+
+        Raises
+        ------
+        TypeError
+            If the dtype is not one of floating-point numbers.
         """
+        if not np.issubdtype(np.dtype(dtype), np.floating):
+            raise TypeError(f"dtype ({np.dtype(dtype)}) must be one of floating-point numbers, such as numpy.float32")
         for parameter in self.parameters():
             parameter.grad = None
             if init.is_meta(parameter.data):
@@ -306,10 +317,16 @@ def _replicate(item: Any, made: dict[int, Any]) -> Any:
         for key, child in vars(item).items():
             setattr(module, key, _replicate(child, made))
         return module
-    if isinstance(item, (list, tuple)):
-        return type(item)(_replicate(child, made) for child in item)
+    if isinstance(item, list):
+        copied = made[id(item)] = copy.copy(item)  # of the same class
+        copied[:] = [_replicate(child, made) for child in item]
+        return copied
     if isinstance(item, dict):
-        return {key: _replicate(child, made) for key, child in item.items()}
+        mapping = made[id(item)] = copy.copy(item)
+        mapping.update({key: _replicate(child, made) for key, child in item.items()})
+        return mapping
+    if isinstance(item, tuple):  # a NamedTuple takes its fields one by one
+        return tuple.__new__(type(item), [_replicate(child, made) for child in item])
     if isinstance(item, np.random.Generator):
         made[id(item)] = item.spawn(1)[0]
         return made[id(item)]

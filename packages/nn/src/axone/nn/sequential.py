@@ -16,6 +16,11 @@ class Sequential(Module):
     ----------
     layers : list of callable
 
+    Raises
+    ------
+    TypeError
+        If a layer cannot be called.
+
     Examples
     --------
     >>> from axone.autograd import Tensor, relu
@@ -26,6 +31,9 @@ class Sequential(Module):
     """
 
     def __init__(self, *layers: Layer) -> None:
+        for layer in layers:
+            if not callable(layer):
+                raise TypeError(f"a layer must be callable, got {type(layer).__name__}: write Sequential(*layers)")
         self.layers = list(layers)
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ A file is made anew only if the text or the tokenizer has changed.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -129,7 +128,7 @@ def write_tokens(
         tokens=ends[-1] if ends else 0,
         documents=len(ends),
         text=text,
-        tokenizer=tokenizer_sum(tokenizer),
+        tokenizer=tokenizer.sha256(),
         sha256=sum_.hexdigest(),
     )
     write_json(metadata_path(path), METADATA_FORMAT.stamp(asdict(content)))
@@ -150,7 +149,7 @@ def read_tokens(path: Path, tokenizer: Tokenizer) -> tuple[Ids, NDArray[np.int64
         If it is not there, damaged, or of another tokenizer.
     """
     content = _read_metadata(path)
-    if content.tokenizer != tokenizer_sum(tokenizer):
+    if content.tokenizer != tokenizer.sha256():
         raise CheckpointError(path, "was made by another tokenizer")
     if sha256(path) != content.sha256:
         raise CheckpointError(path, "is damaged: its SHA-256 sum is another")
@@ -192,13 +191,6 @@ def text_sum(texts: Iterable[str], separator: Sequence[int] | None) -> str:
         total.update(len(content).to_bytes(8, "little"))
         total.update(content)
     return total.hexdigest()
-
-
-def tokenizer_sum(tokenizer: Tokenizer) -> str:
-    """Return the SHA-256 sum of a tokenizer's file."""
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save(folder)
-        return sha256(Path(folder) / "tokenizer.json")
 
 
 def metadata_path(path: Path) -> Path:
