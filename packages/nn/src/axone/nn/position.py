@@ -10,7 +10,7 @@ References
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -21,8 +21,8 @@ from axone.nn.functional import apply_rotary
 from axone.nn.functional.validation import misfit
 from axone.nn.module import Module
 
-Positions: TypeAlias = NDArray[np.integer[Any]]
-"""Integer positions, of shape (T,) for all sequences or (B, T) for each."""
+Positions = NDArray[np.integer[Any]]
+"""Positions of rotary embeddings, of shape (T,) or (B, T)."""
 Scaling = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """From the angles that one position adds to other ones, such as `Llama3Scaling`."""
 
