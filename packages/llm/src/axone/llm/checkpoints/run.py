@@ -191,6 +191,14 @@ class Run:
             raise CheckpointError(self.path, f"is not a run: it holds no {OPTIONS}")
         return RUN_FORMAT.upgrade(read_json(self.path / OPTIONS), self.path / OPTIONS)
 
+    @property
+    def prompt(self) -> str:
+        """Prompt of the run's own samples; a line end if none is stored, or the folder does not hold a run."""
+        try:
+            return str(self.options().get("prompt") or "\n")
+        except CheckpointError:
+            return "\n"
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run's lock while it is written to.
