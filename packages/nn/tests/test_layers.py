@@ -119,7 +119,7 @@ def test_invalid_arguments_and_inputs_are_errors() -> None:
         GELU("erf")  # type: ignore[arg-type]  # on purpose
     with pytest.raises(TypeError, match=r"p must be a number in \[0, 1\), got '0\.5'"):
         Dropout("0.5")  # type: ignore[arg-type]  # on purpose
-    with pytest.raises(TypeError, match=r"dtype \(int64\) must be one of floating-point numbers"):
+    with pytest.raises(TypeError, match=r"dtype \(int64\) must be a floating-point dtype"):
         Linear(2, 2).astype(np.int64)
     with pytest.raises(TypeError, match="state must be a mapping of names to arrays, got str"):
         Linear(2, 2).load_state_dict("model.safetensors")  # type: ignore[arg-type]  # on purpose

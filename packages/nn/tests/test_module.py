@@ -69,12 +69,12 @@ def test_dropout_masks_are_a_function_of_the_key() -> None:
 def test_a_state_is_loaded_completely_or_not_at_all_and_the_error_lists_every_fault() -> None:
     layer = Linear(2, 3)
     before = layer.weight.data.copy()
-    with pytest.raises(ValueError, match="the state does not fit this Linear") as caught:
+    with pytest.raises(ValueError, match="the state does not match this Linear") as caught:
         layer.load_state_dict({"weight": np.ones((2, 3)), "scale": np.ones(3)})
     assert str(caught.value).split(": ")[1].split("; ") == [
-        "weight must have shape (3, 2) and has (2, 3)", "bias is missing", "scale is not expected",
+        "weight must have shape (3, 2), got (2, 3)", "bias is missing", "scale is not expected",
     ]  # fmt: skip
-    with pytest.raises(ValueError, match="bias must hold real numbers and holds complex128"):
+    with pytest.raises(ValueError, match="bias must hold real numbers, got complex128"):
         layer.load_state_dict({"weight": np.ones((3, 2)), "bias": np.ones(3, np.complex128)})
     np.testing.assert_array_equal(layer.weight.data, before)
 

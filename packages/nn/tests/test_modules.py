@@ -80,7 +80,7 @@ TABLE: dict[str, Row] = {
     "Dropout": Row(lambda rng: Dropout(0.5, rng=rng), vectors(3, 8), (3, 8), {}),
     "Embedding": Row(
         lambda rng: Embedding(7, 4, rng=rng), lambda _: (token_ids(3, 5),), (3, 5, 4), {"weight": (7, 4)},
-        np.array([7]), "embedding needs ids from 0 to 6, and these go from 7 to 7",
+        np.array([7]), "ids must be from 0 to 6, got 7 to 7",
     ),
     "Head": Row(
         lambda rng: Head(8, 4, rng=rng), vectors(2, 5, 8), (2, 5, 4),

@@ -1,4 +1,4 @@
-"""Numbers at the edge of their range."""
+"""Numerical stability at the limits of float32."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_cross_entropy_of_large_logits(offset: float, smoothing: float) -> None:
     np.testing.assert_allclose(gradient, expected_gradient, atol=1e-6)
 
 
-def test_a_nearly_certain_target_keeps_its_digits() -> None:
+def test_the_loss_of_a_nearly_certain_target_keeps_its_digits() -> None:
     """A loss of 3e-7 nats: in float32, the difference of two numbers near 15 comes in steps of 1e-6."""
     logits = Tensor(np.array([[15.0, 0.0]], np.float32))
     assert cross_entropy(logits, np.array([0])).item() == pytest.approx(np.log1p(np.exp(-15)), abs=2e-7)
@@ -84,7 +84,7 @@ def test_layer_norm_of_rows_far_from_zero(mean: float) -> None:
 
 
 @pytest.mark.parametrize("value", [-1e4, -100.0, 0.0, 100.0, 1e4])
-def test_activations_far_out(value: float) -> None:
+def test_activations_of_large_inputs(value: float) -> None:
     x = Tensor(np.full(3, value, np.float32), requires_grad=True)
     for function, slope in (
         (gelu, value > 0),

@@ -11,6 +11,7 @@ from axone.llm.errors import (
     AxoneError,
     ChatTemplateError,
     CheckpointError,
+    DownloadError,
     MissingDependencyError,
     NotEnoughMemoryError,
     RunBusyError,
@@ -24,6 +25,7 @@ from axone.llm.generation.sampling import Sampling
 from axone.llm.inspection.attention_maps import attention_maps, plot_attention
 from axone.llm.loss import bigram_loss, bits_per_byte, cross_entropy, next_token_loss
 from axone.llm.model import LanguageModel
+from axone.llm.pretrained.hub import download
 from axone.llm.pretrained.layout import count_parameters
 from axone.llm.training.callbacks import (
     Callback,
@@ -50,6 +52,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointEvent",
     "Completion",
+    "DownloadError",
     "EndEvent",
     "Estimate",
     "EvaluationEvent",
@@ -83,6 +86,7 @@ __all__ = [
     "bits_per_byte",
     "count_parameters",
     "cross_entropy",
+    "download",
     "format_duration",
     "generate",
     "learned_dataset",

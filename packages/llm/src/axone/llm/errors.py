@@ -66,6 +66,10 @@ class MissingDependencyError(AxoneError, ImportError):
         super().__init__(f'{purpose} need {library}, which is not installed: pip install "{requirement}"')
 
 
+class DownloadError(AxoneError):
+    """A model cannot be downloaded."""
+
+
 class WorkerError(AxoneError):
     """The system refuses to start the threads of a training or a generation."""
 

@@ -1,4 +1,4 @@
-"""Dropout as a layer that is active in training only."""
+"""Dropout layer, active in training only."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ from axone.nn.module import Module
 
 
 class Dropout(Module):
-    """Zero each element with probability `p` and scale the rest up, in training; else do nothing.
+    """In training, zero each element with probability `p` and scale up the others; in evaluation, do nothing.
 
     Parameters
     ----------
     p : float
-        In [0, 1).
+        The probability, in [0, 1).
     rng : numpy.random.Generator, optional
-        Where the masks come from; None draws a fresh one.
+        The generator of the masks; by default a fresh one.
 
     Raises
     ------
@@ -45,7 +45,7 @@ class Dropout(Module):
         self.rng = np.random.default_rng(rng)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return `x`, thinned out while training.
+        """Return `x`, in training with random elements zeroed.
 
         Parameters
         ----------
@@ -63,15 +63,15 @@ class Dropout(Module):
 
 
 def reseed_dropout(module: Module, key: Sequence[int]) -> None:
-    """Make all masks of a module a function of `key`, such as (seed, step, worker), and of the layer's place.
+    """Seed all dropout layers of a module from a key, such as (seed, step, worker), and their position.
 
-    Nothing random then has to be saved to resume training.
+    The masks of a step then follow from the key, so that no generator state has to be saved to resume training.
 
     Parameters
     ----------
     module : Module
     key : sequence of int
-        Not negative.
+        Non-negative integers.
     """
     layers = [m for m in module.modules() if isinstance(m, Dropout)]
     for place, layer in enumerate(layers):

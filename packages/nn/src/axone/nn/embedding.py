@@ -1,4 +1,4 @@
-"""Embedding: a table of vectors, one for each id."""
+"""Embedding: a table of vectors, one per id."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ from axone.nn.module import Module, Parameter
 
 
 class Embedding(Module):
-    """A vector for each of `num_embeddings` ids, drawn at first from the normal distribution with deviation 1.
+    """A learned vector for each id, initially drawn from the normal distribution of standard deviation 1.
 
     Parameters
     ----------
     num_embeddings : int
-        How many ids there are.
+        The number of ids.
     embedding_dim : int
         C, the length of a vector.
     rng : numpy.random.Generator, optional
-        Where the first values come from; None draws a fresh one.
+        The generator of the initial values; by default a fresh one.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Embedding(Module):
     Raises
     ------
     TypeError, ValueError
-        If a size is no whole number, or negative.
+        If a size is not a positive integer.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class Embedding(Module):
         return self.weight.shape[1]
 
     def __call__(self, ids: NDArray[np.integer[Any]]) -> Tensor:
-        """Return the vectors of the ids.
+        """Return the vector of each id.
 
         Parameters
         ----------

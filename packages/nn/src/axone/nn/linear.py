@@ -1,4 +1,4 @@
-"""Linear: the affine layer."""
+"""Linear: the affine layer ``y = x W^T + b``."""
 
 import numpy as np
 
@@ -10,18 +10,18 @@ from axone.nn.module import Module, Parameter
 
 
 class Linear(Module):
-    """``y = x @ weight.T + bias``, along the last axis.
+    """Affine map ``y = x @ weight.T + bias`` of the last axis.
 
     Weights and bias start uniform in ``[-1 / sqrt(in_features), 1 / sqrt(in_features))``.
 
     Parameters
     ----------
     in_features, out_features : int
-        The lengths of the last axis before and after.
+        The lengths of the last axis of the input and of the output.
     bias : bool, default True
         Whether a bias is added.
     rng : numpy.random.Generator, optional
-        Where the first values come from; None draws a fresh one.
+        The generator of the initial values; by default a fresh one.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Linear(Module):
     Raises
     ------
     TypeError, ValueError
-        If a length is no whole number, or negative.
+        If a length is not a positive integer.
 
     Examples
     --------

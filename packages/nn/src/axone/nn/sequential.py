@@ -1,11 +1,11 @@
-"""Sequential: layers one after the other."""
+"""Sequential: a chain of layers."""
 
 from axone.autograd import Tensor
 from axone.nn.module import Layer, Module
 
 
 class Sequential(Module):
-    """Apply layers, or any functions of a Tensor, one after the other.
+    """Chain of layers, or of any functions of a Tensor.
 
     Parameters
     ----------
@@ -37,12 +37,12 @@ class Sequential(Module):
         self.layers = list(layers)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return what the last layer returns.
+        """Return the output of the last layer.
 
         Parameters
         ----------
         x : Tensor
-            The input of the first.
+            The input of the first layer.
 
         Returns
         -------

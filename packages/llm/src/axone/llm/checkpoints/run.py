@@ -185,6 +185,14 @@ class Run:
             raise CheckpointError(self.path, f"is no run: it holds no {OPTIONS}")
         return RUN_FORMAT.upgrade(read_json(self.path / OPTIONS), self.path / OPTIONS)
 
+    @property
+    def prompt(self) -> str:
+        """Prompt of the run's own samples; a line end if none is stored, or the folder does not hold a run."""
+        try:
+            return str(self.options().get("prompt") or "\n")
+        except CheckpointError:
+            return "\n"
+
     def save(self, model: ModelFiles, progress: TrainingState, moments: State) -> Checkpoint:
         """Write a checkpoint, and remove those that are neither new nor the best.
 

@@ -109,7 +109,7 @@ class TrainingStep:
         self.optimizers.step(rate, self._workers.parallel_for)
 
     def is_finite(self) -> bool:
-        """Tell whether all weights are finite."""
+        """Return whether all weights are finite."""
         return bool(np.isfinite(self._workers.flat.data).all())
 
     @collective

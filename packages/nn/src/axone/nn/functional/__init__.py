@@ -1,6 +1,6 @@
-"""The mathematics of the layers as functions: fused kernels with their derivations.
+"""The mathematics of the layers as functions: fused kernels with their derivatives.
 
-Beside each stands the plain composition of the same name in `plain`, which a test holds it to.
+`plain` has each as a composition of elementary operations, under the same name; tests compare the two.
 """
 
 from typing import TYPE_CHECKING
