@@ -204,6 +204,8 @@ def test_a_diverged_training_ends_in_one_sentence(text_file: Path) -> None:
         ("--preset=", "--preset ('') must be one of tiny, "),
         ("--data empty.txt", "is empty"),
         ("--data folder", "holds none"),
+        ("--data loop", "loop is not there"),
+        ("--data hamlet.txt --embed-dim 1000000000000000000000000000000 --num-heads 1", "MB of memory, and"),
         ("--data latin.txt", "must be UTF-8"),
         ("--data wide.txt", "must hold no NUL byte"),
         ("--data short.txt --preset tiny", "more tokens than the context of 64"),
@@ -249,6 +251,7 @@ def test_a_wrong_option_is_refused_in_one_sentence(
     (tmp_path / "wide.txt").write_bytes("words".encode("utf-16-le"))
     (tmp_path / "short.txt").write_text("a few words", encoding="utf-8")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "taken").mkdir()
     before = sorted(tmp_path.rglob("*"))
     assert app(train.main, f"train.py {arguments}") == 2

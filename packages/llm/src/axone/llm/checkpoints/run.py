@@ -17,13 +17,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from axone.llm.checkpoints.checkpoint import STEP, Checkpoint, ModelFiles, TrainingState
-from axone.llm.errors import CheckpointError, RunExistsError
+from axone.llm.errors import CheckpointError, RunExistsError, warn_caller
 from axone.llm.storage.atomic import (
     new_folder,
     remove_folder,
@@ -272,7 +271,7 @@ class Run:
                 damaged.append(str(error))
             else:
                 for reason in damaged:
-                    warnings.warn(f"skipped a damaged checkpoint: {reason}", stacklevel=3)
+                    warn_caller(f"skipped a damaged checkpoint: {reason}")
                 return checkpoint
         if damaged:
             raise CheckpointError(self.path, f"holds no whole checkpoint: {'; '.join(damaged)}")
