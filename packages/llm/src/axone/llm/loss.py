@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor
-from axone.autograd.extend import Array, empty, empty_like, needs_grad, record
-from axone.autograd.mode import mode
+from axone.autograd.extend import Array, empty, empty_like, is_grad_enabled, needs_grad, record
 from axone.llm.model import LanguageModel
 from axone.llm.types import Ids
 from axone.nn.functional import cross_entropy
@@ -76,7 +75,7 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Ids, *, rows: int |
     if chosen.size and (chosen.min() < 0 or chosen.max() >= V):
         raise IndexError(f"targets must be from 0 to {V - 1}, and these go from {chosen.min()} to {chosen.max()}")
     step = max(_LOGITS_AT_ONCE // V, 1) if rows is None else rows
-    recorded = mode.recording and (needs_grad(x) or needs_grad(weight))
+    recorded = is_grad_enabled() and (needs_grad(x) or needs_grad(weight))
     dx, dw = (empty_like(flat), empty_like(w)) if recorded else (flat, w)
     if recorded:
         dw.fill(0)

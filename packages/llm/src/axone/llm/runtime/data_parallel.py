@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor, no_grad
+from axone.autograd.extend import discard_grad
 from axone.llm.runtime.processes import ProcessGroup, can_fork, shared_zeros
 from axone.llm.runtime.resources import available_cores, peak_memory
 from axone.llm.runtime.settings import blas_threads, kept_memory
@@ -213,7 +214,7 @@ class DataParallel(Generic[M]):
         def work(worker: int) -> float:
             replica, weight = self.replicas[worker], weights[worker]
             for parameter in self._parameters[worker]:
-                parameter.discard_grad()
+                discard_grad(parameter)
             total = 0.0
             with self._helped(worker):
                 for turn, batch in enumerate(shares[worker]):

@@ -33,7 +33,7 @@ from typing import Any, NoReturn, Self, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from axone.autograd.extend import watched_alike
+from axone.autograd.extend import is_observed
 from axone.llm.runtime import resources
 from axone.llm.runtime.signals import SIGNALS, defer_signals
 from axone.llm.runtime.threads import Outcome, results, run_one
@@ -42,11 +42,8 @@ R = TypeVar("R")
 
 
 def can_fork() -> bool:
-    """Tell whether processes may stand in for threads: on Linux, with no other thread and no profile running."""
-
-    def nothing() -> None: ...
-
-    return sys.platform == "linux" and threading.active_count() == 1 and watched_alike(nothing) is nothing
+    """Return whether forked processes may replace threads: on Linux, without another thread, outside of a profile."""
+    return sys.platform == "linux" and threading.active_count() == 1 and not is_observed()
 
 
 def shared_zeros(size: int, dtype: DTypeLike) -> NDArray[Any]:

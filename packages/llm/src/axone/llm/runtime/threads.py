@@ -13,7 +13,7 @@ from threading import Thread
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
 
-from axone.autograd.extend import watched_alike
+from axone.autograd.extend import with_observers
 from axone.llm.runtime.settings import kept_memory
 
 R = TypeVar("R")
@@ -64,7 +64,7 @@ class ThreadGroup:
             The first part's that raised one, after all have ended.
         """
         workers = self._workers[: len(parts) - 1]
-        awaited = [worker.submit(watched_alike(part)) for worker, part in zip(workers, parts[1:], strict=True)]
+        awaited = [worker.submit(with_observers(part)) for worker, part in zip(workers, parts[1:], strict=True)]
         return results([run_one(parts[0]), *(outcome.get() for outcome in awaited)])
 
     def start(self, program: object) -> None:
