@@ -1,23 +1,22 @@
-"""apps/neuron.py: what it learns and draws, and every way to get it wrong."""
+"""apps/neuron.py: training, pictures and wrong options."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-from console import UserError
-
 import numpy as np
 import pytest
 
-import neuron
 from axone.nn.scalar import MLP
+from commands import neuron
+from commands.console import UserError
 
 App = Callable[[Callable[[], int], str], int]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def test_points_lie_on_two_half_circles() -> None:
-    points, sides = neuron.two_moons(40, 0.0, np.random.default_rng(0))
-    assert sides == [1.0, -1.0] * 20
+def test_points_are_on_two_half_circles() -> None:
+    points, targets = neuron.two_moons(40, 0.0, np.random.default_rng(0))
+    assert targets == [1.0, -1.0] * 20
     upper, lower = points[::2], points[1::2]
     np.testing.assert_allclose(np.hypot(*upper.T), 1.0)
     np.testing.assert_allclose(np.hypot(*(lower - [1.0, 0.5]).T), 1.0)
@@ -48,20 +47,20 @@ def test_it_learns_and_draws(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ("--points 1", "--points must be at least 2, and is 1"),
-        ("--steps 0", "--steps must be at least 1, and is 0"),
-        ("--noise nan", "--noise must be from 0 to 10, and is nan"),
-        ("--noise inf", "--noise must be from 0 to 10, and is inf"),
-        ("--noise 1e308", "--noise must be from 0 to 10, and is 1e+308"),
-        ("--seed -1", "--seed must be at least 0, and is -1"),
-        ("--neurons 3 0", "--neurons must be at least 1 in each layer, and are 3 0"),
-        ("--learning-rate -1", "--learning-rate must be from 0 to 1000, and is -1.0"),
-        ("--learning-rate inf", "--learning-rate must be from 0 to 1000, and is inf"),
+        ("--points 1", "--points (1) must be at least 2"),
+        ("--steps 0", "--steps (0) must be at least 1"),
+        ("--noise nan", "--noise (nan) must be from 0 to 10"),
+        ("--noise inf", "--noise (inf) must be from 0 to 10"),
+        ("--noise 1e308", "--noise (1e+308) must be from 0 to 10"),
+        ("--seed -1", "--seed (-1) must be at least 0"),
+        ("--neurons 3 0", "--neurons (3 0) must be at least 1 in each layer"),
+        ("--learning-rate -1", "--learning-rate (-1.0) must be from 0 to 1000"),
+        ("--learning-rate inf", "--learning-rate (inf) must be from 0 to 1000"),
         ("--optimizer lion", "invalid choice: 'lion'"),
         ("--out taken", "taken"),
     ],
 )
-def test_what_a_user_gets_wrong_is_one_sentence(
+def test_a_wrong_option_is_refused_in_one_sentence(
     app: App, tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: str, reason: str
 ) -> None:
     (tmp_path / "taken").touch()
@@ -74,8 +73,8 @@ def test_what_a_user_gets_wrong_is_one_sentence(
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
-@pytest.mark.parametrize("steps", [1, 50])  # the last weights are seen by the picture alone
-def test_weights_that_run_away_are_said_to(
+@pytest.mark.parametrize("steps", [1, 50])  # only the picture sees the last weights
+def test_weights_that_diverge_are_refused(
     app: App, tmp_path: Path, capfd: pytest.CaptureFixture[str], steps: int
 ) -> None:
     line = f"neuron.py --points 4 --steps {steps} --neurons 3 3 --activation leaky_relu --learning-rate 1000"
@@ -84,8 +83,8 @@ def test_weights_that_run_away_are_said_to(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_an_answer_that_is_no_number_is_seen() -> None:
+def test_an_output_that_is_nan_is_refused() -> None:
     network = MLP(2, [1], rng=np.random.default_rng(0))
     network.parameters()[0].data = float("nan")
-    with pytest.raises(UserError, match="and one is nan: lower --learning-rate"):
-        neuron.answers(network, np.ones((1, 2)))
+    with pytest.raises(UserError, match=r"an output of the network \(nan\) .*: lower --learning-rate"):
+        neuron.outputs(network, np.ones((1, 2)))

@@ -1,4 +1,4 @@
-"""apps/sample.py: text on standard output, and every way to get it wrong."""
+"""apps/sample.py: text on standard output, and wrong options."""
 
 import io
 import json
@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-import sample
 from axone.llm import LanguageModel, LanguageModelConfig, TextGenerator
 from axone.tokenizer import CharTokenizer
+from commands import sample
 
 App = Callable[[Callable[[], int], str], int]
+SAMPLE = Path(sample.__file__).parent.parent / "sample.py"
 
 
-def test_the_text_goes_to_standard_output(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_text_is_written_to_standard_output(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert app(sample.main, f"sample.py {trained} --prompt to --max-new-tokens 50 --seed 1") == 0
     out, err = capfd.readouterr()
     assert out.startswith("to")
@@ -32,24 +33,24 @@ def test_the_text_goes_to_standard_output(app: App, trained: Path, capfd: pytest
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ("run --prompt Ω", "The character 'Ω' (U+03A9) at position 0"),
+        ("run --prompt Ω", "character 'Ω' (U+03A9) at position 0"),
         ("nothing", "nothing: is not a folder"),
-        (".", "is no model"),
+        (".", "is not a model"),
         ("run --temperature -1", "--temperature must be at least 0, and is -1.0"),
         ("run --top-k 0", "--top-k must be at least 1"),
         ("run --top-p 2", "--top-p must be in (0, 1]"),
         ("run --min-p 2", "--min-p must be in"),
         ("run --repetition-penalty 0", "--repetition-penalty must be"),
         ("run --prompt to --stop=", "--stop must be a list of texts that are not empty"),
-        ("run --samples 0", "--samples must be at least 1"),
-        ("run --max-new-tokens 0", "--max-new-tokens must be at least 1"),
-        ("run --seed -1", "--seed must not be negative"),
+        ("run --samples 0", "--samples (0) must be at least 1"),
+        ("run --max-new-tokens 0", "--max-new-tokens (0) must be at least 1"),
+        ("run --seed -1", "--seed (-1) must not be negative"),
         ("run --temperature warm", "invalid float value: 'warm'"),
         ("", "the following arguments are required: FOLDER"),
     ],
 )
 @pytest.mark.usefixtures("trained")
-def test_what_a_user_gets_wrong_is_one_sentence(
+def test_a_wrong_option_is_refused_in_one_sentence(
     app: App, capfd: pytest.CaptureFixture[str], arguments: str, reason: str
 ) -> None:
     assert app(sample.main, f"sample.py {arguments}") == 2
@@ -69,9 +70,7 @@ def test_an_empty_prompt_is_refused(app: App, trained: Path, capfd: pytest.Captu
     assert "at least one token" in capfd.readouterr().err
 
 
-def test_several_texts_come_together_and_as_they_would_alone(
-    app: App, trained: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_batch_of_texts_equals_single_texts(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
     common = f"sample.py {trained} --max-new-tokens 20"
     alone = []
     for prompt, seed in (("to", 5), ("to", 6), ("be", 7), ("be", 8)):
@@ -83,7 +82,7 @@ def test_several_texts_come_together_and_as_they_would_alone(
     assert err.splitlines() == [f"--- {number} of 4 ---" for number in range(1, 5)]
 
 
-def test_json_tells_ids_and_log_probabilities(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_json_contains_ids_and_log_probabilities(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert app(sample.main, f"sample.py {trained} --prompt to --max-new-tokens 5 --temperature 0 --json") == 0
     (line,) = capfd.readouterr().out.splitlines()
     content = json.loads(line)
@@ -93,7 +92,7 @@ def test_json_tells_ids_and_log_probabilities(app: App, trained: Path, capfd: py
     assert all(value <= 0 for value in content["log_probabilities"])
 
 
-def test_a_stop_text_ends_it(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_stop_text_ends_the_text(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
     line = f"sample.py {trained} --prompt to --max-new-tokens 200 --seed 1"
     assert app(sample.main, line) == 0
     whole = capfd.readouterr().out
@@ -113,17 +112,17 @@ def test_a_prompt_comes_from_standard_input(
     assert err == ""
 
 
-def test_without_a_prompt_and_a_terminal_the_runs_own_is_taken(
+def test_the_default_prompt_is_that_of_the_run(
     app: App, trained: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("not read"))
     assert app(sample.main, f"sample.py {trained} --max-new-tokens 5") == 0
     out, err = capfd.readouterr()
     assert len(out) == 6
-    assert err == "sample.py: note: going on from '\\n': another may be given with --prompt\n"
+    assert err == "sample.py: note: the prompt is '\\n': choose another one with --prompt\n"
 
 
-def test_in_a_terminal_it_asks(
+def test_prompts_are_read_from_a_terminal(
     app: App, trained: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed: Iterator[str | BaseException] = iter(
@@ -142,16 +141,16 @@ def test_in_a_terminal_it_asks(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert app(sample.main, f"sample.py {trained} --max-new-tokens 30 --temperature 0") == 0
     out, err = capfd.readouterr()
-    assert "Ctrl-D: leave" in err
-    assert "The character 'Ω'" in err
-    assert "(Ctrl-D leaves)" in err
+    assert "Ctrl-D: exit" in err
+    assert "character 'Ω'" in err
+    assert "(Ctrl-D exits)" in err
     assert "set PYTHONIOENCODING=utf-8" in err
     assert app(sample.main, f"sample.py {trained} --max-new-tokens 60 --temperature 0 --prompt to") == 0
     whole = capfd.readouterr().out
-    assert out.replace("\n", "").startswith(whole.replace("\n", ""))  # Enter alone went on with it
+    assert out.replace("\n", "").startswith(whole.replace("\n", ""))  # Enter alone continued the text
 
 
-def test_ctrl_c_stops_a_text_and_the_next_prompt_goes_on_from_it(
+def test_ctrl_c_stops_a_text_and_an_empty_prompt_continues_it(
     app: App, trained: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream, begun = TextGenerator.stream, []
@@ -184,11 +183,11 @@ def test_ctrl_c_stops_a_text_and_the_next_prompt_goes_on_from_it(
 
 @pytest.fixture
 def terminal(trained: Path) -> Callable[..., subprocess.Popen[bytes]]:
-    """Return what starts the app in a process of its own."""
+    """Return a function that starts the app in a process."""
 
     def start(*options: str, **environment: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, sample.__file__, str(trained), "--prompt", "to", *options],
+            [sys.executable, str(SAMPLE), str(trained), "--prompt", "to", *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -198,7 +197,7 @@ def terminal(trained: Path) -> Callable[..., subprocess.Popen[bytes]]:
     return start
 
 
-def test_a_reader_who_has_had_enough_is_no_error(terminal: Callable[..., subprocess.Popen[bytes]]) -> None:
+def test_a_closed_pipe_is_not_an_error(terminal: Callable[..., subprocess.Popen[bytes]]) -> None:
     with terminal("--max-new-tokens", "100000") as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -209,7 +208,7 @@ def test_a_reader_who_has_had_enough_is_no_error(terminal: Callable[..., subproc
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
-def test_ctrl_c_ends_in_order(terminal: Callable[..., subprocess.Popen[bytes]]) -> None:
+def test_ctrl_c_prints_one_line_and_exits_with_status_130(terminal: Callable[..., subprocess.Popen[bytes]]) -> None:
     with terminal("--max-new-tokens", "100000") as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -226,7 +225,7 @@ def test_a_terminal_that_lacks_a_character_shows_a_question_mark(tmp_path: Path)
     LanguageModel(config).save_pretrained(tmp_path)
     tokenizer.save(tmp_path)
     ended = subprocess.run(
-        [sys.executable, sample.__file__, str(tmp_path), "--prompt", "é", "--max-new-tokens", "3"],
+        [sys.executable, str(SAMPLE), str(tmp_path), "--prompt", "é", "--max-new-tokens", "3"],
         capture_output=True,
         check=False,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},

@@ -22,9 +22,7 @@ from axone.llm.generation.batch import BatchReader
 from axone.llm.generation.joint import JointReader
 from axone.llm.generation.known import is_known
 from axone.llm.generation.tensor_parallel import JointReading
-from axone.llm.runtime import collectives
 from axone.llm.runtime.collectives import SharedAllGather, can_all_gather
-from axone.llm.runtime.processes import ProcessGroup
 from axone.nn import Linear, Sequential
 
 pytestmark = pytest.mark.skipif(
@@ -360,54 +358,3 @@ def test_a_layer_of_another_kind_is_not_shared_out(forked: list[int], place: str
         logits = np.frombuffer(together(read, model, IDS[:3])[-1], np.float32)
     np.testing.assert_allclose(logits, model(np.asarray([IDS[:3]])).data[0, -1], atol=1e-4)
     assert not forked
-
-
-def test_shares_are_all_and_alike() -> None:
-    for size in (1, 2, 3):
-        group = ProcessGroup(size)
-        place = SharedAllGather(group, 1, np.float32)
-        for total in (3, 7, 50_257):
-            runs = []
-            for group.rank in range(size):
-                runs += [place.shard(total)]
-            assert [at for run in runs for at in range(run.start, run.stop)] == list(range(total))
-            assert max(run.stop - run.start for run in runs) - min(run.stop - run.start for run in runs) <= 1
-
-
-@pytest.mark.parametrize(("total", "width"), [(3, 1), (768, 768), (3072, 768), (768, 3072), (50_257, 768)])
-def test_every_process_may_take_every_piece_its_own_first(total: int, width: int) -> None:
-    for size in (1, 2, 3):
-        group = ProcessGroup(size)
-        place = SharedAllGather(group, 1, np.float32)
-        for group.rank in range(size):
-            pieces = place.chunks(total, width)
-            own, rows = place.shard(total), dict(pieces)
-            assert sorted(at for run in rows.values() for at in range(run.start, run.stop)) == list(range(total))
-            assert len(rows) == len(pieces)
-            assert pieces[0][1].start == own.start
-            first = [run for _, run in pieces if own.start <= run.start < own.stop]
-            assert first == [run for _, run in pieces[: len(first)]] == sorted(first, key=lambda run: run.start)
-            place.buffer(1)
-            assert [place.claim(number) for number, _ in pieces] == [True] * len(pieces)
-            assert not any(place.claim(number) for number, _ in pieces)
-
-
-def test_who_is_quick_takes_what_others_have_not_come_to(forked: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collectives, "_CHUNK", 1)
-    model = build()
-    bits = alone(model, IDS[:3])
-    claim, taken = SharedAllGather.claim, set[int]()
-
-    def dawdle(self: SharedAllGather, piece: int) -> bool:
-        if os.getpid() != HERE:
-            time.sleep(0.002)
-        mine = claim(self, piece)
-        if os.getpid() == HERE and mine:
-            taken.add(piece)
-        return mine
-
-    monkeypatch.setattr(SharedAllGather, "claim", dawdle)
-    with reader_of(model) as read:
-        assert together(read, model, IDS[:3]) == bits
-    assert max(taken) >= collectives._MOST_CHUNKS  # of the other's share
-    assert len(forked) == 1

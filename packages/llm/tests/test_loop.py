@@ -1,26 +1,32 @@
-"""The loop without a model: what is done when, and what stops it."""
+"""The training loop without a model: schedule, early stopping, signals."""
 
 import itertools
 import math
-import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from axone.llm import Callback, Evaluation, Saved, Step, TokenDataset, TrainerConfig, TrainingDivergedError
+from axone.llm import (
+    Callback,
+    CheckpointEvent,
+    EvaluationEvent,
+    StepEvent,
+    TokenDataset,
+    TrainerConfig,
+    TrainingDivergedError,
+)
 from axone.llm.checkpoints.checkpoint import TrainingState
-from axone.llm.runtime.signals import SignalRecorder, record_signals
-from axone.llm.training.loop import Loop
+from axone.llm.runtime.signals import SignalRecorder
+from axone.llm.training.loop import TrainingLoop
 from axone.llm.types import Ids
 
 CONFIG = TrainerConfig(steps=10, batch_size=2, context_length=16, eval_every=2, eval_windows=4, save_every=5)
 
 
 class Steps:
-    """Learns nothing, and measures what it is told."""
+    """Steps that learn nothing, with given validation losses."""
 
     def __init__(self, losses: list[float], *, norm: float = 1.0) -> None:
         self.losses = iter(losses)
@@ -42,22 +48,22 @@ class Steps:
 
 
 class Diary(Callback):
-    """Writes down what it hears, and may do something at a step."""
+    """Records events, and runs an action at a step."""
 
     def __init__(self, at: int = -1, action: Callable[[], None] = lambda: None) -> None:
         self.events: list[tuple[str, int]] = []
         self.saved: list[TrainingState] = []
         self._at, self._action = at, action
 
-    def on_step(self, event: Step) -> None:
+    def on_step(self, event: StepEvent) -> None:
         self.events.append(("step", event.step))
         if event.step == self._at:
             self._action()
 
-    def on_evaluation(self, event: Evaluation) -> None:
+    def on_evaluation(self, event: EvaluationEvent) -> None:
         self.events.append(("evaluation", event.step))
 
-    def on_checkpoint(self, event: Saved) -> None:
+    def on_checkpoint(self, event: CheckpointEvent) -> None:
         self.events.append(("checkpoint", event.step))
 
     def save(self, progress: TrainingState) -> Path:
@@ -71,15 +77,15 @@ def loop(
     dataset: TokenDataset,
     config: TrainerConfig = CONFIG,
     signals: SignalRecorder | None = None,
-) -> Loop:
-    return Loop(steps, dataset, config, [diary], signals or SignalRecorder(), diary.save)
+) -> TrainingLoop:
+    return TrainingLoop(steps, dataset, config, [diary], signals or SignalRecorder(), diary.save)
 
 
 def numbers(start: float) -> Iterator[float]:
     return itertools.count(start, -0.1)
 
 
-def test_each_is_done_when_it_is_due(dataset: TokenDataset) -> None:
+def test_steps_evaluations_and_checkpoints_follow_the_schedule(dataset: TokenDataset) -> None:
     diary = Diary()
     progress, outcome = loop(Steps(list(itertools.islice(numbers(3.0), 6))), diary, dataset).run(
         TrainingState(step=0), saved=False
@@ -92,12 +98,12 @@ def test_each_is_done_when_it_is_due(dataset: TokenDataset) -> None:
     assert diary.events == wanted
     assert outcome == "finished"
     assert progress.best_loss == progress.validation_loss == pytest.approx(2.6)
-    every, some = len(dataset.window_starts(16)), 4  # the rest is measured in the end, at 2.5
+    every, some = len(dataset.window_starts(16)), 4  # the other sequences are evaluated at the end, with a loss of 2.5
     assert progress.latest_loss == progress.full_loss == pytest.approx((2.6 * some + 2.5 * (every - some)) / every)
     assert diary.saved[-1] == progress
 
 
-def test_patience_counts_from_the_best(dataset: TokenDataset) -> None:
+def test_patience_counts_from_the_best_evaluation(dataset: TokenDataset) -> None:
     config = TrainerConfig(**{**CONFIG.__dict__, "steps": 100, "early_stopping_patience": 3})
     losses = [3.0, 2.0, 2.5, 2.4, 1.9, 1.95, 1.9, 2.0, 1.7]
     progress, outcome = loop(Steps(losses), Diary(), dataset, config).run(TrainingState(step=0), saved=False)
@@ -108,20 +114,22 @@ def test_patience_counts_from_the_best(dataset: TokenDataset) -> None:
 @pytest.mark.parametrize("norm", [math.nan, math.inf])
 def test_a_norm_that_is_not_finite_stops_before_the_update(dataset: TokenDataset, norm: float) -> None:
     diary, steps = Diary(), Steps([], norm=norm)
-    with pytest.raises(TrainingDivergedError, match=f"at step 1 the loss is 1.0 and the gradient's norm {norm}"):
+    with pytest.raises(
+        TrainingDivergedError, match=rf"loss \(1.0\) and gradient norm \({norm}\) of step 1 must be finite"
+    ):
         loop(steps, diary, dataset).run(TrainingState(step=0), saved=False)
     assert diary.events == [("checkpoint", 0)]
 
 
-def test_nothing_is_saved_that_is_not_finite(dataset: TokenDataset) -> None:
+def test_weights_that_are_not_finite_are_not_saved(dataset: TokenDataset) -> None:
     steps = Steps([2.0])
     diary = Diary(2, lambda: setattr(steps, "finite", False))
-    with pytest.raises(TrainingDivergedError, match="after step 2 a weight is not"):
+    with pytest.raises(TrainingDivergedError, match="a weight after step 2 must be finite"):
         loop(steps, diary, dataset).run(TrainingState(step=0), saved=False)
     assert [progress.step for progress in diary.saved] == [0]
 
 
-def test_a_signal_ends_it_after_the_step_and_saves(dataset: TokenDataset) -> None:
+def test_a_signal_ends_the_loop_after_the_step_is_saved(dataset: TokenDataset) -> None:
     signals = SignalRecorder()
     diary = Diary(3, lambda: signals.handle(signal.SIGTERM, None))
     progress, outcome = loop(Steps([2.0]), diary, dataset, signals=signals).run(TrainingState(step=0), saved=False)
@@ -129,40 +137,9 @@ def test_a_signal_ends_it_after_the_step_and_saves(dataset: TokenDataset) -> Non
     assert diary.events[-2:] == [("step", 3), ("checkpoint", 3)]
 
 
-def test_what_is_saved_already_is_not_saved_again(dataset: TokenDataset) -> None:
+def test_a_saved_state_is_not_saved_again(dataset: TokenDataset) -> None:
     signals, diary = SignalRecorder(), Diary()
     signals.handle(signal.SIGINT, None)
     before = TrainingState(step=3, validation_loss=None)
     assert loop(Steps([]), diary, dataset, signals=signals).run(before, saved=True) == (before, "interrupted")
     assert diary.events == []
-
-
-def test_a_second_signal_ends_the_process_unless_it_comes_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended: list[int] = []
-    now = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    monkeypatch.setattr(os, "_exit", ended.append)
-    signals = SignalRecorder()
-    signals.handle(signal.SIGINT, None)
-    now = 100.9  # to a group of processes it can come twice
-    signals.handle(signal.SIGINT, None)
-    assert (signals.number, ended) == (signal.SIGINT, [])
-    now = 101.1
-    signals.handle(signal.SIGTERM, None)
-    signals.handle(signal.SIGINT, None)
-    assert ended == [143, 130]
-
-
-@pytest.mark.parametrize("ignored", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_that_is_ignored_stays_so(ignored: signal.Signals) -> None:
-    other = signal.SIGTERM if ignored is signal.SIGINT else signal.SIGINT
-    before = signal.signal(ignored, signal.SIG_IGN)
-    try:
-        with record_signals() as signals:
-            signal.raise_signal(ignored)
-            assert signals.number is None
-            signal.raise_signal(other)
-            assert signals.number is not None
-        assert signal.getsignal(ignored) is signal.SIG_IGN
-    finally:
-        signal.signal(ignored, before)

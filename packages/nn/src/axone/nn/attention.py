@@ -17,7 +17,7 @@ from axone.nn.cache import KVCache
 from axone.nn.dropout import Dropout
 from axone.nn.functional import packed_attention, packed_rms_norm, packed_rotary
 from axone.nn.functional.attention import Mask, attend, attention_weights, split_heads
-from axone.nn.functional.checks import misfit, sizes
+from axone.nn.functional.validation import misfit, sizes
 from axone.nn.linear import Linear
 from axone.nn.module import Module
 from axone.nn.norm import RMSNorm
@@ -52,6 +52,8 @@ class MultiHeadAttention(Module):
         Rotates queries and keys by their positions.
     qk_norm : bool, default False
         Whether queries and keys are normalized, head by head, before they are rotated.
+    qk_norm_eps : float, default 1e-6
+        Added to the mean square in these norms.
     rng : numpy.random.Generator, optional
         Where the first values and the masks come from; None draws a fresh one.
 
@@ -92,6 +94,7 @@ class MultiHeadAttention(Module):
         dropout: float = 0.0,
         rotary: RotaryEmbedding | None = None,
         qk_norm: bool = False,
+        qk_norm_eps: float = 1e-6,
         rng: np.random.Generator | None = None,
     ) -> None:
         rng = np.random.default_rng(rng)
@@ -112,8 +115,8 @@ class MultiHeadAttention(Module):
         self.causal = causal
         self.qkv_proj = Linear(dim, (H + 2 * K) * D, bias=bias if qkv_bias is None else qkv_bias, rng=rng)
         self.out_proj = Linear(H * D, dim, bias=bias, rng=rng)
-        self.q_norm = RMSNorm(D) if qk_norm else None
-        self.k_norm = RMSNorm(D) if qk_norm else None
+        self.q_norm = RMSNorm(D, eps=qk_norm_eps) if qk_norm else None
+        self.k_norm = RMSNorm(D, eps=qk_norm_eps) if qk_norm else None
         self.rotary = rotary
         self.dropout = Dropout(dropout, rng=rng.spawn(1)[0])
 

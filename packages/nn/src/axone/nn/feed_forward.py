@@ -13,7 +13,7 @@ import numpy as np
 from axone.autograd import Tensor, relu
 from axone.nn.dropout import Dropout
 from axone.nn.functional import gelu, relu2, silu, swiglu
-from axone.nn.functional.checks import last_axis
+from axone.nn.functional.validation import last_axis
 from axone.nn.linear import Linear
 from axone.nn.module import Layer, Module
 

@@ -18,10 +18,11 @@ from numpy.typing import DTypeLike, NDArray
 from axone.autograd import Tensor
 from axone.autograd.extend import Array
 from axone.nn.functional import apply_rotary
-from axone.nn.functional.checks import misfit
+from axone.nn.functional.validation import misfit
 from axone.nn.module import Module
 
 Positions = NDArray[np.integer[Any]]
+"""Positions of rotary embeddings, of shape (T,) or (B, T)."""
 Scaling = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """From the angles that one position adds to other ones, such as `Llama3Scaling`."""
 
@@ -89,6 +90,11 @@ class RotaryEmbedding(Module):
     scaling : callable, optional
         Changes the angles for long texts, such as `Llama3Scaling`.
 
+    Attributes
+    ----------
+    speeds : ndarray, shape (D / 2,)
+        The angle by which each channel rotates from one position to the next, in radians.
+
     Raises
     ------
     ValueError
@@ -112,7 +118,7 @@ class RotaryEmbedding(Module):
         self.theta = theta
         self.scaling = scaling
         speeds = theta ** (-np.arange(0, head_dim, 2) / head_dim)
-        self._speeds = speeds if scaling is None else scaling(speeds)  # (D / 2,), radians for each position
+        self.speeds = speeds if scaling is None else scaling(speeds)
         self._known = np.empty((0, head_dim // 2)), np.empty((0, head_dim // 2))  # cosines and sines, position by row
 
     def __call__(self, x: Tensor, positions: Positions | None = None) -> Tensor:
@@ -162,7 +168,7 @@ class RotaryEmbedding(Module):
         """Return the cosines and sines of at least `length` positions, kept from call to call."""
         known = self._known
         if len(known[0]) < length:
-            angles = np.outer(np.arange(max(length, 2 * len(known[0]))), self._speeds)
+            angles = np.outer(np.arange(max(length, 2 * len(known[0]))), self.speeds)
             self._known = known = np.cos(angles), np.sin(angles)
         return known
 

@@ -1,20 +1,20 @@
-"""Reading a `tokenizer.json` of either kind."""
+"""Loader that chooses the tokenizer class of a `tokenizer.json`."""
 
 import os
 
 from axone.tokenizer.bpe import BPETokenizer
 from axone.tokenizer.char import CharTokenizer
-from axone.tokenizer.files import read_json
+from axone.tokenizer.files import read_document
 from axone.tokenizer.protocol import Tokenizer
 
 
 def load(path: str | os.PathLike[str]) -> Tokenizer:
-    """Read a `tokenizer.json` and return the tokenizer that it describes.
+    """Load a `tokenizer.json` of any supported kind.
 
     Parameters
     ----------
     path : path-like
-        The file, or the folder that holds it.
+        The file, or the folder that holds it. A `tokenizer_config.json` in the folder names the special tokens.
 
     Returns
     -------
@@ -24,11 +24,11 @@ def load(path: str | os.PathLike[str]) -> Tokenizer:
     Raises
     ------
     TokenizerError
-        If the file is damaged, or asks for a part that is not supported: the message names it.
+        If the file is damaged or has an unsupported part, which the message names.
     OSError
         If it cannot be read.
     """
-    document = read_json(path)
+    document, config = read_document(path)
     decoder = document.get("decoder") if isinstance(document, dict) else None
     characters = isinstance(decoder, dict) and decoder.get("type") == "Fuse"
-    return (CharTokenizer if characters else BPETokenizer).from_document(document)
+    return CharTokenizer.from_document(document) if characters else BPETokenizer.from_document(document, config)

@@ -27,12 +27,11 @@ import numpy as np
 from axone.autograd.extend import Array
 from axone.llm.generation.folding import Folds, folded
 from axone.llm.generation.steps import Ids, Place, attention, mlp, norm, product
-from axone.llm.runtime.resources import available_cores
+from axone.llm.runtime import resources
 from axone.llm.runtime.settings import blas_threads
 from axone.llm.runtime.threads import ThreadGroup
 from axone.nn import KVCache, Transformer
 
-_CACHED = 1 << 22  # weights: a smaller model lies in the caches, and is read by one core
 _ONE_THREAD = 460_800  # weights: OpenBLAS multiplies a smaller matrix and a vector in one thread, and need not be told
 _RUN = 32  # positions: fewer do not repay their hand-over to a thread
 
@@ -67,8 +66,8 @@ class Reader:
     ) -> None:
         head_bias, sizes = None, [head.size, *(parameter.size for parameter in transformer.parameters())]
         if cores is None:
-            cores = 1 if sum(sizes) <= _CACHED else available_cores()
-            if sum(sizes) <= _CACHED:
+            cores = 1 if sum(sizes) <= resources.SMALL_MODEL else resources.available_cores()
+            if sum(sizes) <= resources.SMALL_MODEL:
                 transformer, embedding, head, head_bias = folded(transformer, embedding, head, folds)
         self.cores = cores
         self._threads_fit = cores > 1 or max(sizes) < _ONE_THREAD  # whether BLAS, as it is set, suits a single vector

@@ -13,7 +13,7 @@ from axone.autograd import no_grad
 from axone.llm.generation.batch import BatchReader, CachedModel, Logits
 from axone.llm.generation.sampling import Sampling
 from axone.llm.generation.stop_strings import StopText
-from axone.llm.runtime.settings import kept_memory
+from axone.llm.runtime.settings import adapted_memory, kept_memory
 from axone.tokenizer import StreamDecoder, Tokenizer
 
 
@@ -75,7 +75,7 @@ def generate(
     )
     rng = np.random.default_rng() if rng is None else rng
     # The reader comes first: its copies of weights are quickest made where large arrays still come as large pages.
-    with BatchReader(model, [prompt_ids]) as reader, kept_memory():
+    with BatchReader(model, [prompt_ids]) as reader, adapted_memory():
         for _ in range(max_new_tokens):
             token = sampling.choose(reader.logits()[0], reader.sequences[0], rng)
             if token in stop_ids:

@@ -18,7 +18,7 @@ from axone.llm.generation.known import is_known
 from axone.llm.generation.steps import Ids
 from axone.llm.generation.tensor_parallel import JointReading
 from axone.llm.runtime.collectives import can_all_gather
-from axone.llm.runtime.settings import blas_threads, cpu_affinity
+from axone.llm.runtime.settings import CpuAffinity, blas_threads
 from axone.nn import Transformer
 
 _MOST = 4  # processes: a few cores use all that memory gives
@@ -60,6 +60,7 @@ class JointReader:
             self._processes = 1
         self._entered = False
         self._joint: JointReading | None = None
+        self._affinity = CpuAffinity(None)
         self._begun_in = 0  # the process that has forked the others
 
     def __enter__(self) -> Self:
@@ -125,12 +126,14 @@ class JointReader:
         if self._joint is None or not self._joint.holds(caches):
             self._part()
             self._joint = JointReading(*self._model, caches, self._processes)
+            self._affinity = CpuAffinity(self._joint.cores)
             self._begun_in = os.getpid()
-        with cpu_affinity(self._joint.cores), blas_threads(self._joint.blas_threads):
+        with self._affinity, blas_threads(self._joint.blas_threads):
             return self._joint.read(token, position)
 
     def _part(self) -> None:
-        """End the other processes."""
+        """End the other processes, and restore the cores where an interrupt has kept `_read` from it."""
+        self._affinity.restore()
         if self._joint is not None:
             self._joint.group.close()
             self._joint = None

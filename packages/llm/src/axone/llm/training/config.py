@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from axone.llm.data.sampler import Order
-from axone.llm.runtime.resources import available_cores
+from axone.llm.data.sampler import SamplingMode
+from axone.llm.runtime.resources import MAX_WORKERS, available_cores
 from axone.llm.storage.field_types import require_field_types
 
 _AT_LEAST_1 = (
@@ -87,7 +87,7 @@ class TrainerConfig:
     momentum: float = 0.95
     max_grad_norm: float | None = 1.0
     gradient_accumulation_steps: int = 1
-    sampling: Order = "random"
+    sampling: SamplingMode = "random"
     eval_every: int = 250
     eval_windows: int | None = 200
     save_every: int | None = None
@@ -101,6 +101,8 @@ class TrainerConfig:
             value = getattr(self, field)
             if value is not None and value < 1:
                 raise ValueError(f"{field} ({value}) must be at least 1")
+        if self.workers is not None and self.workers > MAX_WORKERS:
+            raise ValueError(f"workers ({self.workers}) must be at most {MAX_WORKERS}")
         for field in _FINITE:
             value = getattr(self, field)
             if value is not None and not math.isfinite(value):

@@ -7,8 +7,8 @@ With the rows of x and the gradient g flattened to matrices::
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, Gradient, Product, needs_grad, record
-from axone.nn.functional.checks import last_axis, one_dtype
-from axone.nn.functional.products import BlockedProduct, matmul, ones
+from axone.nn.functional.blocked_matmul import BlockedProduct, matmul, ones
+from axone.nn.functional.validation import last_axis, one_dtype
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
