@@ -147,7 +147,7 @@ def tokenized(texts: Corpus, options: Options) -> TokenDataset:
 def new_model(options: Options, config: TrainerConfig, vocab_size: int) -> LanguageModel:
     """Return a model with fresh weights, if memory holds it and what training adds."""
     shape = options.plan.model_config(vocab_size)
-    require_memory(shape, config.replicas)
+    require_memory(shape, config.num_replicas)
     return LanguageModel(shape, rng=np.random.default_rng(config.seed))
 
 
@@ -172,8 +172,9 @@ def show_plan(trainer: Trainer) -> None:
     tokens = len(trainer.train_data) + held_out
     print(f"model           {model.num_parameters():,} parameters, context {config.context_length} tokens")
     print(f"corpus          {tokens:,} tokens of {model.config.vocab_size:,} kinds, the last {held_out:,} held out")
-    batches = f"{config.accumulation} x {config.batch_size}" if config.accumulation > 1 else f"{config.batch_size}"
-    workers = "1 worker" if trainer.workers == 1 else f"{trainer.workers} workers"
+    turns = config.gradient_accumulation_steps
+    batches = f"{turns} x {config.batch_size}" if turns > 1 else f"{config.batch_size}"
+    workers = "1 worker" if config.num_replicas == 1 else f"{config.num_replicas} workers"
     print(f"training        {config.steps:,} steps of {batches} windows, {workers}", flush=True)
     estimate = trainer.estimate()
     memory = "" if estimate.memory is None else f", {estimate.memory / 2**20:,.0f} MB of memory"

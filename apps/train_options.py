@@ -25,7 +25,7 @@ EPILOG = """presets:
 
 How to choose: the tokens that the model sees in a step are batch size times context length. A larger model wants more
 text, more steps and a lower learning rate; if the loss on held-out text rises while that of training falls, it wants
-more text, more dropout or fewer steps (--patience stops by itself). Characters do for a few megabytes; for more, or for
+more text, more dropout or fewer steps (--early-stopping-patience N stops by itself). Characters do for a few megabytes; for more, or for
 languages with many characters, learn a vocabulary with --tokenizer bpe. "Bits a byte" compare across tokenizers.
 
 A run's folder holds its options, metrics, loss plot, tokens and checkpoints. Ctrl-C finishes the step, saves, and says
@@ -52,8 +52,11 @@ MODEL: dict[str, tuple[Kind, str]] = {
 TRAINING: dict[str, tuple[Kind, str]] = {
     "steps": (int, "updates to make"),
     "batch-size": (int, "windows of text in a batch"),
-    "accumulation": (int, "batches in a step, where one that large would not fit into memory (default: 1)"),
-    "order": (("random", "epoch"), "windows from anywhere (default), or each once before any comes again"),
+    "gradient-accumulation-steps": (
+        int,
+        "batches per step, where one that large would not fit into memory (default: 1)",
+    ),
+    "sampling": (("random", "epoch"), "random sequences (default), or every sequence once per epoch"),
     "optimizer": (("adamw", "muon", "sgd"), "how weights are updated (default: adamw)"),
     "learning-rate": (float, "the highest"),
     "min-learning-rate": (float, "the last (default: a tenth of the highest)"),
@@ -61,10 +64,10 @@ TRAINING: dict[str, tuple[Kind, str]] = {
     "schedule": (("cosine", "linear", "constant"), "how the learning rate falls (default: cosine)"),
     "warmup-steps": (int, "over how many steps it rises at first (default: 100, or a tenth)"),
     "weight-decay": (float, "how much weights shrink (default: 0.1)"),
-    "clip": (float, "the largest norm of the gradient (default: 1)"),
+    "max-grad-norm": (float, "maximum norm of the gradient (default: 1)"),
     "eval-every": (int, "steps between looks at the held-out text, each followed by a checkpoint"),
     "save-every": (int, "steps between more checkpoints"),
-    "patience": (int, "stop after so many looks that were not better (default: never)"),
+    "early-stopping-patience": (int, "evaluations without improvement before training stops (default: no limit)"),
     "workers": (int, "threads (default: one for each core)"),
     "seed": (int, "of first weights, batches and dropout (default: 0)"),
 }

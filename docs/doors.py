@@ -29,6 +29,7 @@ DOORS = [
     "axone.autograd.testing",
     "axone.nn",
     "axone.nn.functional",
+    "axone.nn.extend",
     "axone.nn.init",
     "axone.nn.scalar",
     "axone.tokenizer",

@@ -119,8 +119,8 @@ def test_options_reach_model_and_training(app: App, text_file: Path) -> None:
     line = (
         f"train.py --data {text_file} --preset tiny --steps 2 --out run --context-length 16 --num-layers 1 --num-heads 4 "
         "--num-kv-heads 2 --embed-dim 16 --hidden-dim 32 --dropout 0.1 --norm rms --position rotary --mlp swiglu --qk-norm "
-        "--batch-size 3 --accumulation 2 --order epoch --optimizer muon --learning-rate 0.01 --schedule linear "
-        "--weight-decay 0.2 --clip 0.5 --eval-every 1 --save-every 1 --patience 3 --workers 1 --seed 5 --validation 0.2"
+        "--batch-size 3 --gradient-accumulation-steps 2 --sampling epoch --optimizer muon --learning-rate 0.01 --schedule linear "
+        "--weight-decay 0.2 --max-grad-norm 0.5 --eval-every 1 --save-every 1 --early-stopping-patience 3 --workers 1 --seed 5 --validation 0.2"
     )
     assert app(train.main, line) == 0
     model, _ = load("run")
@@ -130,9 +130,9 @@ def test_options_reach_model_and_training(app: App, text_file: Path) -> None:
     assert (shape.norm, shape.position, shape.mlp, shape.qk_norm) == ("rms", "rotary", "swiglu", True)
     options = json.loads(Path("run/run.json").read_text(encoding="utf-8"))["trainer"]
     assert options["context_length"] == 16
-    assert (options["batch_size"], options["accumulation"], options["order"]) == (3, 2, "epoch")
+    assert (options["batch_size"], options["gradient_accumulation_steps"], options["sampling"]) == (3, 2, "epoch")
     assert (options["optimizer"], options["learning_rate"], options["schedule"]) == ("muon", 0.01, "linear")
-    assert (options["weight_decay"], options["clip"], options["patience"]) == (0.2, 0.5, 3)
+    assert (options["weight_decay"], options["max_grad_norm"], options["early_stopping_patience"]) == (0.2, 0.5, 3)
     assert (options["eval_every"], options["save_every"], options["workers"], options["seed"]) == (1, 1, 1, 5)
 
 
@@ -145,7 +145,7 @@ def test_memory_is_asked_for_as_many_gradients_as_there_will_be(monkeypatch: pyt
 
 @pytest.mark.usefixtures("quick")
 def test_a_run_that_no_longer_learns_stops(app: App, text_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    line = f"train.py --data {text_file} --preset tiny --steps 50 --learning-rate 0 --eval-every 1 --patience 2"
+    line = f"train.py --data {text_file} --preset tiny --steps 50 --learning-rate 0 --eval-every 1 --early-stopping-patience 2"
     assert app(train.main, line) == 0
     out, _ = capfd.readouterr()
     assert "Stopped after step 3: the loss on held-out text no longer fell" in out
@@ -180,7 +180,18 @@ def test_tensorboard_is_told_on_request_and_after_resuming(
 
 
 def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
-    options = ["--preset", "tiny", "--steps", "30", "--learning-rate", "1e30", "--clip", "1e30", "--optimizer", "sgd"]
+    options = [
+        "--preset",
+        "tiny",
+        "--steps",
+        "30",
+        "--learning-rate",
+        "1e30",
+        "--max-grad-norm",
+        "1e30",
+        "--optimizer",
+        "sgd",
+    ]
     ended = subprocess.run(
         [sys.executable, str(TRAIN), "--data", str(text_file), *options],
         cwd=text_file.parent,
@@ -203,10 +214,10 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
         ("--data wide.txt", "must hold no NUL byte"),
         ("--data short.txt --preset tiny", "more tokens than the context of 64"),
         ("--data hamlet.txt --preset huge", "a preset is one of"),
-        ("--data hamlet.txt --preset tiny --steps -5", "--steps must be at least 1, and is -5"),
-        ("--data hamlet.txt --preset tiny --workers 0", "--workers must be at least 1"),
-        ("--data hamlet.txt --steps 10 --warmup-steps 20", "--warmup-steps must be no more than steps, which are 10"),
-        ("--data hamlet.txt --preset tiny --seed -1", "--seed must not be negative"),
+        ("--data hamlet.txt --preset tiny --steps -5", "--steps (-5) must be at least 1"),
+        ("--data hamlet.txt --preset tiny --workers 0", "--workers (0) must be at least 1"),
+        ("--data hamlet.txt --steps 10 --warmup-steps 20", "--warmup-steps (20) must be at most steps (10)"),
+        ("--data hamlet.txt --preset tiny --seed -1", "--seed (-1) must not be negative"),
         ("--data hamlet.txt --preset tiny --steps many", "invalid int value: 'many'"),
         ("--data hamlet.txt --preset tiny --out taken", "exists: resume it, overwrite it, or name another"),
         ("--data hamlet.txt --preset tiny --out hamlet.txt --overwrite", "is none: name another folder"),
@@ -218,15 +229,18 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
         ("--data hamlet.txt --tokenizer words", "invalid choice: 'words'"),
         ("--data hamlet.txt --validation 1", "must be in (0, 1), and is 1.0"),
         ("--data hamlet.txt --split document", "needs at least two, and there is one"),
-        ("--data hamlet.txt --embed-dim 65 --num-heads 2", "--embed-dim must be a multiple of --num-heads"),
-        ("--data hamlet.txt --context-length 0", "--context-length must be at least 1"),
-        ("--data hamlet.txt --batch-size 0", "--batch-size must be at least 1"),
-        ("--data hamlet.txt --learning-rate nan", "--learning-rate must be finite"),
-        ("--data hamlet.txt --min-learning-rate 1", "--min-learning-rate must be from 0 to --learning-rate, which"),
+        ("--data hamlet.txt --embed-dim 65 --num-heads 2", "--embed-dim (65) must be divisible by --num-heads (2)"),
+        ("--data hamlet.txt --context-length 0", "--context-length (0) must be at least 1"),
+        ("--data hamlet.txt --batch-size 0", "--batch-size (0) must be at least 1"),
+        ("--data hamlet.txt --learning-rate nan", "--learning-rate (nan) must be finite"),
+        (
+            "--data hamlet.txt --min-learning-rate 1",
+            "--min-learning-rate (1.0) must be between 0 and --learning-rate (0.002)",
+        ),
         ("--data /dev/null", "is none: save it first"),
         ("--data hamlet.txt --dropout 2", "dropout"),
-        ("--data hamlet.txt --clip 0", "--clip must be positive"),
-        ("--data hamlet.txt --clip inf", "--clip must be finite, and is inf"),
+        ("--data hamlet.txt --max-grad-norm 0", "--max-grad-norm (0.0) must be positive"),
+        ("--data hamlet.txt --max-grad-norm inf", "--max-grad-norm (inf) must be finite"),
         ("--resume folder", "folder: is no run"),
         ("--resume missing", "missing: is not a folder: name a run"),
         ("--resume taken --steps 5", "--resume takes everything from the run"),

@@ -37,7 +37,7 @@ def training_plan(o: dict[str, Any]) -> TrainerConfig:
         learning_rate=LEARNING_RATE,
         betas=BETAS,
         weight_decay=WEIGHT_DECAY,
-        clip=CLIP,
+        max_grad_norm=CLIP,
         eval_every=1 << 30,
         workers=o.get("workers"),
     )

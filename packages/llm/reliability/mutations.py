@@ -26,8 +26,8 @@ import numpy as np
 from tiny import trainer
 
 from axone.llm import CheckpointError, LanguageModel, LanguageModelConfig, load
-from axone.llm.checkpoints.bundle import TextModel
-from axone.llm.checkpoints.checkpoint import MANIFEST, Checkpoint, Progress
+from axone.llm.checkpoints.bundle import ModelBundle
+from axone.llm.checkpoints.checkpoint import MANIFEST, Checkpoint, TrainingState
 from axone.llm.checkpoints.run import Run
 from axone.tokenizer import CharTokenizer
 
@@ -92,8 +92,8 @@ def outcome_of(folder: Path) -> str:
     try:
         load(folder)
         checkpoint = Checkpoint(folder)
-        checkpoint.progress()
-        checkpoint.moments()
+        checkpoint.training_state()
+        checkpoint.optimizer_state()
     except CheckpointError as error:
         return "refused" if str(error.path) in str(error) and error.reason else "refused without a reason"
     except Exception as error:  # noqa: BLE001 - any other is what this looks for
@@ -184,7 +184,7 @@ def memory(folder: Path) -> int:
     text = "".join(map(chr, range(32, 127)))
     config = LanguageModelConfig(vocab_size=len(text), context_length=64, num_layers=8, num_heads=8, embed_dim=512)
     model = LanguageModel(config, rng=np.random.default_rng(0))
-    Checkpoint.write(folder / "step-000001", TextModel(model, CharTokenizer.train(text)), Progress(step=1), {})
+    Checkpoint.write(folder / "step-000001", ModelBundle(model, CharTokenizer.train(text)), TrainingState(step=1), {})
     size = (folder / "step-000001" / "model.safetensors").stat().st_size
     command = [sys.executable, "-c", LOAD, str(folder / "step-000001")]
     taken = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -16,7 +16,7 @@ import pytest
 import tiny
 
 from axone.llm import Callback, CheckpointError, LanguageModel, Step, Trainer, load
-from axone.llm.checkpoints.checkpoint import MANIFEST, Checkpoint, Progress
+from axone.llm.checkpoints.checkpoint import MANIFEST, Checkpoint, TrainingState
 from axone.llm.checkpoints.run import Run
 from axone.llm.storage.atomic import json_bytes
 from axone.llm.storage.json_schema import from_json
@@ -133,7 +133,9 @@ def test_a_pickle_under_a_known_name_is_refused_unread(
         if not vouched:
             (checkpoint / MANIFEST).unlink()
         read = (
-            Checkpoint(checkpoint).moments if name.startswith("trainer") and not vouched else partial(load, checkpoint)
+            Checkpoint(checkpoint).optimizer_state
+            if name.startswith("trainer") and not vouched
+            else partial(load, checkpoint)
         )
         with pytest.raises(CheckpointError, match=re.escape(name)):
             read()
@@ -172,18 +174,18 @@ def test_a_pickle_instead_of_weights_is_refused_by_name(tmp_path: Path, model: L
 def test_what_json_can_hold_instead_of_progress(checkpoint: Path, content: str, reason: str) -> None:
     (checkpoint / "trainer.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(CheckpointError, match=reason):
-        Checkpoint(checkpoint).progress()
+        Checkpoint(checkpoint).training_state()
 
 
 @pytest.mark.parametrize(
     ("place", "value", "reason"),
     [
         (("trainer", "steps"), "many", "steps must be a whole number, and is 'many'"),
-        (("trainer", "steps"), 0, "steps must be at least 1, and is 0"),
+        (("trainer", "steps"), 0, r"steps \(0\) must be at least 1"),
         (("trainer", "betas"), [0.9], "betas must be a list of 2, each a number"),
         (("trainer", "betas"), [0.9, "x"], "betas must be a number, and is 'x'"),
         (("trainer", "optimizer"), "adagrad", "optimizer must be 'adamw' or 'muon' or 'sgd', and is 'adagrad'"),
-        (("trainer", "clip"), True, "clip must be a number or null"),
+        (("trainer", "max_grad_norm"), True, "max_grad_norm must be a number or null"),
         (("trainer", "context_length"), 17, "no longer than the model's context of 16 tokens"),
         (("trainer",), None, "must hold a JSON object for TrainerConfig"),
         (("data",), [], "must say which data"),
@@ -225,10 +227,10 @@ def test_tokens_that_changed_are_refused(run: Path) -> None:
 
 
 def test_progress_survives_json() -> None:
-    progress = Progress(step=7, best_loss=1.5, environment={"numpy": "2"}).measured(1.25)
+    progress = TrainingState(step=7, best_loss=1.5, environment={"numpy": "2"}).measured(1.25)
     assert progress.evaluations_since_best == 0
     assert progress.measured(1.25).evaluations_since_best == 1
-    assert from_json(Progress, json.loads(json_bytes(progress.__dict__)), Path("a")) == progress
+    assert from_json(TrainingState, json.loads(json_bytes(progress.__dict__)), Path("a")) == progress
 
 
 def test_an_absurd_configuration_costs_no_memory(tmp_path: Path, model: LanguageModel) -> None:

@@ -17,9 +17,9 @@ import pytest
 from axone.llm import Callback, LanguageModel, LanguageModelConfig, Step, TokenDataset, Trainer, TrainerConfig
 from axone.llm.checkpoints.checkpoint import Checkpoint
 from axone.llm.checkpoints.run import Run
-from axone.llm.data.token_file import Ids
 from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.training.step import TrainingStep
+from axone.llm.types import Ids
 
 WINDOWS_IN_AN_EPOCH = 145  # of 16 tokens, in the first 90 % of the text
 BATCH = 5
@@ -68,10 +68,10 @@ def test_a_resumed_run_goes_on_with_the_same_bits(
         context_length=16,
         optimizer=optimizer,  # type: ignore[arg-type]  # one of the choices
         schedule=schedule,  # type: ignore[arg-type]  # likewise
-        accumulation=accumulation,
+        gradient_accumulation_steps=accumulation,
         learning_rate=3e-3,
         warmup_steps=3,
-        order="epoch",
+        sampling="epoch",
         eval_every=17,
         workers=1,
     )
@@ -164,7 +164,7 @@ def test_all_workers_together_read_what_one_would(
     monkeypatch.setattr(DataParallel, "compute_gradients", spy)
     monkeypatch.setattr(DataParallel, "clip_gradients", lambda _workers, _norm: 0.0)
     for count in (1, 2, 3):
-        training = TrainerConfig(steps=4, batch_size=7, context_length=16, workers=count, order=order)  # type: ignore[arg-type]  # one of the choices
+        training = TrainerConfig(steps=4, batch_size=7, context_length=16, workers=count, sampling=order)  # type: ignore[arg-type]  # one of the choices
         with DataParallel(LanguageModel(config), count) as workers:
             step = TrainingStep(workers, training, *dataset.split())
             for number in range(4):
@@ -190,8 +190,8 @@ def test_another_environment_is_told(config: LanguageModelConfig, dataset: Token
     set_workers(tmp_path / "run", 1)
     with pytest.warns(UserWarning, match=r"not with the same bits as if it had not stopped: .*workers 2 is now 1"):
         Trainer.resume(tmp_path / "run").fit()
-    environment = Run(tmp_path / "run").latest().progress().environment
-    assert {"python", "numpy", "machine", "blas", "blas_threads", "workers", "threads"} == set(environment)
+    environment = Run(tmp_path / "run").latest().training_state().environment
+    assert {"python", "numpy", "machine", "blas", "blas_threads", "replicas", "workers"} == set(environment)
 
 
 def test_other_threads_that_help_one_worker_are_told(
@@ -202,5 +202,5 @@ def test_other_threads_that_help_one_worker_are_told(
     model = LanguageModel(config, rng=np.random.default_rng(0))
     Trainer(model, *dataset.split(), training, [Losses(2)], run=tmp_path / "run").fit()
     set_workers(tmp_path / "run", 2)
-    with pytest.warns(UserWarning, match=r"not with the same bits as if it had not stopped: threads 3 is now 2"):
+    with pytest.warns(UserWarning, match=r"not with the same bits as if it had not stopped: workers 3 is now 2"):
         Trainer.resume(tmp_path / "run").fit()

@@ -14,16 +14,16 @@ from axone.llm import (
     require_memory,
 )
 from axone.llm.data.dataset import Batch
-from axone.llm.data.token_file import Ids
 from axone.llm.runtime import resources
 from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.training.step import TrainingStep
+from axone.llm.types import Ids
 
 CONFIG = TrainerConfig(steps=12, batch_size=6, context_length=16, eval_every=5, workers=2)
 
 
 def test_batches_without_number_are_made_one_at_a_time(config: LanguageModelConfig, dataset: TokenDataset) -> None:
-    endless = dataclasses.replace(CONFIG, accumulation=10**20, workers=1)
+    endless = dataclasses.replace(CONFIG, gradient_accumulation_steps=10**20, workers=1)
     trainer = Trainer(LanguageModel(config), *dataset.split(), endless)
     assert trainer.estimate().seconds > 10**15
     with DataParallel(trainer.model, 1) as workers:
@@ -54,6 +54,6 @@ def test_a_training_that_does_not_fit_into_memory_is_refused_with_the_numbers(
         trainer.estimate()
     require_memory(config)
     with pytest.raises(NotEnoughMemoryError, match="needs about 59,418 MB"):
-        require_memory(LanguageModelConfig.gpt2(num_layers=48, embed_dim=1600, num_heads=25), workers=7)
+        require_memory(LanguageModelConfig.gpt2(num_layers=48, embed_dim=1600, num_heads=25), num_replicas=7)
     monkeypatch.setattr(resources, "available_memory", lambda: None)
     require_memory(LanguageModelConfig.gpt2(num_layers=10**6))

@@ -100,7 +100,7 @@ def test_a_newer_format_is_refused_in_one_sentence(run: Path) -> None:
     with pytest.raises(CheckpointError, match=refused.format("config.json")):
         LanguageModel.from_pretrained(damaged(place / "config.json") / place)
     with pytest.raises(CheckpointError, match=refused.format("trainer.json")):
-        Checkpoint(damaged(place / "trainer.json") / place).progress()
+        Checkpoint(damaged(place / "trainer.json") / place).training_state()
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -113,11 +113,11 @@ def test_a_run_of_format_0_loads(name: str) -> None:
 def resumed(name: str, folder: Path) -> tuple[Checkpoint, dict[str, Any], dict[str, Any]]:
     """Finish a copy of a run, and return its last checkpoint with the environments before and after."""
     run = Run(shutil.copytree(FIXTURES / name, folder / name))
-    before = run.latest().progress().environment
+    before = run.latest().training_state().environment
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the environment may be another
         assert Trainer.resume(run.path).fit().outcome == "finished"
-    return run.latest(), before, run.latest().progress().environment
+    return run.latest(), before, run.latest().training_state().environment
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from axone.llm import Callback, Evaluation, Saved, Step, TokenDataset, TrainerConfig, TrainingDivergedError
-from axone.llm.checkpoints.checkpoint import Progress
-from axone.llm.data.token_file import Ids
+from axone.llm.checkpoints.checkpoint import TrainingState
 from axone.llm.runtime.signals import SignalRecorder, record_signals
 from axone.llm.training.loop import Loop
+from axone.llm.types import Ids
 
 CONFIG = TrainerConfig(steps=10, batch_size=2, context_length=16, eval_every=2, eval_windows=4, save_every=5)
 
@@ -46,7 +46,7 @@ class Diary(Callback):
 
     def __init__(self, at: int = -1, action: Callable[[], None] = lambda: None) -> None:
         self.events: list[tuple[str, int]] = []
-        self.saved: list[Progress] = []
+        self.saved: list[TrainingState] = []
         self._at, self._action = at, action
 
     def on_step(self, event: Step) -> None:
@@ -60,7 +60,7 @@ class Diary(Callback):
     def on_checkpoint(self, event: Saved) -> None:
         self.events.append(("checkpoint", event.step))
 
-    def save(self, progress: Progress) -> Path:
+    def save(self, progress: TrainingState) -> Path:
         self.saved.append(progress)
         return Path(str(progress.step))
 
@@ -82,7 +82,7 @@ def numbers(start: float) -> Iterator[float]:
 def test_each_is_done_when_it_is_due(dataset: TokenDataset) -> None:
     diary = Diary()
     progress, outcome = loop(Steps(list(itertools.islice(numbers(3.0), 6))), diary, dataset).run(
-        Progress(step=0), saved=False
+        TrainingState(step=0), saved=False
     )
     wanted = [("checkpoint", 0)]
     for step in range(1, 11):
@@ -98,9 +98,9 @@ def test_each_is_done_when_it_is_due(dataset: TokenDataset) -> None:
 
 
 def test_patience_counts_from_the_best(dataset: TokenDataset) -> None:
-    config = TrainerConfig(**{**CONFIG.__dict__, "steps": 100, "patience": 3})
+    config = TrainerConfig(**{**CONFIG.__dict__, "steps": 100, "early_stopping_patience": 3})
     losses = [3.0, 2.0, 2.5, 2.4, 1.9, 1.95, 1.9, 2.0, 1.7]
-    progress, outcome = loop(Steps(losses), Diary(), dataset, config).run(Progress(step=0), saved=False)
+    progress, outcome = loop(Steps(losses), Diary(), dataset, config).run(TrainingState(step=0), saved=False)
     assert (outcome, progress.step, progress.best_loss) == ("stopped", 16, 1.9)
     assert progress.evaluations_since_best == 3
 
@@ -109,7 +109,7 @@ def test_patience_counts_from_the_best(dataset: TokenDataset) -> None:
 def test_a_norm_that_is_not_finite_stops_before_the_update(dataset: TokenDataset, norm: float) -> None:
     diary, steps = Diary(), Steps([], norm=norm)
     with pytest.raises(TrainingDivergedError, match=f"at step 1 the loss is 1.0 and the gradient's norm {norm}"):
-        loop(steps, diary, dataset).run(Progress(step=0), saved=False)
+        loop(steps, diary, dataset).run(TrainingState(step=0), saved=False)
     assert diary.events == [("checkpoint", 0)]
 
 
@@ -117,14 +117,14 @@ def test_nothing_is_saved_that_is_not_finite(dataset: TokenDataset) -> None:
     steps = Steps([2.0])
     diary = Diary(2, lambda: setattr(steps, "finite", False))
     with pytest.raises(TrainingDivergedError, match="after step 2 a weight is not"):
-        loop(steps, diary, dataset).run(Progress(step=0), saved=False)
+        loop(steps, diary, dataset).run(TrainingState(step=0), saved=False)
     assert [progress.step for progress in diary.saved] == [0]
 
 
 def test_a_signal_ends_it_after_the_step_and_saves(dataset: TokenDataset) -> None:
     signals = SignalRecorder()
     diary = Diary(3, lambda: signals.handle(signal.SIGTERM, None))
-    progress, outcome = loop(Steps([2.0]), diary, dataset, signals=signals).run(Progress(step=0), saved=False)
+    progress, outcome = loop(Steps([2.0]), diary, dataset, signals=signals).run(TrainingState(step=0), saved=False)
     assert (outcome, progress.step) == ("terminated", 3)
     assert diary.events[-2:] == [("step", 3), ("checkpoint", 3)]
 
@@ -132,7 +132,7 @@ def test_a_signal_ends_it_after_the_step_and_saves(dataset: TokenDataset) -> Non
 def test_what_is_saved_already_is_not_saved_again(dataset: TokenDataset) -> None:
     signals, diary = SignalRecorder(), Diary()
     signals.handle(signal.SIGINT, None)
-    before = Progress(step=3, validation_loss=None)
+    before = TrainingState(step=3, validation_loss=None)
     assert loop(Steps([]), diary, dataset, signals=signals).run(before, saved=True) == (before, "interrupted")
     assert diary.events == []
 

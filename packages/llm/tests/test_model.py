@@ -152,7 +152,7 @@ def test_a_model_of_another_kind_is_refused_by_name(model: LanguageModel, tmp_pa
     for change, reason in (
         ({"model_type": "bloom"}, "model_type"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
-        ({"n_layer": 0}, "num_layers must be at least 1"),
+        ({"n_layer": 0}, r"num_layers \(0\) must be at least 1"),
         ({"n_layer": "two"}, "n_layer must be a whole number, and is 'two'"),
     ):
         (tmp_path / "config.json").write_text(json.dumps({**content, **change}), encoding="utf-8")
@@ -166,32 +166,6 @@ def test_missing_and_extra_weights_are_all_named(model: LanguageModel, tmp_path:
     (tmp_path / "config.json").write_text(json.dumps({**content, "n_layer": 3}), encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"h\.2\.ln_1\.weight is missing.*h\.2\.mlp\.c_proj\.bias is missing"):
         LanguageModel.from_pretrained(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"num_layers": 0}, "num_layers must be at least 1"),
-        ({"embed_dim": 15}, "embed_dim must be a multiple of num_heads"),
-        ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
-        ({"norm": "batch"}, "norm must be one of"),
-        ({"num_kv_heads": 0}, "num_kv_heads must be at least 1"),
-        ({"embed_dim": 6, "position": "rotary"}, "rotary positions need heads of even width"),
-        ({"norm_eps": 0.0}, "norm_eps must be positive"),
-    ],
-)
-def test_a_configuration_out_of_range_is_refused(
-    config: LanguageModelConfig, change: dict[str, object], reason: str
-) -> None:
-    with pytest.raises(ValueError, match=reason):
-        dataclasses.replace(config, **change)  # type: ignore[arg-type]  # the point of the test
-
-
-def test_a_configuration_of_other_types_is_refused(config: LanguageModelConfig) -> None:
-    with pytest.raises(TypeError, match="vocab_size must be a whole number, and is '65'"):
-        dataclasses.replace(config, vocab_size="65")  # type: ignore[arg-type]  # the point of the test
-    with pytest.raises(TypeError, match="embed_dim must be a whole number, and is None"):
-        dataclasses.replace(config, embed_dim=None)  # type: ignore[arg-type]  # the point of the test
 
 
 def test_a_model_that_was_read_drops_out_like_a_fresh_one(tmp_path: Path) -> None:

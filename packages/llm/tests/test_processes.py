@@ -297,7 +297,7 @@ def test_a_run_whose_process_is_killed_goes_on_from_its_checkpoint(
     trainer = Trainer(model, *dataset.split(), plan, [Killer()], run=tmp_path / "run")
     with pytest.raises(OSError, match=r"all worker processes are needed, and process \d+ has ended"):
         trainer.fit()
-    assert Run(tmp_path / "run").latest().progress().step == 3
+    assert Run(tmp_path / "run").latest().training_state().step == 3
     assert Trainer.resume(tmp_path / "run").fit().outcome == "finished"
 
 
@@ -319,7 +319,13 @@ def test_training_has_the_bits_of_threads(
     monkeypatch.setattr(ProcessGroup, "broadcast_call", spy)
     dropped = replace(config, dropout=0.1)
     plan = TrainerConfig(
-        steps=6, batch_size=5, context_length=16, optimizer=optimizer, workers=2, accumulation=2, eval_every=3
+        steps=6,
+        batch_size=5,
+        context_length=16,
+        optimizer=optimizer,
+        workers=2,
+        gradient_accumulation_steps=2,
+        eval_every=3,
     )
     found = []
     for forks in (False, True):
@@ -328,9 +334,9 @@ def test_training_has_the_bits_of_threads(
         model = LanguageModel(dropped, rng=np.random.default_rng(0))
         Trainer(model, *dataset.split(), plan, [losses], run=run).fit()
         checkpoint = Run(run).latest()
-        moments = {name: array.tobytes() for name, array in checkpoint.moments().items()}
+        moments = {name: array.tobytes() for name, array in checkpoint.optimizer_state().items()}
         weights = {name: array.tobytes() for name, array in model.state_dict().items()}
-        found.append((losses.numbers, checkpoint.progress().latest_loss, moments, weights))
+        found.append((losses.numbers, checkpoint.training_state().latest_loss, moments, weights))
         assert bool(told) == forks
     assert found[0] == found[1]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from axone.llm import CheckpointError, Run, RunBusyError, unused_run
-from axone.llm.checkpoints.checkpoint import MOMENTS, REQUIRED, TRAINER, Progress
+from axone.llm.checkpoints.checkpoint import MOMENTS, REQUIRED, TRAINER, TrainingState
 
 HOLD = "import sys; from axone.llm.checkpoints.run import Run\nwith Run(sys.argv[1]).lock(): print(flush=True); input()"
 
@@ -62,7 +62,7 @@ def saved(folder: Path, losses: dict[int, float | None]) -> list[list[int]]:
     run, kept = Run(folder), []
     run.checkpoints_path.mkdir(parents=True)
     for step, loss in losses.items():
-        run.save(Files(), Progress(step=step, validation_loss=loss), {})
+        run.save(Files(), TrainingState(step=step, validation_loss=loss), {})
         kept.append([checkpoint.step for checkpoint in run.checkpoints()])
     return kept
 

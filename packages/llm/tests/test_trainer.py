@@ -95,7 +95,7 @@ def test_workers_agree(config: LanguageModelConfig, dataset: TokenDataset) -> No
 
 
 def test_accumulated_batches_count_alike(config: LanguageModelConfig, dataset: TokenDataset) -> None:
-    _, recorder = trained(config, dataset, dataclasses.replace(CONFIG, accumulation=3))
+    _, recorder = trained(config, dataset, dataclasses.replace(CONFIG, gradient_accumulation_steps=3))
     model = LanguageModel(config, rng=np.random.default_rng(0))
     train, _ = dataset.split()
     batches = [train.batch(CONFIG.seed, turn, CONFIG.batch_size, CONFIG.context_length) for turn in range(3)]
@@ -109,7 +109,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
     config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path, dropout: float, accumulation: int
 ) -> None:
     config = dataclasses.replace(config, dropout=dropout)
-    training = dataclasses.replace(CONFIG, accumulation=accumulation)
+    training = dataclasses.replace(CONFIG, gradient_accumulation_steps=accumulation)
     whole, recorder = trained(config, dataset, training)
 
     interrupted = Recorder(at=7, action=lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -251,7 +251,9 @@ def test_the_estimate_leaves_the_weights_alone(config: LanguageModelConfig, data
 def test_patience_ends_a_training_that_no_longer_gets_better(
     config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path
 ) -> None:
-    impatient = dataclasses.replace(CONFIG, steps=100, eval_every=2, patience=2, learning_rate=0.0, eval_windows=4)
+    impatient = dataclasses.replace(
+        CONFIG, steps=100, eval_every=2, early_stopping_patience=2, learning_rate=0.0, eval_windows=4
+    )
     recorder = Recorder()
     model = LanguageModel(config, rng=np.random.default_rng(0))
     end = Trainer(model, *dataset.split(), impatient, [recorder], run=tmp_path / "run").fit()

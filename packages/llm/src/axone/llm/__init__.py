@@ -1,5 +1,6 @@
 """A language model on NumPy: train it on your own text on a CPU, sample from it, read every line."""
 
+from axone.llm.chat.template import ChatTemplate, Message
 from axone.llm.checkpoints.bundle import load
 from axone.llm.checkpoints.run import Run, unused_run
 from axone.llm.config import LanguageModelConfig
@@ -7,7 +8,9 @@ from axone.llm.data.corpus import TextFiles, learned_dataset, python_source, rea
 from axone.llm.data.dataset import TokenDataset
 from axone.llm.errors import (
     AxoneError,
+    ChatTemplateError,
     CheckpointError,
+    MissingDependencyError,
     NotEnoughMemoryError,
     RunBusyError,
     RunExistsError,
@@ -28,6 +31,8 @@ __all__ = [
     "PRESETS",
     "AxoneError",
     "Callback",
+    "ChatTemplate",
+    "ChatTemplateError",
     "CheckpointError",
     "Completion",
     "End",
@@ -35,6 +40,8 @@ __all__ = [
     "Evaluation",
     "LanguageModel",
     "LanguageModelConfig",
+    "Message",
+    "MissingDependencyError",
     "NotEnoughMemoryError",
     "Preset",
     "Run",

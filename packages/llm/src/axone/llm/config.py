@@ -1,63 +1,81 @@
-"""LanguageModelConfig: what a language model is, apart from its weights."""
+"""LanguageModelConfig: shape of a decoder-only Transformer, from GPT-2 to Llama and Qwen.
+
+References
+----------
+.. [1] A. Radford et al., "Language Models are Unsupervised Multitask Learners" (GPT-2),
+   https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
+.. [2] A. Dubey et al., "The Llama 3 Herd of Models", https://arxiv.org/abs/2407.21783
+.. [3] Qwen Team, "Qwen2.5 Technical Report", https://arxiv.org/abs/2412.15115
+.. [4] Qwen Team, "Qwen3 Technical Report", https://arxiv.org/abs/2505.09388
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from axone.llm.storage.checks import require_numbers
+from axone.llm.storage.field_types import require_field_types
+from axone.nn import Llama3Scaling
 
-_CHOICES = {"norm": ("layer", "rms"), "position": ("learned", "rotary"), "mlp": ("gelu", "swiglu", "relu2")}
-_WHOLE = ("vocab_size", "context_length", "num_layers", "num_heads", "embed_dim")
-_GATED_MULTIPLE = 32  # a gated layer of 8/3 C channels, rounded up to this, has the size of a plain one of 4 C
+_AT_LEAST_1 = (
+    "vocab_size", "context_length", "num_layers", "num_heads", "embed_dim", "num_kv_heads", "head_dim", "hidden_dim",
+)  # fmt: skip
+_GATED_MULTIPLE = 32  # SwiGLU's default width, 8/3 C (the size of a GELU layer of 4 C), is rounded up to this
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelConfig:
-    """The shape of a decoder-only Transformer.
+    """Shape of a decoder-only Transformer.
 
     Parameters
     ----------
     vocab_size : int
-        V, how many different tokens there are.
+        V, number of tokens in the vocabulary.
     context_length : int
-        The most positions that the model reads at once, in tokens.
+        Maximum number of positions, in tokens.
     num_layers : int
-        How many blocks.
+        L, number of blocks.
     num_heads : int
-        H, query heads in each block.
+        H, query heads of a block.
     embed_dim : int
-        C, the width of the residual stream.
+        C, width of the residual stream.
     num_kv_heads : int, optional
-        K, by default H; H is a multiple of it.
+        K, key and value heads of a block, by default H. H must be divisible by K.
+    head_dim : int, optional
+        D, width of a head, by default ``C / H``.
     hidden_dim : int, optional
-        The width inside the feed-forward layers, by default ``4 C``, and about ``8 C / 3`` for "swiglu", which has three
-        matrices instead of two.
+        Width inside the feed-forward layers, by default ``4 C``; for "swiglu", which has three matrices instead of two,
+        about ``8 C / 3``.
     norm : {"layer", "rms"}
-        The normalization.
+        Normalization.
     position : {"learned", "rotary"}
-        How the model knows where a token stands: by a learned vector for each position, or by rotating queries and keys.
+        Position encoding: a learned vector per position, or rotation of queries and keys.
     mlp : {"gelu", "swiglu", "relu2"}
-        The feed-forward layer.
+        Feed-forward layer.
     bias : bool, default True
-        Whether linear layers and layer norms add a bias; an RMS norm has none.
+        Whether linear layers and layer norms have a bias. RMS norms have none.
+    qkv_bias : bool, optional
+        Whether the projections to queries, keys and values have a bias, by default as `bias`.
     qk_norm : bool, default False
         Whether queries and keys are normalized, head by head.
     tie_embeddings : bool, default True
-        Whether the output layer is the token embedding.
+        Whether the output layer shares the weight of the token embedding.
     dropout : float, default 0.0
-        The probability of dropping an activation in training, in [0, 1).
+        Dropout probability in training, in [0, 1).
     norm_eps : float, default 1e-5
         Added to the variance in the normalization.
     rope_theta : float, default 10000.0
-        The base of the angles of rotary positions.
+        Base of the rotary angles.
+    rope_scaling : Llama3Scaling, optional
+        Change of the rotary angles for contexts longer than those of the first training.
 
     Raises
     ------
-    ValueError
-        If a field is out of its range.
     TypeError
-        If a field that holds a number is given something else.
+        If a field holds a value of another type.
+    ValueError
+        If a field is out of range, or two fields contradict each other.
     """
 
     vocab_size: int
@@ -66,50 +84,54 @@ class LanguageModelConfig:
     num_heads: int
     embed_dim: int
     num_kv_heads: int | None = None
+    head_dim: int | None = None
     hidden_dim: int | None = None
     norm: Literal["layer", "rms"] = "layer"
     position: Literal["learned", "rotary"] = "learned"
     mlp: Literal["gelu", "swiglu", "relu2"] = "gelu"
     bias: bool = True
+    qkv_bias: bool | None = None
     qk_norm: bool = False
     tie_embeddings: bool = True
     dropout: float = 0.0
     norm_eps: float = 1e-5
     rope_theta: float = 10000.0
+    rope_scaling: Llama3Scaling | None = None
 
     def __post_init__(self) -> None:
-        require_numbers(self, (*_WHOLE, "num_kv_heads", "hidden_dim"), ("dropout", "norm_eps", "rope_theta"))
-        for field in (*_WHOLE, "num_kv_heads", "hidden_dim"):
+        require_field_types(self)
+        for field in _AT_LEAST_1:
             value = getattr(self, field)
-            if value is None and field in _WHOLE:
-                raise TypeError(f"{field} must be a whole number, and is None: give it as a whole number")
             if value is not None and value < 1:
-                raise ValueError(f"{field} must be at least 1, and is {value}")
+                raise ValueError(f"{field} ({value}) must be at least 1")
         for field in ("norm_eps", "rope_theta"):
-            if not getattr(self, field) > 0:
-                raise ValueError(f"{field} must be positive, and is {getattr(self, field)}")
-        for field, choices in _CHOICES.items():
-            if getattr(self, field) not in choices:
-                raise ValueError(f"{field} must be one of {', '.join(choices)}, and is {getattr(self, field)!r}")
-        if self.embed_dim % self.num_heads:
-            raise ValueError(f"embed_dim must be a multiple of num_heads, and is {self.embed_dim} of {self.num_heads}")
-        if self.num_heads % self.kv_heads:
-            raise ValueError(
-                f"num_heads must be a multiple of num_kv_heads, and is {self.num_heads} of {self.num_kv_heads}"
-            )
-        if self.position == "rotary" and self.head_dim % 2:
-            raise ValueError(f"rotary positions need heads of even width, and embed_dim / num_heads is {self.head_dim}")
+            value = getattr(self, field)
+            if not 0 < value < math.inf:
+                raise ValueError(f"{field} ({value}) must be positive and finite")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), and is {self.dropout}")
+            raise ValueError(f"dropout ({self.dropout}) must be in [0, 1)")
+        if self.head_dim is None and self.embed_dim % self.num_heads:
+            raise ValueError(f"embed_dim ({self.embed_dim}) must be divisible by num_heads ({self.num_heads})")
+        if self.num_heads % self.kv_heads:
+            raise ValueError(f"num_heads ({self.num_heads}) must be divisible by num_kv_heads ({self.num_kv_heads})")
+        if self.position == "rotary" and self.head_width % 2:
+            raise ValueError(f"the width of a head ({self.head_width}) must be even for rotary positions")
+        if self.position != "rotary" and self.rope_scaling is not None:
+            raise ValueError("rope_scaling must be None unless position is 'rotary'")
 
     @property
     def kv_heads(self) -> int:
-        """K, also where `num_kv_heads` is left out."""
+        """K: `num_kv_heads`, or its default."""
         return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
 
     @property
+    def head_width(self) -> int:
+        """D: `head_dim`, or its default."""
+        return self.embed_dim // self.num_heads if self.head_dim is None else self.head_dim
+
+    @property
     def mlp_dim(self) -> int:
-        """The width inside the feed-forward layers, also where `hidden_dim` is left out."""
+        """Width inside the feed-forward layers: `hidden_dim`, or its default."""
         if self.hidden_dim is not None:
             return self.hidden_dim
         if self.mlp == "swiglu":
@@ -117,18 +139,18 @@ class LanguageModelConfig:
         return 4 * self.embed_dim
 
     @property
-    def head_dim(self) -> int:
-        """D, the width of a head."""
-        return self.embed_dim // self.num_heads
+    def has_qkv_bias(self) -> bool:
+        """Whether the projections to queries, keys and values have a bias: `qkv_bias`, or its default."""
+        return self.bias if self.qkv_bias is None else self.qkv_bias
 
     @classmethod
     def gpt2(cls, **overrides: Any) -> LanguageModelConfig:
-        """Return the configuration of GPT-2 with 124 million parameters, or one that differs in some fields.
+        """Return the configuration of GPT-2 (124 million parameters), with some fields replaced.
 
         Parameters
         ----------
         **overrides
-            Fields that differ.
+            Fields to replace.
 
         Returns
         -------
@@ -137,14 +159,69 @@ class LanguageModelConfig:
         Examples
         --------
         >>> from axone.llm import LanguageModelConfig
-        >>> LanguageModelConfig.gpt2(num_layers=24, num_heads=16, embed_dim=1024).head_dim
+        >>> LanguageModelConfig.gpt2(num_layers=24, num_heads=16, embed_dim=1024).head_width
         64
         """
-        fields: dict[str, Any] = {
-            "vocab_size": 50257,
-            "context_length": 1024,
-            "num_layers": 12,
-            "num_heads": 12,
-            "embed_dim": 768,
-        }
-        return cls(**{**fields, **overrides})
+        shape = {"vocab_size": 50257, "context_length": 1024, "num_layers": 12, "num_heads": 12, "embed_dim": 768}
+        return cls(**{**shape, **overrides})
+
+    @classmethod
+    def llama(cls, **overrides: Any) -> LanguageModelConfig:
+        """Return the configuration of Llama 3.2 1B, with some fields replaced.
+
+        Parameters
+        ----------
+        **overrides
+            Fields to replace.
+
+        Returns
+        -------
+        LanguageModelConfig
+        """
+        shape = {
+            "vocab_size": 128256, "context_length": 131072, "num_layers": 16, "num_heads": 32, "num_kv_heads": 8,
+            "embed_dim": 2048, "hidden_dim": 8192, "rope_theta": 500000.0, "rope_scaling": Llama3Scaling(factor=32.0),
+        }  # fmt: skip
+        return cls(**{**_ROTARY_FAMILY, **shape, **overrides})
+
+    @classmethod
+    def qwen2(cls, **overrides: Any) -> LanguageModelConfig:
+        """Return the configuration of Qwen2.5 0.5B, with some fields replaced.
+
+        Parameters
+        ----------
+        **overrides
+            Fields to replace.
+
+        Returns
+        -------
+        LanguageModelConfig
+        """
+        shape = {
+            "vocab_size": 151936, "context_length": 32768, "num_layers": 24, "num_heads": 14, "num_kv_heads": 2,
+            "embed_dim": 896, "hidden_dim": 4864, "rope_theta": 1e6, "norm_eps": 1e-6, "qkv_bias": True,
+        }  # fmt: skip
+        return cls(**{**_ROTARY_FAMILY, **shape, **overrides})
+
+    @classmethod
+    def qwen3(cls, **overrides: Any) -> LanguageModelConfig:
+        """Return the configuration of Qwen3 0.6B, with some fields replaced.
+
+        Parameters
+        ----------
+        **overrides
+            Fields to replace.
+
+        Returns
+        -------
+        LanguageModelConfig
+        """
+        shape = {
+            "vocab_size": 151936, "context_length": 40960, "num_layers": 28, "num_heads": 16, "num_kv_heads": 8,
+            "embed_dim": 1024, "head_dim": 128, "hidden_dim": 3072, "rope_theta": 1e6, "norm_eps": 1e-6, "qk_norm": True,
+        }  # fmt: skip
+        return cls(**{**_ROTARY_FAMILY, **shape, **overrides})
+
+
+_ROTARY_FAMILY = {"norm": "rms", "position": "rotary", "mlp": "swiglu", "bias": False}
+"""Fields that Llama, Qwen2 and Qwen3 have in common."""

@@ -41,3 +41,22 @@ class TrainingDivergedError(AxoneError):
 
 class NotEnoughMemoryError(AxoneError):
     """A training needs more memory than the machine has free."""
+
+
+class ChatTemplateError(AxoneError):
+    """A chat template is not valid, or cannot render a conversation."""
+
+
+class MissingDependencyError(AxoneError):
+    """An optional library is needed and not installed.
+
+    Parameters
+    ----------
+    purpose, library : str
+        What needs it, and its name on the index.
+    requirement : str
+        What to install, such as ``"axone-llm[chat]"``.
+    """
+
+    def __init__(self, purpose: str, library: str, requirement: str) -> None:
+        super().__init__(f'{purpose} need {library}, which is not installed: pip install "{requirement}"')

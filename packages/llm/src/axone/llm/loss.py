@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty, empty_like, needs_grad, record
 from axone.autograd.mode import mode
-from axone.llm.data.token_file import Ids
 from axone.llm.model import LanguageModel
+from axone.llm.types import Ids
 from axone.nn.functional import cross_entropy
 from axone.nn.functional.products import matmul
 from axone.nn.functional.softmax import exp_rows

@@ -74,11 +74,13 @@ class LanguageModel(Module):
     """
 
     def __init__(self, config: LanguageModelConfig, *, rng: np.random.Generator | None = None) -> None:
-        rng = init.generator(rng)
+        rng = np.random.default_rng(rng)
         self.config = config
         self.embedding = Embedding(config.vocab_size, config.embed_dim, rng=rng)
         self.dropout = Dropout(config.dropout, rng=rng.spawn(1)[0])
-        rotary = RotaryEmbedding(config.head_dim, theta=config.rope_theta) if config.position == "rotary" else None
+        rotary = None
+        if config.position == "rotary":
+            rotary = RotaryEmbedding(config.head_width, theta=config.rope_theta, scaling=config.rope_scaling)
         self.transformer = Transformer(
             [_block(config, rotary, rng) for _ in range(config.num_layers)],
             norm=_norm(config),
@@ -174,7 +176,7 @@ class LanguageModel(Module):
         """
         config = self.config
         room, dtype = config.context_length if length is None else length, self.embedding.weight.dtype
-        shape = config.kv_heads, room, config.head_dim
+        shape = config.kv_heads, room, config.head_width
         if batch == 1 and RowCache.pays(config.num_heads, *shape):
             return [RowCache(*shape, dtype=dtype) for _ in range(config.num_layers)]
         return [SequenceCache(batch, *shape, dtype=dtype) for _ in range(config.num_layers)]
@@ -240,7 +242,9 @@ def _block(config: LanguageModelConfig, rotary: RotaryEmbedding | None, rng: np.
         config.embed_dim,
         config.num_heads,
         num_kv_heads=config.kv_heads,
+        head_dim=config.head_width,
         bias=config.bias,
+        qkv_bias=config.qkv_bias,
         dropout=config.dropout,
         rotary=rotary,
         qk_norm=config.qk_norm,

@@ -13,7 +13,6 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, record
-from axone.nn import init
 from axone.nn.cache import KVCache
 from axone.nn.dropout import Dropout
 from axone.nn.functional import packed_attention, packed_rms_norm, packed_rotary
@@ -43,6 +42,8 @@ class MultiHeadAttention(Module):
         D, by default ``C / H``.
     bias : bool, default True
         Whether the linear layers add a bias.
+    qkv_bias : bool, optional
+        Whether `qkv_proj` adds a bias, by default as `bias`.
     causal : bool, default True
         Whether a position sees only itself and those before.
     dropout : float, default 0.0
@@ -86,13 +87,14 @@ class MultiHeadAttention(Module):
         num_kv_heads: int | None = None,
         head_dim: int | None = None,
         bias: bool = True,
+        qkv_bias: bool | None = None,
         causal: bool = True,
         dropout: float = 0.0,
         rotary: RotaryEmbedding | None = None,
         qk_norm: bool = False,
         rng: np.random.Generator | None = None,
     ) -> None:
-        rng = init.generator(rng)
+        rng = np.random.default_rng(rng)
         H, K = num_heads, num_heads if num_kv_heads is None else num_kv_heads
         sizes("MultiHeadAttention", dim=dim, num_heads=H, num_kv_heads=K)
         if H < 1 or K < 1:
@@ -108,7 +110,7 @@ class MultiHeadAttention(Module):
             raise ValueError(f"the rotary embedding must be of head_dim {D}, and it is of {rotary.head_dim}")
         self.num_heads, self.num_kv_heads, self.head_dim = H, K, D
         self.causal = causal
-        self.qkv_proj = Linear(dim, (H + 2 * K) * D, bias=bias, rng=rng)
+        self.qkv_proj = Linear(dim, (H + 2 * K) * D, bias=bias if qkv_bias is None else qkv_bias, rng=rng)
         self.out_proj = Linear(H * D, dim, bias=bias, rng=rng)
         self.q_norm = RMSNorm(D) if qk_norm else None
         self.k_norm = RMSNorm(D) if qk_norm else None

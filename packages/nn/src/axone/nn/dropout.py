@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from axone.autograd import Tensor
-from axone.nn import init
 from axone.nn.functional import dropout
 from axone.nn.module import Module
 
@@ -41,7 +40,7 @@ class Dropout(Module):
         if not 0 <= p < 1:
             raise ValueError(f"Dropout needs p in [0, 1), and it is {p}")
         self.p = p
-        self.rng = init.generator(rng)
+        self.rng = np.random.default_rng(rng)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return `x`, thinned out while training.

@@ -43,8 +43,8 @@ class Embedding(Module):
 
     def __init__(self, num_embeddings: int, embedding_dim: int, *, rng: np.random.Generator | None = None) -> None:
         sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
-        self.weight = Parameter(np.empty((num_embeddings, embedding_dim), np.float32))
-        init.normal(self.weight, std=1.0, rng=init.generator(rng))
+        self.weight = Parameter(init.empty(num_embeddings, embedding_dim))
+        init.normal(self.weight, std=1.0, rng=np.random.default_rng(rng))
 
     def __call__(self, ids: NDArray[np.integer[Any]]) -> Tensor:
         """Return the vectors of the ids.

@@ -11,7 +11,6 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from axone.autograd import Tensor, relu
-from axone.nn import init
 from axone.nn.dropout import Dropout
 from axone.nn.functional import gelu, relu2, silu, swiglu
 from axone.nn.functional.checks import last_axis
@@ -72,7 +71,7 @@ class FeedForward(Module):
             raise ValueError(
                 f"FeedForward needs an activation of {', '.join(get_args(Activation))}, and it is {activation!r}"
             )
-        rng = init.generator(rng)
+        rng = np.random.default_rng(rng)
         self.activation: Activation = activation
         self.up_proj = Linear(dim, hidden_dim, bias=bias, rng=rng)
         self.down_proj = Linear(hidden_dim, dim, bias=bias, rng=rng)
@@ -135,7 +134,7 @@ class SwiGLU(Module):
         dropout: float = 0.0,
         rng: np.random.Generator | None = None,
     ) -> None:
-        rng = init.generator(rng)
+        rng = np.random.default_rng(rng)
         self.gate_proj = Linear(dim, hidden_dim, bias=bias, rng=rng)
         self.up_proj = Linear(dim, hidden_dim, bias=bias, rng=rng)
         self.down_proj = Linear(hidden_dim, dim, bias=bias, rng=rng)

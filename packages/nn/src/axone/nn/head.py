@@ -10,7 +10,6 @@ References
 import numpy as np
 
 from axone.autograd import Tensor, where
-from axone.nn import init
 from axone.nn.functional import softmax
 from axone.nn.functional.checks import misfit
 from axone.nn.linear import Linear
@@ -46,7 +45,7 @@ class Head(Module):
     """
 
     def __init__(self, dim: int, head_dim: int, *, rng: np.random.Generator | None = None) -> None:
-        rng = init.generator(rng)
+        rng = np.random.default_rng(rng)
         self.query = Linear(dim, head_dim, bias=False, rng=rng)
         self.key = Linear(dim, head_dim, bias=False, rng=rng)
         self.value = Linear(dim, head_dim, bias=False, rng=rng)

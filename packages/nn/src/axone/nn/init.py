@@ -11,16 +11,106 @@ References
    https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
 """
 
+from __future__ import annotations
+
+import contextlib
+import functools
 import math
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from axone.autograd import Tensor
+from axone.autograd.extend import Array
+
+__all__ = [
+    "constant",
+    "empty",
+    "kaiming",
+    "normal",
+    "scaled_residual",
+    "skip",
+    "truncated_normal",
+    "uniform",
+    "xavier",
+]
+
+_skipping: ContextVar[bool] = ContextVar("axone.nn.init.skip", default=False)
 
 
-def generator(rng: np.random.Generator | None) -> np.random.Generator:
-    """Return `rng`, or a fresh generator for None."""
-    return np.random.default_rng() if rng is None else rng
+@contextlib.contextmanager
+def skip() -> Iterator[None]:
+    """Build modules without drawing or allocating their weights, as PyTorch's meta device does.
+
+    Inside the context, and in the calling thread only, every new `Parameter` has its shape and dtype but no memory: its
+    array is a read-only broadcast of one zero. The functions of this module return at once. `Module.load_state_dict`
+    gives such parameters memory, and `axone.nn.extend.flatten` gives it to all of them at once, uninitialized.
+
+    Examples
+    --------
+    >>> from axone.nn import Linear, init
+    >>> with init.skip():
+    ...     layer = Linear(1_000_000, 1_000_000)
+    >>> layer.weight.shape, layer.weight.data.strides
+    ((1000000, 1000000), (0, 0))
+    """
+    token = _skipping.set(True)
+    try:
+        yield
+    finally:
+        _skipping.reset(token)
+
+
+def empty(*shape: int, dtype: DTypeLike = np.float32) -> Array:
+    """Return an uninitialized array for a `Parameter`: without memory inside `skip`.
+
+    Parameters
+    ----------
+    *shape : int
+    dtype : dtype, default float32
+
+    Returns
+    -------
+    ndarray
+    """
+    return meta(shape, dtype) if _skipping.get() else np.empty(shape, dtype)
+
+
+@functools.cache
+def _zero(dtype: np.dtype[Any]) -> NDArray[Any]:
+    zero = np.zeros((), dtype)
+    zero.flags.writeable = False
+    return zero
+
+
+def meta(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Return a read-only array of zeros that has a shape and a dtype but no memory."""
+    return np.broadcast_to(_zero(np.dtype(dtype)), shape)
+
+
+def is_meta(array: NDArray[Any]) -> bool:
+    """Return whether an array comes from `meta`: it then begins at the one zero of its dtype."""
+    return array.ctypes.data == _zero(array.dtype).ctypes.data
+
+
+def is_skipping() -> bool:
+    """Return whether the calling thread is inside `skip`."""
+    return _skipping.get()
+
+
+def constant(parameter: Tensor, value: float) -> None:
+    """Set all elements to `value`.
+
+    Parameters
+    ----------
+    parameter : Tensor
+        The Tensor to fill.
+    value : float
+    """
+    _write(parameter, value)
 
 
 def normal(parameter: Tensor, *, std: float = 0.02, rng: np.random.Generator) -> None:
@@ -29,12 +119,13 @@ def normal(parameter: Tensor, *, std: float = 0.02, rng: np.random.Generator) ->
     Parameters
     ----------
     parameter : Tensor
-        What to fill.
+        The Tensor to fill.
     std : float, default 0.02
         As in GPT-2.
     rng : numpy.random.Generator
     """
-    parameter.data[...] = std * rng.standard_normal(parameter.shape, dtype=np.float32)
+    if not _skipping.get():
+        _write(parameter, std * rng.standard_normal(parameter.shape, dtype=np.float32))
 
 
 def truncated_normal(parameter: Tensor, *, std: float = 0.02, cut: float = 2.0, rng: np.random.Generator) -> None:
@@ -45,7 +136,7 @@ def truncated_normal(parameter: Tensor, *, std: float = 0.02, cut: float = 2.0, 
     Parameters
     ----------
     parameter : Tensor
-        What to fill.
+        The Tensor to fill.
     std : float, default 0.02
         Before the cut.
     cut : float, default 2.0
@@ -59,10 +150,12 @@ def truncated_normal(parameter: Tensor, *, std: float = 0.02, cut: float = 2.0, 
     """
     if not cut > 0:
         raise ValueError(f"truncated_normal needs a positive cut, and it is {cut}")
+    if _skipping.get():
+        return
     values = rng.standard_normal(parameter.shape, dtype=np.float32)
     while (outside := np.abs(values) > cut).any():
         values[outside] = rng.standard_normal(int(outside.sum()), dtype=np.float32)
-    parameter.data[...] = std * values
+    _write(parameter, std * values)
 
 
 def uniform(parameter: Tensor, *, bound: float, rng: np.random.Generator) -> None:
@@ -71,11 +164,12 @@ def uniform(parameter: Tensor, *, bound: float, rng: np.random.Generator) -> Non
     Parameters
     ----------
     parameter : Tensor
-        What to fill.
+        The Tensor to fill.
     bound : float
     rng : numpy.random.Generator
     """
-    parameter.data[...] = bound * (2 * rng.random(parameter.shape, dtype=np.float32) - 1)
+    if not _skipping.get():
+        _write(parameter, bound * (2 * rng.random(parameter.shape, dtype=np.float32) - 1))
 
 
 def xavier(parameter: Tensor, *, gain: float = 1.0, rng: np.random.Generator) -> None:
@@ -86,7 +180,7 @@ def xavier(parameter: Tensor, *, gain: float = 1.0, rng: np.random.Generator) ->
     Parameters
     ----------
     parameter : Tensor, shape (fan_out, fan_in)
-        What to fill.
+        The Tensor to fill.
     gain : float, default 1.0
     rng : numpy.random.Generator
 
@@ -107,7 +201,7 @@ def kaiming(parameter: Tensor, *, gain: float = math.sqrt(2), rng: np.random.Gen
     Parameters
     ----------
     parameter : Tensor, shape (fan_out, fan_in)
-        What to fill.
+        The Tensor to fill.
     gain : float, default sqrt(2)
         For ReLU, which lets half of the variance through.
     rng : numpy.random.Generator
@@ -129,13 +223,24 @@ def scaled_residual(parameter: Tensor, *, num_layers: int, std: float = 0.02, rn
     Parameters
     ----------
     parameter : Tensor
-        What to fill.
+        The Tensor to fill.
     num_layers : int
         Blocks of the Transformer, each with two branches.
     std : float, default 0.02
     rng : numpy.random.Generator
     """
     normal(parameter, std=std / math.sqrt(2 * num_layers), rng=rng)
+
+
+def _write(parameter: Tensor, values: Array | float) -> None:
+    if _skipping.get():
+        return
+    if is_meta(parameter.data):
+        raise ValueError(
+            f"a parameter of shape {parameter.shape} was built under init.skip() and has no memory: "
+            "give it some with load_state_dict or axone.nn.extend.flatten"
+        )
+    parameter.data[...] = values
 
 
 def _fans(name: str, parameter: Tensor) -> tuple[int, int]:

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from axone.autograd import Tensor
+from axone.nn import init
+from axone.nn.arena import flatten
 
 Layer: TypeAlias = Callable[[Tensor], Tensor]
 """What `Sequential` chains and a `TransformerBlock` is made of: a module, or any function of a Tensor."""
@@ -41,6 +43,8 @@ class Parameter(Tensor):
 
     def __init__(self, data: ArrayLike, *, dtype: DTypeLike | None = None) -> None:
         super().__init__(data, requires_grad=True, dtype=dtype)
+        if init.is_skipping():
+            self.data = init.meta(self.shape, self.dtype)
 
 
 class Module:
@@ -141,11 +145,13 @@ class Module:
         if faults:
             raise ValueError(f"the state does not fit this {type(self).__name__}: " + "; ".join(faults))
         for name, parameter in own.items():
-            if name in given:
+            if name in given and init.is_meta(parameter.data):  # built under init.skip
+                parameter.data = given[name].astype(parameter.dtype)
+            elif name in given:
                 parameter.data[...] = given[name]
 
     def astype(self, dtype: DTypeLike) -> Self:
-        """Convert all parameters, here and below, and drop their gradients; return the module.
+        """Convert all parameters into one aligned array, and drop their gradients; return the module.
 
         Parameters
         ----------
@@ -157,8 +163,10 @@ class Module:
         Module
         """
         for parameter in self.parameters():
-            parameter.data = parameter.data.astype(dtype)
             parameter.grad = None
+            if init.is_meta(parameter.data):
+                parameter.data = init.meta(parameter.shape, dtype)
+        flatten([parameter for parameter in self.parameters() if not init.is_meta(parameter.data)], dtype=dtype)
         return self
 
     def train(self, mode: bool = True) -> Self:

@@ -16,7 +16,6 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from axone.autograd import Value
-from axone.nn import init
 
 Activation: TypeAlias = Literal["tanh", "relu", "leaky_relu", "sigmoid", "linear"]
 
@@ -69,7 +68,7 @@ class Neuron:
         if activation not in _ACTIVATIONS:
             raise ValueError(f"a neuron needs an activation of {', '.join(_ACTIVATIONS)}, and it is {activation!r}")
         bound = max(n_inputs, 1) ** -0.5
-        self.weights = [Value(float(w)) for w in init.generator(rng).uniform(-bound, bound, n_inputs)]
+        self.weights = [Value(float(w)) for w in np.random.default_rng(rng).uniform(-bound, bound, n_inputs)]
         self.bias = Value(0.0)
         self.activation: Activation = activation
 
@@ -129,7 +128,7 @@ class Layer:
         activation: Activation = "tanh",
         rng: np.random.Generator | None = None,
     ) -> None:
-        rng = init.generator(rng)
+        rng = np.random.default_rng(rng)
         self.neurons = [Neuron(n_inputs, activation=activation, rng=rng) for _ in range(n_outputs)]
 
     def __call__(self, x: Sequence[Value | float]) -> list[Value]:
@@ -201,7 +200,7 @@ class MLP:
     ) -> None:
         if not layer_sizes:
             raise ValueError("an MLP needs at least one layer, and layer_sizes is empty")
-        rng = init.generator(rng)
+        rng = np.random.default_rng(rng)
         sizes = [n_inputs, *layer_sizes]
         bends = [activation] * (len(layer_sizes) - 1) + [output_activation]
         self.layers = [Layer(n, m, activation=bend, rng=rng) for n, m, bend in zip(sizes, sizes[1:], bends)]

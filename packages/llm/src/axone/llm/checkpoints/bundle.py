@@ -16,7 +16,7 @@ from axone.tokenizer import load as load_tokenizer
 
 
 @dataclass(frozen=True)
-class TextModel:
+class ModelBundle:
     """What a checkpoint holds of a model.
 
     Attributes
@@ -53,7 +53,7 @@ class TextModel:
         self.tokenizer.save(folder / TOKENIZER)
 
     @classmethod
-    def read(cls, folder: Path) -> TextModel:
+    def read(cls, folder: Path) -> ModelBundle:
         """Read what `write` wrote; the model in evaluation mode.
 
         Raises
@@ -99,12 +99,12 @@ def load(folder: str | os.PathLike[str]) -> tuple[LanguageModel, Tokenizer]:
         if not (path / "config.json").exists():
             raise CheckpointError(path, "is no model: it holds neither checkpoints nor a config.json")
         Checkpoint(path).verify()
-        found = TextModel.read(path)
+        found = ModelBundle.read(path)
         return found.model, found.tokenizer
     while True:
         checkpoint = run.best()
         try:
-            found = TextModel.read(checkpoint.path)
+            found = ModelBundle.read(checkpoint.path)
         except CheckpointError:
             if checkpoint.path.exists():
                 raise

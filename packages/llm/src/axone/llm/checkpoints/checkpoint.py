@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from axone.llm.errors import CheckpointError
 from axone.llm.storage.atomic import json_bytes, new_folder, read_json, sha256, write_json
-from axone.llm.storage.json_schema import Format, from_json, numbered
+from axone.llm.storage.json_schema import Document, Format, from_json, numbered, renamed
 from axone.llm.storage.safetensors import State, read_arrays, write_arrays
 
 MANIFEST = "manifest.json"
@@ -27,13 +27,25 @@ TOKENIZER = "tokenizer.json"
 TRAINER, MOMENTS = "trainer.json", "trainer.safetensors"
 REQUIRED = {"config.json", "model.safetensors", TOKENIZER, TRAINER, MOMENTS}
 
-MANIFEST_FORMAT = TRAINER_FORMAT = Format((numbered,))
+RENAMED_ENVIRONMENT = {"workers": "replicas", "threads": "workers"}
+"""Fields of the environment in format 0 of ``trainer.json``, and their names in format 1."""
+
+
+def _rename_environment(document: Document) -> Document:
+    """Return ``trainer.json`` of format 0 with its environment's fields under their names in format 1."""
+    environment = document.get("environment")
+    if not isinstance(environment, dict):
+        return document
+    return {**document, "environment": renamed(environment, RENAMED_ENVIRONMENT)}
+
+
+MANIFEST_FORMAT, TRAINER_FORMAT = Format((numbered,)), Format((_rename_environment,))
 
 STEP = re.compile(r"step-(\d{6,12})")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class TrainingState:
     """How far a training had come: all that resuming needs besides the arrays.
 
     Attributes
@@ -66,7 +78,7 @@ class Progress:
         if self.step < 0 or self.evaluations_since_best < 0:
             raise ValueError("step and evaluations_since_best must not be negative")
 
-    def measured(self, loss: float) -> Progress:
+    def measured(self, loss: float) -> TrainingState:
         """Return the progress after an evaluation."""
         better = self.best_loss is None or loss < self.best_loss
         return replace(
@@ -108,14 +120,14 @@ class Checkpoint:
         return int(match[1])
 
     @classmethod
-    def write(cls, path: Path, model: ModelFiles, progress: Progress, moments: State) -> Checkpoint:
+    def write(cls, path: Path, model: ModelFiles, progress: TrainingState, moments: State) -> Checkpoint:
         """Write a checkpoint, durably: the folder gets its name when all of it is on the disk.
 
         Parameters
         ----------
         path : Path
         model : ModelFiles
-        progress : Progress
+        progress : TrainingState
         moments : mapping of str to ndarray
             What the optimizer remembers.
 
@@ -172,7 +184,7 @@ class Checkpoint:
         except OSError as error:
             raise CheckpointError(self.path, f"cannot be read ({error.strerror})") from error
 
-    def progress(self) -> Progress:
+    def training_state(self) -> TrainingState:
         """Return how far training had come.
 
         Raises
@@ -181,9 +193,9 @@ class Checkpoint:
             If it is not what it should be.
         """
         path = self.path / TRAINER
-        return from_json(Progress, TRAINER_FORMAT.upgrade(read_json(path), path), path)
+        return from_json(TrainingState, TRAINER_FORMAT.upgrade(read_json(path), path), path)
 
-    def moments(self) -> dict[str, Any]:
+    def optimizer_state(self) -> dict[str, Any]:
         """Return what the optimizer remembered.
 
         Raises

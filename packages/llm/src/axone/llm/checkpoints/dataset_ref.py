@@ -16,7 +16,7 @@ FOLDER = "data"
 
 
 @dataclass(frozen=True)
-class DataPart:
+class DatasetRef:
     """A part of a token file.
 
     Attributes
@@ -52,7 +52,7 @@ class DataPart:
         return dataset.part(self.start, self.stop)
 
 
-def keep(run: Path, dataset: TokenDataset, name: str) -> DataPart:
+def store_dataset(run: Path, dataset: TokenDataset, name: str) -> DatasetRef:
     """Keep a dataset in a run's folder: written, or as a second name of the file that it is in already.
 
     Parameters
@@ -65,21 +65,21 @@ def keep(run: Path, dataset: TokenDataset, name: str) -> DataPart:
 
     Returns
     -------
-    DataPart
+    DatasetRef
     """
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
     if dataset.path is None:
         dataset.write(folder / f"{name}.bin")
-        return DataPart(f"{FOLDER}/{name}.bin", 0, len(dataset))
+        return DatasetRef(f"{FOLDER}/{name}.bin", 0, len(dataset))
     path = f"{FOLDER}/{dataset.path.name}" if _link(dataset.path, folder) else str(dataset.path.absolute())
-    return DataPart(path, dataset.start, dataset.start + len(dataset))
+    return DatasetRef(path, dataset.start, dataset.start + len(dataset))
 
 
 def _link(path: Path, folder: Path) -> bool:
     """Give a token file a second name in a folder, and tell whether that worked."""
     try:
-        for source in (path, token_file.ends_path(path), token_file.describe(path)):
+        for source in (path, token_file.ends_path(path), token_file.metadata_path(path)):
             target = folder / source.name
             if source.exists() and not target.exists():
                 os.link(source, target)

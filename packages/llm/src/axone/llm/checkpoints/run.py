@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from axone.llm.checkpoints.checkpoint import STEP, Checkpoint, ModelFiles, Progress
+from axone.llm.checkpoints.checkpoint import STEP, Checkpoint, ModelFiles, TrainingState
 from axone.llm.errors import CheckpointError, RunExistsError
 from axone.llm.storage.atomic import (
     clean,
@@ -39,7 +39,12 @@ from axone.llm.storage.safetensors import State
 
 KEPT = 2
 OPTIONS = "run.json"
-RENAMED_OPTIONS: dict[str, str] = {}
+RENAMED_OPTIONS = {
+    "clip": "max_grad_norm",
+    "accumulation": "gradient_accumulation_steps",
+    "order": "sampling",
+    "patience": "early_stopping_patience",
+}
 """Fields of `TrainerConfig` in format 0 of ``run.json``, and their names in format 1."""
 _REPLACED = ".replaced"  # a checkpoint that waits for its successor of the same step
 
@@ -182,7 +187,7 @@ class Run:
             raise CheckpointError(self.path, f"is no run: it holds no {OPTIONS}")
         return RUN_FORMAT.upgrade(read_json(self.path / OPTIONS), self.path / OPTIONS)
 
-    def save(self, model: ModelFiles, progress: Progress, moments: State) -> Checkpoint:
+    def save(self, model: ModelFiles, progress: TrainingState, moments: State) -> Checkpoint:
         """Write a checkpoint, and remove those that are neither new nor the best.
 
         Parameters
@@ -255,7 +260,7 @@ class Run:
         for checkpoint in checkpoints:
             try:
                 checkpoint.verify()
-                if checkpoint.progress().step != checkpoint.step:
+                if checkpoint.training_state().step != checkpoint.step:
                     raise CheckpointError(checkpoint.path, "is of another step than its name says")  # noqa: TRY301
             except CheckpointError as error:
                 damaged.append(str(error))
@@ -292,7 +297,7 @@ class Run:
 def _validation_loss(checkpoint: Checkpoint) -> float:
     """Return the loss that was measured with a checkpoint, infinite if none was or it cannot be read."""
     with contextlib.suppress(CheckpointError):
-        loss = checkpoint.progress().validation_loss
+        loss = checkpoint.training_state().validation_loss
         if loss is not None:
             return loss
     return float("inf")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from axone.llm.data import token_file
 from axone.llm.data.sampler import Order, batch_starts, even_starts
-from axone.llm.data.token_file import Ids
+from axone.llm.types import Ids
 from axone.tokenizer import Tokenizer
 
 Batch: TypeAlias = tuple[Ids, Ids]

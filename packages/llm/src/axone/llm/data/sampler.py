@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from axone.llm.data.token_file import Ids
+from axone.llm.types import Ids
 
 Order: TypeAlias = Literal["random", "epoch"]
 

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from axone.llm.errors import CheckpointError
 from axone.llm.storage.atomic import read_json, sha256, write_json, write_parts
 from axone.llm.storage.json_schema import Format, from_json, numbered
+from axone.llm.types import Ids
 from axone.tokenizer import Tokenizer
 
-Ids: TypeAlias = NDArray[np.integer[Any]]
 METADATA_FORMAT = Format((numbered,))
 
 
@@ -119,7 +119,7 @@ def write_tokens(
         if not any(ends):
             raise ValueError("a dataset needs at least one token, and the text is empty")
 
-    describe(path).unlink(missing_ok=True)  # what it says holds no longer
+    metadata_path(path).unlink(missing_ok=True)  # what it says holds no longer
     write_parts(path, parts(), None if tokens is None else tokens * dtype.itemsize)
     if len(ends) > 1:
         write_parts(ends_path(path), [np.asarray(ends, "<i8").view(np.uint8).data], size=8 * len(ends))
@@ -131,7 +131,7 @@ def write_tokens(
         tokenizer=tokenizer_sum(tokenizer),
         sha256=sum_.hexdigest(),
     )
-    write_json(describe(path), METADATA_FORMAT.stamp(asdict(content)))
+    write_json(metadata_path(path), METADATA_FORMAT.stamp(asdict(content)))
 
 
 def read_tokens(path: Path, tokenizer: Tokenizer) -> tuple[Ids, NDArray[np.int64]]:
@@ -170,7 +170,7 @@ def read_tokens(path: Path, tokenizer: Tokenizer) -> tuple[Ids, NDArray[np.int64
 
 def _read_metadata(path: Path) -> TokenFile:
     """Return what the metadata file of a token file says."""
-    metadata = describe(path)
+    metadata = metadata_path(path)
     return from_json(TokenFile, METADATA_FORMAT.upgrade(read_json(metadata), metadata), metadata)
 
 
@@ -200,7 +200,7 @@ def tokenizer_sum(tokenizer: Tokenizer) -> str:
         return sha256(Path(folder) / "tokenizer.json")
 
 
-def describe(path: Path) -> Path:
+def metadata_path(path: Path) -> Path:
     """Return the path of the file that says what a token file holds."""
     return path.with_suffix(".json")
 

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor, no_grad
-from axone.llm.data.token_file import Ids
 from axone.llm.model import LanguageModel
+from axone.llm.types import Ids
 from axone.nn import KVCache, Module, MultiHeadAttention, Transformer, TransformerBlock
 
 if TYPE_CHECKING:

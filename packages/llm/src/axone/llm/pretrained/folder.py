@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from axone.llm.config import LanguageModelConfig
 from axone.llm.errors import CheckpointError
 from axone.llm.pretrained import gpt2, native
-from axone.llm.pretrained.family import Family
-from axone.llm.pretrained.place import Place
+from axone.llm.pretrained.family import Family, TensorSpec
 from axone.llm.storage.atomic import read_json, write_json
 from axone.llm.storage.safetensors import ArrayFile, State, write_arrays
 
@@ -100,11 +99,11 @@ def _read_weights(path: Path, config: LanguageModelConfig, family: Family) -> We
     return weights()
 
 
-def _match(file: ArrayFile, config: LanguageModelConfig, family: Family) -> Sequence[tuple[Place, str]]:
+def _match(file: ArrayFile, config: LanguageModelConfig, family: Family) -> Sequence[tuple[TensorSpec, str]]:
     """Return each parameter's place and its name in the file."""
-    named = {family.today(name): name for name in file.entries}
-    found: list[tuple[Place, str]] = []
-    faults = [f"{name} appears twice" for name in file.entries if named[family.today(name)] != name]
+    named = {family.canonical_name(name): name for name in file.entries}
+    found: list[tuple[TensorSpec, str]] = []
+    faults = [f"{name} appears twice" for name in file.entries if named[family.canonical_name(name)] != name]
     for place in family.places(config):
         if len(faults) > _MOST_FAULTS:
             raise CheckpointError(file.path, "; ".join([*faults[:_MOST_FAULTS], "and so on"]))

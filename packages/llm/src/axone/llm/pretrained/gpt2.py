@@ -16,8 +16,8 @@ from typing import Any
 
 from axone.llm.config import LanguageModelConfig
 from axone.llm.errors import CheckpointError
+from axone.llm.pretrained.family import TensorSpec
 from axone.llm.pretrained.layout import parameter_shapes
-from axone.llm.pretrained.place import Place
 from axone.llm.storage.json_schema import from_json
 
 # Ours and Hugging Face's, of the fields that vary.
@@ -59,8 +59,9 @@ _NAMES = {
 
 def fits(config: LanguageModelConfig) -> bool:
     """Tell whether GPT-2 can be what the configuration describes."""
-    kinds = (config.norm, config.position, config.mlp, config.kv_heads, config.qk_norm)
-    return kinds == ("layer", "learned", "gelu", config.num_heads, False)
+    kinds = (config.norm, config.position, config.mlp, config.kv_heads, config.qk_norm, config.has_qkv_bias)
+    same_width = config.head_width * config.num_heads == config.embed_dim
+    return same_width and kinds == ("layer", "learned", "gelu", config.num_heads, False, config.bias)
 
 
 def to_config_json(config: LanguageModelConfig) -> dict[str, Any]:
@@ -98,15 +99,15 @@ def from_config_json(path: Path, content: dict[str, Any]) -> LanguageModelConfig
     return from_json(LanguageModelConfig, {**own, **given}, path, called=FIELDS)
 
 
-def places(config: LanguageModelConfig) -> Iterator[Place]:
+def places(config: LanguageModelConfig) -> Iterator[TensorSpec]:
     """Yield where each parameter lies in a file: these models always have biases."""
     for name, shape in parameter_shapes(replace(config, bias=True)):
         transposed = len(shape) == 2 and ".blocks." in name
         absent = name.endswith(".bias") and not config.bias
-        yield Place(None if absent else name, _file_name(name), shape[::-1] if transposed else shape, transposed)
+        yield TensorSpec(None if absent else name, _file_name(name), shape[::-1] if transposed else shape, transposed)
 
 
-def today(name: str) -> str:
+def canonical_name(name: str) -> str:
     """Return today's form of a name: old files, and the official ones, have no prefix."""
     return name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"
 

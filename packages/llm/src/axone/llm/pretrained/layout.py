@@ -51,9 +51,9 @@ def count_parameters(config: LanguageModelConfig) -> int:
 
 
 def _block_shapes(config: LanguageModelConfig) -> Iterator[tuple[str, Shape]]:
-    C, H, K, D = config.embed_dim, config.num_heads, config.kv_heads, config.head_dim
+    C, H, K, D = config.embed_dim, config.num_heads, config.kv_heads, config.head_width
     yield from _norm_shapes(config, "attention_norm")
-    yield from _linear_shapes(config, "attention.qkv_proj", C, (H + 2 * K) * D)
+    yield from _linear_shapes(config, "attention.qkv_proj", C, (H + 2 * K) * D, bias=config.has_qkv_bias)
     yield from _linear_shapes(config, "attention.out_proj", H * D, C)
     if config.qk_norm:
         yield "attention.q_norm.weight", (D,)
@@ -66,10 +66,10 @@ def _block_shapes(config: LanguageModelConfig) -> Iterator[tuple[str, Shape]]:
 
 
 def _linear_shapes(
-    config: LanguageModelConfig, name: str, in_features: int, out_features: int
+    config: LanguageModelConfig, name: str, in_features: int, out_features: int, *, bias: bool | None = None
 ) -> Iterator[tuple[str, Shape]]:
     yield f"{name}.weight", (out_features, in_features)
-    if config.bias:
+    if config.bias if bias is None else bias:
         yield f"{name}.bias", (out_features,)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from axone.llm.config import LanguageModelConfig
+from axone.llm.pretrained.family import TensorSpec
 from axone.llm.pretrained.layout import parameter_shapes
-from axone.llm.pretrained.place import Place
 from axone.llm.storage.json_schema import Format, from_json, numbered
 
 CONFIG_FORMAT = Format((numbered,))
@@ -36,12 +36,12 @@ def from_config_json(path: Path, content: dict[str, Any]) -> LanguageModelConfig
     return from_json(LanguageModelConfig, fields, path)
 
 
-def places(config: LanguageModelConfig) -> Iterator[Place]:
+def places(config: LanguageModelConfig) -> Iterator[TensorSpec]:
     """Yield where each parameter lies in a file."""
-    return (Place(name, name, shape) for name, shape in parameter_shapes(config))
+    return (TensorSpec(name, name, shape) for name, shape in parameter_shapes(config))
 
 
-def today(name: str) -> str:
+def canonical_name(name: str) -> str:
     """Return today's form of a name in a file: there is only one."""
     return name
 

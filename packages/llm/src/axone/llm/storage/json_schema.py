@@ -3,15 +3,15 @@
 Every JSON file of this package carries ``"format": N``. A reader upgrades older documents and refuses newer ones.
 """
 
-import functools
 import math
 import types
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 from axone.llm.errors import CheckpointError
+from axone.llm.storage.field_types import field_types
 
 T = TypeVar("T")
 Document: TypeAlias = dict[str, Any]
@@ -113,7 +113,7 @@ def from_json(kind: type[T], content: object, path: Path, *, called: Mapping[str
     if not isinstance(content, Mapping):
         raise CheckpointError(path, f"must hold a JSON object for {kind.__name__}, not {content!r:.60}")
     names = called or {}
-    hints = _hints(kind)  # type: ignore[arg-type]  # classes are hashable
+    hints = field_types(kind)
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass, as documented
     values: dict[str, Any] = {}
     for name, value in content.items():
@@ -129,11 +129,6 @@ def from_json(kind: type[T], content: object, path: Path, *, called: Mapping[str
         raise CheckpointError(path, str(error)) from error
 
 
-@functools.cache
-def _hints(kind: Hashable) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
 def _value(value: Any, hint: Any, name: str, path: Path) -> Any:
     """Return a JSON value as the type that a field wants."""
     options = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
@@ -146,6 +141,8 @@ def _value(value: Any, hint: Any, name: str, path: Path) -> Any:
             return tuple(_value(part, each, name, path) for part, each in zip(value, get_args(option)))
         if get_origin(option) is dict and isinstance(value, dict):
             return value
+        if is_dataclass(option) and isinstance(option, type) and isinstance(value, dict):
+            return from_json(option, value, path)
         if option in {int, bool, str} and type(value) is option:
             return value
         if option is float and type(value) in {int, float} and math.isfinite(value):
@@ -160,7 +157,7 @@ def _describe(hint: Any) -> str:
         return " or ".join(repr(each) for each in get_args(hint))
     if get_origin(hint) is tuple:
         return f"a list of {len(get_args(hint))}, each {_describe(get_args(hint)[0])}"
-    if get_origin(hint) is dict:
+    if get_origin(hint) is dict or is_dataclass(hint):
         return "a JSON object"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
     return names.get(hint, str(hint))

@@ -46,13 +46,13 @@ class Estimate:
     memory: int | None
 
 
-def require_memory(config: LanguageModelConfig, workers: int = 1) -> None:
+def require_memory(config: LanguageModelConfig, num_replicas: int = 1) -> None:
     """Check, before a model is built, that memory holds its weights, gradients and the optimizer's moments.
 
     Parameters
     ----------
     config : LanguageModelConfig
-    workers : int, default 1
+    num_replicas : int, default 1
         Each has a gradient of its own.
 
     Raises
@@ -60,7 +60,7 @@ def require_memory(config: LanguageModelConfig, workers: int = 1) -> None:
     NotEnoughMemoryError
         With the numbers, if it does not.
     """
-    _require(count_parameters(config) * _BYTES * (1 + workers + 2))
+    _require(count_parameters(config) * _BYTES * (1 + num_replicas + 2))
 
 
 def estimate(
@@ -68,7 +68,6 @@ def estimate(
     train_data: TokenDataset,
     validation_data: TokenDataset,
     config: TrainerConfig,
-    workers: int,
 ) -> Estimate:
     """Make some steps without changing the weights, and say what all of them will take.
 
@@ -77,8 +76,6 @@ def estimate(
     model : LanguageModel
     train_data, validation_data : TokenDataset
     config : TrainerConfig
-    workers : int
-        Threads or processes.
 
     Returns
     -------
@@ -89,11 +86,12 @@ def estimate(
     NotEnoughMemoryError
         With the numbers, if memory will not do.
     """
+    replicas = config.num_replicas
     weights = sum(parameter.data.nbytes for parameter in model.parameters())
-    _require(weights * (2 + workers) + workers * _activations(model, train_data, config, workers))
-    with DataParallel(model, workers, num_threads=config.threads, allow_fork=True) as team:
-        turns = min(config.accumulation, 2)  # a third batch takes what the second one took
-        step = TrainingStep(team, replace(config, accumulation=turns), train_data, validation_data)
+    _require(weights * (2 + replicas) + replicas * _activations(model, train_data, config, replicas))
+    with DataParallel(model, replicas, num_threads=config.num_workers, allow_fork=True) as team:
+        turns = min(config.gradient_accumulation_steps, 2)  # a third batch takes what the second one took
+        step = TrainingStep(team, replace(config, gradient_accumulation_steps=turns), train_data, validation_data)
         times: list[float] = []
         of_gradients: list[float] = []
         while len(times) < _WARM_UP + _FEWEST or (sum(times[_WARM_UP:]) < _LONG_ENOUGH and len(times) < _MOST):
@@ -110,15 +108,15 @@ def estimate(
         window = (time.perf_counter() - before) / len(sample)
         memory = team.peak_memory()
     windows = min(config.eval_windows or len(starts), len(starts)) * (config.steps // config.eval_every) + len(starts)
-    untried = (config.accumulation - turns) / turns
+    untried = (config.gradient_accumulation_steps - turns) / turns
     each = float(np.mean(times[_WARM_UP:])) + untried * float(np.mean(of_gradients[_WARM_UP:]))
     seconds = config.steps * each + windows * window
     return Estimate(model.num_parameters(), seconds, memory)
 
 
-def _activations(model: LanguageModel, data: TokenDataset, config: TrainerConfig, workers: int) -> int:
+def _activations(model: LanguageModel, data: TokenDataset, config: TrainerConfig, num_replicas: int) -> int:
     """Return about what a worker holds for its share of a batch, in bytes: one window is tried, and a second."""
-    share = math.ceil(config.batch_size / workers)
+    share = math.ceil(config.batch_size / num_replicas)
     peaks = []
     for windows in (1, 2)[:share]:
         inputs, targets = data.batch(config.seed, 0, windows, config.context_length)

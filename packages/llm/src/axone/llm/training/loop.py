@@ -18,15 +18,15 @@ from typing import Protocol
 
 import numpy as np
 
-from axone.llm.checkpoints.checkpoint import Progress
+from axone.llm.checkpoints.checkpoint import TrainingState
 from axone.llm.data.dataset import TokenDataset
-from axone.llm.data.token_file import Ids
 from axone.llm.errors import TrainingDivergedError
 from axone.llm.loss import bits_per_byte
 from axone.llm.runtime.signals import SignalRecorder
 from axone.llm.training.callbacks import Callback, Evaluation, Outcome, Saved, Step
 from axone.llm.training.config import TrainerConfig
 from axone.llm.training.pace import Pace
+from axone.llm.types import Ids
 
 
 class Steps(Protocol):
@@ -68,7 +68,7 @@ class Loop:
         config: TrainerConfig,
         callbacks: Sequence[Callback],
         signals: SignalRecorder,
-        save: Callable[[Progress], Path] | None = None,
+        save: Callable[[TrainingState], Path] | None = None,
     ) -> None:
         self._steps = steps
         self._validation_data = validation_data
@@ -78,19 +78,19 @@ class Loop:
         self._write = save
         self._pace = Pace(config)
 
-    def run(self, progress: Progress, *, saved: bool) -> tuple[Progress, Outcome]:
+    def run(self, progress: TrainingState, *, saved: bool) -> tuple[TrainingState, Outcome]:
         """Train to the end, or until there is a reason to stop.
 
         Parameters
         ----------
-        progress : Progress
+        progress : TrainingState
             How far training had come.
         saved : bool
             Whether that is saved already.
 
         Returns
         -------
-        progress : Progress
+        progress : TrainingState
         outcome : Outcome
 
         Raises
@@ -112,7 +112,7 @@ class Loop:
                 return progress, self._pace.outcome(progress, self._signals.number)
             progress = self._step(progress)
 
-    def _step(self, progress: Progress) -> Progress:
+    def _step(self, progress: TrainingState) -> TrainingState:
         """Make one step and tell of it."""
         before = time.perf_counter()
         loss, norm = self._steps.gradients(progress.step)
@@ -126,7 +126,7 @@ class Loop:
             callback.on_step(event)
         return progress
 
-    def _evaluate(self, progress: Progress) -> Progress:
+    def _evaluate(self, progress: TrainingState) -> TrainingState:
         """Measure the held-out text, all of it if training is complete then; leave it if a signal comes."""
         length = self._config.context_length
         some = self._validation_data.window_starts(length, self._config.eval_windows)
@@ -152,7 +152,7 @@ class Loop:
             callback.on_evaluation(event)
         return replace(progress, latest_loss=loss)
 
-    def _save(self, progress: Progress) -> None:
+    def _save(self, progress: TrainingState) -> None:
         if self._write is None:
             return
         if not self._steps.is_finite():

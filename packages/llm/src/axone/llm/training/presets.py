@@ -86,7 +86,7 @@ PRESETS = {
         "nanoGPT's configuration for a CPU, to compare",
         {"context_length": 64, "num_layers": 4, "num_heads": 4, "embed_dim": 128, "bias": False},
         {"steps": 2000, "batch_size": 12, "learning_rate": 1e-3,
-         "weight_decay": 0.1, "betas": (0.9, 0.99), "clip": 1.0, "eval_every": 250, "eval_windows": 400},
+         "weight_decay": 0.1, "betas": (0.9, 0.99), "max_grad_norm": 1.0, "eval_every": 250, "eval_windows": 400},
     ),
     "medium": Preset(
         "an hour and a half on two cores: a larger model",

@@ -13,13 +13,13 @@ import numpy as np
 from axone.autograd import Tensor
 from axone.llm.data.dataset import TokenDataset
 from axone.llm.data.sampler import batch_starts
-from axone.llm.data.token_file import Ids
 from axone.llm.loss import next_token_loss
 from axone.llm.model import LanguageModel
 from axone.llm.runtime.collectives import collective
 from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.training.config import TrainerConfig
 from axone.llm.training.optimizers import Optimizers, learning_rate
+from axone.llm.types import Ids
 from axone.nn import reseed_dropout
 
 
@@ -76,13 +76,13 @@ class TrainingStep:
             The gradient's, before clipping.
         """
         config, count = self._config, self._workers.num_workers
-        size, turns, length = config.batch_size, config.accumulation, config.context_length
+        size, turns, length = config.batch_size, config.gradient_accumulation_steps, config.context_length
         cuts = [size * i // count for i in range(count + 1)]
 
         def starts(begin: int, end: int) -> Iterator[Ids]:
             """Return where a worker's windows start, turn after turn, none before it is needed."""
             for number in range(step * turns, (step + 1) * turns):
-                drawn = batch_starts(config.seed, number, size, length, len(self._train_data), config.order)
+                drawn = batch_starts(config.seed, number, size, length, len(self._train_data), config.sampling)
                 yield drawn[begin:end]
 
         shares = [starts(begin, end) for begin, end in itertools.pairwise(cuts)]
@@ -98,7 +98,7 @@ class TrainingStep:
             return next_token_loss(replica, *self._train_data.read(starts, length))
 
         total = self._workers.compute_gradients(shares, prepare, loss, weights)
-        return total, self._workers.clip_gradients(config.clip)
+        return total, self._workers.clip_gradients(config.max_grad_norm)
 
     def update(self, step: int) -> float:
         """Apply the gradient, and return the learning rate."""

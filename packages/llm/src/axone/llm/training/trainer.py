@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from axone.llm.checkpoints.bundle import TextModel
-from axone.llm.checkpoints.checkpoint import Checkpoint, Progress
-from axone.llm.checkpoints.dataset_ref import DataPart, keep
+from axone.llm.checkpoints.bundle import ModelBundle
+from axone.llm.checkpoints.checkpoint import Checkpoint, TrainingState
+from axone.llm.checkpoints.dataset_ref import DatasetRef, store_dataset
 from axone.llm.checkpoints.run import OPTIONS, RUN_FORMAT, Run
 from axone.llm.data.dataset import TokenDataset
 from axone.llm.errors import CheckpointError, RunBusyError
@@ -99,7 +99,7 @@ class Trainer:
                 f"the windows must be no longer than the model's context of {model.config.context_length} tokens, and "
                 f"are {config.context_length}"
             )
-        self._files = TextModel(model, train_data.tokenizer)
+        self._files = ModelBundle(model, train_data.tokenizer)
         train_data.require(config.context_length)
         validation_data.require(config.context_length)
         self.model = model
@@ -135,12 +135,13 @@ class Trainer:
         path, options = place.path / OPTIONS, place.options()
         seen = [checkpoint.path for checkpoint in place.checkpoints()]
         checkpoint = place.latest()
-        found = TextModel.read(checkpoint.path)
+        found = ModelBundle.read(checkpoint.path)
         parts = options.pop("data", None)
         if not isinstance(parts, dict) or set(parts) != {"train", "validation"}:
             raise CheckpointError(path, "must say which data to train and to validate on")
         train, validation = (
-            from_json(DataPart, parts[name], path).open(place.path, found.tokenizer) for name in ("train", "validation")
+            from_json(DatasetRef, parts[name], path).open(place.path, found.tokenizer)
+            for name in ("train", "validation")
         )
         config = from_json(TrainerConfig, options.pop("trainer", None), path)
         try:
@@ -149,11 +150,6 @@ class Trainer:
             raise CheckpointError(path, str(error)) from error
         trainer._resumed, trainer._seen = checkpoint, seen
         return trainer
-
-    @property
-    def workers(self) -> int:
-        """How many share out a batch, each with a replica of the model."""
-        return self.config.replicas
 
     def estimate(self) -> Estimate:
         """Make some steps without changing the weights, and say what all of them will take.
@@ -167,7 +163,7 @@ class Trainer:
         NotEnoughMemoryError
             With the numbers, if memory will not do.
         """
-        return estimate(self.model, self.train_data, self.validation_data, self.config, self.workers)
+        return estimate(self.model, self.train_data, self.validation_data, self.config)
 
     def fit(self) -> End:
         """Train, or go on training.
@@ -217,7 +213,9 @@ class Trainer:
         path = run.path if run else None
         with contextlib.ExitStack() as handlers:
             signals = handlers.enter_context(record_signals())
-            with DataParallel(self.model, self.workers, num_threads=config.threads, allow_fork=True) as workers:
+            with DataParallel(
+                self.model, config.num_replicas, num_threads=config.num_workers, allow_fork=True
+            ) as workers:
                 steps = TrainingStep(workers, config, self.train_data, self.validation_data)
                 progress = self._restored(steps.optimizers)
                 steps.start()
@@ -243,13 +241,13 @@ class Trainer:
                 callback.on_end(end)
         return end
 
-    def _restored(self, optimizers: Optimizers) -> Progress:
+    def _restored(self, optimizers: Optimizers) -> TrainingState:
         """Load what was saved, if anything, and return how far training had come."""
         if self._resumed is None:
-            return Progress(step=0)
-        progress = self._resumed.progress()
+            return TrainingState(step=0)
+        progress = self._resumed.training_state()
         try:
-            optimizers.load_state_dict(self._resumed.moments())
+            optimizers.load_state_dict(self._resumed.optimizer_state())
         except ValueError as error:
             raise CheckpointError(self._resumed.path, f"does not fit its run ({error})") from error
         before, now = progress.environment, self._environment()
@@ -261,16 +259,16 @@ class Trainer:
             )
         return replace(progress, environment={})
 
-    def _save(self, run: Run, optimizers: Optimizers, progress: Progress) -> Path:
+    def _save(self, run: Run, optimizers: Optimizers, progress: TrainingState) -> Path:
         progress = replace(progress, environment=self._environment())
         return run.save(self._files, progress, optimizers.state_dict()).path
 
     def _environment(self) -> dict[str, Any]:
-        return {**resources.environment(), "workers": self.workers, "threads": self.config.threads}
+        return {**resources.environment(), "replicas": self.config.num_replicas, "workers": self.config.num_workers}
 
     def _write_options(self, folder: Path) -> None:
         data = {
-            name: asdict(keep(folder, dataset, name))
+            name: asdict(store_dataset(folder, dataset, name))
             for name, dataset in (("train", self.train_data), ("validation", self.validation_data))
         }
         options = {**self.notes, "trainer": asdict(self.config), "data": data}

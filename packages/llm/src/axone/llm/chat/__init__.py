@@ -1,0 +1,1 @@
+"""Chat with a model: chat templates in a sandbox, and conversations that keep their KV cache."""
