@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from axone.autograd import Tensor
+from axone.autograd import Tensor, no_grad
+from axone.autograd.extend import Array
 from axone.nn import init
 from axone.nn.arena import flatten
+from axone.nn.functional.linear import Dense, Forward, dense_product
 
 Layer: TypeAlias = Callable[[Tensor], Tensor]
 """What `Sequential` chains and a `TransformerBlock` is made of: a module, or any function of a Tensor."""
@@ -67,6 +69,35 @@ class Module:
     """
 
     training: bool = True
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        restore_default(cls, "inference", Module.inference)
+
+    def inference(self, dense: Dense = dense_product) -> Forward:  # noqa: ARG002 - for those who override it
+        """Return the module's forward on plain arrays: by default a call of the module under `no_grad`.
+
+        A layer that defines its own states the arithmetic of ``__call__`` in evaluation mode, without a tape. A subclass
+        that overrides ``__call__`` alone gets the default back. The arrays of the parameters are looked up now.
+
+        Parameters
+        ----------
+        dense : callable, optional
+            From a weight (out, in) and a bias or None to the function that computes ``x W^T + b``: by default one product.
+
+        Returns
+        -------
+        callable
+            From rows (N, C), or one vector (C,), to a new array.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from axone.nn import LayerNorm
+        >>> LayerNorm(3).inference()(np.array([1.0, 2.0, 3.0], np.float32)).round(3)
+        array([-1.225,  0.   ,  1.225], dtype=float32)
+        """
+        return call_without_tape(cast("Layer", self))
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
         """Yield this module and all modules below it, each once, with their paths.
@@ -237,6 +268,42 @@ class Module:
                 lines.append(f"{'  ' * depth}{path}  Parameter{item.shape}  {item.size:,}")
         head = self._summary()
         return "\n".join([f"{head}  {self.num_parameters():,} parameters", *lines[1:]]) if lines[1:] else head
+
+
+def restore_default(cls: type[Module], name: str, default: Callable[..., object]) -> None:
+    """Restore the default of a method in a class that redefines ``__call__`` and not the method.
+
+    Parameters
+    ----------
+    cls : type
+    name : str
+        A method that returns the arithmetic of ``__call__`` in another form.
+    default : callable
+        The method that calls the module.
+    """
+
+    def definer(method: str) -> int:
+        """Return the place in the method resolution order of the class that defines a method."""
+        return min((place for place, kind in enumerate(cls.__mro__) if method in vars(kind)), default=len(cls.__mro__))
+
+    if definer("__call__") < definer(name):
+        setattr(cls, name, default)
+
+
+def inference(layer: Layer, dense: Dense = dense_product) -> Forward:
+    """Return the forward on plain arrays of a layer that may be any function of a Tensor."""
+    module: object = layer  # mypy takes no function for a Module
+    return module.inference(dense) if isinstance(module, Module) else call_without_tape(layer)
+
+
+def call_without_tape(layer: Layer) -> Forward:
+    """Return a function of arrays that calls a layer under `no_grad`."""
+
+    def forward(x: Array) -> Array:
+        with no_grad():
+            return layer(Tensor(x)).data
+
+    return forward
 
 
 _WALKED = (Module, Parameter, list, tuple, dict)
