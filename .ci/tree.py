@@ -1,5 +1,6 @@
-"""Check of the tree: misplaced files, documented commands that differ from those of CI, and incomplete changelogs."""
+"""Check of the tree: misplaced files, documented commands that differ from those of CI, incomplete changelogs and figures."""
 
+import csv
 import re
 import subprocess
 import sys
@@ -68,14 +69,30 @@ def changelogs() -> Iterator[str]:
             yield f"{path.relative_to(ROOT)} must have a section for version {version}, which pyproject.toml has"
 
 
+def figures() -> Iterator[str]:
+    """Yield an error for each row of the README's table of speed that the documentation's table does not have."""
+    with (ROOT / "docs/guide/speed.csv").open(encoding="utf-8", newline="") as file:
+        measured = {(row["Axone"], row["other"], row["ratio"]) for row in csv.DictReader(file)}
+    rows = re.findall(
+        r"^\| (.+?) \| (.+?) \| (.+?) \| ([\d.]+) \|$", read("README.md").partition("## Start")[0], re.MULTILINE
+    )
+    if not rows:
+        yield "README.md must have the table of speed"
+    yield from (
+        f"README.md has '{work}', whose figures docs/guide/speed.csv lacks"
+        for work, *row in rows
+        if tuple(row) not in measured
+    )
+
+
 def main() -> None:
     """Exit with all errors."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     files = listed.stdout.splitlines()
-    found = [*misplaced(files), *documented_commands(), *changelogs()]
+    found = [*misplaced(files), *documented_commands(), *changelogs(), *figures()]
     if found:
         sys.exit("\n".join(found))
-    print(f"{len(files)} files: none misplaced, commands and changelogs as documented")
+    print(f"{len(files)} files: none misplaced, commands, changelogs and figures agree")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def test_tokens_can_be_seen_on_the_axes() -> None:
         ("", "the following arguments are required: FOLDER"),
         ("nothing", "is not a folder"),
         (".", "is no model"),
-        ("run --text Ω", "The character 'Ω'"),
+        ("run --text Ω", "character 'Ω'"),
         ("run --text=", "must have 1 to 64 tokens for this model, and has 0"),
         ("run --layers 0", "--layers must be among 1 to 2 for this model, and got 0"),
         ("run --heads 1 3", "--heads must be among 1 to 2 for this model, and got 1 3"),

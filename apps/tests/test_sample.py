@@ -32,7 +32,7 @@ def test_the_text_goes_to_standard_output(app: App, trained: Path, capfd: pytest
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ("run --prompt Ω", "The character 'Ω' (U+03A9) at position 0"),
+        ("run --prompt Ω", "character 'Ω' (U+03A9) at position 0"),
         ("nothing", "nothing: is not a folder"),
         (".", "is no model"),
         ("run --temperature -1", "--temperature must be at least 0, and is -1.0"),
@@ -143,7 +143,7 @@ def test_in_a_terminal_it_asks(
     assert app(sample.main, f"sample.py {trained} --max-new-tokens 30 --temperature 0") == 0
     out, err = capfd.readouterr()
     assert "Ctrl-D: leave" in err
-    assert "The character 'Ω'" in err
+    assert "character 'Ω'" in err
     assert "(Ctrl-D leaves)" in err
     assert "set PYTHONIOENCODING=utf-8" in err
     assert app(sample.main, f"sample.py {trained} --max-new-tokens 60 --temperature 0 --prompt to") == 0

@@ -49,9 +49,50 @@ def misshapen_vjp() -> None:
     record("misshapen", np.ones(2), (parameter(3),), lambda g: (g,)).sum().backward()
 
 
+def complex_values_inside() -> None:
+    ag.abs(parameter(2)[:1] * 1j).sum().backward()
+
+
+def complex_gradient_into_a_buffer() -> None:
+    x = parameter(2)
+    x.grad = np.ones(2, np.float32)
+    ag.abs(x * 1j).sum().backward()
+
+
 @pytest.mark.parametrize(
     ("misuse", "error", "message"),
     [
+        *(
+            (
+                misuse,
+                TypeError,
+                (
+                    f"backward needs real numbers, got complex128 of shape {shape}: compute with the real and the "
+                    "imaginary part as separate Tensors"
+                ),
+            )
+            for misuse, shape in (
+                ((parameter() * 1j).backward, ()),
+                ((parameter(1) * 1j).backward, (1,)),
+                (lambda: (parameter(2) * 1j).backward(np.ones(2)), (2,)),
+                (lambda: grad((parameter(2) * 1j).sum(), []), ()),
+                (lambda: ag.abs(parameter(2) * 1j).sum().backward(), (2,)),
+                (complex_values_inside, (1,)),
+                (complex_gradient_into_a_buffer, (2,)),
+            )
+        ),
+        *(
+            (lambda data=data: Tensor(data), TypeError, f"a Tensor needs numbers, got {what}")
+            for data, what in (
+                (None, "NoneType"),
+                ([1.0, None], "list of dtype object"),
+                ("1.5", "str"),
+                (["1.5"], "list of dtype <U3"),
+                (np.array([None]), "ndarray of dtype object"),
+                (np.datetime64("2025-01-01"), "datetime64 of dtype datetime64[D]"),
+                (Value(1.0), "Value"),
+            )
+        ),
         (
             (parameter(2, 3) * 2).backward,
             ValueError,

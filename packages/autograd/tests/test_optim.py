@@ -111,6 +111,55 @@ def test_a_parameter_without_a_gradient_stays() -> None:
     assert used.item() < 1.0
 
 
+@every_optimizer
+def test_a_parameter_unfrozen_late_is_updated_as_by_an_optimizer_of_its_own(make: Callable[[Any], Optimizer]) -> None:
+    rng = np.random.default_rng(0)
+    early, late, alone = (Tensor(np.ones((2, 2)), requires_grad=True) for _ in range(3))
+    together, separate = make([early, late]), make([alone])
+    for step in range(30):
+        gradient = rng.normal(size=(2, 2))
+        early.grad = gradient
+        if step >= 20:
+            late.grad, alone.grad = gradient, gradient
+            separate.step()
+        together.step()
+    np.testing.assert_array_equal(late.data, alone.data)
+    assert (late.data != early.data).all()
+
+
+@every_optimizer
+def test_steps_of_each_parameter_survive_a_save(make: Callable[[Any], Optimizer]) -> None:
+    params = parameters(np.float64)
+    optimizer = make(params)
+    for step in range(5):
+        params[0].grad = np.ones((3, 4))
+        params[1].grad = np.ones((4, 2)) if step >= 3 else None
+        optimizer.step()
+    state = {name: array.copy() for name, array in optimizer.state_dict().items()}
+    np.testing.assert_array_equal(state["steps"], [5, 2])
+    again = [Tensor(p.data.copy(), requires_grad=True) for p in params]
+    resumed = make(again)
+    resumed.load_state_dict(state)
+    for p in (*params, *again):
+        p.grad = np.ones(p.shape)
+    optimizer.step()
+    resumed.step()
+    for p, q in zip(params, again):
+        np.testing.assert_array_equal(p.data, q.data)
+
+
+@every_optimizer
+def test_a_state_with_one_step_count_for_all_parameters_is_loaded(make: Callable[[Any], Optimizer]) -> None:
+    params = parameters()
+    optimizer = make(params)
+    train(optimizer, params, range(4))
+    state = optimizer.state_dict()
+    old = {**state, "steps": np.asarray(4)}  # as written before each parameter had its own
+    resumed = make(params)
+    resumed.load_state_dict(old)
+    np.testing.assert_array_equal(resumed.state_dict()["steps"], [4, 4])
+
+
 def test_a_flat_buffer_stays_bound() -> None:
     flat, gradient = np.ones(6, np.float32), np.zeros(6, np.float32)
     params = [Tensor(flat[:4].reshape(2, 2), requires_grad=True), Tensor(flat[4:], requires_grad=True)]
@@ -199,7 +248,7 @@ def test_matrices_are_told_from_the_rest() -> None:
         ),
         (
             lambda p: AdamW([p]).load_state_dict(
-                {"steps": np.asarray(1), "0.first_moment": np.ones(3), "x": np.ones(1)}
+                {"steps": np.ones(1, int), "0.first_moment": np.ones(3), "x": np.ones(1)}
             ),
             (
                 "the state does not fit this optimizer: 0.second_moment is missing; x is not expected; 0.first_moment must "
@@ -263,3 +312,26 @@ def test_what_is_remembered_can_be_kept_elsewhere() -> None:
     for name, array in zip(AdamW.remembered, place):
         assert moved.state_dict()[f"0.{name}"] is array
         np.testing.assert_array_equal(array, plain.state_dict()[f"0.{name}"])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [(np.float16, 6e4), (np.float16, 1e-4), (np.float32, 1e30), (np.float64, 1e160), (np.float64, 1e154)],
+)
+def test_a_norm_whose_squares_overflow_is_measured_and_clipped(dtype: type, size: float) -> None:
+    a, b = (Tensor(np.ones(100, dtype), requires_grad=True) for _ in range(2))
+    a.grad, b.grad = (np.full(100, size, dtype) for _ in range(2))
+    norm = np.sqrt(200) * float(dtype(size))
+    assert clip_grad_norm([a, b], norm / 4) == pytest.approx(norm, rel=1e-6)
+    for p in (a, b):
+        assert p.grad is not None
+        np.testing.assert_allclose(p.grad, np.full(100, dtype(size) / 4), rtol=2e-3)
+    assert clip_grad_norm([a, b], np.inf) == pytest.approx(norm / 4, rel=2e-3)
+
+
+def test_a_float16_gradient_is_clipped_by_a_scale_that_float16_cannot_hold() -> None:
+    p = Tensor(np.ones(4, np.float16), requires_grad=True)
+    p.grad = np.full(4, 6e4, np.float16)
+    clip_grad_norm([p], 1e-3)
+    assert p.grad is not None
+    np.testing.assert_allclose(p.grad, np.full(4, 5e-4), rtol=1e-3)

@@ -1,10 +1,15 @@
 """Extreme inputs: what must stay finite, and what the ends of a domain give."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import axone.autograd as ag
 from axone.autograd import Tensor
+from axone.autograd.arrays import mask_gradient
 from axone.autograd.optim import Adam, AdamW
 
 HUGE = np.array([[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4], [1e4, 1e4, 1e4]], dtype=np.float32)
@@ -99,3 +104,94 @@ def test_adam_with_a_zero_gradient(optimizer: type[AdamW]) -> None:
     p.grad = np.zeros(2, np.float32)
     optimizer([p], lr=0.1).step()
     assert np.isfinite(p.data).all()
+
+
+SELECTED: dict[str, Callable[[Tensor], Tensor]] = {  # each has an infinite slope outside of what is selected
+    "where": lambda x: ag.sqrt(ag.where(x > 0, x, 0.0)),
+    "where, second": lambda x: ag.sqrt(ag.where(x <= 0, 0.0, x)),
+    "relu": lambda x: ag.log(ag.relu(x)),
+    "clip": lambda x: ag.sqrt(ag.clip(x, 0.0, None)),
+    "maximum": lambda x: ag.sqrt(ag.maximum(x, 0.0)),
+    "minimum": lambda x: ag.sqrt(-ag.minimum(-x, 0.0)),
+    "max": lambda x: ag.sqrt(ag.max(ag.stack([x, np.zeros(2)]), axis=0)),
+    "min": lambda x: ag.sqrt(-ag.min(ag.stack([-x, np.zeros(2)]), axis=0)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+@pytest.mark.parametrize("function", SELECTED.values(), ids=SELECTED)
+def test_an_infinite_gradient_of_what_is_not_selected_is_dropped(
+    function: Callable[[Tensor], Tensor], dtype: type
+) -> None:
+    x = Tensor(np.array([-1.0, 4.0], dtype), requires_grad=True)
+    function(x).sum().backward()
+    np.testing.assert_array_equal(x.grad, np.array([0.0, 0.25], dtype))
+
+
+def test_the_standard_deviation_of_equal_numbers_drops_an_infinite_gradient() -> None:
+    x = Tensor([2.0, 2.0], requires_grad=True)
+    with np.errstate(divide="ignore"):
+        ag.sqrt(x.std()).backward()
+    np.testing.assert_array_equal(x.grad, [0.0, 0.0])
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (4, 3), (2, 0)])
+def test_a_masked_gradient_is_that_of_numpy_where(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    for dtype in (np.float16, np.float32, np.float64, np.longdouble):
+        gradient: NDArray[Any] = np.asarray(rng.normal(size=shape[::-1])).astype(dtype).T
+        for mask in (rng.random(shape) > 0.5, rng.random((2, *shape)) > 0.5, np.asarray(True)):
+            found = mask_gradient(gradient, np.asarray(mask))
+            assert found.dtype == dtype
+            expected = np.where(mask, gradient, dtype(0))
+            np.testing.assert_array_equal(found, expected)
+            np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
+
+
+def test_logsumexp_of_an_infinite_score() -> None:
+    inf = np.inf
+    x = Tensor([[inf, 1e4, -inf], [inf, inf, 0.0], [1.0, 2.0, 3.0]], requires_grad=True)
+    y = ag.logsumexp(x)
+    np.testing.assert_allclose(y.data, [inf, inf, np.log(np.exp([1.0, 2.0, 3.0]).sum())], rtol=1e-6)
+    y.sum().backward()
+    assert x.grad is not None
+    np.testing.assert_array_equal(x.grad[:2], [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
+    np.testing.assert_allclose(x.grad[2], ag.softmax([1.0, 2.0, 3.0]).data, rtol=1e-6)
+    assert ag.logsumexp([np.nan, inf]).data != ag.logsumexp([np.nan, inf]).data
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize(
+    "operation",
+    [
+        *(ag.sum, ag.mean, ag.var, ag.std, ag.max, ag.min, ag.cumsum),
+        *(ag.softmax, ag.log_softmax, ag.logsumexp, ag.squeeze, lambda x, axis: ag.take(x, [0, 0], axis)),
+    ],
+)
+def test_a_single_number_has_axis_zero_as_in_numpy(operation: Callable[..., Tensor], axis: int) -> None:
+    number, row = Tensor(np.array(3.0), requires_grad=True), Tensor(np.array([3.0]), requires_grad=True)
+    one, expected = operation(number, axis=axis), operation(row, axis=0)
+    np.testing.assert_array_equal(one.data.reshape(-1), expected.data.reshape(-1))
+    one.sum().backward()
+    expected.sum().backward()
+    assert number.grad is not None
+    assert row.grad is not None
+    assert number.grad == row.grad[0]
+
+
+def test_a_number_to_the_power_of_a_tensor_at_zero_and_infinity() -> None:
+    x = Tensor(np.array([-2.0, 0.0, 2.0]), requires_grad=True)
+    with np.errstate(divide="ignore"):
+        y = 0**x
+    np.testing.assert_array_equal(y.data, [np.inf, 1.0, 0.0])
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad, [-np.inf, 0.0, 0.0])
+    x.grad = None
+    y = np.inf**x
+    np.testing.assert_array_equal(y.data, [0.0, 1.0, np.inf])
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad, [0.0, np.inf, np.inf])
+    base = Tensor(np.array([np.inf, 0.0]), requires_grad=True)
+    (base ** Tensor(np.zeros(2))).sum().backward()
+    np.testing.assert_array_equal(base.grad, [0.0, 0.0])

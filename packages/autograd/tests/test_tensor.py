@@ -200,3 +200,20 @@ def test_a_number_can_be_formatted() -> None:
     assert f"{Tensor([1.0, 2.0])}" == "Tensor([1., 2.])"
     with pytest.raises(ValueError, match=r"needs a Tensor of one element, and this one has shape \(2,\)"):
         f"{Tensor([1.0, 2.0]):.2f}"
+
+
+def test_a_value_is_in_a_tensor() -> None:
+    t = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    assert 2.0 in t
+    assert 5.0 not in t
+    assert np.array([1.0, 2.0]) in t
+    assert 1.0 in Tensor(1.0)
+
+
+def test_huge_integers_in_a_list_become_float32() -> None:
+    np.testing.assert_array_equal(Tensor([2**70, 1]).data, np.array([2.0**70, 1.0], np.float32))
+
+
+def test_a_tensor_of_a_tensor_keeps_its_dtype() -> None:
+    assert Tensor(Tensor(np.ones(2))).dtype == np.float64
+    assert Tensor(Tensor(np.ones(2)), dtype=np.float32).dtype == np.float32

@@ -192,3 +192,28 @@ def test_a_graph_is_freed_without_the_garbage_collector() -> None:
         assert result() is None
     finally:
         gc.enable()
+
+
+def test_relu_keeps_nan() -> None:
+    x = Value(math.nan)
+    y = x.relu()
+    y.backward()
+    assert math.isnan(y.data)
+    assert x.grad == 1.0
+
+
+def test_zero_to_the_power_of_a_value() -> None:
+    for exponent, expected in ((0.5, 0.0), (0.0, 1.0), (2.0, 0.0)):
+        x = Value(exponent)
+        y = 0**x
+        y.backward()
+        assert (y.data, x.grad) == (expected, 0.0)
+    with pytest.raises(ValueError, match=r"0 \*\* -1 is not finite"):
+        0 ** Value(-1.0)
+
+
+def test_an_infinite_base_of_a_power() -> None:
+    x, base = Value(-2.0), Value(math.inf)
+    y = base**x
+    y.backward()
+    assert (y.data, x.grad, base.grad) == (0.0, 0.0, 0.0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from axone.autograd import Tensor
-from axone.llm import LanguageModel, TokenDataset, cross_entropy
+from axone.llm import LanguageModel, LanguageModelConfig, TokenDataset, cross_entropy
 from axone.llm.data.dataset import Batch
 from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.runtime.resources import environment
@@ -46,8 +46,8 @@ def test_threads_beyond_the_workers_help_and_change_nothing(
     model: LanguageModel, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     monkeypatch.setattr("axone.llm.runtime.data_parallel.SMALL", 0)
-    monkeypatch.setattr("axone.nn.functional.sharing._ALONE", 1)
-    monkeypatch.setattr("axone.nn.functional.products._WIDTH", 4)
+    monkeypatch.setattr("axone.nn.functional.intra_op._LEAST_WORK", 1)
+    monkeypatch.setattr("axone.nn.functional.blocked_matmul._WIDTH", 4)
     batch = dataset.batch(0, 0, count, 16)
     lonely = flat_gradient(model, batch, count)
     runs: list[int] = []
@@ -107,6 +107,21 @@ def test_parameters_become_views_of_one_array_and_stay_so(model: LanguageModel) 
         model.load_state_dict({name: array + 1 for name, array in before.items()})
         assert all(np.shares_memory(p.data, flat) for p in workers.replicas[1].parameters())
         np.testing.assert_array_equal(next(workers.replicas[1].parameters()).data, before["embedding.weight"] + 1)
+
+
+@pytest.mark.parametrize(
+    ("embed_dim", "count", "allow_fork"), [(16, 2, True), (16, 1, False), (6, 2, True), (6, 1, False)]
+)
+def test_parameters_are_one_aligned_array_after_training(embed_dim: int, count: int, allow_fork: bool) -> None:
+    config = LanguageModelConfig(vocab_size=9, context_length=4, num_layers=1, num_heads=2, embed_dim=embed_dim)
+    model = LanguageModel(config, rng=np.random.default_rng(0))
+    before = {name: array.copy() for name, array in model.state_dict().items()}
+    with DataParallel(model, count, allow_fork=allow_fork):
+        pass
+    assert len({id(parameter.data.base) for parameter in model.parameters()}) == 1
+    for name, array in model.state_dict().items():
+        assert array.ctypes.data % 64 == 0
+        np.testing.assert_array_equal(array, before[name])
 
 
 def test_an_error_in_a_worker_reaches_the_caller(model: LanguageModel) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from axone.autograd import Tensor, no_grad
 from axone.nn import KVCache, MultiHeadAttention, RotaryEmbedding
-from axone.nn.functional import attention_kernel, packed_attention, plain, products, scaled_dot_product_attention
+from axone.nn.functional import attention_kernel, blocked_matmul, packed_attention, plain, scaled_dot_product_attention
 
 Arrays = list[NDArray[Any]]
 
@@ -37,15 +37,15 @@ def small_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(attention_kernel, "_TILE_ROWS", 4)
     monkeypatch.setattr(attention_kernel, "_TILE_SCORES", 60)
     for name, value in {"_SMALL": 60, "_HEIGHTS": (4, 2, 1), "_WIDTH": 2, "_WIDTH_TRANSPOSED": 3}.items():
-        monkeypatch.setattr(products, name, value)
-    monkeypatch.setattr(products, "_LEAST_TRANSPOSED", 1)
-    monkeypatch.setattr(products, "_small_is_fast", lambda: True)
-    products._cut.cache_clear()
+        monkeypatch.setattr(blocked_matmul, name, value)
+    monkeypatch.setattr(blocked_matmul, "_LEAST_TRANSPOSED", 1)
+    monkeypatch.setattr(blocked_matmul, "_small_is_fast", lambda: True)
+    blocked_matmul._cut.cache_clear()
     if request.param == "computed again":
         monkeypatch.setattr(attention_kernel, "_KEPT_SCORES", 0)
-    with products.in_blocks():
+    with blocked_matmul.blocked_matmul():
         yield
-    products._cut.cache_clear()
+    blocked_matmul._cut.cache_clear()
 
 
 @pytest.mark.usefixtures("small_tiles")

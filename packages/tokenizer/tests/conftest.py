@@ -1,4 +1,4 @@
-"""What several tests need: texts of every kind, trained tokenizers, and BPE done the plain way."""
+"""Fixtures: texts with every class of characters, trained tokenizers, and naive BPE."""
 
 import random
 import unicodedata
@@ -20,7 +20,7 @@ CORPUS = (
     "नमस्ते दुनिया  สวัสดีชาวโลก  مرحبا بالعالم  שלום עולם  👋🏽👨‍👩‍👧‍👦🇫🇷 e\u0301\u0323 \r\n\t\u3000\u00a0\x85"
 ) * 3
 
-# What text can go wrong on: every kind of character, and each kind of white space and line end, in short runs.
+# Characters of every class, white space and line ends, in short runs.
 ALPHABET = [
     *"abstLREVM'\u2019.,!?_(-+1239 \n\r\t\x00\x0b\x1c\x7f\x85\xa0",
     *[
@@ -89,7 +89,7 @@ def tokenizer(request: pytest.FixtureRequest) -> BPETokenizer:
 
 @pytest.fixture
 def random_text() -> Callable[[random.Random, int], str]:
-    """A text of at most so many parts, from the alphabet above or from all code points that are assigned."""
+    """Function that returns a random text of at most `size` parts, from ALPHABET or from all code points."""
 
     def make(rng: random.Random, size: int) -> str:
         count = rng.randint(0, size)
@@ -103,13 +103,13 @@ def random_text() -> Callable[[random.Random, int], str]:
 
 @pytest.fixture
 def assigned() -> Callable[[str], bool]:
-    """Whether all characters were assigned long ago, so that all versions of Unicode agree on them."""
+    """Function that returns whether all characters were assigned in Unicode 3.2."""
     return lambda text: all(unicodedata.ucd_3_2_0.category(character) != "Cn" for character in text)
 
 
 @pytest.fixture
 def pieces_of() -> Callable[[str, str | None], list[str]]:
-    """The pieces of a text by the regular expression itself; what it leaves out is a piece too."""
+    """Function that splits a text by the regular expression itself, with the text between matches."""
 
     def cut(text: str, pattern: str | None) -> list[str]:
         if pattern is None:
@@ -125,7 +125,7 @@ def pieces_of() -> Callable[[str, str | None], list[str]]:
 
 @pytest.fixture
 def naive_merges() -> Callable[[Mapping[str, int], int], list[tuple[int, int]]]:
-    """Training as the book has it: count all pairs, join the best, begin anew."""
+    """Naive training: count all pairs, merge the most frequent one, repeat."""
 
     def learn(counts: Mapping[str, int], number: int) -> list[tuple[int, int]]:
         words = {word: list(word.encode()) for word in counts}
@@ -147,7 +147,7 @@ def naive_merges() -> Callable[[Mapping[str, int], int], list[tuple[int, int]]]:
 
 @pytest.fixture
 def naive_ids() -> Callable[[Sequence[int], Mapping[tuple[int, int], tuple[int, int]]], list[int]]:
-    """Encoding as the book has it: join the pair of lowest rank, the leftmost of equals, and look again."""
+    """Naive encoding: merge the pair of lowest rank, the leftmost of equals, and repeat."""
 
     def encode(ids: Sequence[int], merges: Mapping[tuple[int, int], tuple[int, int]]) -> list[int]:
         ids = list(ids)

@@ -1,4 +1,4 @@
-"""The tokenizer as users meet it: round trips, special tokens, streams, arrays, batches, mistakes."""
+"""Tests of BPETokenizer: round trips, special tokens, streams, arrays, batches, invalid arguments."""
 
 import random
 from collections.abc import Callable
@@ -84,13 +84,13 @@ def test_arrays_are_int32_and_writable(size: int, tokenizer: BPETokenizer) -> No
 def test_lone_surrogates_are_refused(size: int, tokenizer: BPETokenizer) -> None:
     text = "é" * size + "\ud800"
     for encode in (tokenizer.encode, tokenizer.encode_ordinary, tokenizer.encode_to_array):
-        with pytest.raises(TokenizerError, match=rf"position {size} holds the lone surrogate U\+D800"):
+        with pytest.raises(TokenizerError, match=rf"lone surrogate U\+D800 at position {size}"):
             encode(text)
     with pytest.raises(TokenizerError, match="lone surrogate"):
         tokenizer.encode_batch(["fine", text])
 
 
-def test_what_is_no_text_is_refused(tokenizer: BPETokenizer) -> None:
+def test_non_text_is_refused(tokenizer: BPETokenizer) -> None:
     for encode in (tokenizer.encode, tokenizer.encode_ordinary, tokenizer.encode_to_array):
         with pytest.raises(TypeError, match="must be a str, not bytes"):
             encode(b"the dog")  # type: ignore[arg-type]  # a mistake on purpose
@@ -128,7 +128,7 @@ def test_the_longest_special_token_is_taken(tokenizer: BPETokenizer) -> None:
 
 
 def test_a_forbidden_special_token_is_named_with_its_position(tokenizer: BPETokenizer) -> None:
-    with pytest.raises(TokenizerError, match=r"'<\|end\|>' at position 3;"):
+    with pytest.raises(TokenizerError, match=r"'<\|end\|>' at position 3:"):
         tokenizer.encode("abc<|end|>")
     with pytest.raises(ValueError, match="spells the special token"):
         tokenizer.encode_batch(["fine", "|>"])
@@ -141,7 +141,7 @@ def test_a_forbidden_special_token_is_named_with_its_position(tokenizer: BPEToke
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7])
-def test_a_stream_is_the_whole_decode_and_never_half_a_character(
+def test_a_stream_equals_decode_and_never_splits_a_character(
     chunk: int, tokenizer: BPETokenizer, random_text: Random
 ) -> None:
     rng = random.Random(11)
@@ -159,14 +159,14 @@ def test_a_stream_is_the_whole_decode_and_never_half_a_character(
 
 
 @given(st.binary())
-def test_a_stream_of_any_bytes_is_the_whole_decode(data: bytes) -> None:
+def test_a_stream_of_any_bytes_equals_decode(data: bytes) -> None:
     tokenizer = BPETokenizer.train("", 256)
     decoder = tokenizer.stream_decoder()
-    for _ in range(2):  # after flush it is as new
+    for _ in range(2):  # the second pass uses the flushed decoder
         assert "".join([*map(decoder.decode, data), decoder.flush()]) == tokenizer.decode(data)
 
 
-def test_a_stream_holds_a_character_back_until_it_is_whole() -> None:
+def test_a_stream_buffers_a_character_until_it_is_complete() -> None:
     decoder = BPETokenizer.train("", 256).stream_decoder()
     assert [decoder.decode(byte) for byte in "a😀b".encode()] == ["a", "", "", "", "😀", "b"]
     assert decoder.push("é".encode()[:1]) == ""
@@ -176,12 +176,12 @@ def test_a_stream_holds_a_character_back_until_it_is_whole() -> None:
 @pytest.mark.parametrize("id", [-1, 600, 10**12])
 def test_unknown_ids_are_named(id: int, tokenizer: BPETokenizer) -> None:
     for decode in (tokenizer.decode, tokenizer.decode_bytes, tokenizer.stream_decoder().push):
-        with pytest.raises(TokenizerError, match=f"0 to 599, but {id} came"):
+        with pytest.raises(TokenizerError, match=f"id {id} is not in the vocabulary, which has ids 0 to 599"):
             decode([0, id])
 
 
 def test_threads_may_share_a_tokenizer(corpus: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CACHE_SIZE", 10)  # always full
+    monkeypatch.setattr(module, "_CACHE_SIZE", 10)  # the cache is always full
     tokenizer = BPETokenizer.train(corpus, 500)
     lines = corpus.splitlines() * 20
     expected = [tokenizer.encode(line) for line in lines]
@@ -197,7 +197,7 @@ def test_the_cache_is_bounded(corpus: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert set(tokenizer._encoder._cache) == {"the"}
 
 
-# Models that training does not make, but files do.
+# Models that come from files, not from training.
 
 
 def bytes_and(*tokens: bytes) -> dict[bytes, int]:
@@ -205,12 +205,12 @@ def bytes_and(*tokens: bytes) -> dict[bytes, int]:
 
 
 @pytest.mark.parametrize("short", [0, 1 << 60])
-def test_whole_words_are_taken_before_merging(short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ignore_merges_takes_whole_pieces_first(short: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SHORT", short)
     vocabulary = bytes_and(b"ab", b" whole", "文字".encode())
     merges = [(97, 98)]
     plain = BPETokenizer(BPEModel(vocabulary, merges, None))
-    whole = BPETokenizer(BPEModel(vocabulary, merges, r" ?\w+", whole_words=True))
+    whole = BPETokenizer(BPEModel(vocabulary, merges, r" ?\w+", ignore_merges=True))
     assert plain.encode(" whole") == list(b" whole")
     assert whole.encode("文字 whole 文字ab") == [258, 257, *" 文字".encode(), 256]
     assert whole.encode(" whole ab") == [257, 32, 256]
@@ -226,7 +226,7 @@ def test_added_tokens_are_always_found_and_text_is_normalized(short: int, monkey
 
 
 @pytest.mark.parametrize("short", [0, 1 << 60])
-def test_bytes_that_a_vocabulary_lacks_are_named(short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_byte_without_a_token_is_named(short: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SHORT", short)
     tokenizer = BPETokenizer(BPEModel({b"a": 0, b"b": 1}, [], "gpt2"))
     assert tokenizer.encode("abba") == [0, 1, 1, 0]
@@ -237,15 +237,15 @@ def test_bytes_that_a_vocabulary_lacks_are_named(short: int, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"vocabulary": {b"a": -1}}, "0 or more"),
-        ({"vocabulary": {b"a": 0, b"b": 0}}, "0 appears twice"),
+        ({"vocabulary": {b"a": -1}}, "must not be negative"),
+        ({"vocabulary": {b"a": 0, b"b": 0}}, "id 0 belongs to two tokens"),
         ({"vocabulary": {b"a": 0, b"": 1}}, "empty"),
-        ({"merges": [(97, 98)]}, "not in it"),
-        ({"merges": [(97, 300)]}, "300 is not in it"),
-        ({"vocabulary": bytes_and(b"ab"), "merges": [(97, 98)] * 2}, "once"),
-        ({"special_tokens": {"<s>": 7}}, "7 appears twice"),
-        ({"special_tokens": {"": 256}}, "must have text"),
-        ({"special_tokens": {"<s>": 256}, "added_tokens": {"<s>": 257}}, "either special or added"),
+        ({"merges": [(97, 98)]}, "not in the vocabulary"),
+        ({"merges": [(97, 300)]}, "300, which is not in the vocabulary"),
+        ({"vocabulary": bytes_and(b"ab"), "merges": [(97, 98)] * 2}, "hold a pair twice"),
+        ({"special_tokens": {"<s>": 7}}, "id 7 belongs to two tokens"),
+        ({"special_tokens": {"": 256}}, "empty token"),
+        ({"special_tokens": {"<s>": 256}, "added_tokens": {"<s>": 257}}, "both special and added"),
     ],
 )
 def test_inconsistent_models_are_refused(model: dict[str, object], message: str) -> None:

@@ -1,4 +1,4 @@
-"""The ids that Hugging Face tokenizers and tiktoken gave for 2,000 texts, frozen by `frozen/make.py`."""
+"""Tests against frozen ids of Hugging Face tokenizers and tiktoken for 2,000 texts, written by `frozen/make.py`."""
 
 import base64
 import json
@@ -38,24 +38,24 @@ def open_file(name: str) -> BPETokenizer:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_ids_are_those_of_the_others(name: str, samples: dict[str, NDArray[np.generic]], texts: list[str]) -> None:
+def test_ids_equal_those_of_the_peers(name: str, samples: dict[str, NDArray[np.generic]], texts: list[str]) -> None:
     tokenizer = open_file(name)
     stops = samples[f"{name}_counts"].astype(np.int64).cumsum().tolist()
     expected = [samples[name][start:stop].tolist() for start, stop in pairwise([0, *stops])]
     assert len(texts) == len(expected) == 2000
     assert tokenizer.encode_batch(texts) == expected
-    if name != "hf_qwen2":  # which normalizes
+    if name != "hf_qwen2":  # applies NFC
         assert [tokenizer.decode(ids) for ids in expected] == texts
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_one_by_one_ids_are_the_same(name: str, texts: list[str]) -> None:
+def test_single_texts_get_the_ids_of_a_batch(name: str, texts: list[str]) -> None:
     tokenizer = open_file(name)
     assert [tokenizer.encode(text) for text in texts] == tokenizer.encode_batch(texts)
 
 
 @pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
-def test_training_writes_the_file_that_the_others_opened(
+def test_training_writes_the_file_that_the_peers_opened(
     pattern: str, samples: dict[str, NDArray[np.generic]], tmp_path: Path
 ) -> None:
     corpus = samples["corpus"].tobytes().decode()
@@ -64,7 +64,7 @@ def test_training_writes_the_file_that_the_others_opened(
 
 
 @pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
-def test_training_learns_the_merges_of_rustbpe(pattern: str) -> None:
-    """It breaks ties as we do."""
+def test_training_gives_the_merges_of_rustbpe(pattern: str) -> None:
+    """rustbpe breaks ties by the smallest pair, too."""
     ours, theirs = open_file(f"axone_{pattern}"), open_file(f"rust_{pattern}")
     assert theirs.merges[: len(ours.merges)] == ours.merges

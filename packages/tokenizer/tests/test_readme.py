@@ -1,4 +1,4 @@
-"""The README's examples run as they stand."""
+"""Tests that the examples of the README run."""
 
 import re
 from pathlib import Path
@@ -12,17 +12,15 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_a_tokenizer_is_trained_saved_and_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_training_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     exec(EXAMPLES[0], {})  # noqa: S102 - our own text
     assert capsys.readouterr().out.startswith("[b'the', b' ")
     assert (tmp_path / "tokenizer.json").exists()
 
 
-def test_a_tokenizer_goes_to_others_and_back() -> None:
-    """That they give the same ids is frozen in `test_frozen`."""
+def test_exchange_example() -> None:
+    """`test_frozen` compares the ids."""
     names: dict[str, Any] = {}
     exec(EXAMPLES[1], names)  # noqa: S102 - our own text
     assert isinstance(names["again"], BPETokenizer)

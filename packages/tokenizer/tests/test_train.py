@@ -1,4 +1,4 @@
-"""Training: merge for merge what the plain algorithm does, the same in every run, and near linear in the corpus."""
+"""Tests of training: merges equal the naive algorithm, are reproducible, and take near-linear time."""
 
 import hashlib
 import os
@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from axone.tokenizer import BPETokenizer, TokenizerError
-from axone.tokenizer.bpe import corpus as module
-from axone.tokenizer.bpe import learn
-from axone.tokenizer.bpe.flat import IntArray
+from axone.tokenizer.bpe import train as module
+from axone.tokenizer.bpe import train_merges
+from axone.tokenizer.bpe.flat_words import IntArray
 
 Naive = Callable[[Mapping[str, int], int], list[tuple[int, int]]]
 Pieces = Callable[[str, str | None], list[str]]
 
 
 @pytest.mark.parametrize("pattern", ["gpt2", "gpt4", r"\w+", None])
-def test_merges_equal_the_plain_algorithm(
+def test_merges_equal_the_naive_algorithm(
     pattern: str | None, corpus: str, naive_merges: Naive, pieces_of: Pieces
 ) -> None:
     text = corpus if pattern else corpus[:300]
@@ -30,7 +30,7 @@ def test_merges_equal_the_plain_algorithm(
 
 
 @pytest.mark.parametrize("alphabet", ["a", "ab", "aab ", "abcd e", "é文a "])
-def test_merges_equal_the_plain_algorithm_where_pairs_overlap_and_tie(
+def test_merges_equal_the_naive_algorithm_for_overlapping_and_equally_frequent_pairs(
     alphabet: str, naive_merges: Naive, pieces_of: Pieces
 ) -> None:
     rng = random.Random(alphabet)
@@ -77,7 +77,7 @@ def test_texts_are_read_once_and_tokens_do_not_cross_them(corpus: str, naive_mer
     assert BPETokenizer.train(stream(), 400).merges == naive_merges(counts, 144)
 
 
-def test_special_tokens_are_not_text(corpus: str) -> None:
+def test_special_tokens_are_removed_from_training_text(corpus: str) -> None:
     plain = BPETokenizer.train([corpus, corpus], 400, special_tokens=["<|end|>"])
     joined = BPETokenizer.train(f"{corpus}<|end|>{corpus}<|end|>", 400, special_tokens=["<|end|>"])
     assert joined.merges == plain.merges
@@ -85,12 +85,12 @@ def test_special_tokens_are_not_text(corpus: str) -> None:
 
 @pytest.mark.parametrize("together", [1, 100, 1 << 20])
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_merges_do_not_depend_on_how_the_corpus_comes(
+def test_merges_do_not_depend_on_the_order_of_the_corpus(
     together: int, shuffled: bool, corpus: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = corpus.splitlines(keepends=True)
     expected = BPETokenizer.train(lines, 400).merges
-    monkeypatch.setattr(module, "_TOGETHER", together)
+    monkeypatch.setattr(module, "_JOINED", together)
     if shuffled:
         random.Random(0).shuffle(lines)
     assert BPETokenizer.train(lines, 400).merges == expected
@@ -110,7 +110,7 @@ def test_the_file_does_not_depend_on_the_hash_seed(corpus: str, tmp_path: Path) 
     assert len(digests) == 1
 
 
-def test_progress_goes_from_nothing_to_all(corpus: str) -> None:
+def test_progress_counts_from_zero_to_all_merges(corpus: str) -> None:
     calls: list[tuple[int, int]] = []
     tokenizer = BPETokenizer.train(corpus, 500, special_tokens=["<s>"], progress=lambda *call: calls.append(call))
     assert calls[0] == (0, 243)
@@ -124,18 +124,18 @@ def test_progress_goes_from_nothing_to_all(corpus: str) -> None:
     [
         ({"vocab_size": 255}, "at least 256"),
         ({"vocab_size": 257, "special_tokens": ["<a>", "<b>"]}, "at least 258"),
-        ({"vocab_size": 300, "special_tokens": ["<a>", "<a>"]}, "different"),
+        ({"vocab_size": 300, "special_tokens": ["<a>", "<a>"]}, "distinct"),
         ({"vocab_size": 300, "special_tokens": [""]}, "non-empty"),
         ({"vocab_size": 300, "special_tokens": "<a>"}, "list of"),
         ({"vocab_size": 300, "special_tokens": ["\ud800"]}, "lone surrogate"),
-        ({"vocab_size": 300, "pattern": "("}, "no regular expression"),
-        ({"vocab_size": 300, "pattern": "gpt-4"}, "'gpt-4' finds only itself"),
-        ({"vocab_size": 300, "pattern": ""}, "'' finds only itself"),
+        ({"vocab_size": 300, "pattern": "("}, "not a regular expression"),
+        ({"vocab_size": 300, "pattern": "gpt-4"}, r"'gpt-4'\) matches only itself"),
+        ({"vocab_size": 300, "pattern": ""}, r"''\) matches only itself"),
         ({"vocab_size": 300, "special_tokens": [7]}, "non-empty strings"),
-        ({"vocab_size": 300, "texts": ["ok", "a\udc00"]}, "position 1 holds the lone surrogate"),
+        ({"vocab_size": 300, "texts": ["ok", "a\udc00"]}, "lone surrogate U.DC00 at position 1"),
     ],
 )
-def test_mistakes_get_one_sentence(arguments: dict[str, object], message: str) -> None:
+def test_invalid_arguments_are_one_sentence(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(TokenizerError, match=message) as caught:
         BPETokenizer.train(**({"texts": "abc"} | arguments))  # type: ignore[arg-type]  # mistakes on purpose
     assert "\n" not in str(caught.value)
@@ -149,35 +149,33 @@ def test_mistakes_get_one_sentence(arguments: dict[str, object], message: str) -
         ({"vocab_size": 300.0}, "'float' object"),
     ],
 )
-def test_what_is_of_the_wrong_type_is_refused(arguments: dict[str, object], message: str) -> None:
+def test_arguments_of_the_wrong_type_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         BPETokenizer.train(**({"texts": "abc"} | arguments))  # type: ignore[arg-type]  # mistakes on purpose
 
 
 @pytest.mark.parametrize("unit", ["a", " ", "\n", "^", "7", "'", "ab", "aab", "word "])
 @pytest.mark.parametrize("pattern", ["gpt2", None])
-def test_work_grows_with_the_corpus_and_no_faster(
-    unit: str, pattern: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The places that merging looks at, counted: a clock would say the same less surely."""
-    looked_at = 0
-    merge, run = learn._Merger.merge, learn._Merger.run
+def test_work_is_linear_in_the_corpus(unit: str, pattern: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts the positions that merging visits, because a timing would be noisy."""
+    visited = 0
+    merge, run = train_merges._Merger.merge, train_merges._Merger.run
 
-    def counting_merge(self: learn._Merger, key: int, places: IntArray, token: int) -> IntArray:
-        nonlocal looked_at
-        looked_at += len(places)
-        return merge(self, key, places, token)
+    def counting_merge(self: train_merges._Merger, key: int, positions: IntArray, token: int) -> IntArray:
+        nonlocal visited
+        visited += len(positions)
+        return merge(self, key, positions, token)
 
-    def counting_run(self: learn._Merger, places: IntArray) -> learn._Run:
-        nonlocal looked_at
-        looked_at += len(places)
-        return run(self, places)
+    def counting_run(self: train_merges._Merger, positions: IntArray) -> train_merges._Run:
+        nonlocal visited
+        visited += len(positions)
+        return run(self, positions)
 
-    monkeypatch.setattr(learn._Merger, "merge", counting_merge)
-    monkeypatch.setattr(learn._Merger, "run", counting_run)
+    monkeypatch.setattr(train_merges._Merger, "merge", counting_merge)
+    monkeypatch.setattr(train_merges._Merger, "run", counting_run)
     work = []
     for size in (50_000, 100_000):
-        looked_at = 0
+        visited = 0
         BPETokenizer.train((unit * size)[:size], 400, pattern=pattern)
-        work.append(looked_at)
+        work.append(visited)
     assert work[1] <= 2.5 * work[0] + 50

@@ -2,8 +2,8 @@
 
     PYTHONPATH=packages/tokenizer/src python packages/tokenizer/tests/frozen/make.py
 
-It needs Hugging Face tokenizers, tiktoken and rustbpe, and a Python whose Unicode is version 14 (3.11), for texts of characters on which all
-versions since agree. It writes, beside itself,
+It needs Hugging Face tokenizers, tiktoken and rustbpe, and a Python whose Unicode is version 14 (3.11), for texts of
+characters on which all versions since agree. It writes, beside itself,
 
 - ``hf_*.json``: tokenizers trained and written by Hugging Face, in the forms of GPT-2, Llama-3, Qwen2 and SmolLM;
 - ``rust_*.json``: ranks trained by rustbpe, for tiktoken;
@@ -114,7 +114,7 @@ def forms_of_tiktoken() -> dict[str, str]:
 
 
 def encoders() -> dict[str, Callable[[str], list[int]]]:
-    """What the others make of each file."""
+    """Return the encoder of a peer for each file."""
     hf: Any = importlib.import_module("tokenizers")
     tiktoken: Any = importlib.import_module("tiktoken")
     found: dict[str, Callable[[str], list[int]]] = {}

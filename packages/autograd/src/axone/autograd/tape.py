@@ -64,12 +64,26 @@ class Leaf:
         """The shape of the Tensor."""
         return self.data.shape
 
-    def accumulate(self, part: Array | Deferred) -> None:
-        """Add a gradient to what is there: a recipe is carried out in place, an array that is not ours is copied."""
+    def accumulate(self, part: Array | Deferred, arrived: Array) -> None:
+        """Add a gradient to what is there: a recipe is carried out in place, an array that is not ours is copied.
+
+        Parameters
+        ----------
+        part : ndarray or Deferred
+            What the `vjp` returned.
+        arrived : ndarray
+            What the `vjp` was given.
+
+        Raises
+        ------
+        TypeError
+            If the gradient is complex.
+        """
         if not self.wanted:
             return
         total, data = self.gradient, self.data
         if isinstance(part, Deferred):
+            refuse_complex(arrived)
             if total is None:
                 self.gradient = total = np.empty(data.shape, data.dtype)
                 part.write(total)
@@ -84,8 +98,11 @@ class Leaf:
                 if reduced.dtype is data.dtype and type(reduced) is ndarray:
                     self.gradient = reduced.copy() if fits else reduced
                 else:
+                    refuse_complex(reduced)
                     self.gradient = np.array(reduced, data.dtype, order="C")
                 return
+            if reduced.dtype is not data.dtype:
+                refuse_complex(reduced)
             if self.is_zero:
                 total[...] = reduced
             else:
@@ -138,7 +155,7 @@ def backward(root: Node | Leaf, gradient: Array, wanted: Collection[Node | Leaf]
     collected: dict[Node | Leaf, Array] = {}
     if isinstance(root, Leaf):
         if not wanted:
-            root.accumulate(gradient)
+            root.accumulate(gradient, gradient)
         elif root in wanted:
             collected[root] = gradient
         return collected
@@ -168,7 +185,7 @@ def backward(root: Node | Leaf, gradient: Array, wanted: Collection[Node | Leaf]
                     else:
                         totals[source] = part  # the usual case
                 elif not wanted:
-                    source.accumulate(part)
+                    source.accumulate(part, arrived)
                 elif source in wanted:
                     _add(source, part, collected, ours, arrived.dtype)
         except ValueError as error:
@@ -177,17 +194,20 @@ def backward(root: Node | Leaf, gradient: Array, wanted: Collection[Node | Leaf]
     return collected
 
 
-def one(result: Array) -> Array:
+def default_gradient(result: Array) -> Array:
     """Return the gradient of a single number with respect to itself, not to be written to.
 
     Raises
     ------
+    TypeError
+        If the result is complex.
     ValueError
         If the result is not a single number.
     """
     if result.ndim == 0:
         return _one(result.dtype)
     if result.size == 1:
+        refuse_complex(result)
         return np.ones_like(result)
     raise ValueError(
         f"backward without a gradient needs a single number, and this Tensor has shape {result.shape}: reduce it "
@@ -198,22 +218,35 @@ def one(result: Array) -> Array:
 @functools.lru_cache
 def _one(dtype: np.dtype[Any]) -> Array:
     number: Array = np.ones((), dtype)
+    refuse_complex(number)
     number.flags.writeable = False
     return number
 
 
-def given(result: Array, gradient: ArrayLike) -> Array:
+def checked_gradient(result: Array, gradient: ArrayLike) -> Array:
     """Return a gradient that the user gave as an array.
 
     Raises
     ------
+    TypeError
+        If the result is complex.
     ValueError
-        If it has another shape than the result.
+        If the gradient has another shape than the result.
     """
+    refuse_complex(result)
     array: Array = np.asarray(gradient, result.dtype)
     if array.shape != result.shape:
         raise ValueError(f"the gradient must have the Tensor's shape {result.shape}, and it has {array.shape}")
     return array
+
+
+def refuse_complex(array: Array) -> None:
+    """Raise a `TypeError` if numbers are complex: gradients are real."""
+    if array.dtype.kind == "c":
+        raise TypeError(
+            f"backward needs real numbers, got {array.dtype} of shape {array.shape}: compute with the real and the "
+            "imaginary part as separate Tensors"
+        )
 
 
 def _add(

@@ -166,7 +166,10 @@ class Tensor:
             If `gradient` is missing for more than one element, or has another shape.
         """
         place = self._node or _place(self)
-        tape.backward(place, tape.one(self.data) if gradient is None else tape.given(self.data, raw(gradient)))
+        tape.backward(
+            place,
+            tape.default_gradient(self.data) if gradient is None else tape.checked_gradient(self.data, raw(gradient)),
+        )
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Return the data for ``np.asarray(t)``, unless gradients would be lost that way without a word."""
@@ -176,6 +179,9 @@ class Tensor:
                 "give it .data if that is meant, and use the operations of axone.autograd if it is not"
             )
         return np.array(self.data, dtype, copy=copy)
+
+    def __contains__(self, value: Operand) -> bool:
+        return bool((self == value).any())
 
     def __iter__(self) -> Iterator[Tensor]:
         if self.ndim == 0:
@@ -363,8 +369,10 @@ def grad(output: Tensor, inputs: Sequence[Tensor], gradient: ArrayLike | None = 
         raise TypeError("grad needs a sequence of Tensors, and got one: put it into a list")
     places = [source._node or leaf_of(source) for source in inputs]
     start = _place(output)
-    seed = tape.one(output.data) if gradient is None else tape.given(output.data, raw(gradient))
+    seed = tape.default_gradient(output.data) if gradient is None else tape.checked_gradient(output.data, raw(gradient))
     found = tape.backward(start, seed, wanted=set(places))
+    for array in found.values():
+        tape.refuse_complex(array)
     return [found[place].copy() if place in found else np.zeros_like(t.data) for place, t in zip(places, inputs)]
 
 

@@ -150,8 +150,8 @@ class Value:
 
     def relu(self) -> Value:
         """Return this where it is positive, and else zero."""
-        positive = self.data > 0
-        return _result(self.data if positive else 0.0, "relu", (self,), (1.0 if positive else 0.0,))
+        cut = self.data <= 0  # NaN is not, and stays
+        return _result(0.0 if cut else self.data, "relu", (self,), (0.0 if cut else 1.0,))
 
     def leaky_relu(self, negative_slope: float = 0.01) -> Value:
         """Return this where it is positive, and else `negative_slope` times it.
@@ -178,7 +178,9 @@ class Value:
         return Value(other) / self
 
     def __rpow__(self, base: float) -> Value:
-        return Value(base) ** self
+        x = _number(base)
+        power, slope = _exponential(x, self.data)
+        return _result(power, f"{x:g} **", (self,), (slope,))
 
     def backward(self) -> None:
         """Add to the `grad` of every Value that this was computed from how steeply this changes with it.
@@ -234,15 +236,20 @@ def _inputs_first(result: Value) -> list[Value]:
 def _power_of_values(base: Value, exponent: Value) -> Value:
     """Return ``base ** exponent`` where both can change."""
     x, y = base.data, exponent.data
+    power, along_exponent = _exponential(x, y)
+    along_base = y * _power(x, y - 1) if y != 0 else 0.0
+    return _result(power, "**", (base, exponent), (along_base, along_exponent))
+
+
+def _exponential(x: float, y: float) -> tuple[float, float]:
+    """Return ``x ** y`` and its slope with respect to y."""
     if x < 0:
         raise ValueError(
             f"a power whose exponent is a Value needs a base that is not negative, and this is {x:g} ** {y:g}: "
             "give the exponent as a plain number"
         )
     power = _power(x, y)
-    along_base = y * _power(x, y - 1) if y != 0 else 0.0
-    along_exponent = power * math.log(x) if x > 0 else 0.0
-    return _result(power, "**", (base, exponent), (along_base, along_exponent))
+    return power, power * math.log(x) if x != 0 and power != 0 else 0.0
 
 
 def _power(x: float, y: float) -> float:

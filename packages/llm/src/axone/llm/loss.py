@@ -10,9 +10,8 @@ from axone.autograd.extend import Array, empty, empty_like, needs_grad, record
 from axone.autograd.mode import mode
 from axone.llm.model import LanguageModel
 from axone.llm.types import Ids
+from axone.nn.extend import exp_rows, matmul
 from axone.nn.functional import cross_entropy
-from axone.nn.functional.products import matmul
-from axone.nn.functional.softmax import exp_rows
 
 __all__ = ["bigram_loss", "bits_per_byte", "cross_entropy", "linear_cross_entropy", "next_token_loss"]
 

@@ -20,7 +20,8 @@ from axone.nn import init
 Allocate: TypeAlias = Callable[[int, np.dtype[Any]], Array]
 """A function that returns a new array of one axis, of a given length and dtype."""
 
-CACHE_LINE = 64  # bytes
+CACHE_LINE = 64
+"""Bytes that the processor reads at once."""
 
 
 class Arena:

@@ -18,10 +18,10 @@ from axone.nn.decoding import CachedForward, CachedModule, DecodeContext
 from axone.nn.dropout import Dropout
 from axone.nn.functional import packed_attention, packed_rms_norm, packed_rotary
 from axone.nn.functional.attention import Mask, attend, attention_weights, default_scale, split_heads
-from axone.nn.functional.checks import misfit, sizes
 from axone.nn.functional.decode_attention import decode_attention, packed_decode_attention
 from axone.nn.functional.linear import Dense, dense_product
 from axone.nn.functional.rotary import rotate_in_place
+from axone.nn.functional.validation import misfit, sizes
 from axone.nn.linear import Linear
 from axone.nn.norm import RMSNorm
 from axone.nn.position import Positions, RotaryEmbedding

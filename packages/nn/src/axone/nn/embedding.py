@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from axone.autograd import Tensor
 from axone.nn import init
 from axone.nn.functional import embedding
-from axone.nn.functional.checks import sizes
+from axone.nn.functional.validation import sizes
 from axone.nn.module import Module, Parameter
 
 

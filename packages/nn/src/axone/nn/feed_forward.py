@@ -14,8 +14,8 @@ from axone.autograd import Tensor, relu
 from axone.nn.dropout import Dropout
 from axone.nn.functional import gelu, relu2, silu, swiglu
 from axone.nn.functional.activation import GELU_FACTORS, gelu_gate, swiglu_gate
-from axone.nn.functional.checks import last_axis
 from axone.nn.functional.linear import Dense, Forward, dense_product
+from axone.nn.functional.validation import last_axis
 from axone.nn.linear import Linear
 from axone.nn.module import Layer, Module, call_without_tape
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from axone.autograd import Tensor, where
 from axone.nn.functional import softmax
-from axone.nn.functional.checks import misfit
+from axone.nn.functional.validation import misfit
 from axone.nn.linear import Linear
 from axone.nn.module import Module
 

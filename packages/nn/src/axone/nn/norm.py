@@ -5,8 +5,8 @@ import numpy as np
 from axone.autograd import Tensor
 from axone.autograd.extend import Array
 from axone.nn.functional import layer_norm, rms_norm
-from axone.nn.functional.checks import last_axis, sizes
 from axone.nn.functional.linear import Dense, Forward, dense_product
+from axone.nn.functional.validation import last_axis, sizes
 from axone.nn.module import Module, Parameter
 
 

@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from axone.autograd import Tensor
 from axone.autograd.extend import Array
 from axone.nn.functional import apply_rotary
-from axone.nn.functional.checks import misfit
+from axone.nn.functional.validation import misfit
 from axone.nn.module import Module
 
 Positions = NDArray[np.integer[Any]]

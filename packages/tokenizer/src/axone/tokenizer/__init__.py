@@ -2,7 +2,8 @@
 
 from axone.tokenizer.bpe import BPETokenizer
 from axone.tokenizer.char import CharTokenizer
+from axone.tokenizer.errors import TokenizerError
 from axone.tokenizer.load import load
-from axone.tokenizer.protocol import StreamDecoder, Tokenizer, TokenizerError
+from axone.tokenizer.protocol import StreamDecoder, Tokenizer
 
 __all__ = ["BPETokenizer", "CharTokenizer", "StreamDecoder", "Tokenizer", "TokenizerError", "load"]

@@ -1,10 +1,10 @@
-"""A tokenizer whose tokens are characters: one id for each Unicode code point that the training text holds.
+"""Character tokenizer: one id for each Unicode code point of the training text.
 
-The simplest tokenizer that there is, and the one to learn on: nothing is merged, so a text has as many ids as code points.
-A user-perceived character of several code points (a flag, a letter with a combining accent) is several tokens. It does not
-know a character that it was not trained on: that is an error which names it, or one id for all of them if the user asks.
+This is the simplest tokenizer: it has no merges, so a text has as many ids as code points. A user-perceived character
+of several code points (a flag, a letter with a combining accent) is several tokens. A character that the training
+text did not hold is an error that names it, or one common id if an unknown token was given.
 
-The file is a `tokenizer.json` of Hugging Face: a BPE model without merges, whose tokens are joined as they are.
+Its file is a `tokenizer.json` of Hugging Face: a BPE model without merges, whose tokens are concatenated.
 
 References
 ----------
@@ -19,26 +19,27 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from axone.tokenizer.errors import TokenizerError, check_text
 from axone.tokenizer.files import Section, read_json, write_json
-from axone.tokenizer.protocol import StreamDecoder, TokenizerError, check_text
+from axone.tokenizer.protocol import StreamDecoder
 from axone.tokenizer.stream import ByteStreamDecoder
 
 
 class CharTokenizer:
-    """One token a character. Usually made by `train` or `load`.
+    """Character tokenizer, usually created by `train` or `load`.
 
     Parameters
     ----------
-    vocabulary : Mapping[str, int]
+    vocabulary : mapping of str to int
         The id of each character: the ids are 0 to ``len(vocabulary) - 1``, each once.
     unknown : str or None
-        The token of the vocabulary that stands for every other character: a character or a word such as ``"<unk>"``.
-        None refuses text with other characters.
+        The token of the vocabulary for all other characters: a character or a word such as ``"<unk>"``.
+        None makes other characters an error.
 
     Attributes
     ----------
-    vocabulary : Mapping[str, int]
-        As given, read only.
+    vocabulary : mapping of str to int
+        As given, read-only.
     unknown : str or None
         As given.
 
@@ -58,7 +59,7 @@ class CharTokenizer:
     >>> tokenizer.encode("help!")
     Traceback (most recent call last):
         ...
-    axone.tokenizer.protocol.TokenizerError: The character 'p' (U+0070) at position 3 is not among the 8 known ones; ...
+    axone.tokenizer.errors.TokenizerError: character 'p' (U+0070) at position 3 is not in the vocabulary ...
     """
 
     vocabulary: Mapping[str, int]
@@ -69,41 +70,41 @@ class CharTokenizer:
         for token in vocabulary:
             check_text(token)
             if not token:
-                raise TokenizerError("A token must have text, but the vocabulary holds an empty one.")
+                raise TokenizerError("vocabulary holds an empty token: each must be one character")
         if not vocabulary:
-            raise TokenizerError("A vocabulary must hold at least one character, but the text is empty.")
+            raise TokenizerError("vocabulary is empty: it must hold at least one character")
         if unknown is not None and unknown not in vocabulary:
-            raise TokenizerError(f"The unknown token {unknown!r} must be in the vocabulary, but has no id there.")
+            raise TokenizerError(f"unknown token {unknown!r} has no id: it must be in the vocabulary")
         if sorted(vocabulary.values()) != list(range(len(vocabulary))):
             raise TokenizerError(
-                f"The ids of {len(vocabulary)} tokens must be 0 to {len(vocabulary) - 1}, each once, without gaps."
+                f"ids of {len(vocabulary)} tokens must be 0 to {len(vocabulary) - 1}, each once, without gaps"
             )
         for token in characters:
             if len(token) != 1:
                 raise TokenizerError(
-                    f"A token must be one character, but the vocabulary holds {token!r}; use BPE for longer ones."
+                    f"vocabulary holds {token!r}, but a token must be one character: use BPETokenizer for longer ones"
                 )
         self.vocabulary = MappingProxyType(dict(vocabulary))
         self.unknown = unknown
         self._tokens = {id: token for token, id in vocabulary.items()}
         fallback = -1 if unknown is None else vocabulary[unknown]
         highest = max(map(ord, characters), default=-1)
-        # One id for each code point up to the highest known; the last entry stands for all above.
+        # One id for each code point up to the highest in the vocabulary; the last entry is for all others.
         self._table = np.full(highest + 2, fallback, dtype=np.int32)  # (highest + 2,)
         for token, id in characters.items():
             self._table[ord(token)] = id
 
     @classmethod
     def train(cls, text: str | Iterable[str], *, unknown: str | None = None) -> Self:
-        """Collect the characters of a text.
+        """Train on a text: its distinct characters are the vocabulary.
 
         Parameters
         ----------
-        text : str or Iterable[str]
-            A text, or texts one after another, such as an open file.
+        text : str or iterable of str
+            One text, or several, such as the lines of an open file.
         unknown : str or None
-            A token for all characters that the text does not hold, such as ``"<unk>"``: it gets the last id, or that of the
-            character itself if it is one of the text. None makes them errors.
+            A token for all characters that the text does not hold, such as ``"<unk>"``. It gets the last id; a
+            character of the text keeps its id. None makes other characters an error.
 
         Returns
         -------
@@ -113,7 +114,7 @@ class CharTokenizer:
         Raises
         ------
         TokenizerError
-            If there is no text, or it holds a lone surrogate.
+            If the text is empty or holds a lone surrogate.
 
         Examples
         --------
@@ -127,7 +128,7 @@ class CharTokenizer:
             check_text(part)
             found.update(part)
         if not found:
-            raise TokenizerError("Training needs at least one character of text, but the text is empty.")
+            raise TokenizerError("text is empty: training needs at least one character")
         vocabulary = {character: id for id, character in enumerate(sorted(found))}
         if unknown is not None:
             vocabulary.setdefault(unknown, len(vocabulary))
@@ -135,7 +136,7 @@ class CharTokenizer:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a `tokenizer.json` that `save` wrote.
+        """Load a `tokenizer.json` that `save` wrote.
 
         Parameters
         ----------
@@ -150,7 +151,7 @@ class CharTokenizer:
         Raises
         ------
         TokenizerError
-            If the file is damaged, or no tokenizer of characters.
+            If the file is damaged or not a character tokenizer.
         OSError
             If it cannot be read.
         """
@@ -158,12 +159,12 @@ class CharTokenizer:
 
     @classmethod
     def from_document(cls, document: object) -> Self:
-        """Return the tokenizer that the JSON of a `tokenizer.json` describes.
+        """Create the tokenizer from the parsed JSON of a `tokenizer.json`.
 
         Parameters
         ----------
         document : object
-            What `json.loads` makes of the file, or `to_document`.
+            The result of `json.loads` or of `to_document`.
 
         Returns
         -------
@@ -173,7 +174,7 @@ class CharTokenizer:
         Raises
         ------
         TokenizerError
-            If it is no tokenizer of characters.
+            If it is not a character tokenizer.
         """
         top = Section(document, "tokenizer.json")
         top.expect("version", "1.0")
@@ -195,16 +196,16 @@ class CharTokenizer:
         unknown = model.take("unk_token")
         model.finish()
         if not (unknown is None or isinstance(unknown, str)):
-            raise TokenizerError("tokenizer.json.model.unk_token must be null or a token of the vocabulary.")
+            raise TokenizerError("tokenizer.json.model.unk_token must be null or a token of the vocabulary")
         return cls(vocabulary, unknown=unknown)
 
     def to_document(self) -> dict[str, object]:
-        """Return the JSON of this tokenizer's `tokenizer.json`.
+        """Return the content of this tokenizer's `tokenizer.json`.
 
         Returns
         -------
-        dict[str, object]
-            What `json.dumps` writes and `from_document` reads.
+        dict
+            The argument of `json.dumps` and of `from_document`.
         """
         return {
             "version": "1.0",
@@ -244,8 +245,8 @@ class CharTokenizer:
 
         Returns
         -------
-        list[int]
-            As many ids as code points.
+        list of int
+            One id per code point.
 
         Raises
         ------
@@ -266,7 +267,7 @@ class CharTokenizer:
         Returns
         -------
         ndarray of int32, shape (T,)
-            As `encode`, at about the speed of memory.
+            The same ids as `encode`.
 
         Raises
         ------
@@ -279,8 +280,9 @@ class CharTokenizer:
         if self.unknown is None and ids.size and ids.min() < 0:
             position = int(np.argmax(ids < 0))
             raise TokenizerError(
-                f"The character {text[position]!r} (U+{ord(text[position]):04X}) at position {position} is not among the "
-                f"{self.vocab_size} known ones; train on a text that has it, or with unknown='<unk>'."
+                f"character {text[position]!r} (U+{ord(text[position]):04X}) at position {position} is not in the "
+                "vocabulary of "
+                f"{self.vocab_size} tokens: train on a text that holds it, or with unknown='<unk>'"
             )
         return ids
 
@@ -289,7 +291,7 @@ class CharTokenizer:
 
         Parameters
         ----------
-        ids : Iterable[int]
+        ids : iterable of int
             Token ids: a list, an integer array, a generator.
 
         Returns
@@ -305,25 +307,27 @@ class CharTokenizer:
         try:
             return "".join(map(self._tokens.__getitem__, ids.tolist() if isinstance(ids, np.ndarray) else ids))
         except KeyError as error:
-            raise TokenizerError(f"Token ids must be 0 to {self.vocab_size - 1}, but {error} came.") from None
+            raise TokenizerError(
+                f"id {error} is not in the vocabulary, which has ids 0 to {self.vocab_size - 1}"
+            ) from None
 
     def stream_decoder(self) -> StreamDecoder:
-        """Return a decoder for ids that arrive one by one.
+        """Return a new decoder for ids that arrive one by one.
 
         Returns
         -------
         StreamDecoder
-            It holds nothing back: a character is always whole.
+            It buffers nothing, because every token is a whole character.
         """
         return ByteStreamDecoder(lambda ids: self.decode(ids).encode())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `tokenizer.json`, whole or not at all.
+        """Write a `tokenizer.json` atomically.
 
         Parameters
         ----------
         path : path-like
-            The file, or an existing folder to put it in.
+            The file, or an existing folder to write it into.
 
         Raises
         ------

@@ -1,10 +1,10 @@
-"""Reading and writing `tokenizer.json` as a file: closed JSON in, whole files out.
+"""Strict reading and atomic writing of JSON files.
 
-Reading refuses what it does not know: a key, a value or a type that nobody asked for is named in the error, because a part
-of a tokenizer that is silently ignored gives wrong ids. Writing goes to a temporary file beside the target, which is synced
-and renamed into place, so that a reader finds the old file or the new one and never half of either.
+Reading refuses every unknown key, value and type by name, because an ignored part of a tokenizer means wrong ids.
+Writing goes to a temporary file beside the target, which is synced and renamed into place, so that a reader finds
+either the old file or the new one.
 
-What the parts of a file mean is not known here: the modules of the tokenizers know.
+The meaning of the parts is defined by the modules of the tokenizers.
 
 References
 ----------
@@ -18,25 +18,25 @@ from collections import Counter
 from pathlib import Path
 from typing import NoReturn, TypeGuard
 
-from axone.tokenizer.protocol import TokenizerError
+from axone.tokenizer.errors import TokenizerError
 
 FILE_NAME = "tokenizer.json"
 
 
 class Section:
-    """One JSON object of a file. Each key must be asked for; `finish` refuses what is left.
+    """JSON object of a file. Each known key is taken; `finish` refuses all others.
 
     Parameters
     ----------
     value : object
-        What the file holds there.
+        The parsed value.
     where : str
-        Its place in the file, for messages.
+        Its path in the file, for messages.
     """
 
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
-            raise TokenizerError(f"{where} must be a JSON object, not {brief(value)}.")
+            raise TokenizerError(f"{where} must be a JSON object, not {brief(value)}")
         self._fields: dict[str, object] = dict(value)
         self.where = where
 
@@ -44,7 +44,7 @@ class Section:
         return key in self._fields
 
     def take(self, key: str, default: object = None) -> object:
-        """Return the value of a key, or the default where the file has none."""
+        """Return the value of a key, or the default if it is missing."""
         return self._fields.pop(key, default)
 
     def take_text(self, key: str) -> str:
@@ -73,7 +73,7 @@ class Section:
         return Section(self.take(key), f"{self.where}.{key}")
 
     def take_mapping(self, key: str) -> dict[str, object]:
-        """Return a value that must be an object whose keys are not known beforehand."""
+        """Return a value that must be an object with arbitrary keys."""
         value = self.take(key)
         if not isinstance(value, dict):
             self._refuse(key, "a JSON object", value)
@@ -89,51 +89,51 @@ class Section:
         return value
 
     def take_vocabulary(self, key: str) -> dict[str, int]:
-        """Return a value that must map strings to token ids, no id twice."""
+        """Return a value that must map strings to distinct token ids."""
         value = self.take_mapping(key)
         vocabulary: dict[str, int] = {}
         owners: dict[int, str] = {}
         for token, id in value.items():
             if not (is_text(token) and is_id(id)):
                 raise TokenizerError(
-                    f"{self.where}.{key} must map strings to token ids, but has {brief(token)}: {brief(id)}."
+                    f"{self.where}.{key} holds {brief(token)}: {brief(id)}, but must map strings to token ids"
                 )
             if id in owners:
                 raise TokenizerError(
-                    f"{self.where}.{key} gives id {id} to both {brief(owners[id])} and {brief(token)}; ids must differ."
+                    f"{self.where}.{key} has id {id} for both {brief(owners[id])} and {brief(token)}: ids must differ"
                 )
             owners[id] = token
             vocabulary[token] = id
         return vocabulary
 
     def expect(self, key: str, *allowed: object) -> None:
-        """Refuse the value of a key that is none of the allowed ones. A missing key counts as the first."""
+        """Check that a value is one of the allowed ones. A missing key counts as the first of them."""
         value = self.take(key, allowed[0])
         if not any(value == each and type(value) is type(each) for each in allowed):
             self._refuse(key, " or ".join(json.dumps(each) for each in allowed) + " (nothing else is supported)", value)
 
     def finish(self) -> None:
-        """Refuse keys that nobody asked for."""
+        """Check that all keys have been taken."""
         if self._fields:
             names = ", ".join(brief(key) for key in sorted(self._fields))
-            raise TokenizerError(f"{self.where} has parts that are not supported: {names}.")
+            raise TokenizerError(f"{self.where} has unsupported keys: {names}")
 
     def _refuse(self, key: str, wanted: str, value: object) -> NoReturn:
-        raise TokenizerError(f"{self.where}.{key} must be {wanted}, not {brief(value)}.")
+        raise TokenizerError(f"{self.where}.{key} ({brief(value)}) must be {wanted}")
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Tell whether a JSON value is a string that UTF-8 can hold."""
+    """Return whether a JSON value is a string without surrogates."""
     return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def is_id(value: object) -> TypeGuard[int]:
-    """Tell whether a JSON value can be a token id: true and 1.0 cannot."""
+    """Return whether a JSON value is a token id; true and 1.0 are not."""
     return type(value) is int and 0 <= value < 2**31
 
 
 def brief(value: object) -> str:
-    """Show a JSON value in a message, cut where it is long."""
+    """Return a JSON value for a message, shortened if it is long."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     shown = json.dumps(value)
@@ -141,18 +141,18 @@ def brief(value: object) -> str:
 
 
 def file_in(path: str | os.PathLike[str]) -> Path:
-    """Return the `tokenizer.json` that a path means: the one inside it if it is a folder, else itself."""
+    """Return the path of the file itself: the `tokenizer.json` inside a folder, otherwise the path."""
     path = Path(path)
     return path / FILE_NAME if path.is_dir() else path
 
 
 def read_json(path: str | os.PathLike[str]) -> object:
-    """Read a JSON file strictly: valid UTF-8, no key twice in one object, no NaN.
+    """Read a JSON file that must be valid UTF-8, without repeated keys and without NaN.
 
     Raises
     ------
     TokenizerError
-        If it is not that.
+        If it is not valid.
     OSError
         If it cannot be read.
     """
@@ -161,24 +161,24 @@ def read_json(path: str | os.PathLike[str]) -> object:
     try:
         return json.loads(content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
     except RecursionError:
-        raise TokenizerError(f"{path} is nested too deeply to be a tokenizer.") from None
-    except ValueError as error:  # of JSON, of UTF-8, of a number too long, and our own below
-        raise TokenizerError(f"{path} is not valid JSON: {error}.") from None
+        raise TokenizerError(f"{path} is nested too deeply for a tokenizer") from None
+    except ValueError as error:  # of JSON, of UTF-8, of a number with too many digits, and the two below
+        raise TokenizerError(f"{path} is not valid JSON: {error}") from None
 
 
 def write_json(path: str | os.PathLike[str], document: object) -> None:
-    """Write a JSON file in UTF-8, whole or not at all; `path` is the file or an existing folder."""
-    write_whole(file_in(path), (json.dumps(document, ensure_ascii=False, indent=2) + "\n").encode())
+    """Write a JSON file in UTF-8 atomically; `path` is the file or an existing folder."""
+    write_atomic(file_in(path), (json.dumps(document, ensure_ascii=False, indent=2) + "\n").encode())
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its target, sync it and rename it into place.
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a temporary file beside the target, sync it and rename it into place.
 
-    The file's mode is what the process's umask leaves of 0o666, as for any file. On a system whose folders cannot be synced
-    the rename still is atomic, only not yet durable.
+    The mode is 0o666 without the bits of the process's umask. On a system whose folders cannot be synced the rename
+    is atomic, but not durable at once.
     """
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"The folder {path.parent} does not exist; make it before saving {path.name} there.")
+        raise FileNotFoundError(f"folder {path.parent} does not exist: create it before saving {path.name} there")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
         with temporary.open("xb") as file:
@@ -189,7 +189,7 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    with contextlib.suppress(OSError):  # Windows opens no folders
+    with contextlib.suppress(OSError):  # Windows cannot open folders
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

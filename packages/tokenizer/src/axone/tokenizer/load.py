@@ -1,4 +1,4 @@
-"""Reading a `tokenizer.json` of either kind."""
+"""Loader that chooses the tokenizer class of a `tokenizer.json`."""
 
 import os
 
@@ -9,7 +9,7 @@ from axone.tokenizer.protocol import Tokenizer
 
 
 def load(path: str | os.PathLike[str]) -> Tokenizer:
-    """Read a `tokenizer.json` and return the tokenizer that it describes.
+    """Load a `tokenizer.json` of any supported kind.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def load(path: str | os.PathLike[str]) -> Tokenizer:
     Raises
     ------
     TokenizerError
-        If the file is damaged, or asks for a part that is not supported: the message names it.
+        If the file is damaged or has an unsupported part, which the message names.
     OSError
         If it cannot be read.
     """

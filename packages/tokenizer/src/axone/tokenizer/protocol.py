@@ -1,7 +1,7 @@
-"""What every tokenizer of this package promises, and the one error that they raise.
+"""Protocols of tokenizers and of streaming decoders.
 
-A tokenizer turns text into integers, called token ids, and back. Code that takes a `Tokenizer` works with characters and
-with byte-level BPE alike, and with any class of your own that has these methods; nothing here has to be inherited.
+A tokenizer maps text to integers, called token ids, and back. Code that takes a `Tokenizer` works with
+`CharTokenizer`, with `BPETokenizer` and with any other class that has these methods, without inheritance.
 
 References
 ----------
@@ -16,14 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class TokenizerError(ValueError):
-    """What a user of a tokenizer can get wrong: text, ids, options or files. The message is one sentence."""
-
-
 class StreamDecoder(Protocol):
-    """Decodes ids as they arrive and holds back the bytes of a character until it is whole.
+    """Decoder of ids that arrive one by one; it buffers the bytes of a character until it is complete.
 
-    The pieces, joined, are what `Tokenizer.decode` returns for all the ids at once.
+    The concatenated results equal `Tokenizer.decode` of all ids.
 
     Examples
     --------
@@ -40,7 +36,7 @@ class StreamDecoder(Protocol):
     """
 
     def decode(self, token: int) -> str:
-        """Take one id and return the text that it completes.
+        """Decode one id and return the characters that it completes.
 
         Parameters
         ----------
@@ -50,7 +46,7 @@ class StreamDecoder(Protocol):
         Returns
         -------
         str
-            Whole characters, and often none.
+            Complete characters, often an empty string.
 
         Raises
         ------
@@ -60,17 +56,17 @@ class StreamDecoder(Protocol):
         ...
 
     def push(self, ids: Iterable[int]) -> str:
-        """Take several ids and return the text that they complete.
+        """Decode several ids and return the characters that they complete.
 
         Parameters
         ----------
-        ids : Iterable[int]
+        ids : iterable of int
             Token ids.
 
         Returns
         -------
         str
-            Whole characters, or none.
+            Complete characters, or an empty string.
 
         Raises
         ------
@@ -80,19 +76,19 @@ class StreamDecoder(Protocol):
         ...
 
     def flush(self) -> str:
-        """End the stream and return what was held back; the decoder is then as new.
+        """End the stream and return the buffered bytes as U+FFFD; the decoder can then be used again.
 
         Returns
         -------
         str
-            U+FFFD for a character that never became whole, else nothing.
+            U+FFFD for an incomplete character, otherwise an empty string.
         """
         ...
 
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Text to token ids and back.
+    """Tokenizer: text to token ids and back.
 
     Examples
     --------
@@ -107,7 +103,7 @@ class Tokenizer(Protocol):
 
     @property
     def vocab_size(self) -> int:
-        """Number of token ids: every id is at least 0 and less than this."""
+        """Upper bound of token ids: every id is at least 0 and less than this."""
         ...
 
     def encode(self, text: str) -> list[int]:
@@ -116,17 +112,17 @@ class Tokenizer(Protocol):
         Parameters
         ----------
         text : str
-            Any text that the tokenizer knows.
+            Any text that the tokenizer can encode.
 
         Returns
         -------
-        list[int]
-            Its token ids.
+        list of int
+            The token ids.
 
         Raises
         ------
         TokenizerError
-            If the text cannot be encoded; the message says where.
+            If the text cannot be encoded; the message gives the position.
         """
         ...
 
@@ -136,17 +132,17 @@ class Tokenizer(Protocol):
         Parameters
         ----------
         text : str
-            Any text that the tokenizer knows.
+            Any text that the tokenizer can encode.
 
         Returns
         -------
         ndarray of int32, shape (T,)
-            Its token ids.
+            The token ids.
 
         Raises
         ------
         TokenizerError
-            If the text cannot be encoded; the message says where.
+            If the text cannot be encoded; the message gives the position.
         """
         ...
 
@@ -155,13 +151,13 @@ class Tokenizer(Protocol):
 
         Parameters
         ----------
-        ids : Iterable[int]
+        ids : iterable of int
             Token ids: a list, an integer array, a generator.
 
         Returns
         -------
         str
-            Their text.
+            The text.
 
         Raises
         ------
@@ -171,45 +167,28 @@ class Tokenizer(Protocol):
         ...
 
     def stream_decoder(self) -> StreamDecoder:
-        """Return a fresh decoder for ids that arrive one by one.
+        """Return a new decoder for ids that arrive one by one.
 
         Returns
         -------
         StreamDecoder
-            It never shows half a character.
+            It never emits an incomplete character.
         """
         ...
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `tokenizer.json`, whole or not at all.
+        """Write a `tokenizer.json` atomically.
 
         Parameters
         ----------
         path : path-like
-            The file, or an existing folder to put it in.
+            The file, or an existing folder to write it into.
 
         Raises
         ------
         TokenizerError
-            If no such file could say what the tokenizer is.
+            If the format cannot express the tokenizer.
         OSError
             If it cannot be written.
         """
         ...
-
-
-def check_text(text: str) -> None:
-    """Refuse what is no text: anything but a `str`, and one with half of a surrogate pair, which no encoding of Unicode can hold."""
-    if not isinstance(text, str):
-        raise TypeError(
-            f"Text must be a str, not {type(text).__name__}; decode bytes, and pass several texts one by one."
-        )
-    if text.isascii():
-        return
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise TokenizerError(
-            f"Text must be valid Unicode, but position {error.start} holds the lone surrogate "
-            f"U+{ord(text[error.start]):04X}; read the text with errors='replace' or remove it.",
-        ) from None

@@ -1,7 +1,7 @@
-"""Decoding ids as they arrive, without ever showing half a character.
+"""Streaming decoder: decodes ids as they arrive and never emits an incomplete character.
 
-A token is bytes, and a character may be spread over several tokens. Bytes that begin a character are held back until it is
-whole; bytes that cannot belong to any are U+FFFD, as in decoding all at once.
+A token is a sequence of bytes, and the bytes of one character may be spread over several tokens. Bytes that begin a
+character are buffered until it is complete; invalid bytes become U+FFFD, as in decoding all ids at once.
 
 References
 ----------
@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable
 
 
 class ByteStreamDecoder:
-    """The `StreamDecoder` of any tokenizer that can say which bytes ids stand for.
+    """`StreamDecoder` for any tokenizer that maps ids to bytes.
 
     Parameters
     ----------
-    decode_bytes : Callable[[Iterable[int]], bytes]
-        What the tokenizer makes of ids.
+    decode_bytes : callable
+        Maps ids to the bytes of their tokens.
     """
 
     def __init__(self, decode_bytes: Callable[[Iterable[int]], bytes]) -> None:
@@ -26,15 +26,15 @@ class ByteStreamDecoder:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def decode(self, token: int) -> str:
-        """Take one id and return the text that it completes."""
+        """Decode one id and return the characters that it completes."""
         return self.push((token,))
 
     def push(self, ids: Iterable[int]) -> str:
-        """Take several ids and return the text that they complete."""
+        """Decode several ids and return the characters that they complete."""
         return self._decoder.decode(self._decode_bytes(ids))
 
     def flush(self) -> str:
-        """End the stream and return what was held back."""
+        """End the stream and return the buffered bytes as U+FFFD."""
         text = self._decoder.decode(b"", final=True)
         self._decoder.reset()
         return text

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from axone.autograd.arrays import SMALL, Array
+from axone.autograd.arrays import SMALL, Array, mask_gradient
 from axone.autograd.memory import empty_like
 from axone.autograd.ops.operands import misfit, operands, values
 from axone.autograd.record import record
@@ -164,7 +164,7 @@ def power(a: Operand, b: Operand) -> Tensor:
 
     Notes
     -----
-    The slope with respect to the exponent is ``a ** b * log(a)``: zero at ``a = 0``, NaN where `a` is negative.
+    The slope with respect to the exponent is ``a ** b * log(a)``: zero at ``0 ** 0``, NaN where `a` is negative.
 
     Examples
     --------
@@ -185,11 +185,12 @@ def power(a: Operand, b: Operand) -> Tensor:
 
     def vjp(g: Array) -> tuple[Array | None, Array | None]:
         base = exponent = None
-        if needs_a:  # where the exponent is 0 the slope is 0, also at 0, where x ** -1 is not finite
-            base = g * y * np.power(x, np.where(y == 0, 1, y - 1))
-        if needs_b:
-            with np.errstate(invalid="ignore"):
-                exponent = g * result * np.log(np.where(x == 0, 1, x))
+        if needs_a:  # where the exponent is 0 the slope is 0, also at 0, where x ** -1 is not finite, and at infinity
+            base = mask_gradient(g * y * np.power(x, np.where(y == 0, 0, y - 1)), y != 0)
+        if needs_b:  # x ** y grows slower than log(x): 0 at 0 ** 2 and inf ** -2; and at 0 ** 0, as in PyTorch
+            sloped = (x < 0) | (result != 0) & ((x != 0) | (y != 0))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                exponent = mask_gradient(g * result * np.log(x), sloped)
         return base, exponent
 
     return record("power", result, (a, b), vjp)

@@ -31,18 +31,25 @@ def refuse(name: str, axis: object, *, several: bool = True) -> None:
             raise TypeError(f"the axis of {name} must be {what}, and is {axis!r}") from None
 
 
+def axes_of(axis: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    """Return the axes counted from the first; none for a 0-d array, whose axis NumPy lets be 0 or -1."""
+    if ndim == 0 and axis in {0, -1}:
+        return ()
+    return np.lib.array_utils.normalize_axis_tuple(axis, ndim)
+
+
 def count_of(shape: Shape, axis: Axis) -> int:
     """Return how many elements are reduced to one."""
     if axis is None:
         return math.prod(shape)
-    return math.prod(shape[i] for i in np.lib.array_utils.normalize_axis_tuple(axis, len(shape)))
+    return math.prod(shape[i] for i in axes_of(axis, len(shape)))
 
 
 def kept_shape(shape: Shape, axis: Axis) -> Shape:
     """Return the shape with every reduced axis kept at length one."""
     if axis is None:
         return (1,) * len(shape)
-    axes = np.lib.array_utils.normalize_axis_tuple(axis, len(shape))
+    axes = axes_of(axis, len(shape))
     return tuple(1 if i in axes else size for i, size in enumerate(shape))
 
 

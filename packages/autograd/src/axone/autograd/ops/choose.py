@@ -6,7 +6,7 @@ Where two elements are equal, `maximum` and `minimum` share the gradient equally
 import numpy as np
 from numpy.typing import ArrayLike
 
-from axone.autograd.arrays import Array
+from axone.autograd.arrays import Array, mask_gradient
 from axone.autograd.ops.operands import adopt, misfit, operands, values
 from axone.autograd.record import record
 from axone.autograd.tensor import Operand, Tensor, needs_grad, raw
@@ -78,9 +78,9 @@ def minimum(a: Operand, b: Operand) -> Tensor:
 
 def _share(g: Array, larger: Array, smaller: Array) -> Array:
     """Return g where the first is larger than the second, and half of it where they are equal."""
-    share = np.add(larger > smaller, larger >= smaller, dtype=g.dtype)  # 2, 1 or 0
+    share = np.add(larger > smaller, 1, dtype=g.dtype)  # 2, or 1 where they are equal
     share *= 0.5
-    share *= g
+    share *= mask_gradient(g, larger >= smaller)
     return share
 
 
@@ -113,7 +113,7 @@ def clip(x: Operand, a_min: ArrayLike | None = None, a_max: ArrayLike | None = N
     data = values(x)
     low, high = (None if bound is None else adopt("clip", raw(bound), data) for bound in (a_min, a_max))
     result = np.clip(data, low, high)
-    return record("clip", result, (x,), lambda g: (g * (result == data),))
+    return record("clip", result, (x,), lambda g: (mask_gradient(g, result == data),))
 
 
 def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
@@ -145,7 +145,7 @@ def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
     needs_a, needs_b = needs_grad(a), needs_grad(b)
 
     def vjp(g: Array) -> tuple[Array | None, Array | None]:
-        return g * mask if needs_a else None, g * ~mask if needs_b else None
+        return mask_gradient(g, mask) if needs_a else None, mask_gradient(g, ~mask) if needs_b else None
 
     try:
         data = np.where(mask, x, y)

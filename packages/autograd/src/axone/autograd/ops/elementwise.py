@@ -6,7 +6,7 @@ the same lines do for the numbers that NumPy returns in place of 0-d arrays.
 
 import numpy as np
 
-from axone.autograd.arrays import Array
+from axone.autograd.arrays import Array, mask_gradient
 from axone.autograd.ops.operands import values
 from axone.autograd.record import record
 from axone.autograd.tensor import Operand, Tensor
@@ -247,7 +247,7 @@ def relu(x: Operand) -> Tensor:
     Tensor([0., 2.])
     """
     result = np.maximum(values(x), 0)
-    return record("relu", result, (x,), lambda g: (g * (result > 0),))
+    return record("relu", result, (x,), lambda g: (mask_gradient(g, result != 0),))  # NaN passes, as in PyTorch
 
 
 def leaky_relu(x: Operand, negative_slope: float = 0.01) -> Tensor:

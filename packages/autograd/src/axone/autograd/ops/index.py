@@ -94,7 +94,7 @@ def take(x: Operand, indices: ArrayLike, axis: int | None = None) -> Tensor:
     picked = np.take(data, numbers, axis)
 
     def vjp(g: Array) -> tuple[Deferred]:
-        if axis is None:
+        if axis is None or data.ndim == 0:
             return (Scattered(numbers % max(data.size, 1), g),)
         along = axis % data.ndim
         if along == 0:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from axone.autograd.arrays import Array, Axis, stretch
+from axone.autograd.arrays import Array, Axis, mask_gradient, stretch
 from axone.autograd.ops.axes import add_reduce, count_of, dropped, kept_shape, maximum_reduce, minimum_reduce, refuse
 from axone.autograd.ops.operands import values
 from axone.autograd.record import record
@@ -149,7 +149,7 @@ def std(x: Operand, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False)
 
     def vjp(g: Array) -> tuple[Array]:
         spread = np.where(deviation == 0, 1, deviation)
-        return (centred * (g.reshape(deviation.shape) / spread / count),)
+        return (centred * mask_gradient(g.reshape(deviation.shape) / spread / count, deviation != 0),)
 
     return record("std", deviation if keepdims else dropped(deviation, axis), (x,), vjp)
 
@@ -227,9 +227,9 @@ def _extreme(name: str, reduce: Any, x: Operand, axis: Axis, keepdims: bool) -> 
         raise ValueError(f"{name} needs at least one element, and there is none in shape {data.shape} over axis {axis}")
 
     def vjp(g: Array) -> tuple[Array]:
-        share = (data == extreme).astype(g.dtype)
-        share *= g.reshape(extreme.shape) / add_reduce(share, axis, keepdims=True)
-        return (share,)
+        equal = data == extreme
+        count = np.maximum(add_reduce(equal, axis, g.dtype, None, True), 1)  # 0 beside a NaN
+        return (mask_gradient(g.reshape(extreme.shape) / count, equal),)
 
     return record(name, extreme if keepdims else dropped(extreme, axis), (x,), vjp)
 

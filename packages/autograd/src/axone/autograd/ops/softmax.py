@@ -20,35 +20,40 @@ _EMPTY = -math.inf  # the largest score of a row of which a mask has left nothin
 
 
 @functools.lru_cache
-def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
-    """Return the lowest number of a dtype, and a positive one that is nothing beside 1."""
+def _limits(dtype: np.dtype[Any]) -> tuple[float, float, float]:
+    """Return the lowest and the highest number of a dtype, and a positive one that is negligible beside 1."""
     limits = np.finfo(dtype)
-    return limits.min, limits.tiny
+    return limits.min, limits.max, limits.tiny
 
 
-def _exponentials(name: str, data: Array, axis: Axis) -> tuple[Array, Array]:
-    """Return exp(x - m) with the largest score m, and m itself."""
-    lowest, _ = _limits(data.dtype)  # m is at least this: minus infinity less itself would be NaN
+def _largest(name: str, data: Array, axis: Axis) -> Array:
+    """Return the largest score m, at least the lowest finite number: minus infinity less itself would be NaN."""
+    lowest, _, _ = _limits(data.dtype)
     try:
         top: Array = maximum_reduce(data, axis, None, None, True, lowest)
     except TypeError:
         refuse(name, axis)
         raise
-    e: Array = np.asarray(data - top)  # which NumPy makes a number if it is 0-d
+    return top
+
+
+def _exponentials(data: Array, top: Array) -> Array:
+    """Return exp(x - m)."""
+    e: Array = np.asarray(data - top)  # NumPy returns a number for 0-d arrays
     np.exp(e, e)
-    return e, top
+    return e
 
 
 def _positive_sum(e: Array, axis: Axis) -> Array:
     """Return the sum of the exponentials: at least 1, but for an empty row, where it is tiny and not zero."""
-    _, tiny = _limits(e.dtype)
+    _, _, tiny = _limits(e.dtype)
     total: Array = add_reduce(e, axis, None, None, True, tiny)
     return total
 
 
 def _row_sums(a: Array, b: Array, axis: Axis) -> Array:
     """Return the sums of a b over some axes, so that they broadcast with a; along the last one by BLAS."""
-    if axis == -1:
+    if axis == -1 and a.ndim:
         return np.asarray(np.vecdot(a, b))[..., None]
     return np.asarray(add_reduce(a * b, axis, keepdims=True))
 
@@ -74,7 +79,14 @@ def logsumexp(x: Operand, axis: Axis = -1, *, keepdims: bool = False) -> Tensor:
     >>> ag.logsumexp([1000.0, 1000.0])
     Tensor(1000.6932)
     """
-    e, top = _exponentials("logsumexp", _floating(x), axis)
+    data = _floating(x)
+    top = _largest("logsumexp", data, axis)
+    infinite = top == math.inf
+    if infinite.any():  # infinities share the gradient of their row, as the largest elements share that of max
+        _, highest, _ = _limits(data.dtype)
+        e = np.where(infinite, data == math.inf, _exponentials(data, np.minimum(top, highest)))
+    else:
+        e = _exponentials(data, top)
     total = add_reduce(e, axis, keepdims=True)
     with np.errstate(divide="ignore"):  # the logarithm of an empty row is minus infinity
         result = np.log(total) + top
@@ -108,7 +120,7 @@ def softmax(x: Operand, axis: Axis = -1) -> Tensor:
     data = _floating(x)
     if data.ndim == 1 and axis == -1 and 0 < data.size <= SMALL and data.dtype.kind == "f":
         return _softmax_of_row(x, data)
-    p, _ = _exponentials("softmax", data, axis)
+    p = _exponentials(data, _largest("softmax", data, axis))
     p /= _positive_sum(p, axis)
 
     def vjp(g: Array) -> tuple[Array]:
@@ -157,7 +169,8 @@ def log_softmax(x: Operand, axis: Axis = -1) -> Tensor:
     Tensor([    0., -1000.])
     """
     data = _floating(x)
-    p, top = _exponentials("log_softmax", data, axis)
+    top = _largest("log_softmax", data, axis)
+    p = _exponentials(data, top)
     total = _positive_sum(p, axis)
 
     def vjp(g: Array) -> tuple[Array]:

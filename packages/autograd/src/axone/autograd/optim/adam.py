@@ -79,12 +79,12 @@ class AdamW(Optimizer):
         if not (0 <= b1 < 1 and 0 <= b2 < 1):
             raise ValueError(f"betas must be in [0, 1), and are {group['betas']}")
 
-    def _kernel(self, group: Group) -> Kernel:
+    def _kernel(self, group: Group, step: int) -> Kernel:
         b1, b2 = group["betas"]
         eps = group["eps"]
         decay = 1 - group["lr"] * group["weight_decay"]
-        rate = group["lr"] / (1 - b1**self.steps)  # the corrections for moments that started at zero
-        root = 1 / math.sqrt(1 - b2**self.steps)
+        rate = group["lr"] / (1 - b1**step)  # the corrections for moments that started at zero
+        root = 1 / math.sqrt(1 - b2**step)
 
         def update(p: Array, g: Array, m: Array, v: Array) -> None:
             scratch = np.multiply(g, 1 - b1, out=empty_like(g))

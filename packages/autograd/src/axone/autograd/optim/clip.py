@@ -7,10 +7,11 @@ References
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from axone.autograd.arrays import Array
 from axone.autograd.tensor import Tensor
 
 
@@ -48,9 +49,30 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     if not max_norm > 0:
         raise ValueError(f"max_norm must be positive, and is {max_norm}")
     gradients = [p.grad for p in params if p.grad is not None]
-    norm = math.sqrt(math.fsum(float(np.vdot(g, g)) for g in gradients))
+    norm = _norm(gradients)
     if norm > max_norm and math.isfinite(norm):
         scale = max_norm / norm
         for g in gradients:
-            np.multiply(g, scale, out=g)
+            if g.itemsize == 2:  # float16 cannot hold a scale below 6e-8
+                np.multiply(g, scale, out=g, dtype=np.float32, casting="same_kind")
+            else:
+                np.multiply(g, scale, out=g)
     return norm
+
+
+def _norm(gradients: Sequence[Array]) -> float:
+    """Return the Euclidean norm of all gradients together."""
+    wide = [g.astype(np.float64) if g.itemsize == 2 else g for g in gradients]  # float16 squares overflow from 256 on
+    norm = math.sqrt(_sum_of_squares(wide))
+    if not math.isfinite(norm):
+        largest = max(float(np.max(np.abs(g), initial=0)) for g in wide)
+        if math.isfinite(largest):  # only the squares overflow: those of float32 from 2e19 on
+            norm = largest * math.sqrt(_sum_of_squares([g / largest for g in wide]))
+    return norm
+
+
+def _sum_of_squares(gradients: Sequence[Array]) -> float:
+    try:
+        return math.fsum(float(np.vdot(g, g)) for g in gradients)
+    except OverflowError:
+        return math.inf

@@ -90,7 +90,7 @@ class Muon(Optimizer):
                 what = f"one of shape {p.shape}" if isinstance(p, Tensor) else f"a {type(p).__name__}"
                 raise ValueError(f"Muon is for matrices, and got {what}: give the others to AdamW, see split_matrices")
 
-    def _kernel(self, group: Group) -> Kernel:
+    def _kernel(self, group: Group, step: int) -> Kernel:  # noqa: ARG002 - only Adam's depends on the step
         lr, momentum, nesterov, decay = (group[name] for name in ("lr", "momentum", "nesterov", "weight_decay"))
 
         def update(p: Array, g: Array, u: Array) -> None:

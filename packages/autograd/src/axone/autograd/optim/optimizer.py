@@ -90,8 +90,6 @@ class Optimizer(ABC):
     ----------
     groups : list of dict
         The parameters with their options, which may be changed between steps.
-    steps : int
-        How many steps have been made.
 
     Raises
     ------
@@ -109,7 +107,6 @@ class Optimizer(ABC):
         entries: list[Any] = list(params)
         given = entries if entries and isinstance(entries[0], Mapping) else [{"params": entries}]
         self.groups: list[Group] = [_complete(group, defaults) for group in given]
-        self.steps = 0
         everything = [p for group in self.groups for p in group["params"]]
         if not everything:
             raise ValueError("an optimizer needs at least one parameter, and got none")
@@ -129,6 +126,7 @@ class Optimizer(ABC):
         self._memories = [
             [tuple(np.zeros_like(p.data) for _ in self.remembered) for p in targets] for targets in self._targets
         ]
+        self._steps = [[0] * len(targets) for targets in self._targets]  # how often each parameter was updated
 
     @property
     def lr(self) -> float:
@@ -161,17 +159,20 @@ class Optimizer(ABC):
         parallel : callable, optional
             Runs the updates of independent blocks, one after the other by default.
         """
-        self.steps += 1
         jobs: list[Callable[[], None]] = []
         bundles = [p for targets in self._targets for p in targets if isinstance(p, _ValueArray)]
         for bundle in bundles:
             bundle.read()
-        for group, targets, memories in zip(self.groups, self._targets, self._memories):
-            kernel = self._kernel(group)
-            for p, memory in zip(targets, memories):
-                if p.grad is not None:
-                    arrays = (p.data, p.grad, *memory)
-                    jobs += _blocks(kernel, arrays) if self.elementwise else [partial(kernel, *arrays)]
+        for group, targets, memories, steps in zip(self.groups, self._targets, self._memories, self._steps):
+            kernels: dict[int, Kernel] = {}  # by step: a parameter without a gradient for a while is behind the others
+            for i, (p, memory) in enumerate(zip(targets, memories)):
+                if p.grad is None:
+                    continue
+                steps[i] = step = steps[i] + 1
+                if step not in kernels:
+                    kernels[step] = self._kernel(group, step)
+                arrays = (p.data, p.grad, *memory)
+                jobs += _blocks(kernels[step], arrays) if self.elementwise else [partial(kernels[step], *arrays)]
         parallel(_run, jobs)
         for bundle in bundles:
             bundle.write()
@@ -194,9 +195,10 @@ class Optimizer(ABC):
         Returns
         -------
         dict of str to ndarray
-            ``steps``, and for the parameter number i ``i.NAME`` for each remembered array.
+            ``steps``, the number of updates of each parameter, and for parameter number i ``i.NAME`` for each
+            remembered array.
         """
-        state: State = {"steps": np.asarray(self.steps)}
+        state: State = {"steps": np.array([step for steps in self._steps for step in steps], np.int64)}
         every = [memory for memories in self._memories for memory in memories]
         for i, memory in enumerate(every):
             state |= {f"{i}.{name}": array for name, array in zip(self.remembered, memory)}
@@ -208,7 +210,8 @@ class Optimizer(ABC):
         Parameters
         ----------
         state : mapping of str to ndarray
-            As from `state_dict`. The options of groups are not part of it.
+            As from `state_dict`. The options of groups are not part of it. Older states hold one number in ``steps``,
+            which counts for every parameter.
 
         Raises
         ------
@@ -216,6 +219,8 @@ class Optimizer(ABC):
             If the state is of other parameters or another optimizer: every missing, extra and misshapen name.
         """
         own = self.state_dict()
+        if "steps" in state and state["steps"].shape == ():
+            state = {**state, "steps": np.full_like(own["steps"], state["steps"])}
         faults = [f"{name} is missing" for name in own if name not in state]
         faults += [f"{name} is not expected" for name in state if name not in own]
         faults += [
@@ -227,11 +232,12 @@ class Optimizer(ABC):
             raise ValueError("the state does not fit this optimizer: " + "; ".join(faults))
         for name, array in own.items():
             array[...] = state[name]
-        self.steps = int(own["steps"])
+        counts = iter(own["steps"].tolist())
+        self._steps = [[next(counts) for _ in targets] for targets in self._targets]
 
     @abstractmethod
-    def _kernel(self, group: Group) -> Kernel:
-        """Return the update of this step for the parameters of a group."""
+    def _kernel(self, group: Group, step: int) -> Kernel:
+        """Return the update for the parameters of a group whose update this is, counted from one."""
 
     @abstractmethod
     def _check(self, group: Group) -> None:

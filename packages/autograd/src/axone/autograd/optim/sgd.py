@@ -67,7 +67,7 @@ class SGD(Optimizer):
         if group["nesterov"] and group["momentum"] == 0:
             raise ValueError("nesterov looks ahead along the velocity, so it needs a momentum above 0")
 
-    def _kernel(self, group: Group) -> Kernel:
+    def _kernel(self, group: Group, step: int) -> Kernel:  # noqa: ARG002 - only Adam's depends on the step
         lr, momentum, nesterov, decay = (group[name] for name in ("lr", "momentum", "nesterov", "weight_decay"))
 
         def update(p: Array, g: Array, velocity: Array) -> None:

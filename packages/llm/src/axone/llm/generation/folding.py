@@ -42,14 +42,13 @@ from axone.nn import (
     Transformer,
     TransformerBlock,
 )
-from axone.nn.module import Layer
-from axone.nn.position import Positions
+from axone.nn.extend import Arena, Layer, Positions
 
 _L = TypeVar("_L", Embedding, Linear, RMSNorm)
 
 _LINEAR = math.sqrt(2 / math.pi)  # GELU's constants
 _SCALE = (_LINEAR * 0.044715) ** (1 / 3)  # a
-_LINE, _LARGE_PAGES = 64, 1 << 23  # bytes: NumPy asks for large pages from 4 MiB on
+_LARGE_PAGES = 1 << 23  # bytes: NumPy asks for large pages from 4 MiB on
 _ROWS = 16
 
 
@@ -188,8 +187,8 @@ class _Room:
 
     def __init__(self, transformer: Transformer, head: Array, last: list[tuple[_Recipe, _Result]]) -> None:
         self.made: list[tuple[_Recipe, _Result]] = []
-        self._last, self._room, self._used = last, np.empty(0, head.dtype), 0
-        self._model = transformer, head
+        self._last, self._model = last, (transformer, head)
+        self._arena: Arena | None = None  # made when the first weight is folded anew
 
     def product(self, recipe: _Recipe) -> _Result:
         """Return the next product, the one from before if it is the same."""
@@ -205,17 +204,16 @@ class _Room:
         return self.made[-1][1]
 
     def _take(self, rows: int, columns: int) -> Array:
-        """Return the next piece, from a cache line on."""
-        itemsize = self._room.itemsize
-        line = _LINE // itemsize
-        if not self._room.size:
+        """Return the next array of the arena."""
+        if self._arena is None:
             transformer, head = self._model
-            sizes = [head.size, *(parameter.size for parameter in transformer.parameters())]
-            self._room = np.empty(max(2 * sum(size + line for size in sizes), _LARGE_PAGES // itemsize), head.dtype)
-            self._used = -self._room.ctypes.data % _LINE // itemsize
-        first = self._used
-        self._used += -(-rows * columns // line) * line
-        return self._room[first : first + rows * columns].reshape(rows, columns)
+            shapes = [head.shape, *(parameter.shape for parameter in transformer.parameters())]
+            self._arena = Arena([*shapes, *shapes], head.dtype, allocate=_in_large_pages)  # the weights and their folds
+        return self._arena.take((rows, columns))
+
+
+def _in_large_pages(size: int, dtype: np.dtype[Any]) -> Array:
+    return np.empty(max(size, _LARGE_PAGES // dtype.itemsize), dtype)
 
 
 def folded(transformer: Transformer, embedding: Array, head: Array, folds: Folds | None = None) -> Folded:

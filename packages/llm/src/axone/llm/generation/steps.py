@@ -17,12 +17,9 @@ from axone.autograd import Tensor, no_grad, relu
 from axone.autograd.extend import Array
 from axone.llm.generation.cache import RowCache
 from axone.llm.generation.folding import FoldedAttention, FoldedGELU, FoldedSwiGLU, UnitNorm
-from axone.nn import FeedForward, KVCache, LayerNorm, Linear, MultiHeadAttention, RMSNorm, SwiGLU
+from axone.nn import FeedForward, KVCache, LayerNorm, Linear, MultiHeadAttention, RMSNorm, RotaryEmbedding, SwiGLU
+from axone.nn.extend import Attention, Layer, Mask, attend
 from axone.nn.functional import relu2, silu
-from axone.nn.functional.attention import Mask, attend
-from axone.nn.module import Layer
-from axone.nn.position import RotaryEmbedding
-from axone.nn.transformer import Attention
 
 Ids: TypeAlias = NDArray[np.integer[Any]]
 

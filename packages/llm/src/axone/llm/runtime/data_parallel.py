@@ -28,8 +28,7 @@ from axone.llm.runtime.resources import available_cores, peak_memory
 from axone.llm.runtime.settings import blas_threads, kept_memory
 from axone.llm.runtime.threads import ThreadGroup
 from axone.nn import Module
-from axone.nn.functional.products import in_blocks
-from axone.nn.functional.sharing import lend
+from axone.nn.extend import CACHE_LINE, Arena, blocked_matmul, flatten, use_threads
 
 M = TypeVar("M", bound=Module)
 T = TypeVar("T")
@@ -64,33 +63,24 @@ class FlatParameters:
         named = sorted(module.named_parameters(), key=lambda item: item[1].ndim < 2)
         self._names = [name for name, _ in named]
         parameters = [parameter for _, parameter in named]
-        dtype = np.result_type(*(parameter.data for parameter in parameters))
-        self.data: Flat = zeros(sum(parameter.size for parameter in parameters), dtype)
-        for parameter, view in zip(parameters, self._views(parameters, self.data)):
-            view[...] = parameter.data
-            parameter.data = view
+        self.data: Flat = flatten(parameters, align=1, allocate=zeros)  # no gaps: the optimizers save state of its size
         cut = sum(parameter.size for parameter in parameters if parameter.ndim >= 2)
         self.matrices = Tensor(self.data[:cut], requires_grad=True)
         self.vectors = Tensor(self.data[cut:], requires_grad=True)
 
     def bind_gradients(self, module: Module) -> Flat:
         """Return a new flat gradient whose parts are the gradients of a module: the same one or a replica."""
-        gradient = self._zeros(self.data.size, self.data.dtype)
         own = dict(module.named_parameters())
         parameters = [own[name] for name in self._names]
-        for parameter, view in zip(parameters, self._views(parameters, gradient)):
-            parameter.grad = view
-        return gradient
+        arena = Arena([parameter.shape for parameter in parameters], self.data.dtype, align=1, allocate=self._zeros)
+        for parameter in parameters:
+            parameter.grad = arena.take(parameter.shape)
+        return arena.data
 
     def own_gradient(self, gradient: Flat) -> None:
         """Make a flat gradient that of the two long parameters."""
         cut = self.matrices.size
         self.matrices.grad, self.vectors.grad = gradient[:cut], gradient[cut:]
-
-    @staticmethod
-    def _views(parameters: Sequence[Tensor], flat: Flat) -> list[Flat]:
-        ends = np.cumsum([parameter.size for parameter in parameters])
-        return [flat[end - p.size : end].reshape(p.shape) for p, end in zip(parameters, ends)]
 
 
 class DataParallel(Generic[M]):
@@ -135,7 +125,7 @@ class DataParallel(Generic[M]):
             settings.enter_context(kept_memory())
             settings.enter_context(blas_threads(each // lent))
             if self._num_threads == self.num_workers:
-                settings.enter_context(in_blocks())
+                settings.enter_context(blocked_matmul())
             self._lent = [settings.enter_context(ThreadGroup(lent)) for _ in range(self.num_workers) if lent > 1]
             settings.enter_context(self.group)
             self.flat = FlatParameters(self._module, shared_zeros if self._forking else np.zeros)
@@ -150,10 +140,11 @@ class DataParallel(Generic[M]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._settings.close()
-        for parameter in self._module.parameters():  # the flat gradient goes with the workers
+        parameters = list(self._module.parameters())
+        for parameter in parameters:
             parameter.grad = None
-            if self._forking:  # whoever forks later shall not share the weights
-                parameter.data = parameter.data.copy()
+        if self._forking or any(parameter.data.ctypes.data % CACHE_LINE for parameter in parameters):
+            flatten(parameters)  # out of shared memory, which later forks would share too, and aligned without gaps
 
     def start(self, program: object) -> None:
         """Start processes where there are any: before callers start threads of their own, such as a progress bar's.
@@ -286,7 +277,7 @@ class DataParallel(Generic[M]):
         if not self._lent:
             return contextlib.nullcontext()
         group = self._lent[worker]
-        return lend(group.run, group.world_size)
+        return use_threads(group.run, group.world_size)
 
     def _run(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         every = list(items)

@@ -18,10 +18,10 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty_like, needs_grad, record
-from axone.nn.functional.checks import one_dtype
 from axone.nn.functional.erf import normal_tail
+from axone.nn.functional.intra_op import chunks, parallel_for
 from axone.nn.functional.linear import Forward
-from axone.nn.functional.sharing import share_out, shares
+from axone.nn.functional.validation import one_dtype
 
 _SCALE = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
@@ -78,7 +78,7 @@ def gelu(x: Tensor, approximate: Literal["tanh", "none"] = "tanh") -> Tensor:
             gate += 0.5
             np.multiply(here, gate, out=y[part])
 
-    share_out(forward, shares(data.size, of=_PART))
+    parallel_for(forward, chunks(data.size, multiple_of=_PART))
 
     def vjp(g: Array) -> tuple[Array]:
         g = g.reshape(-1)
@@ -99,7 +99,7 @@ def gelu(x: Tensor, approximate: Literal["tanh", "none"] = "tanh") -> Tensor:
                 gate *= slope
                 gate *= g[part]
 
-        share_out(backward, shares(g.size, of=_PART))
+        parallel_for(backward, chunks(g.size, multiple_of=_PART))
         return (s.reshape(shape),)
 
     return record("gelu", y.reshape(shape), (x,), vjp)

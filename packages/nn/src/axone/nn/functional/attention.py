@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty, needs_grad, record
 from axone.nn.functional.attention_kernel import attention_backward, attention_forward, attention_probabilities
-from axone.nn.functional.checks import misfit, one_dtype
+from axone.nn.functional.validation import misfit, one_dtype
 
 Mask: TypeAlias = NDArray[np.bool_]
 

@@ -28,8 +28,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from axone.autograd.extend import Array, empty
-from axone.nn.functional.products import matmul
-from axone.nn.functional.sharing import share_out, shares
+from axone.nn.functional.blocked_matmul import matmul
+from axone.nn.functional.intra_op import chunks, parallel_for
 from axone.nn.functional.softmax import softmax_rows
 
 _TILE_ROWS = 64  # queries in a tile
@@ -85,7 +85,7 @@ def attention_forward(
         return heads, _forward(*arrays, bias=some_bias, causal=causal, scale=scale, keep=keep, recompute=recompute)
 
     K, D, E = k.shape[1], q.shape[4], v.shape[4]
-    return share_out(forward, shares(K, work=count * (D + E) // max(K, 1)))
+    return parallel_for(forward, chunks(K, work=count * (D + E) // max(K, 1)))
 
 
 def _forward(
@@ -155,7 +155,7 @@ def attention_backward(
         some_bias = None if bias is None else bias[:, heads]
         _backward(*arrays, bias=some_bias, causal=causal, scale=scale, saved=kept)
 
-    share_out(backward, saved)
+    parallel_for(backward, saved)
 
 
 def _backward(

@@ -10,7 +10,7 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.autograd.extend import record
-from axone.nn.functional.checks import one_dtype
+from axone.nn.functional.validation import one_dtype
 
 
 def dropout(x: Tensor, p: float, *, rng: np.random.Generator) -> Tensor:

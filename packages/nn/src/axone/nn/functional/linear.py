@@ -12,8 +12,8 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, Gradient, Product, needs_grad, record
-from axone.nn.functional.checks import last_axis, one_dtype
-from axone.nn.functional.products import BlockedProduct, matmul, ones
+from axone.nn.functional.blocked_matmul import BlockedProduct, matmul, ones
+from axone.nn.functional.validation import last_axis, one_dtype
 
 Forward: TypeAlias = Callable[[Array], Array]
 """From rows (N, C), or one vector (C,), to a new array, without a tape."""

@@ -13,8 +13,8 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty, empty_like, record
-from axone.nn.functional.checks import last_axis, one_dtype
-from axone.nn.functional.products import ones
+from axone.nn.functional.blocked_matmul import ones
+from axone.nn.functional.validation import last_axis, one_dtype
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: float = 1e-5) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty, empty_like, record
-from axone.nn.functional.checks import misfit, one_dtype
+from axone.nn.functional.validation import misfit, one_dtype
 
 
 def apply_rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:

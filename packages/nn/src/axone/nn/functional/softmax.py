@@ -10,8 +10,8 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty_like, record
-from axone.nn.functional.checks import one_dtype
-from axone.nn.functional.products import ones
+from axone.nn.functional.blocked_matmul import ones
+from axone.nn.functional.validation import one_dtype
 
 _SMALLEST, _LARGEST = 1e-20, 1e30  # of a row's sum: far enough from both ends of float32 that no digit is lost
 _SAFE = 60.0  # scores up to here need no shift: neither their exponentials nor the sum of those leaves float32

@@ -1,8 +1,9 @@
-"""Byte-level BPE, one idea a file: what pieces text is cut into, how merges are learned and applied, what files hold.
+"""Byte-level BPE: pre-tokenization, training and application of merges, and the file formats.
 
-Read in this order: `patterns` and `rules`, how text is cut; `flat`, `learn` and `merge`, how pairs are learned and joined; `model`, what is
-learned; `corpus` and `train`, `encoder` and `tokenizer`, which put this together. Then what makes it fast, `lookup`, `pieces`, `count` and
-`processes`, and the files: `huggingface` and `tiktoken`.
+Reading order: `patterns` and `vectorized_patterns` split text into pieces; `flat_words`, `train_merges` and
+`apply_merges` train and apply merges; `model` holds the result; `counting` and `train`, `encoder` and `tokenizer`
+combine these. `hash_table`, `piece_table` and `counting_workers` make it fast. `huggingface` and `tiktoken` convert
+files.
 """
 
 from axone.tokenizer.bpe.tokenizer import BPETokenizer

@@ -1,9 +1,9 @@
-"""From text to ids: cutting text into pieces, and putting the tokens of each piece in its place.
+"""Encoder: splits text into pieces and replaces each piece by its token ids.
 
-Most pieces of a text are words that came before. A long text is turned into numbers of pieces first, and only the different ones are
-merged, all at once; for short texts what a piece became is cached from one to the next.
+Most pieces of a text occur many times. A long text is first converted to indices of its distinct pieces, which are
+then merged all at once; for short texts the ids of pieces are cached between calls.
 
-It knows nothing of which special tokens a caller may write: those that are passed become their ids, others are text.
+The caller decides which special tokens are allowed: they become their ids, others are ordinary text.
 """
 
 import unicodedata
@@ -13,27 +13,27 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from axone.tokenizer.bpe.flat import GONE, IntArray, expand
-from axone.tokenizer.bpe.merge import PairMerger
+from axone.tokenizer.bpe.apply_merges import PairMerger
+from axone.tokenizer.bpe.flat_words import REMOVED, IntArray, gather_segments
 from axone.tokenizer.bpe.model import BPEModel
 from axone.tokenizer.bpe.patterns import code_points, pre_tokenizer
-from axone.tokenizer.bpe.pieces import PieceTable
-from axone.tokenizer.bpe.rules import BREAK
-from axone.tokenizer.bpe.special import matcher
+from axone.tokenizer.bpe.piece_table import PieceTable
+from axone.tokenizer.bpe.special_tokens import token_pattern
+from axone.tokenizer.bpe.vectorized_patterns import SEPARATOR
 
-_SHORT = 1 << 14  # characters: below, caching pieces is faster than arrays
+_SHORT = 1 << 14  # characters: for shorter texts the cache is faster than arrays
 _CACHE_SIZE = 1 << 17  # pieces
 _LONG_PIECE = 256  # characters: longer ones are not cached
-_END = GONE - 1  # of a text in a batch
+_END = REMOVED - 1  # marks the end of each text of a batch
 
 
 class TextEncoder:
-    """Encodes text by a model. Safe to use from several threads at once.
+    """Encoder of a model. Safe to use from several threads at once.
 
     Parameters
     ----------
     model : BPEModel
-        The vocabulary, the merges and how text is prepared.
+        The vocabulary, the merges and the preparation of text.
     """
 
     def __init__(self, model: BPEModel) -> None:
@@ -43,18 +43,18 @@ class TextEncoder:
         self._cache = _PieceCache(self._encode_piece)
 
     def encode(self, text: str, allowed: frozenset[str]) -> NDArray[np.int32]:
-        """Return the ids of a text that is valid, in which these special tokens are their ids, shape (T,).
+        """Return the ids of a valid text, shape (T,); `allowed` special tokens become their ids.
 
         Raises
         ------
         TokenizerError
-            If the text holds bytes that are no tokens, or the pattern is too slow.
+            If the text holds bytes without a token, or the pattern is too slow.
         """
         parts = self._parts(text, allowed)
         return self._encode_short(parts) if len(text) < _SHORT else self._encode_long(parts)
 
     def encode_batch(self, texts: Sequence[str], allowed: frozenset[str]) -> list[NDArray[np.int32]]:
-        """Return the ids of each text; see `encode`."""
+        """Return the ids of each text, as `encode`."""
         if sum(map(len, texts)) < _SHORT:
             return [self.encode(text, allowed) for text in texts]
         ids = self._encode_long(part for text in texts for part in (*self._parts(text, allowed), _END))
@@ -62,52 +62,52 @@ class TextEncoder:
         return [ids[start + 1 : stop] for start, stop in pairwise([-1, *stops])]
 
     def _encode_short(self, parts: Iterable[str | int]) -> NDArray[np.int32]:
-        """Encode piece by piece, remembering what each became."""
+        """Encode piece by piece, with a cache."""
         ids = bytearray()
         for part in parts:
             if isinstance(part, int):
                 ids += np.int32(part).tobytes()
             elif part:
-                starts = self._splitter.cut(part, code_points(part)).tolist()
+                starts = self._splitter.split(part, code_points(part)).tolist()
                 pieces = [part[start:stop] for start, stop in pairwise([*starts, len(part)])]
                 ids += b"".join(map(self._cache.__getitem__, pieces))
         return np.frombuffer(ids, dtype=np.int32)
 
     def _encode_long(self, parts: Iterable[str | int]) -> NDArray[np.int32]:
-        """Number the pieces, merge the different ones all at once, and put their ids in place of the numbers.
+        """Intern the pieces, merge the distinct ones all at once, and replace indices by ids.
 
-        What stands between texts keeps its place as a break, whose id is `GONE` until the end.
+        A special token, or the end of a text, is a separator here, whose id is `REMOVED` until the last step.
         """
         ordinary: list[str] = []
         between: list[int] = []
         for part in parts:
-            ordinary.append(BREAK if isinstance(part, int) else part)
+            ordinary.append(SEPARATOR if isinstance(part, int) else part)
             if isinstance(part, int):
                 between.append(part)
         table = PieceTable()
-        numbered: list[IntArray] = []
+        interned: list[IntArray] = []
         for block in self._splitter.blocks("".join(ordinary)):
             points = code_points(block)
-            numbered.append(table.number(points, self._splitter.cut(block, points)))
+            interned.append(table.intern(points, self._splitter.split(block, points)))
         ids, starts, counts = self._merge(table)
-        encoded = np.concatenate([ids[:0], *(expand(numbers, ids, starts, counts) for numbers in numbered)])
+        encoded = np.concatenate([ids[:0], *(gather_segments(indices, ids, starts, counts) for indices in interned)])
         if between:
-            encoded[encoded == GONE] = between
+            encoded[encoded == REMOVED] = between
         return encoded
 
     def _merge(self, table: PieceTable) -> tuple[NDArray[np.int32], IntArray, IntArray]:
-        """Return the ids of all pieces, where those of each start, and how many they are."""
+        """Return the ids of all distinct pieces, and the start and number of those of each."""
         lengths = table.lengths
         firsts = lengths.cumsum() - lengths
-        text = table.points[firsts] != ord(BREAK)
+        text = table.points[firsts] != ord(SEPARATOR)
         starts, counts = np.zeros_like(lengths), np.ones_like(lengths)
-        ids = np.array([GONE])
+        ids = np.array([REMOVED])
         if text.any():
-            points = table.points[table.points != ord(BREAK)]
+            points = table.points[table.points != ord(SEPARATOR)]
             merged, merged_starts, counts[text] = self._merger.merge_words(points, lengths[text])
             ids = np.append(ids, merged)
             starts[text] = merged_starts + 1
-        if self._model.whole_words:
+        if self._model.ignore_merges:
             pieces = table.strings()
             several = (counts > 1).nonzero()[0].tolist()
             whole = {i: id for i in several if (id := self._model.vocabulary.get(pieces[i].encode())) is not None}
@@ -117,16 +117,16 @@ class TextEncoder:
         return ids.astype(np.int32), starts, counts
 
     def _encode_piece(self, piece: str) -> bytes:
-        """Return the ids of one piece as the bytes of an int32 array."""
+        """Return the ids of one piece, as the bytes of an int32 array."""
         word = piece.encode()
-        if self._model.whole_words and (id := self._model.vocabulary.get(word)) is not None:
+        if self._model.ignore_merges and (id := self._model.vocabulary.get(word)) is not None:
             return np.int32(id).tobytes()
         return np.array(self._merger.merge_word(word), dtype=np.int32).tobytes()
 
     def _parts(self, text: str, allowed: frozenset[str]) -> Iterator[str | int]:
-        """Cut text at allowed special and at added tokens: ids, and the text between them."""
+        """Yield the ids of allowed special and of added tokens, and the normalized text between them."""
         model = self._model
-        tokens = matcher(frozenset(allowed | model.added_tokens.keys()))
+        tokens = token_pattern(frozenset(allowed | model.added_tokens.keys()))
         start = 0
         for found in tokens.finditer(text) if tokens is not None else ():
             yield self._normalize(text[start : found.start()])
@@ -140,7 +140,7 @@ class TextEncoder:
 
 
 class _PieceCache(dict[str, bytes]):
-    """What pieces became, as far as there is room. Safe to use from several threads: what one throws away another makes anew."""
+    """Cache of the ids of pieces, cleared when full. Safe to use from several threads: values depend on keys only."""
 
     def __init__(self, encode: Callable[[str], bytes]) -> None:
         self._encode = encode

@@ -1,28 +1,29 @@
-"""The `tokenizer.json` of a byte-level BPE tokenizer, as Hugging Face reads and writes it.
+"""Conversion from and to the `tokenizer.json` of a byte-level BPE tokenizer, the format of Hugging Face.
 
-Read are the forms of GPT-2, Llama-3, Qwen and SmolLM: what a file asks for and is not done here is refused by its name. The vocabulary is
-written in 256 visible characters, one for each byte: GPT-2's way of putting bytes into JSON.
+The forms of GPT-2, Llama-3, Qwen and SmolLM are read; an unsupported part is refused by its name. The vocabulary is
+written in 256 visible characters, one for each byte, as GPT-2 represents bytes in JSON.
 
-The post-processor, which puts special tokens around a text when asked, is checked and kept for saving; encoding here puts none.
+The post-processor, which adds special tokens to a text, is checked and kept for saving.
 
 References
 ----------
 .. [1] Hugging Face tokenizers, https://huggingface.co/docs/tokenizers
-.. [2] GPT-2's encoder, for the characters that stand for bytes, https://github.com/openai/gpt-2/blob/master/src/encoder.py
+.. [2] GPT-2's encoder, for the characters that represent bytes,
+   https://github.com/openai/gpt-2/blob/master/src/encoder.py
 """
 
 from collections.abc import Mapping
 
 from axone.tokenizer.bpe.model import BPEModel
 from axone.tokenizer.bpe.patterns import GPT2, SMOLLM
+from axone.tokenizer.errors import TokenizerError
 from axone.tokenizer.files import Section, brief, is_id, is_text
-from axone.tokenizer.protocol import TokenizerError
 
 WHERE = "tokenizer.json"
 
 
 def _visible_bytes() -> list[str]:
-    """Return a visible character for each byte: itself where it has one in Latin-1, else one from U+0100 on."""
+    """Return a visible character for each byte: the one of Latin-1 if that is visible, otherwise one from U+0100."""
     visible = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
     others = iter(range(256, 512))
     return [chr(byte if byte in visible else next(others)) for byte in range(256)]
@@ -33,12 +34,12 @@ _BYTES = {character: byte for byte, character in enumerate(_CHARACTERS)}
 
 
 def from_document(document: object) -> BPEModel:
-    """Return the model that the JSON of a `tokenizer.json` describes.
+    """Convert the parsed JSON of a `tokenizer.json` to a model.
 
     Raises
     ------
     TokenizerError
-        If it is damaged or asks for what is not supported.
+        If it is damaged or has an unsupported part.
     """
     top = Section(document, WHERE)
     top.expect("version", "1.0")
@@ -61,46 +62,46 @@ def from_document(document: object) -> BPEModel:
         model.expect(key, None, "")
     model.expect("fuse_unk", False)
     model.expect("byte_fallback", False)
-    whole_words = model.take_flag("ignore_merges", default=False)
+    ignore_merges = model.take_flag("ignore_merges", default=False)
     spelled = _ordinary(model.take_vocabulary("vocab"), special_tokens | added_tokens)
     merges = _merges(model.take_list("merges"), spelled)
     model.finish()
     ids = {*spelled.values(), *special_tokens.values(), *added_tokens.values()}
     if ids != set(range(len(ids))):
         missing = next(id for id in range(len(ids)) if id not in ids)
-        raise TokenizerError(f"{WHERE} must give every id from 0 up to a token, but {missing} belongs to none.")
+        raise TokenizerError(f"{WHERE} has no token with id {missing}: ids must not have gaps")
     return BPEModel(
         vocabulary={bytes(map(_BYTES.__getitem__, token)): id for token, id in spelled.items()},
         merges=merges,
         pattern=pattern,
         special_tokens=special_tokens,
         added_tokens=added_tokens,
-        whole_words=whole_words,
+        ignore_merges=ignore_merges,
         normalization=normalization,
         post_processor=post_processor,
     )
 
 
 def to_document(model: BPEModel) -> dict[str, object]:
-    """Return the JSON of a model's `tokenizer.json`.
+    """Convert a model to the content of its `tokenizer.json`.
 
     Raises
     ------
     TokenizerError
-        If the file could not say what the model is: ids with gaps, or a special token that is spelled like an ordinary one.
+        If the format cannot express the model: ids with gaps, or a special token spelled like an ordinary one.
     """
     spelled = {"".join(map(_CHARACTERS.__getitem__, token)): id for token, id in model.vocabulary.items()}
     extra = {**model.special_tokens, **model.added_tokens}
     both = spelled.keys() & extra.keys()
     if both:
         raise TokenizerError(
-            f"{min(both)!r} is both a special token and an ordinary one, which a {WHERE} cannot say; rename it."
+            f"{min(both)!r} is both a special token and an ordinary one, which a {WHERE} cannot express: rename it"
         )
     vocabulary = dict(sorted((spelled | extra).items(), key=lambda item: item[1]))
     gaps = set(range(len(vocabulary))) - set(vocabulary.values())
     if gaps:
         raise TokenizerError(
-            f"A {WHERE} must give every id to a token, but {min(gaps)} belongs to none; give it to a special token first."
+            f"id {min(gaps)} has no token, and a {WHERE} cannot have gaps: add a special token with this id"
         )
     names = list(vocabulary)
     ordinary = {id: token for token, id in spelled.items()}
@@ -141,7 +142,7 @@ def to_document(model: BPEModel) -> dict[str, object]:
             "end_of_word_suffix": None,
             "fuse_unk": False,
             "byte_fallback": False,
-            "ignore_merges": model.whole_words,
+            "ignore_merges": model.ignore_merges,
             "vocab": vocabulary,
             "merges": [[ordinary[left], ordinary[right]] for left, right in model.merges],
         },
@@ -158,17 +159,21 @@ def _normalization(value: object) -> str | None:
 
 
 def _pattern(value: object) -> str | None:
-    """Return the one pattern that does what a pre-tokenizer asks."""
+    """Return the pattern that is equivalent to a pre-tokenizer."""
     section = Section(value, f"{WHERE}.pre_tokenizer")
     kind = section.take("type")
     if kind == "ByteLevel":
         return GPT2 if _uses_regex(section) else None
     if kind != "Sequence":
-        raise TokenizerError(f'{section.where}.type must be "ByteLevel" or "Sequence", not {brief(kind)}.')
+        raise TokenizerError(
+            f'{section.where}.type ({brief(kind)}) is not supported: it must be "ByteLevel" or "Sequence"'
+        )
     steps = section.take_list("pretokenizers")
     section.finish()
     if len(steps) != 2:
-        raise TokenizerError(f"{section.where} must be one step and then ByteLevel, but has {len(steps)} steps.")
+        raise TokenizerError(
+            f"{section.where} has {len(steps)} steps: only Split or Digits, then ByteLevel, is supported"
+        )
     first, last = (Section(step, f"{section.where}.pretokenizers.{i}") for i, step in enumerate(steps))
     last.expect("type", "ByteLevel")
     uses_regex = _uses_regex(last)
@@ -186,13 +191,14 @@ def _pattern(value: object) -> str | None:
         first.finish()
         return SMOLLM
     raise TokenizerError(
-        f"{section.where} must be Split without, or Digits with ByteLevel's own pattern, not {brief(kind)}."
+        f"{section.where} begins with {brief(kind)}: only Split without, or Digits with, the pattern of ByteLevel "
+        "is supported"
     )
 
 
 def _uses_regex(byte_level: Section) -> bool:
     if byte_level.take_flag("add_prefix_space", default=True):
-        raise TokenizerError(f"{byte_level.where}.add_prefix_space must be false: adding a space is not supported.")
+        raise TokenizerError(f"{byte_level.where}.add_prefix_space (true) is not supported: it must be false")
     byte_level.take_flag("trim_offsets", default=True)
     uses_regex = byte_level.take_flag("use_regex", default=True)
     byte_level.finish()
@@ -200,7 +206,7 @@ def _uses_regex(byte_level: Section) -> bool:
 
 
 def _finish_byte_level(section: Section) -> None:
-    """Check the options of a decoder or post-processor, which concern no ids."""
+    """Check the options of a decoder or post-processor, which do not change ids."""
     for key in ("add_prefix_space", "trim_offsets", "use_regex"):
         section.take_flag(key, default=True)
     section.finish()
@@ -218,7 +224,8 @@ def _check_post_processor(section: Section) -> None:
         _finish_byte_level(section)
     else:
         raise TokenizerError(
-            f"{section.where}.type must be ByteLevel, TemplateProcessing or Sequence, not {brief(kind)}."
+            f"{section.where}.type ({brief(kind)}) is not supported: it must be ByteLevel, TemplateProcessing or "
+            "Sequence"
         )
 
 
@@ -240,7 +247,7 @@ def _check_template(section: Section) -> None:
         ids, texts = token.take_list("ids"), token.take_list("tokens")
         token.finish()
         if not (all(map(is_id, ids)) and all(map(is_text, texts)) and len(ids) == len(texts)):
-            raise TokenizerError(f"{token.where} must list as many ids as tokens.")
+            raise TokenizerError(f"{token.where} must list as many ids as tokens")
 
 
 def _added_tokens(items: list[object], normalization: str | None) -> tuple[dict[str, int], dict[str, int]]:
@@ -254,27 +261,26 @@ def _added_tokens(items: list[object], normalization: str | None) -> tuple[dict[
             section.expect(key, False)
         normalized = section.take_flag("normalized", default=False)
         if normalized and normalization:
-            raise TokenizerError(f"{section.where}.normalized must be false where there is a normalizer.")
+            raise TokenizerError(f"{section.where}.normalized (true) is not supported together with a normalizer")
         is_special = section.take_flag("special", default=False)
         section.finish()
         if content in special or content in added:
-            raise TokenizerError(
-                f"{WHERE}.added_tokens must hold each token once, but {brief(content)} is there twice."
-            )
+            raise TokenizerError(f"{WHERE}.added_tokens holds {brief(content)} twice: each token must appear once")
         (special if is_special else added)[content] = id
     return special, added
 
 
 def _ordinary(vocabulary: Mapping[str, int], extra: Mapping[str, int]) -> dict[str, int]:
-    """Return the tokens that are written in the characters for bytes, checking those that are added ones."""
+    """Return the ordinary tokens of a vocabulary, after a check of the added ones among them."""
     ordinary = {}
     for token, id in vocabulary.items():
         if token in extra:
             if extra[token] != id:
-                raise TokenizerError(f"{WHERE} gives {brief(token)} the ids {id} and {extra[token]}; it must have one.")
+                raise TokenizerError(f"{WHERE} has two ids for {brief(token)}, {id} and {extra[token]}")
         elif not token or not all(map(_BYTES.__contains__, token)):
             raise TokenizerError(
-                f"{WHERE}.model.vocab must be written in the 256 characters that stand for bytes, but has {brief(token)}."
+                f"{WHERE}.model.vocab holds {brief(token)}, which is not written in the 256 characters that "
+                "represent bytes"
             )
         else:
             ordinary[token] = id
@@ -282,22 +288,22 @@ def _ordinary(vocabulary: Mapping[str, int], extra: Mapping[str, int]) -> dict[s
 
 
 def _merges(items: list[object], vocabulary: Mapping[str, int]) -> list[tuple[int, int]]:
-    """Return the merges as pairs of ids, from either spelling: ``["h", "el"]`` or, older, ``"h el"``."""
+    """Return the merges as pairs of ids. Both spellings are read: ``["h", "el"]`` and the older ``"h el"``."""
     merges: dict[tuple[int, int], int] = {}
     for i, item in enumerate(items):
         parts = item.split(" ") if isinstance(item, str) else item
         if not (isinstance(parts, list) and len(parts) == 2 and all(map(is_text, parts))):
-            raise TokenizerError(f"{WHERE}.model.merges.{i} must be two tokens, not {brief(item)}.")
+            raise TokenizerError(f"{WHERE}.model.merges.{i} ({brief(item)}) must be two tokens")
         left, right = parts
         for token in (left, right, left + right):
             if token not in vocabulary:
                 raise TokenizerError(
-                    f"{WHERE}.model.merges.{i} needs the token {brief(token)}, which is not in the vocabulary."
+                    f"{WHERE}.model.merges.{i} uses the token {brief(token)}, which is not in the vocabulary"
                 )
         pair = vocabulary[left], vocabulary[right]
         if pair in merges:
             raise TokenizerError(
-                f"{WHERE}.model.merges.{i} repeats merge {merges[pair]}; each pair must be merged once."
+                f"{WHERE}.model.merges.{i} repeats merge {merges[pair]}: each pair must be merged once"
             )
         merges[pair] = i
     return list(merges)

@@ -1,11 +1,9 @@
-r"""Pre-tokenization: cutting text into the pieces that byte pair merges never cross.
+r"""Pre-tokenization: splits text into pieces that merges never cross.
 
-A pattern is a regular expression whose matches, one after another, are the pieces; text between matches is a piece too, so
-that nothing is ever lost. The patterns of GPT-2, GPT-4, Llama-3, Qwen2 and SmolLM are known here by what they say, and are done by `rules`,
-many times faster than by any regular expression. Any other pattern is run by the package `regex` under a time limit, because one that
-came with a file may backtrack for years.
-
-Nothing here knows of tokens or merges.
+A pattern is a regular expression whose matches are the pieces. Text between matches is a piece too, so that no text
+is lost. The patterns of GPT-2, GPT-4, Llama-3, Qwen2 and SmolLM have vectorized implementations in
+`vectorized_patterns`, many times faster than any regular expression engine. Any other pattern runs in the package
+`regex` under a time limit, because a pattern from an untrusted file may need exponential time.
 
 References
 ----------
@@ -23,11 +21,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from axone.tokenizer.bpe import rules
-from axone.tokenizer.bpe.flat import IntArray
-from axone.tokenizer.bpe.pieces import Points
-from axone.tokenizer.bpe.rules import BREAK
-from axone.tokenizer.protocol import TokenizerError
+from axone.tokenizer.bpe import vectorized_patterns
+from axone.tokenizer.bpe.flat_words import IntArray
+from axone.tokenizer.bpe.piece_table import Points
+from axone.tokenizer.bpe.vectorized_patterns import SEPARATOR
+from axone.tokenizer.errors import TokenizerError
 
 if TYPE_CHECKING:
     import regex
@@ -42,12 +40,12 @@ LLAMA3 = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 QWEN2 = LLAMA3.replace("{1,3}", "")
-# Digits one by one first, then GPT-2's: a space before a digit is the end of its piece.
+# Every digit is split off first, then GPT-2's pattern applies: a space before a digit ends its piece.
 SMOLLM = GPT2.replace(r" ?\p{N}+", r"\p{N}").replace(r"(?!\S)", r"(?![^\s\p{N}])")
 
 NAMES = {"gpt2": GPT2, "gpt4": GPT4}
 
-# Other spellings of the same rules, as files and other libraries have them.
+# Other spellings of the same patterns, as files and other libraries have them.
 _SPELLINGS = {
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": GPT2,
     r"'s|'t|'re|'ve|'m|'ll|'d| ?[\p{L}]+| ?[\p{N}]+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": GPT2,
@@ -59,33 +57,33 @@ _SPELLINGS = {
     r"|\s+(?!\S)|\s+": LLAMA3,
 }
 
-_RULES: dict[str, rules.Rule] = {
-    GPT2: rules.gpt2,
-    GPT4: rules.gpt4,
-    LLAMA3: functools.partial(rules.gpt4, ends_whole=False),
-    QWEN2: functools.partial(rules.gpt4, digits=1, ends_whole=False),
-    SMOLLM: functools.partial(rules.gpt2, single_digits=True),
+_VECTORIZED: dict[str, vectorized_patterns.VectorizedPattern] = {
+    GPT2: vectorized_patterns.gpt2,
+    GPT4: vectorized_patterns.gpt4,
+    LLAMA3: functools.partial(vectorized_patterns.gpt4, ends_whole=False),
+    QWEN2: functools.partial(vectorized_patterns.gpt4, digits=1, ends_whole=False),
+    SMOLLM: functools.partial(vectorized_patterns.gpt2, single_digits=True),
 }
 
-_BLOCK = 1 << 16  # characters: what is computed for a block stays in the processor's cache
+_BLOCK = 1 << 16  # characters: the arrays of a block fit into the processor's cache
 _MAX_PATTERN = 10_000  # characters
 _SECONDS, _SECONDS_PER_CHARACTER = 2.0, 1e-5
 
 
 class PreTokenizer(Protocol):
-    """Cuts text into pieces whose concatenation is the text. `BREAK` ends one text of several, and is a piece."""
+    """Splits text into pieces whose concatenation is the text. `SEPARATOR` is a piece of its own."""
 
     @property
     def pattern(self) -> str | None:
-        """The regular expression as files and other libraries take it; None keeps text whole."""
+        """Regular expression that files and other libraries take; None keeps a text whole."""
         ...
 
     def blocks(self, text: str) -> Iterator[str]:
-        """Cut a long text where pieces end, so that its blocks can be cut one by one; none is empty."""
+        """Divide a long text into non-empty blocks at ends of pieces, so that each block can be split alone."""
         ...
 
-    def cut(self, block: str, points: Points) -> IntArray:
-        """Return where the pieces of a block start, the first at 0, given the block also as code points."""
+    def split(self, block: str, points: Points) -> IntArray:
+        """Return the starts of the pieces of a block, the first at 0, given the block and its code points."""
         ...
 
 
@@ -95,67 +93,73 @@ def pre_tokenizer(pattern: str | None) -> PreTokenizer:
     Parameters
     ----------
     pattern : str or None
-        ``"gpt2"``, ``"gpt4"``, a regular expression in the syntax of `regex`, or None for none.
+        ``"gpt2"``, ``"gpt4"``, a regular expression in the syntax of `regex`, or None to keep texts whole.
 
     Raises
     ------
     TokenizerError
-        If it is no regular expression.
+        If it is not a regular expression.
     """
     if pattern is None:
-        return WholeText()
+        return WholeTextSplitter()
     pattern = NAMES.get(pattern, pattern)
     pattern = _SPELLINGS.get(pattern, pattern)
-    return KnownPattern(pattern) if pattern in _RULES else CustomPattern(pattern)
+    return VectorizedSplitter(pattern) if pattern in _VECTORIZED else RegexSplitter(pattern)
 
 
-class WholeText:
-    """No pre-tokenization: a text is one piece."""
+class WholeTextSplitter:
+    """Pre-tokenizer without a pattern: a text is one piece."""
 
     pattern = None
 
     def blocks(self, text: str) -> Iterator[str]:
-        """Cut between texts."""
-        return _blocks(text, _BETWEEN)
+        """Divide between texts."""
+        return _blocks(text, _AT_SEPARATOR)
 
-    def cut(self, block: str, points: Points) -> IntArray:
-        """Return where texts start."""
+    def split(self, block: str, points: Points) -> IntArray:
+        """Return the starts of texts."""
         del block
-        breaks = (points == ord(BREAK)).nonzero()[0]
-        return _starts(np.concatenate((breaks, breaks + 1)), len(points))
+        separators = (points == ord(SEPARATOR)).nonzero()[0]
+        return _starts(np.concatenate((separators, separators + 1)), len(points))
 
 
-class KnownPattern:
-    """One of the patterns above, which match everything, in linear time, and never a space after another character."""
+class VectorizedSplitter:
+    """Pre-tokenizer for a known pattern, in linear time.
+
+    The known patterns match all text, and no piece holds a space after a character that is not white space.
+    """
 
     def __init__(self, pattern: str) -> None:
         self.pattern: str | None = pattern
-        self._rule = _RULES[pattern]
+        self._begins = _VECTORIZED[pattern]
 
     def blocks(self, text: str) -> Iterator[str]:
-        """Cut before a space that follows no white space: there, every known pattern begins a piece."""
-        return _blocks(text, _BETWEEN_OR_BEFORE_SPACE)
+        """Divide before a space that does not follow white space: every known pattern begins a piece there."""
+        return _blocks(text, _AT_SEPARATOR_OR_SPACE)
 
-    def cut(self, block: str, points: Points) -> IntArray:
-        """Return where pieces start by the pattern's rule."""
+    def split(self, block: str, points: Points) -> IntArray:
+        """Return the starts of pieces."""
         del block
-        starts: IntArray = self._rule(points).nonzero()[0]
+        starts: IntArray = self._begins(points).nonzero()[0]
         return starts
 
 
-class CustomPattern:
-    """A pattern that nothing is known of: run by `regex` under a time limit of 2 s and 10 s for each million characters."""
+class RegexSplitter:
+    """Pre-tokenizer for any other pattern, which runs in `regex`.
+
+    Its time limit is 2 s plus 10 s per million characters.
+    """
 
     def __init__(self, pattern: str) -> None:
         self.pattern: str | None = pattern
         self._compiled = _compile(pattern)
 
     def blocks(self, text: str) -> Iterator[str]:
-        """Cut between texts."""
-        return _blocks(text, _BETWEEN)
+        """Divide between texts."""
+        return _blocks(text, _AT_SEPARATOR)
 
-    def cut(self, block: str, points: Points) -> IntArray:
-        """Return where matches start and, where the pattern leaves a gap, what stands between them.
+    def split(self, block: str, points: Points) -> IntArray:
+        """Return the starts of matches and of the text between them.
 
         Raises
         ------
@@ -164,56 +168,53 @@ class CustomPattern:
         """
         bounds: list[IntArray] = []
         offset = 0
-        for text in block.split(BREAK):
+        for text in block.split(SEPARATOR):
             seconds = _SECONDS + len(text) * _SECONDS_PER_CHARACTER
             try:
                 bounds += (np.array([offset, offset + len(text)]), offset + self._bounds(text, seconds))
             except TimeoutError:
                 raise TokenizerError(
-                    f"The pattern {_shown(self.pattern)} must cut a text of {len(text)} characters within {seconds:.1f} seconds, "
-                    "but ran longer; it backtracks too much, so write it with possessive quantifiers."
+                    f"pattern {_shown(self.pattern)} took more than {seconds:.1f} s for a text of {len(text)} "
+                    "characters: it backtracks "
+                    "too much and must be written with possessive quantifiers"
                 ) from None
             offset += len(text) + 1
         return _starts(np.concatenate(bounds), len(points))
 
     def _bounds(self, text: str, seconds: float) -> IntArray:
-        """Return where matches start and stop."""
+        """Return the starts and stops of matches."""
         if not self._compiled.groups:
-            found = self._compiled.findall(
-                text, timeout=seconds
-            )  # several times as fast as one match object after another
+            found = self._compiled.findall(text, timeout=seconds)  # several times as fast as `finditer`
             lengths = np.fromiter(map(len, found), np.int64, len(found))
-            if lengths.sum() == len(text):  # no gaps: each starts where the one before stops
+            if lengths.sum() == len(text):  # no gaps: each match starts at the end of the previous one
                 return lengths.cumsum()
         spans = [match.span() for match in self._compiled.finditer(text, timeout=seconds)]
         return np.array(spans, dtype=np.int64).ravel()
 
 
 def _starts(bounds: IntArray, size: int) -> IntArray:
-    """Return the places that bounds name, and 0, in order."""
+    """Return the distinct bounds below `size`, and 0, in ascending order."""
     begins = np.zeros(size + 1, dtype=np.bool_)
     begins[bounds] = True
     begins[0] = True
     return begins[:size].nonzero()[0]
 
 
-def _blocks(text: str, places: re.Pattern[str]) -> Iterator[str]:
+def _blocks(text: str, boundary: re.Pattern[str]) -> Iterator[str]:
     start = 0
-    while len(text) - start > _BLOCK and (place := places.search(text, start + _BLOCK)):
-        yield text[start : place.start()]
-        start = place.start()
+    while len(text) - start > _BLOCK and (found := boundary.search(text, start + _BLOCK)):
+        yield text[start : found.start()]
+        start = found.start()
     if start < len(text):
         yield text[start:]
 
 
-_BETWEEN = re.compile(BREAK)
-_BETWEEN_OR_BEFORE_SPACE = re.compile(
-    rf"(?<=\S) |{BREAK}"
-)  # what is white space to `re` includes all that is to Unicode
+_AT_SEPARATOR = re.compile(SEPARATOR)
+_AT_SEPARATOR_OR_SPACE = re.compile(rf"(?<=\S) |{SEPARATOR}")  # the white space of `re` includes that of Unicode
 
 
 def code_points(text: str) -> Points:
-    """Return the code points of text as an array, shape (T,)."""
+    """Return the code points of a text, shape (T,)."""
     if text.isascii():
         return np.frombuffer(text.encode(), dtype=np.uint8)
     return np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype="<u4")
@@ -224,15 +225,13 @@ def _compile(pattern: str) -> "regex.Pattern[str]":
     import regex  # 40 ms: not needed for a known pattern
 
     if len(pattern) > _MAX_PATTERN:
-        raise TokenizerError(
-            f"A pattern must be at most {_MAX_PATTERN} characters long, but this one has {len(pattern)}."
-        )
+        raise TokenizerError(f"pattern is too long ({len(pattern)} characters): at most {_MAX_PATTERN} are allowed")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return regex.compile(pattern)
     except (regex.error, RecursionError, OverflowError, MemoryError) as error:
-        raise TokenizerError(f"The pattern {_shown(pattern)} is no regular expression: {error}.") from None
+        raise TokenizerError(f"pattern {_shown(pattern)} is not a regular expression: {error}") from None
 
 
 def _shown(pattern: str | None) -> str:

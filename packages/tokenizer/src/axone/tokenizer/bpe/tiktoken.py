@@ -1,9 +1,10 @@
-"""Ranks of tiktoken: the same vocabulary told differently, bytes to rank, without a list of merges.
+"""Conversion from and to the ranks of tiktoken: a map from bytes to rank, without a list of merges.
 
-tiktoken joins two neighbours when what they spell has a rank, and its lowest rank goes first. So each token is made in one way only: by
-merging its own bytes until two parts are left. That pair is the merge that makes it, whatever text surrounds it, because until then
-nothing else has happened to these bytes. A token whose bytes never come down to two parts is not made by merging; it is found only as
-a whole piece, which tiktoken looks up first.
+tiktoken merges two adjacent tokens if their concatenation has a rank, the lowest rank first. So each token is created
+by one pair only: the two parts that are left when its own bytes have been merged up to that point. The surrounding
+text cannot change this pair, because a merge that takes one of its bytes would exclude the token. A token whose bytes
+never reduce to two parts is not created by merging: it is found only as a whole piece, which tiktoken looks up first
+(`ignore_merges`).
 
 References
 ----------
@@ -13,7 +14,7 @@ References
 from collections.abc import Iterable, Mapping
 
 from axone.tokenizer.bpe.model import BPEModel
-from axone.tokenizer.protocol import TokenizerError
+from axone.tokenizer.errors import TokenizerError
 
 _NEVER = 1 << 31
 
@@ -24,12 +25,12 @@ def from_ranks(ranks: Mapping[bytes, int], pattern: str | None, special_tokens: 
     Raises
     ------
     TokenizerError
-        If they are not bytes with an integer each, or not consistent.
+        If they do not map bytes to integers, or two ranks are equal.
     """
     given: Iterable[tuple[object, object]] = ranks.items()
     for token, rank in given:
         if not (isinstance(token, bytes) and isinstance(rank, int)):
-            raise TokenizerError(f"Ranks must map bytes to integers, but there is {token!r}: {rank!r}.")
+            raise TokenizerError(f"ranks hold {token!r}: {rank!r}, but must map bytes to integers")
     vocabulary = dict(sorted(ranks.items(), key=lambda item: item[1]))
     halves = [_last_pair(token, ranks) for token in vocabulary if len(token) > 1]
     return BPEModel(
@@ -37,7 +38,7 @@ def from_ranks(ranks: Mapping[bytes, int], pattern: str | None, special_tokens: 
         merges=[(ranks[pair[0]], ranks[pair[1]]) for pair in halves if pair is not None],
         pattern=pattern,
         special_tokens=dict(special_tokens),
-        whole_words=None in halves,
+        ignore_merges=None in halves,
     )
 
 
@@ -47,21 +48,23 @@ def to_ranks(model: BPEModel) -> dict[bytes, int]:
     Raises
     ------
     TokenizerError
-        If the ids are not in the order of the merges, so that no ranks can give the same tokens.
+        If the ids are not in the order of the merges: no ranks give the same tokens.
     """
     twin = from_ranks(model.vocabulary, model.pattern, model.special_tokens)
-    # Files may list other pairs that spell the same token: none of them ever comes up.
+    # Files may list other pairs with the same concatenation: they never occur.
     wanted = set(twin.merges)
-    if [pair for pair in model.merges if pair in wanted] != twin.merges or (twin.whole_words and not model.whole_words):
+    if [pair for pair in model.merges if pair in wanted] != twin.merges or (
+        twin.ignore_merges and not model.ignore_merges
+    ):
         raise TokenizerError(
-            "Ranks must say which merge comes first, but the ids of this tokenizer are not in the order of its merges; "
-            "save it as a tokenizer.json instead."
+            "ids of this tokenizer are not in the order of its merges, which ranks require: save it as a "
+            "tokenizer.json instead"
         )
     return dict(twin.vocabulary)
 
 
 def _last_pair(token: bytes, ranks: Mapping[bytes, int]) -> tuple[bytes, bytes] | None:
-    """Return the two parts that merging leaves of a token before the last merge; None if it gets stuck earlier."""
+    """Return the two parts of a token before its last merge; None if merging ends earlier."""
     parts = [token[i : i + 1] for i in range(len(token))]
     while len(parts) > 2:
         rank, i = min((ranks.get(parts[i] + parts[i + 1], _NEVER), i) for i in range(len(parts) - 1))

@@ -1,15 +1,15 @@
-"""The byte-level BPE tokenizer, as users meet it.
+"""Byte-level BPE tokenizer: the public class, which also checks for special tokens that a text must not spell.
 
-Here the parts are put together, and special tokens are guarded. How text becomes ids is known by `encoder`, how a model is learned by
-`train`, what files look like by `huggingface` and `tiktoken`.
+`encoder` converts text to ids, `train` trains a model, `huggingface` and `tiktoken` convert files.
 
 References
 ----------
 .. [1] R. Sennrich, B. Haddow, A. Birch, "Neural Machine Translation of Rare Words with Subword Units",
    https://arxiv.org/abs/1508.07909
-.. [2] A. Radford et al., "Language Models are Unsupervised Multitask Learners", section 2.2, for bytes and pieces,
+.. [2] A. Radford et al., "Language Models are Unsupervised Multitask Learners", section 2.2, for bytes and
+   pre-tokenization,
    https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
-.. [3] tiktoken, for what `allowed_special` means, https://github.com/openai/tiktoken
+.. [3] tiktoken, for the meaning of `allowed_special`, https://github.com/openai/tiktoken
 """
 
 import os
@@ -23,24 +23,26 @@ from axone.tokenizer.bpe import huggingface, tiktoken
 from axone.tokenizer.bpe.encoder import TextEncoder
 from axone.tokenizer.bpe.model import BPEModel
 from axone.tokenizer.bpe.patterns import pre_tokenizer
-from axone.tokenizer.bpe.special import matcher
+from axone.tokenizer.bpe.special_tokens import token_pattern
 from axone.tokenizer.bpe.train import train_model
+from axone.tokenizer.errors import TokenizerError, check_text
 from axone.tokenizer.files import read_json, write_json
-from axone.tokenizer.protocol import StreamDecoder, TokenizerError, check_text
+from axone.tokenizer.protocol import StreamDecoder
 from axone.tokenizer.stream import ByteStreamDecoder
 
 _NONE: frozenset[str] = frozenset()
 
 
 class BPETokenizer:
-    """Byte-level BPE. Made by `train`, `load` or `from_tiktoken`.
+    """Byte-level BPE tokenizer, created by `train`, `load` or `from_tiktoken`.
 
-    Every text can be encoded, and `decode` gives it back exactly. Encoding is safe to call from several threads at once.
+    Every text can be encoded, and `decode` returns it exactly. A tokenizer is safe to use from several threads at
+    once.
 
     Parameters
     ----------
     model : BPEModel
-        What was learned or read.
+        The vocabulary, the merges and the special tokens.
 
     Examples
     --------
@@ -58,7 +60,7 @@ class BPETokenizer:
     >>> tokenizer.encode("low<|end|>")
     Traceback (most recent call last):
         ...
-    axone.tokenizer.protocol.TokenizerError: The text spells the special token '<|end|>' at position 3; ...
+    axone.tokenizer.errors.TokenizerError: text spells the special token '<|end|>' at position 3: ...
     """
 
     def __init__(self, model: BPEModel) -> None:
@@ -76,42 +78,42 @@ class BPETokenizer:
         special_tokens: Sequence[str] = (),
         progress: Callable[[int, int], object] | None = None,
     ) -> Self:
-        """Learn a vocabulary from texts.
+        """Train a vocabulary on texts.
 
         Parameters
         ----------
-        texts : str or Iterable[str]
-            One text, or texts one after another: a generator can bring a corpus larger than memory. Tokens do not cross from one text to
-            the next, nor over special tokens.
+        texts : str or iterable of str
+            One text, or several: a generator can yield a corpus larger than memory. Tokens do not cross from one text
+            to the next, nor over special tokens.
         vocab_size : int
-            Number of ids: 256 bytes, merges in the order learned, then special tokens. It comes out smaller when the corpus is so
-            small that nothing is left to merge.
+            Number of ids: 256 bytes, merges in order, then special tokens. The result has fewer if every piece of the
+            corpus has become one token.
         pattern : str or None
-            How text is cut into pieces, which tokens do not cross: ``"gpt2"``, ``"gpt4"``, a regular expression in the syntax of
-            the `regex` package, or None for not at all.
-        special_tokens : Sequence[str]
-            Tokens with a meaning of their own, such as ``"<|endoftext|>"``.
-        progress : Callable[[int, int], object], optional
-            Called now and then with the number of merges learned and to learn; while texts are still read, the first is 0.
+            Pre-tokenization pattern; tokens do not cross its matches: ``"gpt2"``, ``"gpt4"``, a regular expression in
+            the syntax of the `regex` package, or None to keep texts whole.
+        special_tokens : sequence of str
+            Control tokens, such as ``"<|endoftext|>"``.
+        progress : callable, optional
+            Called with the number of finished merges and of all merges; the first is 0 while texts are read.
 
         Returns
         -------
         BPETokenizer
-            The same for the same texts, however they are ordered: of equally frequent pairs the smallest pair of ids is
-            merged first.
+            The same for the same texts in any order: of equally frequent pairs the smallest pair of ids is merged
+            first.
 
         Raises
         ------
         TokenizerError
-            If `vocab_size` has no room for the bytes and the special tokens, a special token is empty or named twice, the pattern
-            is no regular expression or too slow, or a text holds a lone surrogate.
+            If `vocab_size` is too small for the bytes and the special tokens, a special token is empty or repeated,
+            the pattern is not a regular expression or too slow, or a text holds a lone surrogate.
         """
         model = train_model(texts, vocab_size, pattern=pattern, special_tokens=special_tokens, progress=progress)
         return cls(model)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a `tokenizer.json`, written by `save` or by Hugging Face.
+        """Load a `tokenizer.json` that `save` or Hugging Face wrote.
 
         Parameters
         ----------
@@ -126,7 +128,7 @@ class BPETokenizer:
         Raises
         ------
         TokenizerError
-            If it is damaged, or asks for a part that is not supported: the message names it.
+            If the file is damaged or has an unsupported part, which the message names.
         OSError
             If it cannot be read.
         """
@@ -134,12 +136,12 @@ class BPETokenizer:
 
     @classmethod
     def from_document(cls, document: object) -> Self:
-        """Return the tokenizer that the JSON of a `tokenizer.json` describes.
+        """Create the tokenizer from the parsed JSON of a `tokenizer.json`.
 
         Parameters
         ----------
         document : object
-            What `json.loads` makes of the file, or `to_document`.
+            The result of `json.loads` or of `to_document`.
 
         Returns
         -------
@@ -149,7 +151,7 @@ class BPETokenizer:
         Raises
         ------
         TokenizerError
-            If it asks for a part that is not supported: the message names it.
+            If the document is damaged or has an unsupported part, which the message names.
         """
         return cls(huggingface.from_document(document))
 
@@ -157,26 +159,26 @@ class BPETokenizer:
     def from_tiktoken(
         cls, ranks: Mapping[bytes, int], pattern: str | None, special_tokens: Mapping[str, int] | None = None
     ) -> Self:
-        """Return the tokenizer that gives the same ids as ``tiktoken.Encoding``.
+        """Create the tokenizer that returns the same ids as ``tiktoken.Encoding``.
 
         Parameters
         ----------
-        ranks : Mapping[bytes, int]
+        ranks : mapping of bytes to int
             tiktoken's ``mergeable_ranks``.
         pattern : str or None
-            Its ``pat_str``, or what `train` takes.
-        special_tokens : Mapping[str, int], optional
+            tiktoken's ``pat_str``, or a pattern as for `train`.
+        special_tokens : mapping of str to int, optional
             The ids of special tokens.
 
         Returns
         -------
         BPETokenizer
-            With these ids.
+            With the ids of `ranks` and `special_tokens`.
 
         Raises
         ------
         TokenizerError
-            If two tokens have one id, or the pattern is no regular expression.
+            If two tokens have the same id, or the pattern is not a regular expression.
 
         Examples
         --------
@@ -188,29 +190,29 @@ class BPETokenizer:
         return cls(tiktoken.from_ranks(ranks, pre_tokenizer(pattern).pattern, special_tokens or {}))
 
     def to_document(self) -> dict[str, object]:
-        """Return the JSON of this tokenizer's `tokenizer.json`.
+        """Return the content of this tokenizer's `tokenizer.json`.
 
         Returns
         -------
-        dict[str, object]
-            What `json.dumps` writes and `from_document` reads.
+        dict
+            The argument of `json.dumps` and of `from_document`.
 
         Raises
         ------
         TokenizerError
-            If no such file could say what the tokenizer is: ids from tiktoken with gaps between them.
+            If the format cannot express the tokenizer: ids from tiktoken with gaps between them.
         """
         return huggingface.to_document(self._model)
 
     def to_tiktoken(self) -> dict[bytes, int]:
-        """Return the ``mergeable_ranks`` of a ``tiktoken.Encoding`` that gives the same ids.
+        """Return the ``mergeable_ranks`` of the ``tiktoken.Encoding`` that returns the same ids.
 
-        It also takes `pattern` as ``pat_str`` and `special_tokens`.
+        The encoding also takes `pattern` as ``pat_str`` and `special_tokens`.
 
         Returns
         -------
-        dict[bytes, int]
-            The rank of each token, which is its id; special tokens have none.
+        dict of bytes to int
+            The rank of each token, which is its id, without special tokens.
 
         Raises
         ------
@@ -220,12 +222,12 @@ class BPETokenizer:
         return tiktoken.to_ranks(self._model)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `tokenizer.json`, whole or not at all.
+        """Write a `tokenizer.json` atomically.
 
         Parameters
         ----------
         path : path-like
-            The file, or an existing folder to put it in.
+            The file, or an existing folder to write it into.
 
         Raises
         ------
@@ -238,22 +240,22 @@ class BPETokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids: one more than the largest."""
+        """Largest id plus one."""
         return max(self._tokens) + 1
 
     @property
     def pattern(self) -> str | None:
-        """The regular expression that cuts text into pieces; None for none."""
+        """Pre-tokenization pattern; None keeps texts whole."""
         return self._model.pattern
 
     @property
     def merges(self) -> list[tuple[int, int]]:
-        """The pairs of ids that are joined, best first."""
+        """Pairs of ids that are merged, lowest rank first."""
         return list(self._model.merges)
 
     @property
     def special_tokens(self) -> dict[str, int]:
-        """The ids of the special tokens."""
+        """Ids of the special tokens."""
         return dict(self._model.special_tokens)
 
     def encode(self, text: str, *, allowed_special: Collection[str] | Literal["all"] = _NONE) -> list[int]:
@@ -263,14 +265,14 @@ class BPETokenizer:
         ----------
         text : str
             Any text.
-        allowed_special : Collection[str] or "all"
-            The special tokens that the text may spell, and which then become their ids. For text from outside keep the default:
-            nobody can slip in the end of a text by writing it.
+        allowed_special : collection of str or "all"
+            The special tokens that the text may spell: they become their ids. Keep the default for untrusted text, so
+            that a user cannot insert the end of a text by typing it.
 
         Returns
         -------
-        list[int]
-            Its token ids.
+        list of int
+            The token ids.
 
         Raises
         ------
@@ -281,7 +283,7 @@ class BPETokenizer:
         return ids
 
     def encode_ordinary(self, text: str) -> list[int]:
-        """Return the ids of a text, in which special tokens are spelled out like any other words.
+        """Return the ids of a text, encoding the spelling of special tokens as ordinary text.
 
         Parameters
         ----------
@@ -290,8 +292,8 @@ class BPETokenizer:
 
         Returns
         -------
-        list[int]
-            Its token ids, none of them special.
+        list of int
+            The token ids, without special ones.
 
         Raises
         ------
@@ -305,19 +307,19 @@ class BPETokenizer:
     def encode_batch(
         self, texts: Iterable[str], *, allowed_special: Collection[str] | Literal["all"] = _NONE
     ) -> list[list[int]]:
-        """Return the ids of each of several texts. New words are merged for all of them at once.
+        """Return the ids of several texts. The distinct pieces of all texts are merged at once.
 
         Parameters
         ----------
-        texts : Iterable[str]
+        texts : iterable of str
             Any texts.
-        allowed_special : Collection[str] or "all"
+        allowed_special : collection of str or "all"
             As for `encode`.
 
         Returns
         -------
-        list[list[int]]
-            The token ids of each.
+        list of list of int
+            The token ids of each text.
 
         Raises
         ------
@@ -326,7 +328,7 @@ class BPETokenizer:
         """
         if isinstance(texts, str):
             raise TypeError(
-                "Several texts must come as a list or another iterable, not as one str; use encode for a single text."
+                "texts must be a list or another iterable of str, not one str: use encode for a single text"
             )
         texts = list(texts)
         allowed = self._check_special(texts, allowed_special)
@@ -335,19 +337,19 @@ class BPETokenizer:
     def encode_to_array(
         self, text: str, *, allowed_special: Collection[str] | Literal["all"] = _NONE
     ) -> NDArray[np.int32]:
-        """Return the ids of a text as an array: for a large corpus, a fourth of a list's memory or less.
+        """Return the ids of a text as an array, which takes at most a fourth of a list's memory.
 
         Parameters
         ----------
         text : str
             Any text.
-        allowed_special : Collection[str] or "all"
+        allowed_special : collection of str or "all"
             As for `encode`.
 
         Returns
         -------
         ndarray of int32, shape (T,)
-            Its token ids.
+            The token ids.
 
         Raises
         ------
@@ -357,17 +359,19 @@ class BPETokenizer:
         return self._encoder.encode(text, self._check_special([text], allowed_special))
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of ids. Bytes that are no UTF-8, as half a character, become U+FFFD; `decode_bytes` keeps them.
+        """Return the text of ids.
+
+        Invalid UTF-8, such as an incomplete character, becomes U+FFFD; `decode_bytes` keeps it.
 
         Parameters
         ----------
-        ids : Iterable[int]
+        ids : iterable of int
             Token ids: a list, an integer array, a generator.
 
         Returns
         -------
         str
-            Their text.
+            The text.
 
         Raises
         ------
@@ -381,13 +385,13 @@ class BPETokenizer:
 
         Parameters
         ----------
-        ids : Iterable[int]
+        ids : iterable of int
             As for `decode`.
 
         Returns
         -------
         bytes
-            What their tokens spell, UTF-8 or not.
+            The concatenated bytes of the tokens, valid UTF-8 or not.
 
         Raises
         ------
@@ -398,16 +402,16 @@ class BPETokenizer:
             return b"".join(map(self._tokens.__getitem__, ids.tolist() if isinstance(ids, np.ndarray) else ids))
         except KeyError as error:
             raise TokenizerError(
-                f"Token ids must be in the vocabulary, 0 to {self.vocab_size - 1}, but {error} came."
+                f"id {error} is not in the vocabulary, which has ids 0 to {self.vocab_size - 1}"
             ) from None
 
     def stream_decoder(self) -> StreamDecoder:
-        """Return a decoder for ids that arrive one by one.
+        """Return a new decoder for ids that arrive one by one.
 
         Returns
         -------
         StreamDecoder
-            It never shows half a character.
+            It never emits an incomplete character.
         """
         return ByteStreamDecoder(self.decode_bytes)
 
@@ -415,17 +419,18 @@ class BPETokenizer:
         return f"BPETokenizer({self.vocab_size} tokens, {len(self._model.special_tokens)} of them special)"
 
     def _check_special(self, texts: Sequence[str], allowed_special: Collection[str] | Literal["all"]) -> frozenset[str]:
-        """Return the special tokens that are allowed, having found no others in the texts."""
+        """Return the allowed special tokens; raise if a text spells another one."""
         special = frozenset(self._model.special_tokens)
         if isinstance(allowed_special, str) and allowed_special != "all":
-            raise TokenizerError(f'allowed_special must be a set of special tokens or "all", not {allowed_special!r}.')
+            raise TokenizerError(f'allowed_special ({allowed_special!r}) must be a set of special tokens or "all"')
         allowed = special if allowed_special == "all" else special.intersection(allowed_special)
-        forbidden = matcher(special - allowed)
+        forbidden = token_pattern(special - allowed)
         for text in texts:
             check_text(text)
             if forbidden is not None and (found := forbidden.search(text)):
                 raise TokenizerError(
-                    f"The text spells the special token {found.group()!r} at position {found.start()}; pass it in "
-                    "allowed_special to encode it as such, or use encode_ordinary to spell it out."
+                    f"text spells the special token {found.group()!r} at position {found.start()}: pass it in "
+                    "allowed_special to "
+                    "encode it as that token, or use encode_ordinary to encode it as ordinary text"
                 )
         return allowed

@@ -1,8 +1,8 @@
-"""Counting pieces on all cores: processes of this interpreter that are given blocks of text and answer with counts.
+"""Counting on all cores: worker processes of this interpreter that receive blocks of text and return counts.
 
-Each runs `serve`: it reads blocks from its standard input and answers once, when there are no more. Nothing of the program that trains is
-imported there, so a script needs no main guard; what is exchanged is UTF-8 and arrays, never a pickle; and a process whose parent
-is gone reads the end of its input and ends.
+Each worker runs `serve`: it reads blocks from its standard input until an empty one and answers once. A worker
+imports nothing of the program that trains, so a script needs no main guard. The pipes carry UTF-8 and arrays, never a
+pickle. A worker whose parent process has died reads the end of its input and exits.
 
 References
 ----------
@@ -23,34 +23,36 @@ from typing import IO, Self
 
 import numpy as np
 
-from axone.tokenizer.bpe.count import Counts, PieceCounter
+from axone.tokenizer.bpe.cores import available_cores
+from axone.tokenizer.bpe.counting import Counts, PieceCounter
 from axone.tokenizer.bpe.patterns import pre_tokenizer
-from axone.tokenizer.protocol import TokenizerError
+from axone.tokenizer.errors import TokenizerError
 
-_PROGRAM = "from axone.tokenizer.bpe.processes import serve; serve()"
-_REFUSED, _ORPHANED = 3, 4  # exit statuses: the answer is the sentence of a TokenizerError; the parent is gone
-_MOST = 8  # processes: one that cuts a text into blocks cannot feed many more
-_SIZE = 8  # bytes that say how long a block is
+_PROGRAM = "from axone.tokenizer.bpe.counting_workers import serve; serve()"
+_REFUSED, _ORPHANED = 3, 4  # exit statuses: the answer is the message of a TokenizerError; the parent is gone
+_MAX_WORKERS = 8  # one process that splits a text into blocks cannot feed many more
+_LENGTH_SIZE = 8  # bytes of the length before each block
 
 Process = subprocess.Popen[bytes]
 
 
-class CountingProcesses:
-    """One process for each core. A context manager, which ends them all.
+class CountingWorkers:
+    """Pool of one worker process per core. As a context manager it ends all of them.
 
-    Where none can be started (an interpreter bundled with its program, a system without processes) it counts by itself.
+    If no process can be started (an interpreter bundled with its program, a system without processes), blocks are
+    counted in this process.
 
     Parameters
     ----------
     pattern : str or None
-        The pattern of pre-tokenization.
+        The pre-tokenization pattern.
     """
 
     def __init__(self, pattern: str | None) -> None:
-        self._here = PieceCounter(pre_tokenizer(pattern))
-        self._blocks = queue.Queue[bytes](maxsize=_MOST)
+        self._local = PieceCounter(pre_tokenizer(pattern))
+        self._blocks = queue.Queue[bytes](maxsize=_MAX_WORKERS)
         self._failed: Process | None = None
-        self._processes = _start(min(_cores(), _MOST))
+        self._processes = _start(min(available_cores(), _MAX_WORKERS))
         first = json.dumps(pattern).encode()
         self._feeders = [
             threading.Thread(target=self._feed, args=(process, first), daemon=True) for process in self._processes
@@ -68,11 +70,11 @@ class CountingProcesses:
             process.kill()
         self._stop_feeding()
         for process in self._processes:
-            with process:  # closes its pipes and waits
+            with process:  # closes the pipes and waits for the exit
                 pass
 
     def count(self, block: str) -> None:
-        """Have a block counted by whichever process is free first.
+        """Queue a block for the next free worker.
 
         Raises
         ------
@@ -80,25 +82,25 @@ class CountingProcesses:
             As `results`, because of an earlier block.
         """
         if not self._processes:
-            self._here.count(block)
+            self._local.count(block)
         elif self._failed:
             self.results()
         else:
             self._blocks.put(block.encode("utf-8", errors="surrogatepass"))
 
     def results(self) -> list[Counts]:
-        """End the counting and return what was counted by each.
+        """End the counting and return the counts of each worker.
 
         Raises
         ------
         TokenizerError
             If the pattern was too slow for a text.
         ChildProcessError
-            If a process ended early, as when the system has no memory left for it.
+            If a worker died, for example because the system had no memory left.
         """
         self._stop_feeding()
         processes = [self._failed] if self._failed else self._processes
-        return [self._here.counts(), *map(_result, processes)]
+        return [self._local.counts(), *map(_result, processes)]
 
     def _stop_feeding(self) -> None:
         for _ in self._feeders:
@@ -108,7 +110,7 @@ class CountingProcesses:
         self._feeders.clear()
 
     def _feed(self, process: Process, block: bytes) -> None:
-        """Pass blocks on, the empty one last. Once a process takes no more, all is dropped."""
+        """Write blocks to a worker, the empty one last. Once a worker has failed, drop all blocks."""
         while True:
             try:
                 if not self._failed:
@@ -121,7 +123,7 @@ class CountingProcesses:
 
 
 def serve() -> None:
-    """Count the blocks that come on standard input, and answer on standard output."""
+    """Count the blocks from standard input and write the counts to standard output."""
     try:
         counter = PieceCounter(pre_tokenizer(json.loads(_read(sys.stdin.buffer))))
         while block := _read(sys.stdin.buffer):
@@ -137,7 +139,7 @@ def serve() -> None:
 
 
 def _start(number: int) -> list[Process]:
-    """Start as many processes as that, or as the system allows; one alone would gain nothing."""
+    """Start workers, as many as the system allows; return none for a number below 2, which would gain nothing."""
     started: list[Process] = []
     if number < 2 or not sys.executable or getattr(sys, "frozen", False):
         return started
@@ -151,7 +153,7 @@ def _start(number: int) -> list[Process]:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=environment,
-                # In a group of its own, so that Ctrl-C reaches this process alone, which then ends the others.
+                # A process group of its own: Ctrl-C reaches only the parent process, which then ends the workers.
                 process_group=0,
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
@@ -160,36 +162,37 @@ def _start(number: int) -> list[Process]:
 
 
 def _result(process: Process) -> Counts:
-    """Wait for the answer of a process."""
+    """Wait for the counts of a worker."""
     answer, complaint = process.communicate()
     if process.returncode == _REFUSED:
         raise TokenizerError(answer.decode())
     if process.returncode:
         reason = complaint.decode(errors="replace").strip().rpartition("\n")[2] or "no reason given"
         raise ChildProcessError(
-            f"A process that counted for training must live until it has answered, but it ended with status {process.returncode} "
-            f"({reason}); train again, with more memory free if it was killed."
+            f"a worker process that counts pieces died with status {process.returncode} ({reason}): train again, "
+            "with more "
+            "free memory if it was killed"
         )
     with np.load(io.BytesIO(answer), allow_pickle=False) as arrays:
         return Counts(**arrays)
 
 
 def _write(pipe: IO[bytes] | None, block: bytes) -> None:
-    """Write a block after its length."""
-    rest = memoryview(len(block).to_bytes(_SIZE, "little") + block)
+    """Write the length of a block, then the block."""
+    rest = memoryview(len(block).to_bytes(_LENGTH_SIZE, "little") + block)
     while rest and pipe:
         rest = rest[pipe.write(rest) :]
 
 
 def _read(pipe: IO[bytes]) -> bytes:
-    """Read what `_write` wrote.
+    """Read a block that `_write` wrote.
 
     Raises
     ------
     EOFError
         If the input ends within it.
     """
-    size = int.from_bytes(_read_exactly(pipe, _SIZE), "little")
+    size = int.from_bytes(_read_exactly(pipe, _LENGTH_SIZE), "little")
     return _read_exactly(pipe, size)
 
 
@@ -198,8 +201,3 @@ def _read_exactly(pipe: IO[bytes], size: int) -> bytes:
     if len(data) < size:
         raise EOFError
     return data
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,27 +1,28 @@
-"""Looking up integers for whole arrays at once: a hash table of which each slot is one element of an array.
+"""Hash table of integers with vectorized lookup and insertion.
 
-NumPy probes one slot for every key in a few calls; those whose slot holds another key go on to the next slot, and are few.
+NumPy probes one slot per key in a few calls. Only the keys whose slot holds another key probe the next slot, and they
+are few.
 
 References
 ----------
-.. [1] D. Knuth, "The Art of Computer Programming", volume 3, section 6.4, for hashing by multiplication and open addressing,
-   https://www-cs-faculty.stanford.edu/~knuth/taocp.html
+.. [1] D. Knuth, "The Art of Computer Programming", volume 3, section 6.4, for multiplicative hashing and open
+   addressing, https://www-cs-faculty.stanford.edu/~knuth/taocp.html
 """
 
 import numpy as np
 
-from axone.tokenizer.bpe.flat import IntArray
+from axone.tokenizer.bpe.flat_words import IntArray
 
 _EMPTY = -1
 
 
-class IntegerTable:
-    """Maps integers, at least 0, to integers.
+class IntegerHashTable:
+    """Map from non-negative integers to integers.
 
     Parameters
     ----------
     default : int
-        What `find` returns for keys that were not added, and for negative ones.
+        The value of keys that were not inserted, and of negative ones.
     """
 
     def __init__(self, default: int) -> None:
@@ -29,11 +30,11 @@ class IntegerTable:
         self._size = 0
         self._resize(4)
 
-    def find(self, keys: IntArray) -> IntArray:
+    def lookup(self, keys: IntArray) -> IntArray:
         """Return the value of each key, shape (N,)."""
         slots = self._slots(keys)
         held = self._keys[slots]
-        values: IntArray = self._values[slots]  # of an empty slot: the default
+        values: IntArray = self._values[slots]  # an empty slot holds the default
         other = held != keys
         values[other] = self._default
         todo = (other & (held != _EMPTY)).nonzero()[0]
@@ -47,17 +48,17 @@ class IntegerTable:
             todo, slots = todo[further], slots[further]
         return values
 
-    def add(self, keys: IntArray, values: IntArray) -> None:
-        """Add keys, all different and none added before, with their values."""
+    def insert(self, keys: IntArray, values: IntArray) -> None:
+        """Insert keys with their values. The keys must be distinct and not yet in the table."""
         self._size += len(keys)
-        if 4 * self._size > len(self._keys):  # a full table makes long ways
+        if 4 * self._size > len(self._keys):  # load factor at most 1/4: long probe sequences are slow
             taken = self._keys != _EMPTY
             keys, values = np.append(self._keys[taken], keys), np.append(self._values[taken], values)
             self._resize((8 * self._size).bit_length())
         slots = self._slots(keys)
         while len(keys):
             free = self._keys[slots] == _EMPTY
-            self._keys[slots[free]] = keys[free]  # of several that want one slot the last gets it
+            self._keys[slots[free]] = keys[free]  # of several keys for one slot NumPy stores the last
             placed = self._keys[slots] == keys
             self._values[slots[placed]] = values[placed]
             keys, values, slots = keys[~placed], values[~placed], (slots[~placed] + 1) & self._last

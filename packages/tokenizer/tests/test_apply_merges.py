@@ -1,4 +1,4 @@
-"""The engine below the tokenizer: merging one word and many, numbering pieces, looking up integers."""
+"""Tests of merging, of the piece table and of the hash table."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from axone.tokenizer import BPETokenizer
-from axone.tokenizer.bpe import merge, pieces
-from axone.tokenizer.bpe.flat import IntArray
-from axone.tokenizer.bpe.lookup import IntegerTable
-from axone.tokenizer.bpe.merge import PairMerger
+from axone.tokenizer.bpe import apply_merges, piece_table
+from axone.tokenizer.bpe.apply_merges import PairMerger
+from axone.tokenizer.bpe.flat_words import IntArray
+from axone.tokenizer.bpe.hash_table import IntegerHashTable
 from axone.tokenizer.bpe.patterns import code_points
-from axone.tokenizer.bpe.pieces import PieceTable
+from axone.tokenizer.bpe.piece_table import PieceTable
 
 Naive = Callable[[Sequence[int], Mapping[tuple[int, int], tuple[int, int]]], list[int]]
 Random = Callable[[random.Random, int], str]
 
 
-def many(merger: PairMerger, words: list[str]) -> list[list[int]]:
+def merge_many(merger: PairMerger, words: list[str]) -> list[list[int]]:
     ids, starts, counts = merger.merge_words(code_points("".join(words)), np.array([len(word) for word in words]))
     return [ids[start : start + count].tolist() for start, count in zip(starts, counts)]
 
@@ -29,7 +29,10 @@ def many(merger: PairMerger, words: list[str]) -> list[list[int]]:
 def random_merger(
     rng: random.Random, alphabet: bytes, *, ordered: bool
 ) -> tuple[PairMerger, IntArray, list[tuple[int, int]]]:
-    """Merges over the bytes of a few characters; not ordered, a merge may come before those that make its parts."""
+    """Random merges over the bytes of a few characters.
+
+    If they are not ordered, a merge may precede the merges that create its parts.
+    """
     byte_ids = np.array(rng.sample(range(256), 256))
     ids = [int(byte_ids[byte]) for byte in set(alphabet)]
     merges: list[tuple[int, int]] = []
@@ -48,7 +51,7 @@ def random_merger(
 
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("alphabet", ["ab", "aé", "éèñ", "中丰丯", "a中😀😁é"])
-def test_both_forms_do_what_the_rule_says(alphabet: str, ordered: bool, naive_ids: Naive) -> None:
+def test_heap_and_batched_merging_equal_the_naive_algorithm(alphabet: str, ordered: bool, naive_ids: Naive) -> None:
     rng = random.Random(alphabet)
     for _ in range(60):
         merger, byte_ids, merges = random_merger(rng, alphabet.encode(), ordered=ordered)
@@ -57,28 +60,30 @@ def test_both_forms_do_what_the_rule_says(alphabet: str, ordered: bool, naive_id
         words = ["".join(rng.choices(alphabet, k=rng.randint(1, 9))) for _ in range(40)]
         expected = [naive_ids(byte_ids[list(word.encode())].tolist(), rule) for word in words]
         assert [merger.merge_word(word.encode()) for word in words] == expected
-        assert many(merger, words) == expected
+        assert merge_many(merger, words) == expected
 
 
-def test_long_words_and_batches_make_no_difference(tokenizer: BPETokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_do_not_depend_on_word_length_and_batch_size(
+    tokenizer: BPETokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = random.Random(5)
     words = ["".join(rng.choices("the dog aé文😀 ", k=rng.randint(1, 40))) for _ in range(300)]
     expected = [tokenizer._encoder._merger.merge_word(word.encode()) for word in words]
-    assert many(tokenizer._encoder._merger, words) == expected
-    monkeypatch.setattr(merge, "_LONG", 12)
-    monkeypatch.setattr(merge, "_BATCH", 50)
-    assert many(tokenizer._encoder._merger, words) == expected
+    assert merge_many(tokenizer._encoder._merger, words) == expected
+    monkeypatch.setattr(apply_merges, "_LONG", 12)
+    monkeypatch.setattr(apply_merges, "_BATCH", 50)
+    assert merge_many(tokenizer._encoder._merger, words) == expected
 
 
-def test_some_characters_are_certain(tokenizer: BPETokenizer) -> None:
-    """Else the tests above would say nothing of starting from characters."""
-    assert tokenizer._encoder._merger._certain.any()
-    assert not PairMerger(np.arange(256), [(256, 97), (97, 98)], [257, 256])._certain.any()
+def test_some_merges_are_context_free(tokenizer: BPETokenizer) -> None:
+    """Without context-free merges the tests above would not cover the per-character step."""
+    assert tokenizer._encoder._merger._context_free.any()
+    assert not PairMerger(np.arange(256), [(256, 97), (97, 98)], [257, 256])._context_free.any()
 
 
 @pytest.mark.parametrize("unit", ["a", " ", "\n", "^", "7", "'", "ab", "the dog"])
-def test_work_on_one_word_grows_with_its_length_and_no_faster(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Candidates taken from the heap, counted: a clock would say the same less surely."""
+def test_heap_operations_of_one_word_are_linear_in_its_length(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts heap pops, because a timing would be noisy."""
     tokenizer = BPETokenizer.train([unit * 1000, "the dog 77 '' ^^ \n\n"], 400, pattern=None)
     taken = 0
 
@@ -87,7 +92,7 @@ def test_work_on_one_word_grows_with_its_length_and_no_faster(unit: str, monkeyp
         taken += 1
         return heappop(heap)
 
-    monkeypatch.setattr("axone.tokenizer.bpe.merge.heappop", counting_pop)
+    monkeypatch.setattr("axone.tokenizer.bpe.apply_merges.heappop", counting_pop)
     for size in (1_000, 100_000):
         taken = 0
         text = (unit * size)[:size]
@@ -95,36 +100,36 @@ def test_work_on_one_word_grows_with_its_length_and_no_faster(unit: str, monkeyp
         assert taken <= 3 * size
 
 
-def table_numbers(table: PieceTable, words: list[str]) -> list[int]:
+def intern(table: PieceTable, words: list[str]) -> list[int]:
     lengths = np.array([len(word) for word in words])
-    numbers: list[int] = table.number(code_points("".join(words)), lengths.cumsum() - lengths).tolist()
-    return numbers
+    indices: list[int] = table.intern(code_points("".join(words)), lengths.cumsum() - lengths).tolist()
+    return indices
 
 
 @pytest.mark.parametrize("powers", [None, 0, 1])
-def test_numbers_are_the_same_for_equal_pieces_only(
+def test_only_equal_pieces_get_equal_indices(
     powers: int | None, monkeypatch: pytest.MonkeyPatch, random_text: Random
 ) -> None:
-    """Also where all pieces have one hash, or all with the same characters."""
+    """Includes hashes that collide for all pieces, and for pieces with the same characters."""
     if powers is not None:
-        monkeypatch.setattr(pieces, "_POWERS", np.full(pieces._PERIOD, powers, dtype=np.uint64))
+        monkeypatch.setattr(piece_table, "_POWERS", np.full(piece_table._PERIOD, powers, dtype=np.uint64))
     rng = random.Random(6)
     table = PieceTable()
     given: dict[str, int] = {}
     for _ in range(30):
         words = [word for _ in range(40) if (word := random_text(rng, 3))] + ["\x00", "\x00\x00", "ab", "ba", "a" * 700]
-        for word, number in zip(words, table_numbers(table, words)):
-            assert given.setdefault(word, number) == number
+        for word, index in zip(words, intern(table, words)):
+            assert given.setdefault(word, index) == index
     assert sorted(given.values()) == list(range(len(table)))
     assert table.strings() == sorted(given, key=given.__getitem__)
 
 
 @given(st.lists(st.dictionaries(st.integers(0, 300), st.integers(0, 2**40)), max_size=8), st.integers(0, 2**50))
-def test_a_table_of_integers_is_a_dictionary(parts: list[dict[int, int]], offset: int) -> None:
-    table, plain = IntegerTable(default=-7), dict[int, int]()
+def test_a_hash_table_behaves_as_a_dictionary(parts: list[dict[int, int]], offset: int) -> None:
+    table, plain = IntegerHashTable(default=-7), dict[int, int]()
     asked = np.concatenate((np.arange(302) + offset, [-1, -(2**40)]))
     for part in parts:
         new = {key + offset: value for key, value in part.items() if key + offset not in plain}
-        table.add(np.array(list(new), dtype=np.int64), np.array(list(new.values()), dtype=np.int64))
+        table.insert(np.array(list(new), dtype=np.int64), np.array(list(new.values()), dtype=np.int64))
         plain |= new
-        assert table.find(asked).tolist() == [plain.get(key, -7) for key in asked.tolist()]
+        assert table.lookup(asked).tolist() == [plain.get(key, -7) for key in asked.tolist()]

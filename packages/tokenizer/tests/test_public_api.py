@@ -1,4 +1,4 @@
-"""The public door: exactly these names, and nothing heavy behind it."""
+"""Tests of the public names and of the import cost of the package."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 import axone.tokenizer
 
 
-def test_all_is_exact() -> None:
+def test_all_lists_the_public_names() -> None:
     assert axone.tokenizer.__all__ == [
         "BPETokenizer",
         "CharTokenizer",

@@ -1,13 +1,14 @@
-"""Matrix products cut into the small ones that OpenBLAS multiplies fastest, and sums as products.
+"""Blocked matrix products: cut into the small products that OpenBLAS multiplies fastest.
 
-On processors with AVX-512, OpenBLAS multiplies two matrices where they lie as long as that takes at most a million
-multiplications, and so reaches the processor's peak. Beyond, it first copies both into blocks, for every product anew:
-that costs a tenth of the time. Here the product is cut into blocks of its own, all handed to BLAS by one call from
-Python. They read their factors where these lie too; only a right factor that is transposed, or whose rows are long, is
-copied into panels before, once for the whole product.
+On processors with AVX-512, OpenBLAS multiplies two matrices in place as long as that takes at most a million
+multiplications, and reaches the processor's peak. For a larger product it first packs both factors into blocks, for each
+product anew, which costs a tenth of the time. This module cuts a product into blocks itself and passes all of them to
+BLAS in one call from Python. The blocks are read in place too; only a right factor that is transposed, or whose rows are
+long, is first copied into panels, once for the whole product.
 
-Only one thread computes small products. So they are used where someone shares out the cores, and says so by
-`in_blocks`; elsewhere, and on other processors, a product is NumPy's.
+OpenBLAS computes a small product in one thread. So blocks are used only inside `blocked_matmul`, by callers that run one
+thread per core; elsewhere, and on other processors, `matmul` is NumPy's. Sums of rows and columns are products with
+`ones`.
 
 References
 ----------
@@ -23,42 +24,42 @@ from typing import Any
 import numpy as np
 
 from axone.autograd.extend import Array, Product, empty
-from axone.nn.functional.sharing import is_alone, share_out, shares
+from axone.nn.functional.intra_op import chunks, is_single_threaded, parallel_for
 
 _SMALL = 10**6  # multiplications
 _HEIGHTS = (64, 32, 16, 8)  # of blocks
 _WIDTH, _WIDTH_TRANSPOSED = 64, 32  # of blocks; the second if the left factor is transposed
-_LEAST_TRANSPOSED = 32  # rows of a block: below, a transposed left factor is read too slowly
-_FAR = 2048  # bytes between two rows: from here on panels of them fall on the same few lines of the cache
-_REPAID = 192  # rows of the product: fewer do not repay a copy of the right factor
-_COPIED = 3 << 20  # numbers: a larger right factor is not copied, for no cache would hold the copy
-_SLAB = 16  # columns copied at once: more of those far apart drive each other out of the cache
+_LEAST_TRANSPOSED = 32  # rows of a block: with fewer, a transposed left factor is read too slowly
+_FAR = 2048  # bytes between two rows: from this distance on, panels of them map to the same few cache sets
+_REPAID = 192  # rows of the product: with fewer, copying the right factor costs more than it saves
+_COPIED = 3 << 20  # numbers: a larger right factor is not copied, because no cache would hold the copy
+_SLAB = 16  # columns copied at once: more columns that are far apart evict each other from the cache
 
 
-class _Askers:
-    """How many ask for blocks at the moment."""
+class _Counter:
+    """The number of threads that are inside `blocked_matmul`."""
 
     lock = threading.Lock()
     number = 0
 
     @classmethod
-    def change(cls, by: int) -> None:
+    def add(cls, change: int) -> None:
         with cls.lock:
-            cls.number += by
+            cls.number += change
 
 
 @contextlib.contextmanager
-def in_blocks() -> Iterator[None]:
-    """Cut products into blocks for a while: for callers that give each core a thread, and BLAS only one for each."""
-    _Askers.change(1)
+def blocked_matmul() -> Iterator[None]:
+    """Cut products into blocks, in all threads, until the context ends: for callers that run one BLAS thread per core."""
+    _Counter.add(1)
     try:
         yield
     finally:
-        _Askers.change(-1)
+        _Counter.add(-1)
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """Return ``a @ b``, computed by as many threads as there are to share it.
+    """Return ``a @ b``, computed on the threads of `use_threads`.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     b : ndarray, shape (..., K, N)
         Of the dtype of `a`; the axes before the last two broadcast to those of `a`.
     out : ndarray, shape (..., M, N), optional
-        Where to write it; it must not overlap `a` or `b`.
+        The array for the result; it must not overlap `a` or `b`.
 
     Returns
     -------
@@ -74,26 +75,26 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """
     if out is None:
         out = empty((*a.shape[:-1], b.shape[-1]), a.dtype)
-    if is_alone() or a.ndim > 2:
+    if is_single_threaded() or a.ndim > 2:
         _multiply(a, b, out)
     else:
-        _share_out(a, b, out)
+        _parallel_matmul(a, b, out)
     return out
 
 
-def _share_out(a: Array, b: Array, out: Array) -> None:
-    """Write the product of two matrices, each thread some rows or columns of it."""
+def _parallel_matmul(a: Array, b: Array, out: Array) -> None:
+    """Write the product of two matrices, each thread a chunk of its rows or columns."""
     (M, K), N = a.shape, b.shape[1]
     if M > N:
-        share_out(lambda rows: _multiply(a[rows], b, out[rows]), shares(M, of=_WIDTH, work=K * N))
+        parallel_for(lambda rows: _multiply(a[rows], b, out[rows]), chunks(M, multiple_of=_WIDTH, work=K * N))
     else:
-        parts = shares(N, of=_WIDTH, work=M * K)
-        share_out(lambda columns: _multiply(a, b[:, columns], out[:, columns]), parts)
+        parts = chunks(N, multiple_of=_WIDTH, work=M * K)
+        parallel_for(lambda columns: _multiply(a, b[:, columns], out[:, columns]), parts)
 
 
 def _multiply(a: Array, b: Array, out: Array) -> None:
-    """Write ``a @ b``, in blocks if that is quicker."""
-    cut = _cut(a.shape, a.strides, b.shape, b.strides, a.itemsize) if _Askers.number else None
+    """Write ``a @ b``, in blocks if that is faster."""
+    cut = _cut(a.shape, a.strides, b.shape, b.strides, a.itemsize) if _Counter.number else None
     if cut is None:
         np.matmul(a, b, out=out)
         return
@@ -128,11 +129,11 @@ def _cut(
     Parameters
     ----------
     a, b : tuple of int
-        The shapes of the factors, which are all that matters, with how they lie.
+        The shapes of the factors.
     a_strides, b_strides : tuple of int
-        In bytes.
+        Their strides in bytes.
     item : int
-        Bytes of a number.
+        The size of a number in bytes.
     """
     (M, K), N = a[-2:], b[-1]
     transposed_a, transposed_b = a_strides[-1] != item, b_strides[-1] != item
@@ -148,7 +149,7 @@ def _cut(
 
 
 def _copied_panels(b: Array, n: int) -> Array:
-    """Return a matrix as panels of n columns: (N / n, K, n)."""
+    """Copy a matrix into panels of n columns: (N / n, K, n)."""
     K, N = b.shape
     panels = empty((N // n, K, n), b.dtype)
     if b.strides[-1] == b.itemsize:
@@ -164,7 +165,7 @@ def _copied_panels(b: Array, n: int) -> Array:
 
 @functools.lru_cache(maxsize=64)
 def ones(size: int, dtype: np.dtype[Any]) -> Array:
-    """Return a vector of ones, shape (size,), not to be written to: its product with a matrix sums rows or columns."""
+    """Return a read-only vector of ones: its product with a matrix sums rows or columns."""
     vector = np.ones(size, dtype)
     vector.flags.writeable = False
     return vector
@@ -172,8 +173,8 @@ def ones(size: int, dtype: np.dtype[Any]) -> Array:
 
 @functools.cache
 def _small_is_fast() -> bool:
-    """Tell whether NumPy computes with OpenBLAS on a processor with AVX-512."""
-    build: dict[str, Any] = np.show_config(mode="dicts")  # type: ignore[assignment]  # its stub forgets the mode
+    """Return whether NumPy computes with OpenBLAS on a processor with AVX-512."""
+    build: dict[str, Any] = np.show_config(mode="dicts")  # type: ignore[assignment]  # its stub lacks the mode
     blas = build.get("Build Dependencies", {}).get("blas", {}).get("name", "")
     found = build.get("SIMD Extensions", {}).get("found", [])
     return "openblas" in blas and not {"AVX512_SKX", "X86_V4"}.isdisjoint(found)

@@ -1,0 +1,149 @@
+"""Sphinx extension: the public modules of the four packages and their names, for the API reference.
+
+A public module is one that users import from. Its public names are its `__all__`, or its own definitions where it has none.
+Most names are defined in private modules; the reference groups them by these, with each module's docstring above.
+"""
+
+import ast
+import re
+import sys
+from dataclasses import dataclass, field
+from importlib import import_module
+from inspect import cleandoc, getsource, isclass, isroutine
+from pathlib import Path
+from types import ModuleType
+
+from numpydoc.docscrape import NumpyDocString
+from sphinx.application import Sphinx
+from sphinx.builders import Builder
+from sphinx.util import logging
+
+PUBLIC_MODULES = [
+    "axone.autograd",
+    "axone.autograd.optim",
+    "axone.autograd.extend",
+    "axone.autograd.testing",
+    "axone.nn",
+    "axone.nn.functional",
+    "axone.nn.extend",
+    "axone.nn.init",
+    "axone.nn.scalar",
+    "axone.tokenizer",
+    "axone.llm",
+    "axone.llm.training.loggers",
+]
+FIRST = ["value", "tensor", "module", "linear", "protocol", "char", "config", "model", "dataset", "trainer"]
+
+
+@dataclass
+class Section:
+    """The public names that one module defines."""
+
+    objects: list[str] = field(default_factory=list)
+    data: list[tuple[str, str, str]] = field(default_factory=list)  # name, definition of a type alias, docstring
+
+
+def public_names(module_name: str) -> dict[str, object]:
+    """Return the public names of a module with their values, without submodules."""
+    module = import_module(module_name)
+    own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
+    names = getattr(module, "__all__", [name for name in own if not name.startswith("_")])
+    return {name: getattr(module, name) for name in names if not isinstance(getattr(module, name), ModuleType)}
+
+
+def sections(module_name: str) -> list[tuple[str, Section]]:
+    """Return the sections of a public module: its own names first, then those of `FIRST`, then by name."""
+    found: dict[str, Section] = {}
+    for name, value in public_names(module_name).items():
+        if isclass(value) or isroutine(value):
+            found.setdefault(value.__module__, Section()).objects.append(name)
+        else:
+            defined_in, definition, text = _definition(module_name, name)
+            found.setdefault(defined_in, Section()).data.append((name, definition, text))
+
+    def order(section: tuple[str, Section]) -> tuple[bool, int, str]:
+        last = section[0].rpartition(".")[2]
+        return section[0] != module_name, FIRST.index(last) if last in FIRST else len(FIRST), section[0]
+
+    return sorted(found.items(), key=order)
+
+
+def classes() -> dict[str, str]:
+    """Return the full name of each public class, so that types in docstrings become links."""
+    return {
+        name: f"{module}.{name}"
+        for module in reversed(PUBLIC_MODULES)
+        for name, value in public_names(module).items()
+        if isclass(value)
+    }
+
+
+def file_names() -> dict[str, str]:
+    """Return file names for functions that differ from a class only in case: some file systems ignore case."""
+    both = classes().values()
+    functions = {f"{module}.{name}" for module in PUBLIC_MODULES for name in public_names(module)} - set(both)
+    return {name: f"{name}-function" for name in functions if name.lower() in {taken.lower() for taken in both}}
+
+
+def _definition(module_name: str, name: str) -> tuple[str, str, str]:
+    """Return the module of a constant or type alias, the definition of an alias, and the docstring below it."""
+    package = ".".join(module_name.split(".")[:2])
+    for candidate in sorted(sys.modules):
+        if candidate == package or candidate.startswith(f"{package}."):
+            body = ast.parse(getsource(sys.modules[candidate])).body
+            for statement, below in zip(body, [*body[1:], None], strict=True):
+                match statement, below:
+                    case (
+                        ast.AnnAssign(ast.Name(found), ast.Name(kind), ast.expr() as value),
+                        ast.Expr(ast.Constant(str(text))),
+                    ) if found == name:
+                        return candidate, ast.unparse(value) if kind == "TypeAlias" else "", cleandoc(text)
+                    case ast.AnnAssign(ast.Name(found)) | ast.Assign([ast.Name(found)]), ast.Expr(
+                        ast.Constant(str(text))
+                    ) if found == name:
+                        return candidate, "", cleandoc(text)
+    logging.getLogger(__name__).warning("%s.%s has no docstring below its definition", module_name, name)
+    return module_name, "", ""
+
+
+def _set_public_module(_app: Sphinx, builder: Builder) -> None:
+    """Set `__module__` of public names to the public module: the coverage builder counts only own definitions."""
+    if builder.name == "coverage":
+        for module in PUBLIC_MODULES:
+            for value in public_names(module).values():
+                if isclass(value) or isroutine(value):
+                    value.__module__ = module
+
+
+def _process_docstring(_app: Sphinx, what: str, _name: str, obj: object, _options: object, lines: list[str]) -> None:
+    """Add the module's references to names without any, and escape what reST would take for markup."""
+    if what in {"class", "exception", "function"} and "References" not in lines:
+        sources = NumpyDocString(cleandoc(sys.modules[obj.__module__].__doc__ or ""))["References"]
+        lines += ["", "References", "----------", *sources] if sources else []
+    # An initial or a dimension at the start of a line is not a list item; the dot of a product does not end a sentence.
+    initial = re.compile(r"^(\s*(?:\.\. \[\d+\] )?)([A-Z]\.)(?= |$)")
+    lines[:] = [initial.sub(r"\1\\\2", line).replace(" . ", " · ") for line in lines]
+
+
+def _process_signature(_app: Sphinx, what: str, _name: str, obj: object, *_: object) -> tuple[str, None] | None:
+    """Show a Protocol without arguments, because it is never constructed."""
+    return ("", None) if what == "class" and getattr(obj, "_is_protocol", False) else None
+
+
+def _remove_old_pages(app: Sphinx) -> None:
+    """Remove the pages of deleted names, which autosummary leaves behind."""
+    names = {f"{module}.{name}" for module in PUBLIC_MODULES for name in public_names(module)}
+    pages = {file_names().get(name, name) for name in names} | set(PUBLIC_MODULES)
+    for page in Path(app.srcdir, "api/generated").glob("*.rst"):
+        if page.stem not in pages:
+            page.unlink()
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect to Sphinx."""
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("builder-inited", _remove_old_pages, priority=100)  # before autosummary reads them
+    app.connect("autodoc-process-docstring", _process_docstring, priority=100)  # before numpydoc
+    app.connect("autodoc-process-signature", _process_signature, priority=900)  # after numpydoc
+    app.connect("write-started", _set_public_module)
+    return {"parallel_read_safe": True}
