@@ -14,7 +14,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import console
@@ -22,7 +22,7 @@ from console import UserError, in_options
 
 import numpy as np
 
-from axone.llm import CheckpointError, Run, Sampling, SamplingOptions, TextGenerator, load
+from axone.llm import CheckpointError, Run, SamplingConfig, TextGenerator, load
 
 EPILOG = """How to choose: a temperature below 1 keeps to what is probable, above 1 it becomes bold. --top-p 0.9 or --min-p 0.05
 leave out what is improbable, and let the temperature be higher. Where a text goes in circles, --repetition-penalty 1.1.
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Load and write; return the exit code."""
     options = parse(arguments)
     try:
-        chosen_by(options)
+        sampling(options)
         generator = TextGenerator(*load(options.folder))
         alone = options.samples == 1 and not options.json
         if options.prompt is None and alone and sys.stdin.isatty() and sys.stdout.isatty():
@@ -82,27 +82,25 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             write_several(generator, [prompt for prompt in prompts for _ in range(options.samples)], options)
     except ValueError as error:  # the library's one-sentence refusals of what was asked for
-        raise UserError(in_options(str(error), [*SamplingOptions.__annotations__, "stop"])) from error
+        raise UserError(in_options(str(error), [*(field.name for field in fields(SamplingConfig)), "stop"])) from error
     return console.SUCCESS
 
 
-def chosen_by(options: argparse.Namespace) -> SamplingOptions:
-    """Return how tokens are chosen.
+def sampling(options: argparse.Namespace) -> SamplingConfig:
+    """Return the sampling options.
 
     Raises
     ------
     ValueError
         If an option is out of its range.
     """
-    chosen: SamplingOptions = {
-        "temperature": options.temperature,
-        "top_k": options.top_k,
-        "top_p": options.top_p,
-        "min_p": options.min_p,
-        "repetition_penalty": options.repetition_penalty,
-    }
-    Sampling(**chosen)
-    return chosen
+    return SamplingConfig(
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        min_p=options.min_p,
+        repetition_penalty=options.repetition_penalty,
+    )
 
 
 def wanted_prompts(options: argparse.Namespace) -> list[str]:
@@ -147,15 +145,15 @@ def streamed(
 ) -> Iterator[str]:
     """Return the pieces of what follows a prompt."""
     return generator.stream(
-        prompt, max_new_tokens=options.max_new_tokens, stop=options.stop, rng=rng, **chosen_by(options)
+        prompt, max_new_tokens=options.max_new_tokens, stop=options.stop, rng=rng, sampling=sampling(options)
     )
 
 
 def write_several(generator: TextGenerator, prompts: list[str], options: argparse.Namespace) -> None:
     """Write what follows each prompt, as text or as JSON; they are generated together."""
-    seeds = None if options.seed is None else list(range(options.seed, options.seed + len(prompts)))
+    rngs = [np.random.default_rng(None if options.seed is None else options.seed + i) for i in range(len(prompts))]
     completions = generator.complete(
-        prompts, max_new_tokens=options.max_new_tokens, stop=options.stop, seeds=seeds, **chosen_by(options)
+        prompts, max_new_tokens=options.max_new_tokens, stop=options.stop, rngs=rngs, sampling=sampling(options)
     )
     for number, (prompt, completion) in enumerate(zip(prompts, completions), 1):
         if options.json:

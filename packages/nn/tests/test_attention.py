@@ -148,7 +148,9 @@ def test_a_full_cache_says_so() -> None:
 
 
 def test_a_cache_of_another_shape_says_so() -> None:
-    with pytest.raises(ValueError, match=r"keys of shape \(1, 2, 3, 3\) do not fit into a cache of shape \(1, 2, 4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"keys of shape \(1, 2, 3, 3\) do not fit into a cache of shape \(1, 2, 4, 4\)"
+    ):
         KVCache(1, 2, 4, 4).append(np.ones((1, 2, 3, 3)), np.ones((1, 2, 3, 3)))
 
 

@@ -16,8 +16,8 @@ from axone.llm.errors import (
     RunExistsError,
     TrainingDivergedError,
 )
-from axone.llm.generation.generate import Completion, SamplingOptions, TextGenerator, generate
-from axone.llm.generation.sampling import Sampling
+from axone.llm.generation.generate import Completion, TextGenerator, generate
+from axone.llm.generation.sampling import SamplingConfig
 from axone.llm.inspection.attention_maps import attention_maps, plot_attention
 from axone.llm.loss import bigram_loss, bits_per_byte, cross_entropy
 from axone.llm.model import LanguageModel
@@ -47,8 +47,7 @@ __all__ = [
     "Run",
     "RunBusyError",
     "RunExistsError",
-    "Sampling",
-    "SamplingOptions",
+    "SamplingConfig",
     "Saved",
     "Start",
     "Step",

@@ -72,6 +72,11 @@ class KVCache:
         self.length = 0
         self.version = 0
 
+    @property
+    def capacity(self) -> int:
+        """The number of positions for which memory is allocated."""
+        return int(self._keys.shape[2])
+
     def append(self, keys: Array, values: Array) -> tuple[Array, Array]:
         """Add positions and return all that are held: views, not copies.
 
@@ -115,10 +120,11 @@ class KVCache:
             If it exceeds `max_length`.
         """
         if length > self.max_length:
-            raise ValueError(f"the cache has room for {self.max_length} positions, and not for {length}")
-        capacity = self._keys.shape[2]
-        if length > capacity:
-            self._reallocate(np.empty, min(max(length, 2 * capacity), self.max_length))
+            raise ValueError(
+                f"the cache has room for {self.max_length} positions, and not for {length}: give it a larger max_length"
+            )
+        if length > self.capacity:
+            self._reallocate(np.empty, min(max(length, 2 * self.capacity), self.max_length))
 
     def move(self, allocate: Allocate) -> None:
         """Move keys and values into other memory, such as memory that forked processes share.
@@ -128,7 +134,7 @@ class KVCache:
         allocate : callable
             From a number of elements and a dtype to a new array of one axis.
         """
-        self._reallocate(allocate, self._keys.shape[2])
+        self._reallocate(allocate, self.capacity)
 
     def view(
         self, *, heads: slice = slice(None), start: int = 0, after_write: Callable[[], object] | None = None
@@ -147,12 +153,12 @@ class KVCache:
         Returns
         -------
         KVCache
-            Its `max_length` is the number of positions allocated now: call `reserve` first.
+            Its `max_length` is the present `capacity`: call `reserve` first.
         """
         view = KVCache.__new__(KVCache)
         view._keys, view._values = self._keys[:, heads], self._values[:, heads]
         view._after_write = after_write
-        view.max_length = self._keys.shape[2]
+        view.max_length = self.capacity
         view.length, view.version = self.length + start, self.version
         return view
 
