@@ -1,11 +1,14 @@
-"""Check of the tree: misplaced files, documented commands that differ from those of CI, incomplete changelogs and figures."""
+"""Check of the tree: misplaced files, documented commands that differ from those of CI, incomplete changelogs, and imports of missing names."""
 
+import ast
 import csv
 import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -85,11 +88,33 @@ def figures() -> Iterator[str]:
     )
 
 
+def missing_imports() -> Iterator[str]:
+    """Yield an error for each name that a benchmark imports from axone and that does not exist.
+
+    Type checkers do not read the benchmarks, because their peers are not installed.
+    """
+    for path in sorted((ROOT / "benchmarks").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("axone."):
+                for alias in node.names:
+                    if not exists(node.module, alias.name):
+                        where = f"{path.relative_to(ROOT).as_posix()}:{node.lineno}"
+                        yield f"{where} imports {alias.name} from {node.module}, which does not exist"
+
+
+def exists(module: str, name: str) -> bool:
+    """Return whether a module exists and has a name or a submodule of that name."""
+    try:
+        return hasattr(import_module(module), name) or find_spec(f"{module}.{name}") is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def main() -> None:
     """Exit with all errors."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     files = listed.stdout.splitlines()
-    found = [*misplaced(files), *documented_commands(), *changelogs(), *figures()]
+    found = [*misplaced(files), *documented_commands(), *changelogs(), *figures(), *missing_imports()]
     if found:
         sys.exit("\n".join(found))
     print(f"{len(files)} files: none misplaced, commands, changelogs and figures agree")

@@ -1,8 +1,8 @@
 """Test of the wheels: build every package, install each wheel alone, and use it as its users do.
 
-Each wheel gets a new virtual environment with the sibling wheels that it requires. There all its modules must import, each
-import must be declared, a typed program must pass `mypy --strict` and run, and the package's tests must pass. A lower layer
-cannot import a higher one there.
+Each wheel gets a new virtual environment with the sibling wheels that it requires. There all its modules must import, with
+and without its optional requirements; each import must be declared; a typed program must pass `mypy --strict` and run; and
+the package's tests must pass. A lower layer cannot import a higher one there.
 
 `python .ci/wheels.py FOLDER` builds in an empty or missing folder.
 """
@@ -28,9 +28,13 @@ TOP = "axone-llm"  # requires all siblings: its tests would see the same modules
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
-package = importlib.import_module(sys.argv[1])
-for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-    importlib.import_module(module.name)
+package, *optional = sys.argv[1:]
+for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
+    try:
+        importlib.import_module(module.name)
+    except ModuleNotFoundError as error:
+        if error.name.partition(".")[0].lower() not in optional:
+            raise
 """
 
 
@@ -47,6 +51,19 @@ class Wheel:
     def member(self) -> str:
         """The folder under packages/."""
         return self.name.removeprefix("axone-")
+
+    @property
+    def extras(self) -> list[str]:
+        """The names of its optional groups of requirements."""
+        markers = [str(requirement.marker) for requirement in self.requires if requirement.marker]
+        return sorted({extra for marker in markers for extra in re.findall(r"extra == [\"'](.+?)[\"']", marker)})
+
+    @property
+    def optional(self) -> list[str]:
+        """The names of its optional requirements."""
+        return [
+            canonicalize_name(requirement.name) for requirement in self.requires if "extra" in str(requirement.marker)
+        ]
 
     @property
     def module(self) -> str:
@@ -171,12 +188,15 @@ def check(wheel: Wheel, wheels: dict[str, Wheel], folder: Path) -> None:
     check_bounds(wheel, wheels)
     check_declared(wheel)
     python = install(wheel, wheels, folder / "venv")  # one path for all: mypy's cache of NumPy then serves all
-    run(python, "-I", "-W", "error", "-c", IMPORT_ALL, wheel.module, cwd=folder)
+    run(python, "-I", "-W", "error", "-c", IMPORT_ALL, wheel.module, *wheel.optional, cwd=folder)
     mypy = (sys.executable, "-m", "mypy", "--strict", "--cache-dir", folder / "mypy", "--python-executable", python)
     examples = programs(wheel, folder)
     run(*mypy, "--config-file", os.devnull, *examples, cwd=folder)
     for program in examples:
         run(python, "-I", "-W", "error", program, cwd=folder)
+    if wheel.extras:
+        run(UV, "pip", "install", "--python", python, f"{wheel.name}[{','.join(wheel.extras)}] @ {wheel.path.as_uri()}")
+        run(python, "-I", "-W", "error", "-c", IMPORT_ALL, wheel.module, cwd=folder)
     tested = ""
     if wheel.name != TOP:
         run(UV, "pip", "install", "--python", python, "pytest", "hypothesis")

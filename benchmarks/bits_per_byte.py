@@ -1,9 +1,9 @@
-"""What a tokenizer is worth: models of characters and of pieces of words on the same text, in bits a byte.
+"""Comparison of tokenizers in bits per byte: models with character and subword vocabularies on the same text.
 
-Losses in nats a token do not compare, because the tokens of one are longer than those of the other. The bits that a model needs for a
-byte of text do: nats a token, over ln 2, times tokens a byte. All models have the same blocks and train for the same time: each gets as
-many steps as the time holds, by a few steps tried before. They read the same text and are measured on the same last tenth of it, which
-no vocabulary was learned from; only characters that occur nowhere else are made known.
+Losses in nats per token are not comparable, because tokens differ in length. Bits per byte are: nats per token, divided
+by ln 2, times tokens per byte. All models have the same blocks and train for the same time: the number of steps follows
+from the time of a few steps before. All are trained on the same text and measured on its last tenth, from which no
+vocabulary was learned, except that the character vocabulary includes its characters.
 
     python benchmarks/bits_per_byte.py tinyshakespeare.txt --minutes 1.5 --vocab-sizes 512 2048
 """
@@ -15,19 +15,36 @@ from pathlib import Path
 
 import numpy as np
 
-from axone.llm import PRESETS, LanguageModel, TokenDataset, Trainer, preset, read_text
-from axone.llm.training.loggers import duration
+from axone.llm import PRESETS, LanguageModel, TokenDataset, Trainer, format_duration, preset, read_text
 from axone.tokenizer import BPETokenizer, CharTokenizer
 
-HEADINGS = ("tokens", "vocabulary", "parameters", "bytes a token", "steps", "trained", "nats a token", "bits a byte")
+HEADINGS = (
+    "tokens",
+    "vocabulary",
+    "parameters",
+    "bytes per token",
+    "steps",
+    "trained",
+    "nats per token",
+    "bits per byte",
+)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("text", type=Path, help="a text file, or a folder of them")
-    parser.add_argument("--minutes", type=float, default=1.5, help="how long each trains (default: 1.5)")
-    parser.add_argument("--vocab-sizes", type=int, nargs="+", default=[512, 2048], metavar="N", help="of byte pairs")
-    parser.add_argument("--preset", choices=PRESETS, default="default", help="the models' blocks (default: default)")
+    parser.add_argument("text", type=Path, help="text file, or folder of text files")
+    parser.add_argument("--minutes", type=float, default=1.5, help="training time of each model (default: 1.5)")
+    parser.add_argument(
+        "--vocab-sizes",
+        type=int,
+        nargs="+",
+        default=[512, 2048],
+        metavar="N",
+        help="BPE vocabulary sizes (default: 512 2048)",
+    )
+    parser.add_argument(
+        "--preset", choices=PRESETS, default="default", help="preset with the shape of the models (default: default)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
@@ -37,7 +54,7 @@ def main():
     tokenizers = [CharTokenizer.train(text), *(BPETokenizer.train(train, size) for size in options.vocab_sizes)]
     rows = [measured(tokenizer, train, held_out, options) for tokenizer in tokenizers]
     print(f"{options.text.name}: {len(text.encode()):,} bytes, the last {len(held_out.encode()):,} held out")
-    print(f"preset {options.preset}, {duration(60 * options.minutes)} of training each\n")
+    print(f"preset {options.preset}, {format_duration(60 * options.minutes)} of training each\n")
     widths = [max(map(len, column)) for column in zip(HEADINGS, *rows)]
     for row in (HEADINGS, *rows):
         print("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))))
@@ -50,7 +67,7 @@ def measured(tokenizer, train, held_out, options):
     model = LanguageModel(plan.model_config(tokenizer.vocab_size), rng=np.random.default_rng(options.seed))
 
     def trainer(steps):
-        # No evaluation before the last: all of the time is for training.
+        # A single evaluation, at the end: all of the time is for training.
         changes = {"steps": steps, "eval_every": steps, "eval_windows": None, "seed": options.seed}
         return Trainer(model, *data, plan.trainer_config(plan.model["context_length"], **changes))
 
@@ -66,7 +83,7 @@ def measured(tokenizer, train, held_out, options):
         f"{model.num_parameters():,}",
         f"{len(held_out.encode()) / len(data[1]):.2f}",
         f"{steps:,}",
-        duration(time.perf_counter() - began),
+        format_duration(time.perf_counter() - began),
         f"{end.validation_loss:.3f}",
         f"{end.bits_per_byte:.3f}",
     )

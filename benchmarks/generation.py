@@ -1,6 +1,7 @@
-"""Generation, the reading of prompts, and how soon training begins: ours in races against the peers.
+"""Benchmarks of decoding, prefill and start-up against PyTorch and transformers.
 
-All models have random weights, for the time does not depend on them. `speed` is the command that runs these races.
+All models have random weights, because the time does not depend on them. `speed` is the command that runs these
+benchmarks.
 """
 
 import statistics
@@ -10,16 +11,15 @@ from pathlib import Path
 from harness import Contender, once, race
 from rows import Row
 
-from axone.llm import LanguageModelConfig, TokenDataset
-from axone.llm.pretrained.layout import count_parameters
+from axone.llm import LanguageModelConfig, TokenDataset, count_parameters
 from axone.tokenizer import CharTokenizer
 
 NEW_TOKENS = 256
-READINGS = 8  # of a gigabyte, in a unit of the contender that does nothing else
+READINGS = 8  # of a gigabyte, per unit of the bandwidth contender
 
 
 def large(options):
-    """GPT-2 with 124 million parameters writes a text: against transformers, and against a reading of its weights."""
+    """Compare decoding of GPT-2 with transformers, and with one read of its weights at the speed of memory."""
     task = {"size": "large", "context": 1024, "prompt": 16, "tokens": NEW_TOKENS, "temperature": 0}
     results = race(
         {
@@ -35,15 +35,15 @@ def large(options):
     weights = 4 * (count_parameters(config) - config.context_length * config.embed_dim)  # bytes
     ours = results["axone"].seconds / NEW_TOKENS
     reading = results["bandwidth"].seconds / READINGS * weights / (1 << 30)
-    work = f"a token of GPT-2 124M, {NEW_TOKENS} after a prompt of 16"
+    work = f"decoding GPT-2 124M, per token, {NEW_TOKENS} after a prompt of 16"
     return results, [
         Row(work, "transformers, with its cache", ours, results["transformers"].seconds / NEW_TOKENS, 2),
-        Row(work, "one reading of its weights at the speed of memory", ours, reading, 1 / 1.25),
+        Row(work, "one read of its weights at the speed of memory", ours, reading, 1 / 1.25),
     ]
 
 
 def small(options):
-    """A small model writes a text: against sampling as nanoGPT does it."""
+    """Compare decoding of a small model with nanoGPT's sampling, which has no KV cache."""
     task = {"size": "small", "prompt": 1, "tokens": NEW_TOKENS, "temperature": 1}
     results = race(
         {
@@ -54,12 +54,12 @@ def small(options):
         rounds=options.rounds,
     )
     ours, theirs = (results[name].seconds / NEW_TOKENS for name in ("axone", "nanogpt"))
-    work = f"a token of the small model, {NEW_TOKENS} after a prompt of 1"
+    work = f"decoding the small model, per token, {NEW_TOKENS} after a prompt of 1"
     return results, [Row(work, "PyTorch, the whole context for each token", ours, theirs, 10)]
 
 
 def prefill(options):
-    """GPT-2 with 124 million parameters reads a prompt."""
+    """Compare the prefill of GPT-2 with PyTorch and transformers."""
     task = {"size": "large", "context": 1024, "prompt": 512, "tokens": 1, "temperature": 0}
     results = race(
         {
@@ -72,13 +72,13 @@ def prefill(options):
     )
     ours = results["axone"].seconds
     return results, [
-        Row("a prompt of 512 tokens, GPT-2 124M", "PyTorch", ours, results["torch"].seconds, 1),
-        Row("a prompt of 512 tokens, GPT-2 124M", "transformers", ours, results["transformers"].seconds, 1),
+        Row("prefill of 512 tokens, GPT-2 124M", "PyTorch", ours, results["torch"].seconds, 1),
+        Row("prefill of 512 tokens, GPT-2 124M", "transformers", ours, results["transformers"].seconds, 1),
     ]
 
 
 def start(options):
-    """From the start of the process to the end of the first training step, the corpus being prepared."""
+    """Compare the time from the start of the process to the end of the first training step, with a prepared corpus."""
     seconds = {"axone": [], "torch": []}
     with tempfile.TemporaryDirectory() as folder:
         task = {"size": "small", "corpus": folder}
@@ -90,7 +90,7 @@ def start(options):
         for _ in range(options.rounds + 1):
             for name, contender in contenders.items():
                 seconds[name].append(once(contender, threads=options.threads, units=1)[0])
-    ours, theirs = (statistics.median(seconds[name][1:]) for name in contenders)  # the first fills the disk's cache
+    ours, theirs = (statistics.median(seconds[name][1:]) for name in contenders)  # the first run fills the page cache
     return {}, [Row("start of the process to the first step, small model", "PyTorch", ours, theirs, 2)]
 
 

@@ -1,13 +1,13 @@
-"""How the cost of a training step grows with layers, channels, context and batch: time and memory, ours beside PyTorch's.
+"""Growth of a training step's time and memory with layers, channels, context and batch, beside PyTorch's.
 
     python benchmarks/growth.py [AXIS ...] [--peer-python PATH] [--json FILE] [--plot FILE]
 
-From nanoGPT's small model one size is varied at a time. Each time is the least of some races in new processes, for PyTorch's
-differs by a third from one process to the next; memory is the median. A ratio is PyTorch's figure divided by ours, and it should
-never be more than 15 % below that of the first point of its axis. Memory is given twice: all that a process and its
-children hold at their peak, and what of it is above the libraries, of which PyTorch has more: above what the process held
-after it trained a model of next to nothing. Figures that were written with ``--json`` before are kept for the axes that
-are not measured again; the plot needs Matplotlib.
+From nanoGPT's small model one size varies at a time. Each time is the smallest of several races in new processes,
+because PyTorch's differs by a third between processes; memory is the median. A ratio is PyTorch's figure divided by
+ours. The target is that it is never more than 15 % below that of the first point of its axis. Memory has two columns:
+the peak of a process with its children, and the part of it above the libraries, which is the part above the memory of
+the process after it trained a very small model. Axes that are not measured again keep their figures in the file of
+``--json``; the plot needs Matplotlib.
 """
 
 import argparse
@@ -25,12 +25,12 @@ AXES = {
     "batch": (4, 12, 32, 96),
 }
 HEAD_WIDTH = 32
-WORST = 0.85  # of the first point's ratio
+WORST = 0.85  # part of the first point's ratio
 QUANTITIES = {"seconds": (1e3, "step, ms"), "bytes": (2**-20, "memory, MiB"), "above": (2**-20, "above libraries, MiB")}
 
 
 def measure(axis, size, options):
-    """Return seconds, bytes, and bytes above the libraries, of both at one point."""
+    """Return seconds, bytes, and bytes above the libraries, of Axone and PyTorch at one point."""
     shape = {"size": "small", "workers": options.threads, "threads": options.threads, "warm_up": True, axis: size}
     if axis == "channels":
         shape["heads"] = size // HEAD_WIDTH
@@ -56,7 +56,7 @@ def measure(axis, size, options):
 
 
 def ratios(points, quantity):
-    """Return PyTorch's figure divided by ours, at every size."""
+    """Return PyTorch's figure divided by ours for every size."""
     return [point["PyTorch"][quantity] / point["Axone"][quantity] for point in points.values()]
 
 
@@ -66,11 +66,11 @@ def table(measured):
     lines = [f"| | {heads} |", "|---" * (1 + 3 * len(QUANTITIES)) + "|"]
     for axis, points in measured.items():
         columns = {quantity: ratios(points, quantity) for quantity in QUANTITIES}
-        for place, (size, point) in enumerate(points.items()):
+        for index, (size, point) in enumerate(points.items()):
             cells = [f"{axis} {size}"]
             for quantity, (unit, _) in QUANTITIES.items():
                 cells += [f"{point[name][quantity] * unit:.4g}" for name in ("Axone", "PyTorch")]
-                cells.append(f"{columns[quantity][place]:.2f}")
+                cells.append(f"{columns[quantity][index]:.2f}")
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -106,20 +106,27 @@ def plot(measured, path):
 
 
 def main() -> None:
-    """Measure the axes that were asked for, and print, write and draw what is known of all."""
+    """Measure the selected axes, and print, store and plot the figures of all measured axes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("axes", nargs="*", metavar="AXIS", help=f"of {', '.join(AXES)} (default: all)")
-    parser.add_argument("--peer-python", default=sys.executable, metavar="PATH", help="of an environment with PyTorch")
-    parser.add_argument("--threads", type=int, default=cores(), metavar="N", help="for each (default: all cores)")
+    parser.add_argument("axes", nargs="*", metavar="AXIS", help=f"axes to measure: {', '.join(AXES)} (default: all)")
     parser.add_argument(
-        "--races", type=int, default=4, metavar="N", help="at each point, in new processes (default: 4)"
+        "--peer-python",
+        default=sys.executable,
+        metavar="PATH",
+        help="Python interpreter of an environment with PyTorch",
     )
-    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="of each race (default: 1)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures are kept")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them, as SVG or PNG")
+    parser.add_argument(
+        "--threads", type=int, default=cores(), metavar="N", help="threads per contender (default: all cores)"
+    )
+    parser.add_argument(
+        "--races", type=int, default=4, metavar="N", help="races per point, in new processes (default: 4)"
+    )
+    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="rounds of each race (default: 1)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file of all figures, read and updated")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="file of the plot, SVG or PNG")
     options = parser.parse_args()
     if unknown := set(options.axes) - set(AXES):
-        parser.error(f"the axes are {', '.join(AXES)}, and {', '.join(sorted(unknown))} is none of them")
+        parser.error(f"unknown axis: {', '.join(sorted(unknown))}; the axes are {', '.join(AXES)}")
     known = (
         json.loads(options.json.read_text(encoding="utf-8"))["axes"] if options.json and options.json.exists() else {}
     )

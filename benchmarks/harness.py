@@ -1,10 +1,10 @@
-"""Races between programs: each in a process of its own, in turn, on the same threads; medians, ratios, and the noise.
+"""Benchmark harness: contenders in processes of their own take turns on the same threads; medians, ratios and noise.
 
-All contenders of a race live at the same time and only one computes: the harness hands each the baton for a block of
-units, round after round, so that a machine that slows down slows all of them down. During each block it watches how
-busy the processors were with anything else. The rounds that were disturbed most do not count.
+All contenders of a race are running, but only one computes: the harness gives each the baton for a block of units,
+round after round, so that a slow minute of the machine affects all of them. During each block it measures how busy the
+processors were with other programs. The most disturbed rounds are not counted.
 
-A contender is a script in ``contenders/`` that speaks through `baton.Baton`; any program that does can be raced.
+A contender is a script in ``contenders/`` that communicates through `baton.Baton`; any program that does can take part.
 """
 
 import contextlib
@@ -19,15 +19,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 CONTENDERS = Path(__file__).parent / "contenders"
-BLOCK_SECONDS = 1.5  # how long one contender holds the baton
-SETTLE_SECONDS = 0.1  # until the threads of the one before have stopped waiting actively
-QUIET = 0.04  # the share of the processors that others may take before a round counts as disturbed
+BLOCK_SECONDS = 1.5  # of one contender's turn
+SETTLE_SECONDS = 0.1  # until the threads of the previous contender have stopped spinning
+QUIET = 0.04  # share of the processors that other programs may use in an undisturbed round
 FEWEST_ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A script and what it is told.
+    """A script with its interpreter and options.
 
     Attributes
     ----------
@@ -36,9 +36,9 @@ class Contender:
     python : str
         The interpreter.
     options : dict
-        What the script's `baton.options` returns.
+        Options that the script reads by `baton.options`.
     environment : dict
-        Variables that it has besides those of all.
+        Variables in addition to those of all contenders.
     """
 
     script: str
@@ -53,22 +53,22 @@ class Contender:
 
 @dataclass(frozen=True)
 class Result:
-    """What a contender did in a race.
+    """Measurements of one contender in a race.
 
     Attributes
     ----------
     seconds : float
-        The median of a unit, over the rounds that count.
+        The median of a unit, over the counted rounds.
     best : float
         The fastest unit.
     rounds : list of float
-        The median of each round that counts.
+        The median of each counted round.
     disturbance : float
-        The largest share of the processors that others took in one of them.
+        The largest share of the processors that other programs used in one of them.
     peak_memory : int or None
         Bytes.
     memory_before : int or None
-        What was held before the model was made, in bytes.
+        Memory before the model was made, in bytes.
     versions : dict
     """
 
@@ -102,7 +102,7 @@ class _Running:
         )
 
     def run(self, units: int) -> dict:
-        """Hand over the baton and wait until it comes back."""
+        """Give the contender its turn, and wait for its answer."""
         before = _busy_seconds()
         began = time.perf_counter()
         try:
@@ -112,14 +112,14 @@ class _Running:
             pass
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"a contender ended early with status {self.process.wait()}: {self.process.args}")
+            raise SystemExit(f"contender ended early with status {self.process.wait()}: {self.process.args}")
         answer = json.loads(line)
         elapsed, busy = time.perf_counter() - began, _busy_seconds() - before
         others = busy - answer["processor_seconds"]
         return {**answer, "disturbance": max(others, 0.0) / (elapsed * cores())}
 
     def stop(self) -> None:
-        """Let it end."""
+        """Close the contender's input, and wait for its end."""
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         self.process.wait()
@@ -145,11 +145,11 @@ def race(
     rounds : int
         How many to run.
     patience : float
-        Seconds to go on for if too few rounds were quiet.
+        Seconds to continue if too few rounds were undisturbed.
     units : int, optional
-        In each block; by default as many as fit into `BLOCK_SECONDS`.
+        Units per block; by default as many as fit into `BLOCK_SECONDS`.
     say : callable
-        Told how it goes.
+        Receives lines about the progress.
 
     Returns
     -------
@@ -176,7 +176,7 @@ def race(
                 lap[name] = running[name].run(size[name])
             laps.append(lap)
             medians = ", ".join(f"{n} {statistics.median(_counted(lap[n])) * 1e3:.4g}" for n in running)
-            say(f"  round {len(laps)}: {medians} ms; others took {_worst(lap):.0%}")
+            say(f"  round {len(laps)}: {medians} ms; other programs used {_worst(lap):.0%}")
     finally:
         for runner in running.values():
             runner.stop()
@@ -185,7 +185,7 @@ def race(
 
 
 def _counted(answer: dict) -> list[float]:
-    """Return the seconds of a block without its first unit, for which caches and threads have to come back."""
+    """Return the seconds of a block without its first unit, which refills the caches and wakes the threads."""
     return answer["seconds"][1:] or answer["seconds"]
 
 
@@ -211,7 +211,7 @@ def _result(name: str, chosen: list[dict], laps: list[dict]) -> Result:
 
 
 def once(contender: Contender, *, threads: int, units: int) -> tuple[float, dict]:
-    """Run a contender alone, from its start; return the seconds until its answer came, and the answer."""
+    """Run a contender alone, from its start; return the seconds until its answer, and the answer."""
     began = time.perf_counter()
     runner = _Running(contender, threads)
     try:
@@ -229,7 +229,7 @@ def cores() -> int:
 
 
 def _busy_seconds() -> float:
-    """Return how long all processors together have been busy since the start, where the system tells."""
+    """Return the busy time of all processors since the system's start; 0 where the system does not report it."""
     try:
         fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
     except OSError:
@@ -239,7 +239,7 @@ def _busy_seconds() -> float:
 
 
 def machine() -> dict:
-    """Return what the figures depend on besides the code."""
+    """Return the machine, system and Python version, on which the figures depend."""
     model = platform.processor()
     with contextlib.suppress(OSError, IndexError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

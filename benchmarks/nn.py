@@ -1,12 +1,13 @@
-"""Every fused kernel of axone-nn against PyTorch's own, forward and backward, one thread each.
+"""Benchmarks of every fused kernel of axone-nn against PyTorch's, forward and backward, one thread each.
 
     python benchmarks/nn.py [--peer-python PATH] [--shapes small medium] [--only attention] [--rounds 15]
 
-Each library runs in a process of its own, with one thread and with the C library keeping the memory that is freed, as
-a training worker of axone-llm runs; ours cuts its products into blocks, as those do. The two take turns; a figure is the
-median over the rounds, each the median of some milliseconds of calls. The shapes are those of one of two workers that train a GPT of four layers on characters
-("small") or of six layers on longer texts ("medium"). The input is somebody's result and its gradient is dropped;
-parameters have no gradient yet. The last column is the limit that the project sets itself, where it has one.
+Each library runs in a process of its own, with one thread, and with a C library that keeps freed memory, like a
+training worker of axone-llm; Axone uses blocked matmul, as such a worker does. The two take turns; a figure is the
+median over the rounds, each the median of some milliseconds of calls. The shapes are those of one of two workers that
+train a character-level GPT of four layers ("small") or a GPT of six layers on longer texts ("medium"). The input is the
+result of an operation, and its gradient is dropped; parameters have no gradient yet. The last column is the upper limit
+of the ratio, for kernels that have one.
 """
 
 import argparse
@@ -190,7 +191,7 @@ def serve(library):
 
 
 def as_in_training(library):
-    """Let our products be cut into blocks, as each worker of a training does."""
+    """Switch blocked matmul on for Axone, as a training worker does."""
     if library != "axone":
         return contextlib.nullcontext()
     from axone.nn.extend import blocked_matmul
@@ -199,7 +200,7 @@ def as_in_training(library):
 
 
 def measure(function, seconds, clock):
-    """Return the median time of a call, in seconds, calling for as long as was asked."""
+    """Return the median time of a call in seconds; repeat for a given time."""
     function()
     times = []
     while sum(times) < seconds or len(times) < 3:
@@ -210,7 +211,7 @@ def measure(function, seconds, clock):
 
 
 def start(python, library):
-    """Start the process that answers for a library."""
+    """Start the process of a library."""
     environment = {**os.environ, **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
     command = [python, __file__, "--serve", library]
     return subprocess.Popen(
@@ -227,13 +228,15 @@ def ask(process, *request):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--peer-python", default=sys.executable, help="a Python that has PyTorch")
+    parser.add_argument(
+        "--peer-python", default=sys.executable, help="Python interpreter of an environment with PyTorch"
+    )
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
-    parser.add_argument("--only", nargs="+", help="kernels whose names contain one of these")
+    parser.add_argument("--only", nargs="+", help="parts of the names of kernels to measure (default: all)")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=0.03, help="of calls in a round")
+    parser.add_argument("--seconds", type=float, default=0.03, help="duration of a round (default: 0.03)")
     parser.add_argument("--clock", choices=("perf_counter", "process_time"), default="perf_counter",
-                        help="process_time counts the processor's time alone: for a machine that does other things too")  # fmt: skip
+                        help="process_time excludes other programs: for a busy machine")  # fmt: skip
     parser.add_argument("--serve", choices=LIBRARIES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:

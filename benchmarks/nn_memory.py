@@ -1,10 +1,10 @@
-"""The memory that attention takes at long contexts, forward and backward: ours in tiles against the full score matrix.
+"""Memory of attention at long contexts, forward and backward: tiles of queries against the full score matrix.
 
     python benchmarks/nn_memory.py [--contexts 1024 2048 4096] [--heads 8] [--width 64] [--peer-python PATH]
 
-Each figure is how much a process of its own grows, at its peak, over what it held with its inputs ready: one causal
+Each figure is the peak memory of a process minus its memory before the computation, when its inputs exist: one causal
 forward and backward of one sequence, float32, one thread. "full matrix" is `axone.nn.functional.plain`, which keeps
-every score. With a Python that has PyTorch, its own attention stands beside.
+every score. With ``--peer-python`` PyTorch's attention is measured, too.
 """
 
 import argparse
@@ -19,7 +19,7 @@ WAYS = {"tiles": "axone", "full matrix": "axone", "PyTorch": "torch"}
 
 
 def resident(field):
-    """Return what the process holds now (VmRSS) or has held at most (VmHWM), in bytes."""
+    """Return the resident memory (VmRSS) or its peak (VmHWM), in bytes."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(field))
 
@@ -50,9 +50,9 @@ def torch_run(_, shape):
 
 
 def one(way, context, heads, width):
-    """Print the growth in bytes and the seconds of one way."""
+    """Print the growth in bytes and the seconds of one implementation."""
     prepare = {"axone": axone_run, "torch": torch_run}[WAYS[way]]
-    prepare(way, (1, heads, 128, width))()  # load what is loaded late
+    prepare(way, (1, heads, 128, width))()  # load lazily loaded modules
     run = prepare(way, (1, heads, context, width))
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
@@ -67,7 +67,7 @@ def main():
     parser.add_argument("--contexts", nargs="+", type=int, default=[1024, 2048, 4096])
     parser.add_argument("--heads", type=int, default=8)
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--peer-python", help="a Python that has PyTorch")
+    parser.add_argument("--peer-python", help="Python interpreter of an environment with PyTorch")
     parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:

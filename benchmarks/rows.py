@@ -1,11 +1,11 @@
-"""What all races end in: lines of a table that say how far ours is from a peer."""
+"""Rows of the result tables: the time or memory of Axone beside that of a peer."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table.
+    """One row of the table.
 
     Attributes
     ----------
@@ -13,7 +13,7 @@ class Row:
     ours, theirs : float
         In `unit`.
     bound : float or None
-        What ``theirs / ours`` should reach, where the project sets itself a bound.
+        The target of ``theirs / ours``, if the project has one.
     unit : str
         "s" or "MiB".
     """
@@ -26,7 +26,7 @@ class Row:
     unit: str = "s"
 
     def markdown(self) -> str:
-        """Return the line."""
+        """Return the row in Markdown."""
         figures = " | ".join(
             f"{value * 1e3:.4g} ms" if self.unit == "s" else f"{value:.0f} MiB" for value in (self.ours, self.theirs)
         )

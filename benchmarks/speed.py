@@ -1,10 +1,10 @@
-"""How fast Axone is: training, generation, reading a prompt and starting, in races against the peers; all or those named.
+"""Benchmarks of training, decoding, prefill and start-up against PyTorch, JAX and transformers.
 
     python benchmarks/speed.py [RACE ...] [--peer-python PATH] [--rounds N] [--json FILE]
 
-A ratio is the peer's time or memory divided by ours, so more is better. The peers are PyTorch, JAX and transformers in the
-environment of ``--peer-python``; compiled PyTorch needs a C++ compiler too. `training` and `generation` say what is
-compared, `harness` how a race is run.
+A ratio is the peer's time or memory divided by ours, so more is better. The peers are installed in the environment of
+``--peer-python``; compiled PyTorch also needs a C++ compiler. `training` and `generation` define the comparisons,
+`harness` runs them.
 """
 
 import argparse
@@ -20,21 +20,24 @@ RACES = {**training.RACES, **generation.RACES}
 
 
 def main() -> None:
-    """Run the races that were asked for, and print their table, the machine and the versions."""
+    """Run the selected races, and print their table, the machine and the versions."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("races", nargs="*", metavar="RACE", help=f"of {', '.join(RACES)} (default: all)")
+    parser.add_argument("races", nargs="*", metavar="RACE", help=f"races to run: {', '.join(RACES)} (default: all)")
     parser.add_argument(
-        "--peer-python", default=sys.executable, metavar="PATH", help="of an environment with the peers"
+        "--peer-python",
+        default=sys.executable,
+        metavar="PATH",
+        help="Python interpreter of an environment with the peers",
     )
     parser.add_argument(
-        "--threads", type=int, default=cores(), metavar="N", help="for each contender (default: all cores)"
+        "--threads", type=int, default=cores(), metavar="N", help="threads per contender (default: all cores)"
     )
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="of each race (default: 7)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
+    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="rounds of each race (default: 7)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file for all measurements")
     options = parser.parse_args()
     chosen = options.races or list(RACES)
     if unknown := set(chosen) - set(RACES):
-        parser.error(f"the races are {', '.join(RACES)}, and {', '.join(sorted(unknown))} is none of them")
+        parser.error(f"unknown race: {', '.join(sorted(unknown))}; the races are {', '.join(RACES)}")
     rows, measured, versions = [], {"machine": machine()}, {}
     for name in chosen:
         print(f"{name}:", file=sys.stderr)
@@ -43,7 +46,7 @@ def main() -> None:
         rows += more
         for result in results.values():
             versions |= result.versions
-    print("| work | against | Axone | peer | ratio | bound |\n|---|---|---|---|---|---|")
+    print("| work | against | Axone | peer | ratio | target |\n|---|---|---|---|---|---|")
     print("\n".join(row.markdown() for row in rows))
     about = {**measured["machine"], **versions, "threads": options.threads}
     print("\n" + ", ".join(f"{name} {value}" for name, value in about.items()))

@@ -1,9 +1,9 @@
-"""Training steps: ours in races against PyTorch, eager and compiled, JAX, a step by hand, and the products alone.
+"""Benchmarks of training steps against PyTorch, eager and compiled, JAX, a step by hand, and the matrix products alone.
 
-All train one model on random tokens, with the same shapes, the same AdamW and the same clipping. The step by hand is
-NumPy without any engine; the products are the matrix products of a step and nothing else, attention counted in full: the
-floor for whoever computes with BLAS. A ratio is the peer's time or memory divided by ours, so more is better, and against
-the products it stays below one. `speed` is the command that runs these races.
+All contenders train one model on random tokens, with the same shapes, the same AdamW and the same clipping. The step by
+hand is NumPy without an engine. The products are the matrix products of a step and nothing else, with attention counted
+in full: a lower bound for every program that computes with this BLAS. A ratio is the peer's time or memory divided by
+ours, so more is better; against the products it stays below one. `speed` is the command that runs these benchmarks.
 """
 
 from functools import partial
@@ -22,12 +22,12 @@ BOUNDS = {
     "medium": {"PyTorch": 1.05, "PyTorch compiled": 1.08, "JAX": 2, "a step by hand": 1.03, "its matrix products alone": 1 / 1.12, "one worker": 1.85},
     "large": {"PyTorch": 1.15, "its matrix products alone": 1 / 1.4},
 }  # fmt: skip
-MAPPED = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # as other systems' allocators do, though from other sizes on
+MAPPED = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # as the allocators of other systems do, with other thresholds
 MEMORY = {"small": 1 / 0.5, "medium": 1 / 0.8}
 
 
 def steps(size, options):
-    """Race all that have a bound, two at least at a time: who is not measured waits."""
+    """Compare a training step with that of every peer that has a target for this size."""
     shape = {"size": size, "workers": options.threads, "threads": options.threads}
     contenders = {"Axone": Contender("axone_train.py", options=shape)}
     for name in BOUNDS[size]:
@@ -41,20 +41,21 @@ def steps(size, options):
     results = race(contenders, threads=options.threads, rounds=options.rounds)
     ours = results["Axone"]
     rows = [
-        Row(f"a step, {size}", name, ours.seconds, results[name].seconds, bound) for name, bound in BOUNDS[size].items()
+        Row(f"training step, {size}", name, ours.seconds, results[name].seconds, bound)
+        for name, bound in BOUNDS[size].items()
     ]
     if ours.peak_memory and "PyTorch" in results:
         memory = (results[name].peak_memory / 2**20 for name in ("Axone", "PyTorch"))
-        rows.append(Row(f"peak memory of the process, {size}", "PyTorch", *memory, MEMORY.get(size), "MiB"))
+        rows.append(Row(f"peak memory of training, {size}", "PyTorch", *memory, MEMORY.get(size), "MiB"))
     return results, rows
 
 
 def allocators(size, options):
-    """Race the ways to keep memory: asking glibc, doing it ourselves, and not at all, as glibc is and where all is mapped."""
+    """Compare the ways to keep memory: in glibc, in the engine, and not at all; with two settings of glibc."""
     shape = {"size": size, "workers": options.threads, "threads": options.threads}
     contenders = {"Axone": Contender("axone_train.py", options=shape)}
     for name, environment in (("glibc as it is", {}), ("large blocks mapped", MAPPED)):
-        for way in ("used again", "handed back"):
+        for way in ("reused", "returned"):
             contenders[f"{name}, {way}"] = Contender(
                 "axone_train.py", options={**shape, "memory": way}, environment=environment
             )

@@ -56,7 +56,7 @@ FLOWS: Flow = [
 def headline(module: str) -> str:
     """Return the first sentence of a module's docstring."""
     text = cleandoc(import_module(module).__doc__ or "").split("\n\n")[0].replace("\n", " ")
-    return text.split(". ")[0].rstrip(".")
+    return text.split(". ")[0].rstrip(".").replace("`", "")
 
 
 def svg(height: float, parts: list[str]) -> str:

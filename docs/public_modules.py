@@ -30,7 +30,6 @@ PUBLIC_MODULES = [
     "axone.nn.scalar",
     "axone.tokenizer",
     "axone.llm",
-    "axone.llm.training.loggers",
 ]
 FIRST = ["value", "tensor", "module", "linear", "protocol", "char", "config", "model", "dataset", "trainer"]
 

@@ -6,13 +6,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import console
-
 import pooch
 import pytest
 
-import train
-from axone.llm.training.loggers import LossPlot
+from axone.llm import LossPlot
+from commands import console, train
 
 TEXT = "to be, or not to be, that is the question: whether 'tis nobler in the mind to suffer\n" * 40
 
@@ -20,8 +18,8 @@ App = Callable[[Callable[[], int], str], int]
 
 
 @pytest.fixture(autouse=True, scope="session")
-def heeded_interrupts() -> None:
-    """Heed SIGINT also where the tests run in the background of a script, which ignores it."""
+def default_sigint_handler() -> None:
+    """Handle SIGINT also in a background job of a script, for which the shell ignores it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -42,7 +40,7 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> App:
     def run(main: Callable[[], int], line: str) -> int:
         monkeypatch.setattr(sys, "argv", line.split())
         try:
-            return console.run(main)
+            return console.exit_status(main)
         except SystemExit as stop:  # argparse has said what is wrong
             return int(stop.code or 0)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import attention
 from axone.tokenizer import BPETokenizer
+from commands import attention
 
 App = Callable[[Callable[[], int], str], int]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -42,11 +42,11 @@ def test_tokens_can_be_seen_on_the_axes() -> None:
         (".", "is no model"),
         ("run --text Ω", "character 'Ω'"),
         ("run --text=", "must have 1 to 64 tokens for this model, and has 0"),
-        ("run --layers 0", "--layers must be among 1 to 2 for this model, and got 0"),
-        ("run --heads 1 3", "--heads must be among 1 to 2 for this model, and got 1 3"),
+        ("run --layers 0", "--layers (0) must be from 1 to 2 for this model"),
+        ("run --heads 1 3", "--heads (1 3) must be from 1 to 2 for this model"),
         ("run --heads one", "invalid int value: 'one'"),
-        ("run --out picture.jpeg", "--out must end in .png, .svg or .pdf"),
-        ("run --out missing/picture.png", "missing does not"),
+        ("run --out picture.jpeg", "--out (picture.jpeg) must end in .png, .svg or .pdf"),
+        ("run --out missing/picture.png", "create missing first"),
     ],
 )
 @pytest.mark.usefixtures("trained")

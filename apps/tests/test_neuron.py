@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from console import UserError
-
 import numpy as np
 import pytest
 
-import neuron
 from axone.nn.scalar import MLP
+from commands import neuron
+from commands.console import UserError
 
 App = Callable[[Callable[[], int], str], int]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -48,15 +47,15 @@ def test_it_learns_and_draws(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ("--points 1", "--points must be at least 2, and is 1"),
-        ("--steps 0", "--steps must be at least 1, and is 0"),
-        ("--noise nan", "--noise must be from 0 to 10, and is nan"),
-        ("--noise inf", "--noise must be from 0 to 10, and is inf"),
-        ("--noise 1e308", "--noise must be from 0 to 10, and is 1e+308"),
-        ("--seed -1", "--seed must be at least 0, and is -1"),
-        ("--neurons 3 0", "--neurons must be at least 1 in each layer, and are 3 0"),
-        ("--learning-rate -1", "--learning-rate must be from 0 to 1000, and is -1.0"),
-        ("--learning-rate inf", "--learning-rate must be from 0 to 1000, and is inf"),
+        ("--points 1", "--points (1) must be at least 2"),
+        ("--steps 0", "--steps (0) must be at least 1"),
+        ("--noise nan", "--noise (nan) must be from 0 to 10"),
+        ("--noise inf", "--noise (inf) must be from 0 to 10"),
+        ("--noise 1e308", "--noise (1e+308) must be from 0 to 10"),
+        ("--seed -1", "--seed (-1) must be at least 0"),
+        ("--neurons 3 0", "--neurons (3 0) must be at least 1 in each layer"),
+        ("--learning-rate -1", "--learning-rate (-1.0) must be from 0 to 1000"),
+        ("--learning-rate inf", "--learning-rate (inf) must be from 0 to 1000"),
         ("--optimizer lion", "invalid choice: 'lion'"),
         ("--out taken", "taken"),
     ],
@@ -87,5 +86,5 @@ def test_weights_that_run_away_are_said_to(
 def test_an_answer_that_is_no_number_is_seen() -> None:
     network = MLP(2, [1], rng=np.random.default_rng(0))
     network.parameters()[0].data = float("nan")
-    with pytest.raises(UserError, match="and one is nan: lower --learning-rate"):
-        neuron.answers(network, np.ones((1, 2)))
+    with pytest.raises(UserError, match=r"an output of the network \(nan\) .*: lower --learning-rate"):
+        neuron.outputs(network, np.ones((1, 2)))

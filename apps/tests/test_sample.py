@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-import sample
 from axone.llm import LanguageModel, LanguageModelConfig, TextGenerator
 from axone.tokenizer import CharTokenizer
+from commands import sample
 
 App = Callable[[Callable[[], int], str], int]
+SAMPLE = Path(sample.__file__).parent.parent / "sample.py"
 
 
 def test_the_text_goes_to_standard_output(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -41,9 +42,9 @@ def test_the_text_goes_to_standard_output(app: App, trained: Path, capfd: pytest
         ("run --min-p 2", "--min-p (2.0) must be in [0, 1]"),
         ("run --repetition-penalty 0", "--repetition-penalty (0.0) must be positive"),
         ("run --prompt to --stop=", "--stop (['']) must not hold an empty string"),
-        ("run --samples 0", "--samples must be at least 1"),
-        ("run --max-new-tokens 0", "--max-new-tokens must be at least 1"),
-        ("run --seed -1", "--seed must not be negative"),
+        ("run --samples 0", "--samples (0) must be at least 1"),
+        ("run --max-new-tokens 0", "--max-new-tokens (0) must be at least 1"),
+        ("run --seed -1", "--seed (-1) must not be negative"),
         ("run --temperature warm", "invalid float value: 'warm'"),
         ("", "the following arguments are required: FOLDER"),
     ],
@@ -120,7 +121,7 @@ def test_without_a_prompt_and_a_terminal_the_runs_own_is_taken(
     assert app(sample.main, f"sample.py {trained} --max-new-tokens 5") == 0
     out, err = capfd.readouterr()
     assert len(out) == 6
-    assert err == "sample.py: note: going on from '\\n': another may be given with --prompt\n"
+    assert err == "sample.py: note: the prompt is '\\n': choose another one with --prompt\n"
 
 
 def test_in_a_terminal_it_asks(
@@ -142,9 +143,9 @@ def test_in_a_terminal_it_asks(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert app(sample.main, f"sample.py {trained} --max-new-tokens 30 --temperature 0") == 0
     out, err = capfd.readouterr()
-    assert "Ctrl-D: leave" in err
+    assert "Ctrl-D: exit" in err
     assert "character 'Ω'" in err
-    assert "(Ctrl-D leaves)" in err
+    assert "(Ctrl-D exits)" in err
     assert "set PYTHONIOENCODING=utf-8" in err
     assert app(sample.main, f"sample.py {trained} --max-new-tokens 60 --temperature 0 --prompt to") == 0
     whole = capfd.readouterr().out
@@ -188,7 +189,7 @@ def terminal(trained: Path) -> Callable[..., subprocess.Popen[bytes]]:
 
     def start(*options: str, **environment: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, sample.__file__, str(trained), "--prompt", "to", *options],
+            [sys.executable, str(SAMPLE), str(trained), "--prompt", "to", *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -226,7 +227,7 @@ def test_a_terminal_that_lacks_a_character_shows_a_question_mark(tmp_path: Path)
     LanguageModel(config).save_pretrained(tmp_path)
     tokenizer.save(tmp_path)
     ended = subprocess.run(
-        [sys.executable, sample.__file__, str(tmp_path), "--prompt", "é", "--max-new-tokens", "3"],
+        [sys.executable, str(SAMPLE), str(tmp_path), "--prompt", "é", "--max-new-tokens", "3"],
         capture_output=True,
         check=False,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import tokenize_text
 from axone.tokenizer import BPETokenizer, CharTokenizer, load
+from commands import tokenize_text
 
 App = Callable[[Callable[[], int], str], int]
 
@@ -28,9 +28,9 @@ def test_training_saves_a_tokenizer(app: App, text_file: Path, capfd: pytest.Cap
     line = f"tokenize_text.py train {text_file} --vocab-size 300 --special <|end|> --special <|pad|> --out new.json"
     assert app(tokenize_text.main, line) == 0
     out, err = capfd.readouterr()
-    assert out.startswith("new.json: 300 tokens, learned in ")
+    assert out.startswith("new.json: 300 tokens, trained in ")
     assert "bytes, " in out
-    assert "characters a token" in out
+    assert "characters per token" in out
     assert err == ""
     tokenizer = load("new.json")
     assert isinstance(tokenizer, BPETokenizer)
@@ -42,7 +42,7 @@ def test_training_takes_a_folder_and_characters(app: App, text_file: Path) -> No
     assert isinstance(load("tokenizer.json"), CharTokenizer)
 
 
-@pytest.mark.parametrize(("pattern", "expected"), [("none", None), (r"\w+", r"\w+")])
+@pytest.mark.parametrize(("pattern", "expected"), [("none", None), (r"\p{L}+", r"\p{L}+")])
 def test_training_takes_a_pattern(app: App, text_file: Path, pattern: str, expected: str | None) -> None:
     line = f"tokenize_text.py train {text_file} --vocab-size 260 --pattern {pattern}"
     assert app(tokenize_text.main, line) == 0
@@ -55,7 +55,7 @@ def test_tokens_are_shown_with_ids_and_statistics(app: App, tokenizer: Path, cap
     assert app(shown(str(tokenizer), "low low\n文<|end|>\x1b"), "tokenize_text.py") == 0
     assert capfd.readouterr().out == (
         "low[257] low[258]⏎[10]\n<e6>[230]<96>[150]<87>[135]<|end|>[259]<U+001B>[27]\n"
-        "8 tokens of 19 bytes: 2.38 bytes, 2.12 characters a token\n"
+        "8 tokens of 19 bytes: 2.38 bytes, 2.12 characters per token\n"
     )
     assert app(shown(str(tokenizer), "low low", "--no-ids"), "tokenize_text.py") == 0
     assert capfd.readouterr().out.startswith("low| low|\n")
@@ -104,7 +104,7 @@ def test_standard_input_that_is_not_utf_8_is_refused(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"low\xff")))
     assert app(shown(str(tokenizer)), "tokenize_text.py") == 2
-    assert "must be UTF-8, and is not at byte 3" in capfd.readouterr().err
+    assert "is not valid UTF-8 (first bad byte at 3)" in capfd.readouterr().err
 
 
 def test_characters_are_shown_too(app: App, capfd: pytest.CaptureFixture[str]) -> None:
@@ -124,17 +124,17 @@ def test_a_run_shows_how_it_cuts_a_text(app: App, trained: Path, capfd: pytest.C
         ("", "train|show"),
         ("train", "the following arguments are required: TEXT"),
         ("train nothing.txt", "nothing.txt is not there"),
-        ("train bpe.json --out bpe.json", "bpe.json is there already"),
+        ("train bpe.json --out bpe.json", "bpe.json exists"),
         ("train bpe.json --vocab-size 100", "--vocab-size (100) must be at least 256"),
         ("train bpe.json --vocab-size many", "invalid int value"),
-        ("train bpe.json --pattern (", "not a regular expression"),
+        ("train bpe.json --pattern (", "an unbalanced ("),
         ("train bpe.json --special <a> --special <a>", "distinct, non-empty"),
         ("train bpe.json --vocab-size 257 --out missing/new.json", "missing does not exist"),
         ("show", "the following arguments are required: TOKENIZER"),
         ("show nothing.json text", "nothing.json"),
         ("show empty text", "tokenizer.json"),
         ("show damaged.json text", "is not valid JSON"),
-        ("show bpe.json text --file bpe.json", "must come once"),
+        ("show bpe.json text --file bpe.json", "exclude each other"),
         ("show bpe.json --file nothing.txt", "nothing.txt is not there"),
         ("show bpe.json text --color loud", "invalid choice"),
     ],

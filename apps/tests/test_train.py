@@ -13,16 +13,12 @@ from pathlib import Path
 
 import pytest
 
-import shakespeare
-import tokens
-import train
-import train_options
-from axone.llm import load
+from axone.llm import LossPlot, MetricsFile, load
 from axone.llm.runtime import resources, signals
-from axone.llm.training.loggers import LossPlot, MetricsFile
+from commands import shakespeare, tokens, train, train_options
 
 App = Callable[[Callable[[], int], str], int]
-TRAIN = Path(train.__file__)
+TRAIN = Path(train.__file__).parent.parent / "train.py"
 
 
 def test_it_trains_and_says_what_to_do_next(
@@ -31,11 +27,11 @@ def test_it_trains_and_says_what_to_do_next(
     assert app(train.main, f"train.py --data {text_file} --preset tiny --steps 5") == 0
     out, err = capfd.readouterr()
     for line in (
-        r"model +[\d,]+ parameters, context 64 tokens",
-        r"corpus +3,\d+ tokens of \d+ kinds",
+        r"model +[\d,]+ parameters, context of 64 tokens",
+        r"corpus +3,\d+ tokens, vocabulary of \d+ characters, the last 3\d\d tokens held out",
         r"estimate +\d+ s, \d+ MB",
-        r"validation loss \d\.\d+ nats a token",
-        r"counted pairs +\d\.\d+ nats a token",
+        r"validation loss +\d\.\d+ nats per token, \d\.\d+ bits per byte",
+        r"bigram baseline +\d\.\d+ nats per token",
         r"uv run apps/sample.py runs/hamlet-tiny",
     ):
         assert re.search(line, out), line
@@ -67,7 +63,7 @@ def test_pieces_of_words_are_learned_once(
     line = f"train.py --data {text_file} --tokenizer bpe --vocab-size 280 --preset tiny --steps 1"
     assert app(train.main, line) == 0
     out, err = capfd.readouterr()
-    assert "nats a token" in out
+    assert "nats per token" in out
     assert "tokenizer: 280 tokens learned in" in err
     (kept,) = cache.rglob("tokens.bin")
     assert kept.samefile("runs/hamlet-tiny/data/tokens.bin")
@@ -148,7 +144,7 @@ def test_a_run_that_no_longer_learns_stops(app: App, text_file: Path, capfd: pyt
     line = f"train.py --data {text_file} --preset tiny --steps 50 --learning-rate 0 --eval-every 1 --early-stopping-patience 2"
     assert app(train.main, line) == 0
     out, _ = capfd.readouterr()
-    assert "Stopped after step 3: the loss on held-out text no longer fell" in out
+    assert "Stopped early after step 3: the validation loss no longer fell" in out
 
 
 @pytest.mark.usefixtures("quick")
@@ -176,7 +172,7 @@ def test_tensorboard_is_told_on_request_and_after_resuming(
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     for line in (f"train.py --data {text_file} --preset tiny --tensorboard", "train.py --resume run"):
         assert app(train.main, line) == 2
-        assert "--tensorboard needs the package tensorboardX" in capfd.readouterr().err.splitlines()[-1]
+        assert "need tensorboardX, which is not installed" in capfd.readouterr().err.splitlines()[-1]
 
 
 def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
@@ -206,14 +202,14 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
     ("arguments", "reason"),
     [
         ("--data missing.txt", "is not there"),
-        ("--data=", "--data must name python, shakespeare, a file or a folder, and is empty"),
-        ("--preset=", "a preset is one of"),
+        ("--data=", "--data ('') must be python, shakespeare, a file or a folder"),
+        ("--preset=", "--preset ('') must be one of tiny, "),
         ("--data empty.txt", "is empty"),
         ("--data folder", "holds none"),
         ("--data latin.txt", "must be UTF-8"),
         ("--data wide.txt", "must hold no NUL byte"),
         ("--data short.txt --preset tiny", "more tokens than the context of 64"),
-        ("--data hamlet.txt --preset huge", "a preset is one of"),
+        ("--data hamlet.txt --preset huge", "--preset ('huge') must be one of tiny, "),
         ("--data hamlet.txt --preset tiny --steps -5", "--steps (-5) must be at least 1"),
         ("--data hamlet.txt --preset tiny --workers 0", "--workers (0) must be at least 1"),
         ("--data hamlet.txt --steps 10 --warmup-steps 20", "--warmup-steps (20) must be at most steps (10)"),
@@ -224,8 +220,8 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
         ("--data hamlet.txt --preset tiny --out hamlet.txt/run", "hamlet.txt/run: cannot be made"),
         ("--data hamlet.txt --preset tiny --init folder", "is no model"),
         ("--data hamlet.txt --init folder --num-layers 3 --tokenizer bpe", "leave out --num-layers, --tokenizer"),
-        ("--data hamlet.txt --tokenizer bpe --vocab-size 100", "--vocab-size must be at least 256"),
-        ("--data hamlet.txt --vocab-size 300", "--vocab-size is for --tokenizer bpe"),
+        ("--data hamlet.txt --tokenizer bpe --vocab-size 100", "--vocab-size (100) must be at least 256"),
+        ("--data hamlet.txt --vocab-size 300", "--vocab-size requires --tokenizer bpe"),
         ("--data hamlet.txt --tokenizer words", "invalid choice: 'words'"),
         ("--data hamlet.txt --validation 1", "must be in (0, 1), and is 1.0"),
         ("--data hamlet.txt --split document", "needs at least two, and there is one"),
@@ -243,7 +239,7 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
         ("--data hamlet.txt --max-grad-norm inf", "--max-grad-norm (inf) must be finite"),
         ("--resume folder", "folder: is no run"),
         ("--resume missing", "missing: is not a folder: name a run"),
-        ("--resume taken --steps 5", "--resume takes everything from the run"),
+        ("--resume taken --steps 5", "--resume reads all options from the run"),
         ("--unknown", "unrecognized arguments"),
     ],
 )

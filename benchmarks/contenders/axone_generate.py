@@ -1,4 +1,4 @@
-"""Axone's `generate`, or the reading of a prompt alone. A unit is a whole text, or a whole prompt."""
+"""Axone's `generate`, or a prefill alone. A unit is a whole text, or a whole prompt."""
 
 import numpy as np
 from axone_parts import model_config, new_baton
@@ -16,7 +16,7 @@ def main() -> None:
     while True:
         made = list(generate(model, prompt, max_new_tokens=o["tokens"], temperature=o["temperature"], rng=rng))
         if len(made) != o["tokens"]:
-            raise SystemExit("fewer tokens than were asked for")
+            raise SystemExit("fewer tokens generated than requested")
         baton.lap()
 
 

@@ -1,4 +1,4 @@
-"""What Axone's contenders share: the model and the plan that a race asks for, and the laps."""
+"""Shared parts of Axone's contenders: configurations of model and training, and a callback that times steps."""
 
 from importlib.metadata import version
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 from baton import BETAS, CLIP, LEARNING_RATE, WEIGHT_DECAY, Baton
 
-from axone.llm import Callback, LanguageModelConfig, Step, TrainerConfig
+from axone.llm import Callback, LanguageModelConfig, StepEvent, TrainerConfig
 
 
 def new_baton(memory_before: int | None = None) -> Baton:
-    """Take the baton, and say what runs."""
+    """Return the baton, with the versions of the libraries set."""
     baton = Baton(memory_before)
     baton.versions(axone=version("axone-llm"), numpy=np.__version__)
     return baton
 
 
 def model_config(o: dict[str, Any]) -> LanguageModelConfig:
-    """Return the model of the race."""
+    """Return the configuration of the model."""
     return LanguageModelConfig(
         vocab_size=o["vocab"],
         context_length=o["context"],
@@ -29,7 +29,7 @@ def model_config(o: dict[str, Any]) -> LanguageModelConfig:
 
 
 def training_plan(o: dict[str, Any]) -> TrainerConfig:
-    """Return a plan with the peers' optimizer, and no end that would be reached."""
+    """Return a training configuration with the peers' optimizer and practically unlimited steps."""
     return TrainerConfig(
         steps=1 << 30,
         batch_size=o["batch"],
@@ -44,10 +44,10 @@ def training_plan(o: dict[str, Any]) -> TrainerConfig:
 
 
 class Laps(Callback):
-    """Hands the baton on after each step."""
+    """Callback that ends a lap after each step."""
 
     def __init__(self, baton: Baton) -> None:
         self.baton = baton
 
-    def on_step(self, event: Step) -> None:  # noqa: ARG002 - the contract's name
+    def on_step(self, event: StepEvent) -> None:  # noqa: ARG002 - the contract's name
         self.baton.lap()

@@ -1,4 +1,4 @@
-"""Axone from the start of the process to the first step: a token file that was prepared, nanoGPT's small model."""
+"""Axone from the start of the process to the first step: a prepared token file, nanoGPT's small model."""
 
 from pathlib import Path
 

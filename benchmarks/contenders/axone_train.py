@@ -5,12 +5,12 @@ from axone_parts import Laps, model_config, new_baton, training_plan
 from baton import SPECK, held_memory, options
 
 from axone.autograd import memory
-from axone.llm import LanguageModel, TokenDataset, Trainer, platform
-from axone.llm.loss import next_token_loss
+from axone.llm import LanguageModel, TokenDataset, Trainer, next_token_loss
+from axone.llm.runtime import settings
 
 
 class Numbers:
-    """A tokenizer of nothing: the race is run on random ids."""
+    """Stand-in for a tokenizer: the data are random ids."""
 
     def __init__(self, vocab_size: int) -> None:
         self.vocab_size = vocab_size
@@ -25,9 +25,9 @@ def main() -> None:
         speck = {**o, **SPECK}
         batch = train.batch(0, 0, speck["batch"], speck["context"])
         next_token_loss(LanguageModel(model_config(speck), rng=rng), *batch).backward()
-    if "memory" in o:  # imitate a C library that cannot be told to keep it
-        platform._mallopt = lambda: None
-        if o["memory"] == "handed back":
+    if "memory" in o:  # imitate a C library that cannot be told to keep memory
+        settings._mallopt = lambda: None
+        if o["memory"] == "returned":
             memory._UNUSED = -1
     before = held_memory()
     model = LanguageModel(model_config(o), rng=rng)

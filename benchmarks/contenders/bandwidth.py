@@ -1,4 +1,4 @@
-"""How fast memory can be read: threads that sum parts of an array of a gigabyte. A unit is some readings of all of it."""
+"""Memory bandwidth: threads sum parts of an array of a gigabyte. A unit is several sums of the whole array."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,8 +1,8 @@
-"""The contender's side of a race: work when the harness says so, time every unit of work, wait otherwise.
+"""The contender's side of a race: compute when the harness gives the turn, time every unit, wait otherwise.
 
-All contenders of a race live at once, each in a process of its own, and only the one that holds the baton computes.
-The harness sends how many units to do; the contender answers with the seconds that each took and with what it has used.
-Needs nothing but Python's standard library, for it also runs in the peers' environment.
+All contenders of a race run at once, each in a process of its own, and only the one with the baton computes. The
+harness sends a number of units; the contender answers with the seconds of each, its processor time and its memory.
+This module imports only Python's standard library, because it also runs in the peers' environment.
 """
 
 import contextlib
@@ -20,39 +20,39 @@ SIZES = {
 """The models that are trained: nanoGPT's for a CPU, one ten times as large, and GPT-2 with 124 million parameters."""
 
 SPECK = {"layers": 1, "heads": 1, "channels": 8, "context": 8, "batch": 2}
-"""A model of next to nothing, trained first where the memory that a library takes by itself shall be known."""
+"""A very small model, trained first to measure the memory that a library uses by itself."""
 
 LEARNING_RATE, BETAS, EPS, WEIGHT_DECAY, CLIP = 1e-3, (0.9, 0.99), 1e-8, 0.1, 1.0
 
 
 def options() -> dict:
-    """Return what the harness asks of this contender: a size's fields, and those that the script knows."""
+    """Return the options that the harness passes to this contender, with the dimensions of its model."""
     given = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
     return {**SIZES[given.get("size", "small")], "workers": 2, "threads": 2, **given}
 
 
 class Baton:
-    """Waits for its turn, and times every unit of work between two calls of `lap`.
+    """Turn of a contender: waits for it, and times every unit of work between two calls of `lap`.
 
     Parameters
     ----------
     memory_before : int, optional
-        What `held_memory` returned before the model was made.
+        The result of `held_memory` before the model was made.
     """
 
     def __init__(self, memory_before: int | None = None) -> None:
         self._memory_before = memory_before
         self._answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        os.dup2(2, 1)  # what a library prints must not be taken for an answer
+        os.dup2(2, 1)  # so that output of libraries is not mistaken for an answer
         self._versions: dict[str, str] = {}
         self._wait()
 
     def versions(self, **versions: str) -> None:
-        """Say which versions of what compute here."""
+        """Set the versions of the libraries that compute."""
         self._versions = versions
 
     def lap(self) -> None:
-        """Note the time since the last lap; hand the baton back when the units are done, and wait for it."""
+        """Record the time since the last lap; answer after the last unit of the turn, and wait for the next turn."""
         self._seconds.append(time.perf_counter() - self._began)
         if len(self._seconds) == self._units:
             self._answer()
@@ -80,7 +80,7 @@ class Baton:
 
 
 def processor_seconds() -> float:
-    """Return the processor's time that this process and its children have taken, in seconds."""
+    """Return the processor time of this process and its children, in seconds."""
     ticks = sum(int(field) for stat in _children().values() for field in stat[11:13])  # utime, stime
     ended = os.times()
     running = ticks / os.sysconf("SC_CLK_TCK") if ticks else 0.0
@@ -88,7 +88,7 @@ def processor_seconds() -> float:
 
 
 def held_memory() -> int | None:
-    """Return the memory that this process holds now, in bytes, where the platform tells."""
+    """Return the resident memory of this process in bytes; None where the platform does not report it."""
     try:
         return _status("self")["VmRSS"]
     except OSError:
@@ -96,8 +96,8 @@ def held_memory() -> int | None:
 
 
 def peak_memory() -> int | None:
-    """Return the most memory that this process and its children have held, in bytes; what they share counts once."""
-    with contextlib.suppress(OSError):  # first not getrusage, which counts the parent's memory from before exec
+    """Return the peak memory of this process and its children in bytes; shared memory counts once."""
+    with contextlib.suppress(OSError):  # before getrusage, which includes the parent's memory before exec
         return _distinct_peak(["self", *_children()])
     try:
         import resource
@@ -108,7 +108,7 @@ def peak_memory() -> int | None:
 
 
 def _distinct_peak(processes: list[str]) -> int:
-    """Return the sum of processes' peaks less what they share now, which would count for each."""
+    """Return the sum of the processes' peaks, minus the memory that they share now and that each peak includes."""
     status = [_status(process) for process in processes]
     peak = sum(fields["VmHWM"] for fields in status)
     if len(processes) > 1:
@@ -118,7 +118,7 @@ def _distinct_peak(processes: list[str]) -> int:
 
 
 def _share(process: str) -> int:
-    """Return a process's share of the memory that no file backs: of a page that two hold, half."""
+    """Return a process's share of anonymous memory: half of a page that two processes map."""
     fields = _sizes(Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii"))
     return fields["Pss_Anon"] + fields["Pss_Shmem"]
 
@@ -128,16 +128,16 @@ def _status(process: str) -> dict[str, int]:
 
 
 def _sizes(text: str) -> dict[str, int]:
-    """Return the lines that are sizes, in bytes."""
+    """Return the sizes of a /proc file, in bytes."""
     lines = (line.split() for line in text.splitlines() if line.endswith(" kB"))
     return {name.rstrip(":"): int(size) * 1024 for name, size, _ in lines}
 
 
 def _children() -> dict[str, list[str]]:
-    """Return the numbers of the children where the platform tells, with the fields of their ``stat`` after the name."""
+    """Return the ids of the child processes, with the fields of their ``stat`` after the name; empty without /proc."""
     found = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # the process has ended
             fields = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
             if int(fields[1]) == os.getpid():
                 found[path.parent.name] = fields

@@ -1,7 +1,7 @@
-"""A whole training step written by hand in NumPy: no tape, no classes, two threads. The yardstick for the engine.
+"""Training step written by hand in NumPy, without a tape: the reference for the overhead of the engine.
 
 Forward, backward, clipping and AdamW of nanoGPT's model (no bias, tied output layer, tanh GELU). Each thread takes a
-share of the batch with one BLAS thread and a gradient buffer of its own.
+part of the batch, with one BLAS thread and a gradient buffer of its own.
 """
 
 import ctypes
@@ -10,7 +10,7 @@ import os
 import sys
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
-if sys.platform.startswith("linux"):  # keep large temporaries instead of giving each back to the system
+if sys.platform.startswith("linux"):  # keep large temporaries instead of returning each to the system
     libc = ctypes.CDLL(None)
     libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
     libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
@@ -23,7 +23,7 @@ O = options()
 W, L, H, C, T, B, V = (O[k] for k in ("workers", "layers", "heads", "channels", "context", "batch", "vocab"))
 D = C // H
 F = np.float32
-BLOCK = 32768  # elements of the update at a time
+BLOCK = 32768  # elements per update
 
 SHAPES = {"tokens": (V, C), "positions": (T, C), "norm": (C,)}
 for i in range(L):
@@ -109,7 +109,7 @@ def gelu_backward(g, x, t):
 
 
 def work(w, x, y):
-    """Leave the gradient of a share of the batch in the buffer of worker `w`; return the summed loss."""
+    """Write the gradient of a part of the batch into the buffer of worker `w`; return the summed loss."""
     G = gradients[w]
     flat_gradients[w].fill(0)
     b = x.shape[0]
@@ -179,7 +179,7 @@ def work(w, x, y):
 
 
 def update(start, stop, clip, t):
-    """AdamW on a part of the flat parameters, block after block."""
+    """Apply AdamW to a part of the flat parameters, block after block."""
     b1, b2 = BETAS
     for a in range(start, stop, BLOCK):
         part = slice(a, min(stop, a + BLOCK))

@@ -1,4 +1,4 @@
-"""Sampling as nanoGPT does it: the whole context through the model for every token, without a cache. A unit is a token."""
+"""nanoGPT's sampling: the whole context through the model for every token, without a cache. A unit is a token."""
 
 import torch
 from baton import Baton, options

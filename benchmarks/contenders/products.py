@@ -1,7 +1,7 @@
-"""The matrix products of a training step and nothing else: the floor below which no NumPy implementation gets.
+"""The matrix products of a training step and nothing else: a lower bound for every NumPy implementation.
 
-Attention is counted in full, without leaving out what the causal mask hides. Two threads take half of the batch each;
-a batch of one goes through BLAS's own two threads.
+Attention is counted in full, including the part that the causal mask hides. Two threads take half of the batch each;
+a batch of one uses BLAS's own two threads.
 """
 
 import itertools
@@ -21,7 +21,7 @@ D = C // H
 
 
 class Share:
-    """One thread's products, each into a buffer that is there already."""
+    """The products of one thread, each into an existing buffer."""
 
     def __init__(self, batch, rng):
         M = batch * T

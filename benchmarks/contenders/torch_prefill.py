@@ -1,4 +1,4 @@
-"""Reading a prompt in PyTorch: the model once over all positions, the logits of the last."""
+"""Prefill in PyTorch: the model once over all positions, and the logits of the last."""
 
 import torch
 from baton import Baton, options

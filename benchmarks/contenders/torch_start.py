@@ -1,4 +1,4 @@
-"""PyTorch from the start of the process to the first step: the same token file, model and step, in as little as it takes."""
+"""PyTorch from the start of the process to the first step: the same token file, model and step."""
 
 from pathlib import Path
 

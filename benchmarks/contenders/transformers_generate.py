@@ -1,4 +1,4 @@
-"""Hugging Face transformers: `generate` with its cache, on a GPT-2 of random weights; or the reading of a prompt alone."""
+"""Hugging Face transformers: `generate` with its cache, on a GPT-2 of random weights; or a prefill alone."""
 
 import torch
 import transformers
@@ -33,7 +33,7 @@ def main() -> None:
                 prompt, attention_mask=attend, max_new_tokens=o["tokens"], do_sample=False, use_cache=True
             )
             if made.shape[1] != o["prompt"] + o["tokens"]:
-                raise SystemExit("fewer tokens than were asked for")
+                raise SystemExit("fewer tokens generated than requested")
         baton.lap()
 
 

@@ -2,16 +2,16 @@
 One neuron
 ==========
 
-A neuron weighs its inputs, adds them up, and answers with a number between -1 and 1. Everything that follows, up to the
-GPT, learns in the way that this one does.
+A neuron multiplies its inputs by weights, adds them up, and outputs a number between -1 and 1. All later models, up to
+the GPT, learn in the same way.
 """
 
 # %%
-# A number that remembers
-# -----------------------
+# Value
+# -----
 #
-# A :class:`~axone.autograd.Value` is a number that remembers what it was computed from. Here is a neuron with two inputs:
-# it multiplies each by a weight, adds a bias, and squashes the sum with tanh.
+# A :class:`~axone.autograd.Value` is a number that stores the Values from which it was computed. This neuron has two
+# inputs: it multiplies each by a weight, adds a bias, and squashes the sum with tanh.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,65 +22,65 @@ w1, w2, bias = Value(0.5), Value(-1.0), Value(0.25)
 
 
 def neuron(x1: float, x2: float) -> Value:
-    """Return the neuron's answer to two inputs."""
+    """Return the output of the neuron for two inputs."""
     return (w1 * x1 + w2 * x2 + bias).tanh()
 
 
-answer = neuron(2.0, 0.5)
-answer
+output = neuron(2.0, 0.5)
+output
 
 # %%
-# Walking back
-# ------------
+# Gradients
+# ---------
 #
-# How would the answer change if a weight were a little larger? ``backward`` walks from the answer to all that it was
-# computed from, and leaves that slope in ``.grad`` of each.
+# How does the output change if a weight is a little larger? ``backward`` propagates from the output to all Values from
+# which it was computed, and stores this slope in ``.grad`` of each.
 
-answer.backward()
+output.backward()
 print(f"slopes: w1 {w1.grad:.4f}, w2 {w2.grad:.4f}, bias {bias.grad:.4f}")
 
 # %%
-# :func:`~axone.autograd.draw` shows the whole walk: data from left to right, gradients from right to left.
+# :func:`~axone.autograd.draw` shows the whole graph: data from left to right, gradients from right to left.
 
-draw(answer, names={"w1": w1, "w2": w2, "bias": bias})
+draw(output, names={"w1": w1, "w2": w2, "bias": bias})
 
 # %%
-# Is it true? Make the first weight a little larger, by hand:
+# Check the slope: make the first weight a little larger, by hand:
 
 nudge = 1e-6
-before = answer.data
+before = output.data
 w1.data += nudge
 after = neuron(2.0, 0.5).data
 w1.data -= nudge
 print(f"slope of w1, by hand: {(after - before) / nudge:.4f}")
 
 # %%
-# By hand this takes one computation for each weight; walking back gives all slopes at once, whether there are three
-# weights or a billion. That is why everything learns this way.
+# By hand this takes one computation per weight. Backpropagation computes all slopes in one pass, for three weights or
+# for a billion. Therefore all neural networks learn in this way.
 #
 # Learning
 # --------
 #
-# Two clouds of points. The neuron shall answer 1 to one of them and -1 to the other.
+# Two clouds of points. We want the neuron to output 1 for one cloud and -1 for the other.
 
 rng = np.random.default_rng(1)
 red = rng.normal((1.0, 1.0), 0.6, (20, 2))
 blue = rng.normal((-1.0, -0.5), 0.6, (20, 2))
 points = np.concatenate([red, blue])
-wanted = [1.0] * 20 + [-1.0] * 20
+targets = [1.0] * 20 + [-1.0] * 20
 
 
 def loss() -> Value:
-    """Return the mean square of what is missing to the wanted answers."""
+    """Return the mean squared error of the outputs."""
     total = Value(0.0)
-    for (x1, x2), target in zip(points.tolist(), wanted):
+    for (x1, x2), target in zip(points.tolist(), targets):
         total += (neuron(x1, x2) - target) ** 2
-    return total / len(wanted)
+    return total / len(targets)
 
 
 # %%
-# Learning is one thing, over and over: ask how the loss changes with each weight, and move each a little to where the
-# loss falls. The slopes add up in ``.grad``, so they are set to zero before each walk back.
+# Learning repeats one step: compute how the loss changes with each weight, and move each weight a little in the
+# direction in which the loss falls. The slopes add up in ``.grad``, so they are set to zero before each backward pass.
 
 losses = []
 for _ in range(30):
@@ -92,10 +92,10 @@ for _ in range(30):
         weight.data -= 0.3 * weight.grad
     losses.append(error.data)
 
-print(f"loss: {losses[0]:.3f} at first, {losses[-1]:.3f} in the end")
+print(f"loss: {losses[0]:.3f} at first, {losses[-1]:.3f} at the end")
 
 # %%
-# The shade is the neuron's answer everywhere. It draws one straight line, where the weighted sum is zero.
+# The colour is the neuron's output at each point. The boundary is a straight line, on which the weighted sum is zero.
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 left.plot(losses)
@@ -105,6 +105,6 @@ side = np.linspace(-3, 3, 80)
 shade = [[neuron(x1, x2).data for x1 in side] for x2 in side]
 right.pcolormesh(side, side, shade, vmin=-1, vmax=1, cmap="RdBu_r", alpha=0.7)
 right.contour(side, side, shade, levels=[0.0], colors="black")
-right.scatter(*points.T, c=wanted, cmap="RdBu_r", edgecolors="black")
+right.scatter(*points.T, c=targets, cmap="RdBu_r", edgecolors="black")
 right.set(xlabel="first input", ylabel="second input")
 plt.show()

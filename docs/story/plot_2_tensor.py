@@ -2,15 +2,15 @@
 From Value to Tensor
 ====================
 
-One neuron draws a straight line. Many of them in layers bend it: a *multi-layer perceptron*. First from Values, number by
-number; then the same network as a few products of arrays.
+The boundary of one neuron is a straight line. Many neurons in layers bend it: a *multi-layer perceptron*. This page
+builds one from Values, number by number, and then the same network from a few products of arrays.
 """
 
 # %%
 # Two moons
 # ---------
 #
-# No straight line parts these.
+# No straight line separates these points.
 
 import time
 from itertools import pairwise
@@ -29,14 +29,14 @@ moons = np.concatenate(
         np.stack([1 - np.cos(angle[50:]), 0.5 - np.sin(angle[50:])], axis=1),
     ]
 ) + rng.normal(0, 0.1, (100, 2))  # (100, 2)
-wanted = np.repeat([1.0, -1.0], 50)[:, None]  # (100, 1)
+targets = np.repeat([1.0, -1.0], 50)[:, None]  # (100, 1)
 
 # %%
 # From Values
 # -----------
 #
-# A layer of neurons is a table of weights, one row for each neuron, and a bias for each. The network has two inputs,
-# sixteen neurons, sixteen more, and one that answers.
+# A layer of neurons has a matrix of weights, one row per neuron, and a bias per neuron. The network has two inputs, two
+# layers of sixteen neurons, and one output neuron.
 
 sizes = [2, 16, 16, 1]
 shapes = list(pairwise(sizes))
@@ -48,12 +48,12 @@ value_biases = [[Value(b) for b in vector] for vector in biases]
 
 
 def value_neuron(row: list[Value], bias: Value, inputs: list[Value]) -> Value:
-    """Return the answer of one neuron."""
+    """Return the output of one neuron."""
     return sum((w * x for w, x in zip(row, inputs)), bias).tanh()
 
 
 def value_network(point: list[float]) -> Value:
-    """Return the network's answer to one point."""
+    """Return the output of the network for one point."""
     numbers = [Value(x) for x in point]
     for layer in zip(value_weights, value_biases):
         numbers = [value_neuron(row, bias, numbers) for row, bias in zip(*layer)]
@@ -62,7 +62,7 @@ def value_network(point: list[float]) -> Value:
 
 start = time.perf_counter()
 loss = Value(0.0)
-for point, target in zip(moons.tolist(), wanted[:, 0].tolist()):
+for point, target in zip(moons.tolist(), targets[:, 0].tolist()):
     loss += (value_network(point) - target) ** 2
 loss = loss / len(moons)
 loss.backward()
@@ -72,15 +72,15 @@ value_seconds = time.perf_counter() - start
 # As Tensors
 # ----------
 #
-# A :class:`~axone.autograd.Tensor` is to an array what a Value is to a number. All neurons of a layer, for all points at
-# once, are one matrix product.
+# A :class:`~axone.autograd.Tensor` is a Value for arrays. One matrix product computes all neurons of a layer for all
+# points.
 
 tensor_weights = [Tensor(matrix, requires_grad=True) for matrix in weights]
 tensor_biases = [Tensor(vector, requires_grad=True) for vector in biases]
 
 
 def network(points: Tensor) -> Tensor:
-    """Return the answers to points of shape (N, 2), as (N, 1)."""
+    """Return the outputs (N, 1) for points (N, 2)."""
     x = points
     for matrix, bias in zip(tensor_weights, tensor_biases):
         x = tanh(x @ matrix + bias)
@@ -88,7 +88,7 @@ def network(points: Tensor) -> Tensor:
 
 
 start = time.perf_counter()
-tensor_loss = ((network(Tensor(moons)) - wanted) ** 2).mean()
+tensor_loss = ((network(Tensor(moons)) - targets) ** 2).mean()
 tensor_loss.backward()
 tensor_seconds = time.perf_counter() - start
 
@@ -97,12 +97,12 @@ print(f"Tensors: {tensor_loss.item():.12f} in {tensor_seconds * 1000:6.1f} ms")
 print(f"The same work, {value_seconds / tensor_seconds:.0f} times as fast")
 
 # %%
-# The record of Tensors is short: here is that of the first layer, for all points and all neurons.
+# The graph of Tensors is small: this is the first layer, for all points and all neurons.
 
 draw(tanh(Tensor(moons) @ tensor_weights[0] + tensor_biases[0]))
 
 # %%
-# The losses are the same, and so are the gradients, to the last digits:
+# The losses are equal, and so are the gradients, except for the last digits:
 
 for layer, matrix in zip(value_weights, tensor_weights):
     gradient = np.array([[w.grad for w in row] for row in layer]).T
@@ -112,21 +112,21 @@ for layer, matrix in zip(value_weights, tensor_weights):
 # Learning
 # --------
 #
-# Fast enough to learn in earnest. :class:`~axone.autograd.optim.AdamW` gives each weight a pace of its own.
+# This is fast enough to train. :class:`~axone.autograd.optim.AdamW` adapts the step size of each weight.
 
 optimizer = AdamW(tensor_weights + tensor_biases, lr=0.02, weight_decay=0.0)
 losses = []
 for _ in range(300):
     optimizer.zero_grad()
-    tensor_loss = ((network(Tensor(moons)) - wanted) ** 2).mean()
+    tensor_loss = ((network(Tensor(moons)) - targets) ** 2).mean()
     tensor_loss.backward()
     optimizer.step()
     losses.append(tensor_loss.item())
 
-print(f"loss: {losses[0]:.3f} at first, {losses[-1]:.4f} in the end")
+print(f"loss: {losses[0]:.3f} at first, {losses[-1]:.4f} at the end")
 
 # %%
-# The line bends. ``no_grad`` says that nobody will walk back through what is computed for the picture.
+# The boundary bends. Within ``no_grad`` nothing is recorded, because the picture needs no gradients.
 
 side = np.linspace(-1.7, 2.7, 120)
 grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)  # (120 * 120, 2)
@@ -138,6 +138,6 @@ left.semilogy(losses)
 left.set(xlabel="step", ylabel="loss")
 right.pcolormesh(side, side, shade, vmin=-1, vmax=1, cmap="RdBu_r", alpha=0.7)
 right.contour(side, side, shade, levels=[0.0], colors="black")
-right.scatter(*moons.T, c=wanted[:, 0], cmap="RdBu_r", edgecolors="black")
+right.scatter(*moons.T, c=targets[:, 0], cmap="RdBu_r", edgecolors="black")
 right.set(xlabel="first input", ylabel="second input")
 plt.show()

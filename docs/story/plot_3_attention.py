@@ -2,8 +2,8 @@
 Attention by hand
 =================
 
-A network as before has one input for each number and cannot look anything up. Attention can: every position asks a
-question, and gathers what those positions hold whose keys answer it.
+A multi-layer perceptron has fixed inputs and cannot look anything up. Attention can: each position compares its query
+with the keys of all positions, and averages their values with the resulting weights.
 
 .. code-block:: text
 
@@ -11,12 +11,12 @@ question, and gathers what those positions hold whose keys answer it.
 """
 
 # %%
-# Something to look up
-# --------------------
+# Task
+# ----
 #
 # Each example is a small telephone book: eight names with a number each, in any order, and then one of the names again.
-# The answer is its number. Names and numbers are drawn anew in each example, so nothing can be learned by heart: the only
-# way to answer is to look.
+# The answer is its number. Names and numbers are random in each example, so the model cannot memorize them: it has to
+# look them up.
 
 import math
 from typing import TypeAlias
@@ -35,21 +35,21 @@ Ids: TypeAlias = NDArray[np.int64]
 
 
 def books(count: int) -> tuple[Ids, Ids, Ids, Ids]:
-    """Return names and numbers (B, T), the names asked for and the answers (B,)."""
+    """Return names and numbers (B, T), the queried names and the answers (B,)."""
     every_name = np.tile(np.arange(NAMES), (count, 1))
     names = rng.permuted(every_name, axis=1)[:, :PAIRS]
     numbers = rng.integers(0, NUMBERS, (count, PAIRS))
-    asked = rng.integers(0, PAIRS, count)
+    queried = rng.integers(0, PAIRS, count)
     rows = np.arange(count)
-    return names, numbers, names[rows, asked], numbers[rows, asked]
+    return names, numbers, names[rows, queried], numbers[rows, queried]
 
 
 # %%
 # One head
 # --------
 #
-# A name and a number are learned vectors, their *embeddings*. Three matrices turn the vector at each position into a
-# query, a key and a value.
+# Each name and each number has a learned vector, its *embedding*. Three matrices project the vector at each position to
+# a query, a key and a value.
 
 
 def parameter(*shape: int) -> Tensor:
@@ -63,10 +63,10 @@ to_query, to_key, to_value = parameter(C, D), parameter(C, D), parameter(C, D)
 to_answer = parameter(D, NUMBERS)
 
 
-def head(names: Ids, numbers: Ids, asked: Ids) -> tuple[Tensor, Tensor]:
-    """Return logits of the answer (B, V) and where the head looked (B, 1, T)."""
+def head(names: Ids, numbers: Ids, queried: Ids) -> tuple[Tensor, Tensor]:
+    """Return logits of the answer (B, V) and attention weights (B, 1, T)."""
     book = name_vectors[names] + number_vectors[numbers]  # (B, T, C)
-    query = (name_vectors[asked] @ to_query).reshape(-1, 1, D)  # (B, 1, D)
+    query = (name_vectors[queried] @ to_query).reshape(-1, 1, D)  # (B, 1, D)
     key, value = book @ to_key, book @ to_value  # (B, T, D)
     scores = query @ key.swapaxes(1, 2) / math.sqrt(D)  # (B, 1, T)
     weights = softmax(scores)  # (B, 1, T), each row adds up to 1
@@ -75,35 +75,36 @@ def head(names: Ids, numbers: Ids, asked: Ids) -> tuple[Tensor, Tensor]:
 
 
 # %%
-# The softmax turns scores into weights that add up to one, and the division by the root of D keeps the scores in a range
-# where the softmax still has a slope. Before any learning the head looks everywhere and knows nothing.
+# The softmax turns scores into weights that add up to one. The division by the square root of D keeps the scores in a
+# range in which the softmax has a slope. Before training, the head attends to all positions, and its answers are
+# random.
 
-names, numbers, asked, answers = books(1000)
+names, numbers, queried, answers = books(1000)
 
 
 def examine() -> NDArray[np.float32]:
-    """Print how many answers are right, and return where the head looked, (B, T)."""
+    """Print the share of correct answers, and return the attention weights (B, T)."""
     with no_grad():
-        logits, weights = head(names, numbers, asked)
-    right = logits.numpy().argmax(axis=1) == answers
-    print(f"{right.mean():.0%} of the answers are right")
+        logits, weights = head(names, numbers, queried)
+    correct = logits.numpy().argmax(axis=1) == answers
+    print(f"{correct.mean():.0%} of the answers are correct")
     return weights.numpy()[:, 0]
 
 
 untrained = examine()
 
 # %%
-# Learning to look
-# ----------------
+# Training
+# --------
 #
-# The loss is the *cross-entropy*: minus the logarithm of the probability that the right answer got.
+# The loss is the *cross-entropy*: minus the logarithm of the probability of the correct answer.
 
 parameters = [name_vectors, number_vectors, to_query, to_key, to_value, to_answer]
 optimizer = AdamW(parameters, lr=0.01, weight_decay=0.0)
 losses = []
 for _ in range(400):
-    *question, right_answers = books(B)
-    loss = -log_softmax(head(*question)[0])[np.arange(B), right_answers].mean()
+    *question, targets = books(B)
+    loss = -log_softmax(head(*question)[0])[np.arange(B), targets].mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -112,22 +113,22 @@ for _ in range(400):
 trained = examine()
 
 # %%
-# Where does it look? Each row below is one example. The cross marks the position of the name that was asked for.
+# Each row below is one example, each column a position of its telephone book. The cross marks the queried name.
 
 fig, axes = plt.subplots(1, 3, figsize=(10, 4), layout="constrained")
 axes[0].plot(losses)
 axes[0].set(xlabel="step", ylabel="loss in nats")
-place = (names == asked[:, None]).argmax(axis=1)
+position = (names == queried[:, None]).argmax(axis=1)
 for axis, weights in zip(axes[1:], (untrained, trained)):
     axis.imshow(weights[:16], vmin=0, vmax=1, cmap="Blues")
-    axis.scatter(place[:16], range(16), marker="x", color="tab:orange")
+    axis.scatter(position[:16], range(16), marker="x", color="tab:orange")
     axis.set(xlabel="position in the book", ylabel="example")
-axes[1].set_title("before")
-axes[2].set_title("after learning")
+axes[1].set_title("before training")
+axes[2].set_title("after training")
 plt.show()
 
 # %%
-# The head has found out on its own that a query should match the key of the same name. A Transformer has many such
-# heads side by side, in layers. In a language model each position is at once book and question, and sees only what came
-# before it: :class:`axone.nn.Head` is that head, and :class:`axone.nn.MultiHeadAttention` computes many of them with one
+# The head has learned to match a query with the key of the same name. A Transformer has many such heads in each of its
+# layers. In a language model each position has a query, a key and a value, and attends only to itself and to earlier
+# positions: :class:`axone.nn.Head` is that head, and :class:`axone.nn.MultiHeadAttention` computes many heads with one
 # product for all queries, keys and values.

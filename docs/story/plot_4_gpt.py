@@ -2,16 +2,16 @@
 A tiny GPT
 ==========
 
-Embeddings, attention, multi-layer perceptrons, stacked: a *Transformer*. Trained to guess the next character of a text,
-it is a language model. This one is small enough to learn a small language in a few seconds.
+A *Transformer* is a stack of embeddings, attention and multi-layer perceptrons. Trained to predict the next character
+of a text, it is a language model. This one is small enough to learn a small language in a few seconds.
 """
 
 # %%
 # A small language
 # ----------------
 #
-# The text is made by a grammar: every sentence is one of a few hundred. One rule spans the whole sentence: who is named
-# first comes home in the end.
+# A grammar generates the text: there are 72 different sentences. One rule spans the whole sentence: the animal at its
+# beginning is the animal at its end.
 
 import re
 
@@ -20,10 +20,10 @@ import numpy as np
 
 from axone.llm import (
     Callback,
-    Evaluation,
+    EvaluationEvent,
     LanguageModel,
     LanguageModelConfig,
-    Step,
+    StepEvent,
     TextGenerator,
     TokenDataset,
     Trainer,
@@ -39,8 +39,8 @@ rng = np.random.default_rng(0)
 
 def sentence() -> str:
     """Return a sentence of the language."""
-    who, what, where = (rng.choice(words) for words in (ANIMALS, VERBS, PLACES))
-    return f"the {who} {what} the {where}, then the {who} comes home.\n"
+    animal, verb, place = (rng.choice(words) for words in (ANIMALS, VERBS, PLACES))
+    return f"the {animal} {verb} the {place}, then the {animal} comes home.\n"
 
 
 text = "".join(sentence() for _ in range(4000))
@@ -50,8 +50,8 @@ print(text[:180])
 # The model
 # ---------
 #
-# The tokenizer gives each character an id. The model reads 64 of them and says for each position how probable each
-# character is to come next.
+# The tokenizer maps each character to an id. The model reads 64 ids and outputs, for each position, the probabilities
+# of the next character.
 
 tokenizer = CharTokenizer.train(text)
 train, validation = TokenDataset.from_text(text, tokenizer).split(validation=0.1)
@@ -66,45 +66,45 @@ model = LanguageModel(config, rng=np.random.default_rng(0))
 print(f"{model.num_parameters():,} parameters learn from {len(train):,} characters")
 
 # %%
-# How well does it know the language? Let it write, and count the lines that the grammar allows.
+# Before training: sample lines, and count those that the grammar allows.
 
-WHO, WHAT, WHERE = ("|".join(words) for words in (ANIMALS, VERBS, PLACES))
-GRAMMAR = rf"the ({WHO}) ({WHAT}) the ({WHERE}), then the \1 comes home\."
+ANIMAL, VERB, PLACE = ("|".join(words) for words in (ANIMALS, VERBS, PLACES))
+GRAMMAR = rf"the ({ANIMAL}) ({VERB}) the ({PLACE}), then the \1 comes home\."
 generator = TextGenerator(model, tokenizer)
 
 
-def write() -> list[str]:
-    """Return lines that the model writes after a line's end."""
+def sample() -> list[str]:
+    """Return lines that the model generates after a newline."""
     rng = np.random.default_rng(0)
     pieces = generator.stream("\n", max_new_tokens=1200, temperature=0.7, rng=rng)
     return "".join(pieces).split("\n")[:-1]
 
 
-for line in write()[:3]:
+for line in sample()[:3]:
     print(line)
 
 # %%
-# Noise. It has not read anything yet.
+# The lines are noise, because the weights are random.
 #
 # Training
 # --------
 #
-# The :class:`~axone.llm.Trainer` says nothing while it works; a :class:`~axone.llm.Callback` hears of each step.
+# The :class:`~axone.llm.Trainer` prints nothing. A :class:`~axone.llm.Callback` receives each step and each evaluation.
 
 
 class Curve(Callback):
-    """The losses so far."""
+    """Callback that collects the losses."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
         self.evaluations: list[tuple[int, float]] = []
 
-    def on_step(self, event: Step) -> None:
-        """Note the loss of a step."""
+    def on_step(self, event: StepEvent) -> None:
+        """Store the loss of a step."""
         self.losses.append(event.loss)
 
-    def on_evaluation(self, event: Evaluation) -> None:
-        """Note the loss on text that was held out."""
+    def on_evaluation(self, event: EvaluationEvent) -> None:
+        """Store the loss on held-out text."""
         self.evaluations.append((event.step, event.loss))
 
 
@@ -118,37 +118,37 @@ plan = TrainerConfig(
     eval_every=100,
 )
 end = Trainer(model, train, validation, plan, [curve]).fit()
-print(f"validation loss {end.validation_loss:.3f} nats a character")
+print(f"validation loss {end.validation_loss:.3f} nats per character")
 
 # %%
-# What it has learned
-# -------------------
+# Result
+# ------
 
-lines = write()
+lines = sample()
 allowed = [bool(re.fullmatch(GRAMMAR, line)) for line in lines]
 for line in lines[:5]:
     print(line)
 print(f"\nthe grammar allows {sum(allowed)} of {len(lines)} lines")
 
 # %%
-# At its best a model cannot know which animal comes, which verb and which place; everything else follows. A sentence
-# holds log(6) + log(3) + log(4) nats of news. Divided by its length that is the least loss possible, the dashed line.
+# Even a perfect model cannot predict the animal, the verb and the place; it can predict everything else. A sentence has
+# log(6) + log(3) + log(4) nats of information. Divided by its length, this is the lowest possible loss, the dashed
+# line.
 
-news = np.log(len(ANIMALS)) + np.log(len(VERBS)) + np.log(len(PLACES))
+information = np.log(len(ANIMALS)) + np.log(len(VERBS)) + np.log(len(PLACES))
 length = len(text) / text.count("\n")
-least = news / length
+lowest = information / length
 
 fig, axis = plt.subplots(figsize=(6.5, 4), layout="constrained")
 axis.semilogy(curve.losses, label="training", alpha=0.6)
 axis.semilogy(*zip(*curve.evaluations), "o-", label="held-out text")
-axis.axhline(least, color="black", linestyle="--", label="least possible")
-axis.set(xlabel="step", ylabel="loss in nats a character")
+axis.axhline(lowest, color="black", linestyle="--", label="lowest possible")
+axis.set(xlabel="step", ylabel="loss in nats per character")
 axis.legend()
 plt.show()
 
 # %%
-# It has found the rule that spans the sentence, too. With ``num_layers=1`` it does not: to say who comes home, one layer
-# has to mark what followed "the" before, so that the next can look it up.
+# The model has also learned the rule that spans the sentence. With ``num_layers=1`` it does not: one layer has to mark
+# the word after "the", so that the next layer can look it up.
 #
-# The same classes, a larger configuration and a real text are what ``apps/train.py`` wires together:
-# :doc:`../guide/train`.
+# ``apps/train.py`` uses the same classes with a larger configuration and a real text: :doc:`../guide/train`.

@@ -24,8 +24,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a process that forks must have one t
 from disk_shim import DiskCall, DiskShim
 from tiny import trainer, weights_sum
 
-from axone.llm import Callback, CheckpointError, Step, Trainer
-from axone.llm.checkpoints.run import Run
+from axone.llm import Callback, CheckpointError, Run, StepEvent, Trainer
 from axone.llm.storage.atomic import leftovers
 
 STEPS = 4
@@ -35,7 +34,7 @@ CRASHED = 77
 class StopBeforeTheLast(Callback):
     """Interrupts a training when one step is left."""
 
-    def on_step(self, event: Step) -> None:
+    def on_step(self, event: StepEvent) -> None:
         if event.step == STEPS - 1:
             os.kill(os.getpid(), signal.SIGTERM)  # SIGINT is ignored in the background of a script
 

@@ -19,7 +19,7 @@ import numpy as np
 from axone.llm import (
     PRESETS,
     Callback,
-    Evaluation,
+    EvaluationEvent,
     LanguageModel,
     TokenDataset,
     Trainer,
@@ -66,7 +66,7 @@ class Processes(Callback):
 
     memory = 0
 
-    def on_evaluation(self, event: Evaluation) -> None:
+    def on_evaluation(self, event: EvaluationEvent) -> None:
         children = Path(f"/proc/self/task/{os.getpid()}/children")
         if children.exists():
             self.memory = sum(resources.private_memory(int(process)) for process in children.read_text().split())

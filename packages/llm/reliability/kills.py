@@ -24,9 +24,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a process that forks must have one t
 import numpy as np
 from tiny import trainer, weights_sum
 
-from axone.llm import Callback, CheckpointError, Step, Trainer
-from axone.llm.checkpoints.run import Run
-from axone.llm.training.loggers import MetricsFile, read_metrics
+from axone.llm import Callback, CheckpointError, MetricsFile, Run, StepEvent, Trainer, read_metrics
 
 STEPS = 10
 METRICS = "metrics.jsonl"
@@ -38,7 +36,7 @@ class Report(Callback):
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
 
-    def on_step(self, event: Step) -> None:
+    def on_step(self, event: StepEvent) -> None:
         os.write(self._pipe, b".")
 
 

@@ -21,8 +21,19 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from axone.llm import Callback, LanguageModel, Run, Step, TokenDataset, Trainer, preset, python_source
-from axone.llm.training.loggers import MetricsFile, duration, read_metrics
+from axone.llm import (
+    Callback,
+    LanguageModel,
+    MetricsFile,
+    Run,
+    StepEvent,
+    TokenDataset,
+    Trainer,
+    format_duration,
+    preset,
+    python_source,
+    read_metrics,
+)
 from axone.tokenizer import CharTokenizer
 
 SAVE_EVERY = 10  # steps
@@ -31,7 +42,7 @@ SAVE_EVERY = 10  # steps
 class Report(Callback):
     """Writes every step to standard output, which outlives the process."""
 
-    def on_step(self, event: Step) -> None:
+    def on_step(self, event: StepEvent) -> None:
         os.write(sys.stdout.fileno(), f"{event.step}\n".encode())
 
 
@@ -74,7 +85,9 @@ def compare(whole: Path, killed: Path, steps: int, alone: Lives, survived: Lives
     same = one.name == other.name and all((one / name).read_bytes() == (other / name).read_bytes() for name in files)
     figures = [metrics(run) for run in (whole, killed)]
     complete = [line["step"] for line in figures[1] if line["kind"] == "step"] == list(range(1, steps + 1))
-    print(f"{steps:6}  steps, {duration(alone.seconds)} left alone, {duration(survived.seconds)} with the kills")
+    print(
+        f"{steps:6}  steps, {format_duration(alone.seconds)} left alone, {format_duration(survived.seconds)} with the kills"
+    )
     print(f"{survived.kills:6}  kills, at most {max(survived.lost)} steps lost, saving every {SAVE_EVERY}")
     print(f"        the last weights and moments are {'the same' if same else 'DIFFERENT'}")
     print(

@@ -17,15 +17,15 @@ TEXT = "the quick brown fox jumps over the lazy dog. pack my box with five dozen
 
 
 @pytest.fixture(autouse=True, scope="session")
-def heeded_interrupts() -> None:
-    """Heed SIGINT also where the tests run in the background of a script, which ignores it."""
+def default_sigint_handler() -> None:
+    """Handle SIGINT also in a background job of a script, for which the shell ignores it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
-def impatient_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nothing wait for the disk: what is synced when is looked at, and no test cuts the power."""
+def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip fsync, which would wait for the disk: tests record its calls, and none cuts the power."""
     monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
 
 

@@ -15,7 +15,7 @@ import mutations
 import pytest
 import tiny
 
-from axone.llm import Callback, CheckpointError, LanguageModel, Step, Trainer, load
+from axone.llm import Callback, CheckpointError, LanguageModel, StepEvent, Trainer, load
 from axone.llm.checkpoints.checkpoint import MANIFEST, Checkpoint, TrainingState
 from axone.llm.checkpoints.run import Run
 from axone.llm.storage.atomic import json_bytes
@@ -78,7 +78,7 @@ def test_a_run_that_went_back_keeps_two_whole_checkpoints(run: Path) -> None:
     damaged.write_text("{}", encoding="utf-8")
 
     class Look(Callback):
-        def on_step(self, event: Step) -> None:
+        def on_step(self, event: StepEvent) -> None:
             assert event.step == 6
 
     with pytest.warns(UserWarning, match=r"skipped a damaged checkpoint: .*step-000006"):
@@ -156,7 +156,7 @@ def test_a_pickle_instead_of_weights_is_refused_by_name(tmp_path: Path, model: L
     [
         ("{", "is not JSON"),
         ('{"step": 1, "step": 2}', "a name appears twice"),
-        ('{"step": NaN}', "NaN is no number of JSON"),
+        ('{"step": NaN}', "NaN is not a number of JSON"),
         ('{"step": 1' + "0" * 5000 + "}", "is not JSON"),
         ('{"a":' * 100_000 + "1" + "}" * 100_000, "is nested too deeply|is not JSON"),
         ("[1]", "must hold a JSON object"),
@@ -166,7 +166,7 @@ def test_a_pickle_instead_of_weights_is_refused_by_name(tmp_path: Path, model: L
         ('{"step": true}', "step must be a whole number, and is True"),
         ('{"step": -1}', "must not be negative"),
         ('{"step": 1, "best_loss": "low"}', "best_loss must be a number or null, and is 'low'"),
-        ('{"step": 1, "best_loss": 1e999}', "best_loss must be a number or null, and is inf"),
+        ('{"step": 1, "best_loss": 1e999}', "is not JSON .1e999 is too large a number"),
         ('{"step": 1, "environment": []}', "environment must be a JSON object"),
         ('{"step": 1, "colour": "red"}', "'colour' is not known here"),
     ],
@@ -186,7 +186,7 @@ def test_what_json_can_hold_instead_of_progress(checkpoint: Path, content: str, 
         (("trainer", "betas"), [0.9, "x"], "betas must be a number, and is 'x'"),
         (("trainer", "optimizer"), "adagrad", "optimizer must be 'adamw' or 'muon' or 'sgd', and is 'adagrad'"),
         (("trainer", "max_grad_norm"), True, "max_grad_norm must be a number or null"),
-        (("trainer", "context_length"), 17, "no longer than the model's context of 16 tokens"),
+        (("trainer", "context_length"), 17, r"context_length \(17\) must be at most that of the model \(16\)"),
         (("trainer",), None, "must hold a JSON object for TrainerConfig"),
         (("data",), [], "must say which data"),
         (("data", "train", "start"), -1, "must hold tokens -1 to"),
@@ -239,7 +239,7 @@ def test_an_absurd_configuration_costs_no_memory(tmp_path: Path, model: Language
     content = json.loads(path.read_text(encoding="utf-8"))
     for change in ({"vocab_size": 10**15}, {"n_layer": 10**12}, {"n_embd": 2**40, "n_head": 1}):
         path.write_text(json.dumps({**content, **change}), encoding="utf-8")
-        with pytest.raises(CheckpointError, match=r"must have shape|is missing"):
+        with pytest.raises(CheckpointError, match=r"must have shape|fewer tensors|cannot be built"):
             LanguageModel.from_pretrained(tmp_path)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from axone.llm import CheckpointError, TokenDataset
+from axone.llm.data import sampler
 from axone.tokenizer import CharTokenizer
 
 
@@ -16,6 +17,13 @@ def test_a_target_is_the_token_that_follows(dataset: TokenDataset) -> None:
     inputs, targets = dataset.batch(0, 0, 4, 16)
     assert inputs.shape == targets.shape == (4, 16)
     np.testing.assert_array_equal(inputs[:, 1:], targets[:, :-1])
+
+
+def test_writing_to_the_starts_of_a_batch_cannot_change_a_later_batch() -> None:
+    starts = sampler.batch_starts(0, 3, 4, 16, 1000, "random")
+    with pytest.raises(ValueError, match="read-only"):
+        starts[0] = 7
+    assert not sampler._shuffled(0, 0, 9).flags.writeable
 
 
 def test_a_batch_is_a_function_of_its_key(dataset: TokenDataset) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from axone.autograd import Tensor
 from axone.llm import LanguageModel
-from axone.llm.generation import decoder
+from axone.llm.runtime import resources
 from axone.nn import FeedForward, Linear, Module, cache
 from axone.nn.extend import RowCache
 
@@ -19,7 +19,7 @@ BOUNDS: dict[Any, float] = {np.float32: 5e-4, np.float64: 1e-11}
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every model count as one that does not fit into the processor's caches: it is not folded."""
-    monkeypatch.setattr(decoder, "SMALL_MODEL", 0)
+    monkeypatch.setattr(resources, "SMALL_MODEL", 0)
 
 
 @pytest.fixture(params=["small", "large"])

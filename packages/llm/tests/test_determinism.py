@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from axone.llm import Callback, LanguageModel, LanguageModelConfig, Step, TokenDataset, Trainer, TrainerConfig
+from axone.llm import Callback, LanguageModel, LanguageModelConfig, StepEvent, TokenDataset, Trainer, TrainerConfig
 from axone.llm.checkpoints.checkpoint import Checkpoint
 from axone.llm.checkpoints.run import Run
 from axone.llm.runtime.data_parallel import DataParallel
@@ -32,7 +32,7 @@ class Losses(Callback):
         self.losses: list[float] = []
         self._stop = stop
 
-    def on_step(self, event: Step) -> None:
+    def on_step(self, event: StepEvent) -> None:
         self.losses.append(event.loss)
         if event.step == self._stop:
             os.kill(os.getpid(), signal.SIGINT)
@@ -188,7 +188,9 @@ def test_another_environment_is_told(config: LanguageModelConfig, dataset: Token
     model = LanguageModel(config, rng=np.random.default_rng(0))
     Trainer(model, *dataset.split(), training, [Losses(2)], run=tmp_path / "run").fit()
     set_workers(tmp_path / "run", 1)
-    with pytest.warns(UserWarning, match=r"not with the same bits as if it had not stopped: .*workers 2 is now 1"):
+    with pytest.warns(
+        UserWarning, match=r"the run continues with other bits than an uninterrupted one: .*workers 2 is now 1"
+    ):
         Trainer.resume(tmp_path / "run").fit()
     environment = Run(tmp_path / "run").latest().training_state().environment
     assert {"python", "numpy", "machine", "blas", "blas_threads", "replicas", "workers"} == set(environment)
@@ -197,10 +199,12 @@ def test_another_environment_is_told(config: LanguageModelConfig, dataset: Token
 def test_other_threads_that_help_one_worker_are_told(
     config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("axone.llm.runtime.data_parallel.SMALL", 0)
+    monkeypatch.setattr("axone.llm.runtime.resources.SMALL_MODEL", 0)
     training = TrainerConfig(steps=4, batch_size=1, context_length=16, eval_every=2, workers=3)
     model = LanguageModel(config, rng=np.random.default_rng(0))
     Trainer(model, *dataset.split(), training, [Losses(2)], run=tmp_path / "run").fit()
     set_workers(tmp_path / "run", 2)
-    with pytest.warns(UserWarning, match=r"not with the same bits as if it had not stopped: workers 3 is now 2"):
+    with pytest.warns(
+        UserWarning, match=r"the run continues with other bits than an uninterrupted one: workers 3 is now 2"
+    ):
         Trainer.resume(tmp_path / "run").fit()

@@ -16,11 +16,10 @@ import pytest
 import tiny
 from disk_shim import DiskCall, DiskShim
 
-from axone.llm import Callback, LanguageModel, Step, Trainer, load
+from axone.llm import Callback, LanguageModel, MetricsFile, StepEvent, Trainer, load
 from axone.llm.checkpoints.checkpoint import MANIFEST, TRAINER, Checkpoint
 from axone.llm.checkpoints.run import Run
 from axone.llm.storage.atomic import leftovers, write_file
-from axone.llm.training.loggers import MetricsFile
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no fork, and no modes of files")
 
@@ -33,7 +32,7 @@ class Stop(Callback):
     def __init__(self, step: int) -> None:
         self._step = step
 
-    def on_step(self, event: Step) -> None:
+    def on_step(self, event: StepEvent) -> None:
         if event.step == self._step:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -77,7 +76,7 @@ def run(stopped: Path, tmp_path: Path) -> Path:
 @posix
 def test_a_process_that_dies_at_any_call_loses_nothing() -> None:
     printed = script("crash_points.py", "--last")
-    assert re.search(r"(\d\d)  resumed, same weights\n +\1  crash points", printed)
+    assert re.search(r" (\d+)  resumed, same weights\n +\1  crash points", printed)
 
 
 @posix
@@ -126,7 +125,7 @@ def test_a_checkpoint_is_written_synced_renamed_and_synced(run: Path) -> None:
     with DiskShim(run, before=measure) as shim:
         Trainer.resume(run).fit()
     checkpoints = run.resolve() / "checkpoints"
-    calls = [(call.name, re.sub(r"\.[0-9a-f]{8}\.tmp|\.\d+\.tmp", ".tmp", call.path)) for call in shim.calls]
+    calls = [(call.name, re.sub(r"\.\d+\.[0-9a-f]{8}\.tmp", ".tmp", call.path)) for call in shim.calls]
     made = calls[calls.index(("mkdir", f"{checkpoints}/.step-000004.tmp")) :]
     renamed = made.index(("rename", f"{checkpoints}/.step-000004.tmp"))
     assert made[renamed - 1] == ("fsync", f"{checkpoints}/.step-000004.tmp")
@@ -144,7 +143,8 @@ def test_a_checkpoint_is_written_synced_renamed_and_synced(run: Path) -> None:
         ours = [call for call, path in made[:renamed] if path.startswith(temporary)]
         assert [call for call, _ in itertools.groupby(ours)][-2:] == ["fsync", "replace"], name
         if name != "tokenizer.json":  # written by another package, under a name of its own
-            assert synced[f".{name}.{os.getpid()}.tmp"] == (checkpoints / "step-000004" / name).stat().st_size
+            sizes = [size for path, size in synced.items() if path.startswith(f".{name}.{os.getpid()}.")]
+            assert sizes[-1:] == [(checkpoints / "step-000004" / name).stat().st_size]
 
 
 @posix
@@ -241,7 +241,7 @@ def test_saving_a_model_elsewhere_is_durable_too(tmp_path: Path, model: Language
     with DiskShim(tmp_path) as shim:
         model.save_pretrained(tmp_path / "model")
     assert [name for name, _ in itertools.groupby(call.name for call in shim.calls)] == [
-        "mkdir", "open", "fsync", "replace", "fsync", "open", "write", "fsync", "replace", "fsync",
+        "mkdir", "open", "write", "fsync", "replace", "fsync", "open", "write", "fsync", "replace", "fsync",
     ]  # fmt: skip
     loaded = LanguageModel.from_pretrained(tmp_path / "model")
     assert tiny.weights_sum(loaded) == tiny.weights_sum(model)

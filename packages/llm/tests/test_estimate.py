@@ -1,7 +1,8 @@
-"""What is said of a training before it begins: how long it takes, and whether memory will do."""
+"""Estimate of a training: time, memory, and the refusal of a training that does not fit."""
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from axone.llm import (
@@ -18,6 +19,7 @@ from axone.llm.runtime import resources
 from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.training.step import TrainingStep
 from axone.llm.types import Ids
+from axone.nn import Dropout
 
 CONFIG = TrainerConfig(steps=12, batch_size=6, context_length=16, eval_every=5, workers=2)
 
@@ -57,3 +59,21 @@ def test_a_training_that_does_not_fit_into_memory_is_refused_with_the_numbers(
         require_memory(LanguageModelConfig.gpt2(num_layers=48, embed_dim=1600, num_heads=25), num_replicas=7)
     monkeypatch.setattr(resources, "available_memory", lambda: None)
     require_memory(LanguageModelConfig.gpt2(num_layers=10**6))
+
+
+def test_an_estimate_leaves_weights_gradients_and_mode_of_the_model_alone(
+    config: LanguageModelConfig, dataset: TokenDataset
+) -> None:
+    """The model was in evaluation mode afterwards, its gradients were gone, and its weights in other arrays."""
+    model = LanguageModel(dataclasses.replace(config, dropout=0.1), rng=np.random.default_rng(0))
+    model(dataset.tokens[None, :8]).sum().backward()
+    before = [(parameter.data, parameter.grad, parameter.data.copy()) for parameter in model.parameters()]
+    generators = [repr(module.rng.bit_generator.state) for module in model.modules() if isinstance(module, Dropout)]
+    Trainer(model, *dataset.split(), CONFIG).estimate()
+    assert all(module.training for module in model.modules())
+    for parameter, (array, gradient, values) in zip(model.parameters(), before):
+        assert parameter.data is array
+        assert parameter.grad is gradient
+        np.testing.assert_array_equal(array, values)
+    after = [repr(module.rng.bit_generator.state) for module in model.modules() if isinstance(module, Dropout)]
+    assert after == generators

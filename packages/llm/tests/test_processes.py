@@ -1,79 +1,77 @@
-"""Forked processes: they compute what threads compute, to the bit, and never outlive or silently leave each other."""
+"""Forked processes: they compute the bits of threads, never outlive rank 0, and never end unnoticed."""
 
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from axone.autograd import profile
-from axone.llm import (
-    Callback,
-    LanguageModel,
-    LanguageModelConfig,
-    Step,
-    TokenDataset,
-    Trainer,
-    TrainerConfig,
-)
-from axone.llm.checkpoints.run import Run
-from axone.llm.runtime import data_parallel, resources
+from axone.autograd import detect_anomaly, profile
+from axone.llm import LanguageModel, TokenDataset, Trainer, TrainerConfig
+from axone.llm.runtime import processes, resources
 from axone.llm.runtime.collectives import collective
-from axone.llm.runtime.processes import ProcessGroup, _Peer, can_fork, shared_zeros
+from axone.llm.runtime.connection import Connection
+from axone.llm.runtime.processes import ProcessGroup, can_fork, shared_zeros
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no fork")
 HERE = os.getpid()
+TESTS = Path(__file__).parent
 
 
 class Program:
-    """Counts in an array that all share; each part can be made to fail."""
+    """Program that counts in a shared array; each task can be made to fail."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.group = ProcessGroup(size)
-        self.counts = shared_zeros(size, np.int64)
+    def __init__(self, world_size: int) -> None:
+        self.world_size = world_size
+        self.group = ProcessGroup(world_size)
+        self.counts = shared_zeros(world_size, np.int64)
         self.kept = 0  # private to each process
 
     @collective
     def count(self, by: int) -> list[Any]:
         self.kept += by
 
-        def part(number: int) -> list[float]:
-            self.counts[number] += by
+        def task(rank: int) -> list[float]:
+            self.counts[rank] += by
             return [os.getpid(), float(self.kept), 0.1 + by]
 
-        return self.group.run([lambda number=number: part(number) for number in range(self.size)])  # type: ignore[misc]  # bound here
+        return self.group.run([lambda rank=rank: task(rank) for rank in range(self.world_size)])  # type: ignore[misc]  # bound here
 
     @collective
     def fail(self, error: str) -> list[Any]:
         errors: dict[str, Exception] = {
             "file": FileNotFoundError(2, "No such file", "x"),
             "key": KeyError("x"),
-            "value": ValueError("no number"),
+            "value": ValueError("not a number"),
         }
 
-        def part() -> None:
+        def task() -> None:
             if os.getpid() != HERE:
                 raise errors[error]
 
-        return self.group.run([part] * self.size)
+        return self.group.run([task] * self.world_size)
 
     @collective
     def stop(self) -> list[bool]:
         here = os.getpid() == HERE
-        self.group.run([lambda: self.group.any(lambda: here)] * self.size)
-        return self.group.run([lambda: self.group.any(lambda: False)] * self.size)
+        self.group.run([lambda: self.group.any(lambda: here)] * self.world_size)
+        return self.group.run([lambda: self.group.any(lambda: False)] * self.world_size)
+
+    @collective
+    def sleep(self, seconds: float) -> list[None]:
+        return self.group.run([lambda: time.sleep(seconds)] * self.world_size)
 
 
-def test_each_process_does_its_part_and_all_know_the_results() -> None:
+def test_each_rank_runs_its_task_and_gathers_all_results() -> None:
     program = Program(3)
     with program.group:
         program.count(2)
@@ -85,7 +83,7 @@ def test_each_process_does_its_part_and_all_know_the_results() -> None:
     np.testing.assert_array_equal(program.counts, [7, 7, 7])
 
 
-def test_what_the_others_hold_alone_is_counted_and_what_they_share_is_not() -> None:
+def test_private_memory_of_other_ranks_is_counted_without_shared_memory() -> None:
     size = 1 << 25
 
     class Holder:
@@ -112,46 +110,87 @@ def test_what_the_others_hold_alone_is_counted_and_what_they_share_is_not() -> N
         assert after >= before + size
 
 
-def test_the_estimate_counts_every_process(
+def test_memory_estimate_counts_every_process(
     model: LanguageModel, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = TrainerConfig(steps=2, batch_size=4, context_length=16, workers=3)
     monkeypatch.setattr(resources, "peak_memory", lambda: 1 << 40)
-    monkeypatch.setattr(data_parallel, "peak_memory", lambda: 1 << 40)
     monkeypatch.setattr(resources, "private_memory", lambda _: 1 << 30)
     estimate = Trainer(model, *dataset.split(), config).estimate()
-    assert estimate.memory == (1 << 40) + (2 << 30) * can_fork()
+    copied = 4 * model.num_parameters()  # weights of the replica that is measured
+    assert estimate.memory == (1 << 40) + (2 << 30) * can_fork() - copied
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "sentence"),
+    ("error", "kind", "message"),
     [
         ("file", FileNotFoundError, r"\[Errno 2\] No such file: 'x'"),
         ("key", LookupError, "'x'"),
-        ("value", ValueError, "no number"),
+        ("value", ValueError, "not a number"),
     ],
 )
-def test_an_error_arrives_with_its_sentence_and_ends_the_processes(
-    error: str, kind: type[Exception], sentence: str
+def test_error_of_another_rank_keeps_its_message_and_ends_all_processes(
+    error: str, kind: type[Exception], message: str
 ) -> None:
     program = Program(2)
     with program.group:
         before = program.count(1)
-        with pytest.raises(kind, match=f"^{sentence}$"):
+        with pytest.raises(kind, match=f"^{message}$"):
             program.fail(error)
         assert_gone(before[1][0])
-        assert program.count(1)[1][0] != before[1][0]  # others are forked
+        assert program.count(1)[1][0] != before[1][0]  # a new process
 
 
-def test_a_process_that_is_killed_is_told() -> None:
+@pytest.mark.parametrize(
+    ("number", "cause"),
+    [
+        (signal.SIGKILL, "was killed by SIGKILL, perhaps because memory is exhausted: use fewer workers"),
+        (signal.SIGUSR1, "was killed by SIGUSR1"),
+    ],
+)
+def test_killed_process_is_named_with_its_signal(number: signal.Signals, cause: str) -> None:
     program = Program(2)
     with program.group:
-        os.kill(program.count(1)[1][0], signal.SIGKILL)
-        with pytest.raises(ChildProcessError, match=r"all worker processes are needed, and process \d+ has ended"):
+        process = program.count(1)[1][0]
+        os.kill(process, number)
+        with pytest.raises(ChildProcessError, match=f"^worker process {process} {cause}$"):
             program.count(1)
+        assert program.count(1)[0][0] == HERE  # a new process takes its place
 
 
-def test_signals_are_the_first_process_s_to_handle() -> None:
+def test_process_that_exits_is_named_with_its_status() -> None:
+    class Leaver:
+        def __init__(self) -> None:
+            self.group = ProcessGroup(2)
+
+        @collective
+        def leave(self) -> None:
+            self.group.run([lambda: None, lambda: os._exit(3)])
+
+    leaver = Leaver()
+    with leaver.group, pytest.raises(ChildProcessError, match=r"^worker process \d+ exited with status 3$"):
+        leaver.leave()
+
+
+def test_worker_killed_in_the_estimate_does_not_advise_to_resume_a_run(
+    model: LanguageModel, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch, forked: list[int]
+) -> None:
+    monkeypatch.setattr("axone.llm.runtime.data_parallel.can_fork", lambda: True)
+    receive = Connection.receive
+
+    def kill_first(self: Connection) -> Any:
+        if os.getpid() == HERE:
+            os.kill(forked[0], signal.SIGKILL)
+        return receive(self)
+
+    monkeypatch.setattr(Connection, "receive", kill_first)
+    config = TrainerConfig(steps=2, batch_size=4, context_length=16, workers=2)
+    with pytest.raises(ChildProcessError, match=r"^worker process \d+ was killed by SIGKILL") as error:
+        Trainer(model, *dataset.split(), config).estimate()
+    assert "resume" not in str(error.value)
+
+
+def test_rank_0_alone_handles_signals() -> None:
     program = Program(2)
     with program.group:
         process = program.count(1)[1][0]
@@ -161,22 +200,34 @@ def test_signals_are_the_first_process_s_to_handle() -> None:
     assert_gone(process)
 
 
-@pytest.mark.parametrize("where", ["here", "there"])
-def test_an_interrupt_while_processes_are_forked_leaves_none_behind(
-    where: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Process ids of the processes that are forked."""
+    ids: list[int] = []
+    fork = os.fork
+
+    def spy() -> int:
+        ids.append(fork())
+        return ids[-1]
+
+    monkeypatch.setattr(os, "fork", spy)
+    return ids
+
+
+@pytest.mark.parametrize("receiver", ["parent", "child"])
+def test_interrupt_during_a_fork_leaves_no_process(receiver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fork, forked = os.fork, list[int]()
 
     def interrupted() -> int:
         forked.append(fork())
-        if (forked[-1] == 0) == (where == "there"):
+        if (forked[-1] == 0) == (receiver == "child"):
             os.kill(os.getpid(), signal.SIGINT)
         return forked[-1]
 
     monkeypatch.setattr(os, "fork", interrupted)
     program = Program(2)
     with program.group:
-        if where == "here":
+        if receiver == "parent":
             with pytest.raises(KeyboardInterrupt):
                 program.count(1)
         else:
@@ -186,7 +237,7 @@ def test_an_interrupt_while_processes_are_forked_leaves_none_behind(
 
 @pytest.fixture
 def alarm() -> Iterator[None]:
-    """Let nothing wait for a process that does not end."""
+    """Time limit for a test that could wait for a process forever."""
 
     def ring(_number: int, _frame: object) -> None:
         raise TimeoutError
@@ -201,21 +252,21 @@ def alarm() -> Iterator[None]:
 @pytest.mark.usefixtures("alarm")
 @pytest.mark.parametrize("moment", ["close", "wait"])
 @pytest.mark.parametrize("number", [1, 2])
-def test_an_interrupt_while_processes_are_ended_leaves_none_behind(
+def test_interrupt_during_the_shutdown_leaves_no_process(
     moment: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = Program(3)
     forked = [part[0] for part in program.count(1)[1:]]
-    os.kill(forked[0], signal.SIGSTOP)  # it would not end by itself
-    calls, end = list[object](), getattr(_Peer, moment)
+    os.kill(forked[number - 1], signal.SIGSTOP)  # it does not end by itself
+    calls, end = list[object](), getattr(Connection, moment)
 
-    def interrupted(peer: _Peer) -> None:
+    def interrupted(peer: Connection) -> None:
         calls.append(peer)
         if len(calls) == number:
             os.kill(os.getpid(), signal.SIGINT)
         end(peer)
 
-    monkeypatch.setattr(_Peer, moment, interrupted)
+    monkeypatch.setattr(Connection, moment, interrupted)
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         program.group.close()
@@ -223,11 +274,31 @@ def test_an_interrupt_while_processes_are_ended_leaves_none_behind(
     for process in forked:
         assert_gone(process)
     monkeypatch.undo()
-    with program.group:  # others may be forked
+    with program.group:  # it can fork again
         assert len(program.count(1)) == 3
 
 
-def test_forked_processes_let_go_of_what_is_not_theirs_without_a_word(
+@pytest.mark.usefixtures("alarm")
+def test_interrupt_at_the_first_line_of_the_shutdown_leaves_no_process() -> None:
+    """A KeyboardInterrupt can arrive before `__exit__` does anything: the group then ends with its last reference."""
+
+    class Interrupted(ProcessGroup):
+        def __exit__(self, *_: object) -> None:
+            raise KeyboardInterrupt
+
+    program = Program(2)
+    program.group = Interrupted(2)
+    process = 0
+    try:
+        with program.group:
+            process = program.count(1)[1][0]
+    except KeyboardInterrupt:
+        pass
+    del program
+    assert_gone(process)
+
+
+def test_forked_process_frees_inherited_objects_silently(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "unraisablehook", lambda what: os.write(2, str(what.exc_value).encode()))
@@ -236,28 +307,62 @@ def test_forked_processes_let_go_of_what_is_not_theirs_without_a_word(
     assert capfd.readouterr().err == ""
 
 
-def test_all_hear_who_stops() -> None:
+def test_condition_of_one_rank_holds_in_all() -> None:
     program = Program(2)
     with program.group:
         assert program.stop() == [True, True]
 
 
-def test_no_process_outlives_the_first() -> None:
+def test_no_process_outlives_rank_0() -> None:
     script = "import test_processes as t, time; p = t.Program(2); print(p.count(1)[1][0], flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=Path(__file__).parent) as first:
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=TESTS) as first:
         assert first.stdout is not None
         assert int(first.stdout.readline()) != first.pid
         first.kill()
-        assert select.select([first.stdout], [], [], 30)[0]  # its end is seen when all who could write have gone
-        assert first.stdout.read() == b""
+        assert_all_end(first, 30)
 
 
-def test_it_forks_only_where_it_is_alone_and_unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no PR_SET_PDEATHSIG")
+def test_worker_amid_a_long_task_ends_within_a_second_of_a_killed_parent() -> None:
+    script = "import test_processes as t; p = t.Program(2); print(p.count(1)[1][0], flush=True); p.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=TESTS) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        time.sleep(0.2)  # until both sleep
+        first.kill()
+        assert_all_end(first, 1)
+
+
+def assert_all_end(first: subprocess.Popen[bytes], seconds: float) -> None:
+    """Check that all processes that inherited the output of the first one end."""
+    assert first.stdout is not None
+    assert select.select([first.stdout], [], [], seconds)[0]  # readable at the end of the last writer
+    assert first.stdout.read() == b""
+
+
+def test_worker_whose_parent_died_before_it_could_ask_for_the_signal_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_prctl", lambda: lambda *_: 0)
+    child = os.fork()
+    if not child:
+        processes._end_with(os.getppid() + 1)  # as if another process had adopted it
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
+def test_system_without_death_signals_starts_workers_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_prctl", lambda: None)
+    program = Program(2)
+    with program.group:
+        assert len(program.count(1)) == 2
+
+
+def test_it_forks_only_without_threads_and_watchers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(threading, "active_count", lambda: 1)
     assert can_fork()
-    with profile():
-        assert not can_fork()
+    for watcher in (profile(), detect_anomaly()):
+        with watcher:
+            assert not can_fork()
     monkeypatch.setattr(threading, "active_count", lambda: 2)
     assert not can_fork()
     monkeypatch.setattr(threading, "active_count", lambda: 1)
@@ -265,80 +370,36 @@ def test_it_forks_only_where_it_is_alone_and_unwatched(monkeypatch: pytest.Monke
     assert not can_fork()
 
 
-class Losses(Callback):
-    """Keeps every step's loss and norm."""
-
-    def __init__(self) -> None:
-        self.numbers: list[tuple[float, float]] = []
-
-    def on_step(self, event: Step) -> None:
-        self.numbers.append((event.loss, event.gradient_norm))
-
-
-def test_a_run_whose_process_is_killed_goes_on_from_its_checkpoint(
-    config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    forked: list[int] = []
+def test_refused_fork_leaves_no_process_and_no_socket(monkeypatch: pytest.MonkeyPatch, forked: list[int]) -> None:
     fork = os.fork
 
-    def spy() -> int:
-        forked.append(fork())
-        return forked[-1]
+    def refuse_second() -> int:
+        if forked:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return fork()
 
-    class Killer(Callback):
-        def on_step(self, event: Step) -> None:
-            if event.step == 4:
-                os.kill(forked[-1], signal.SIGKILL)
+    monkeypatch.setattr(os, "fork", refuse_second)
+    pairs, open_pair = list[socket.socket](), socket.socketpair
 
-    monkeypatch.setattr(os, "fork", spy)
-    monkeypatch.setattr(data_parallel, "can_fork", lambda: True)
-    plan = TrainerConfig(steps=6, batch_size=4, context_length=16, workers=2, eval_every=3)
-    model = LanguageModel(config, rng=np.random.default_rng(0))
-    trainer = Trainer(model, *dataset.split(), plan, [Killer()], run=tmp_path / "run")
-    with pytest.raises(OSError, match=r"all worker processes are needed, and process \d+ has ended"):
-        trainer.fit()
-    assert Run(tmp_path / "run").latest().training_state().step == 3
-    assert Trainer.resume(tmp_path / "run").fit().outcome == "finished"
+    def spy() -> tuple[socket.socket, socket.socket]:
+        pairs.extend(pair := open_pair())
+        return pair
+
+    monkeypatch.setattr(socket, "socketpair", spy)
+    group = ProcessGroup(3)
+    with pytest.raises(BlockingIOError):
+        group.start(None)
+    assert_gone(forked[0])
+    assert [end.fileno() for end in pairs] == [-1] * 4
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
-def test_training_has_the_bits_of_threads(
-    config: LanguageModelConfig,
-    dataset: TokenDataset,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    optimizer: Any,
-) -> None:
-    told: list[str] = []
-    broadcast_call = ProcessGroup.broadcast_call
+def test_refused_shared_memory_is_a_memory_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
 
-    def spy(self: ProcessGroup, program: object, method: str, *arguments: object) -> None:
-        told.append(method)
-        broadcast_call(self, program, method, *arguments)
-
-    monkeypatch.setattr(ProcessGroup, "broadcast_call", spy)
-    dropped = replace(config, dropout=0.1)
-    plan = TrainerConfig(
-        steps=6,
-        batch_size=5,
-        context_length=16,
-        optimizer=optimizer,
-        workers=2,
-        gradient_accumulation_steps=2,
-        eval_every=3,
-    )
-    found = []
-    for forks in (False, True):
-        monkeypatch.setattr(data_parallel, "can_fork", lambda forks=forks: forks)
-        losses, run = Losses(), tmp_path / str(forks)
-        model = LanguageModel(dropped, rng=np.random.default_rng(0))
-        Trainer(model, *dataset.split(), plan, [losses], run=run).fit()
-        checkpoint = Run(run).latest()
-        moments = {name: array.tobytes() for name, array in checkpoint.optimizer_state().items()}
-        weights = {name: array.tobytes() for name, array in model.state_dict().items()}
-        found.append((losses.numbers, checkpoint.training_state().latest_loss, moments, weights))
-        assert bool(told) == forks
-    assert found[0] == found[1]
+    monkeypatch.setattr("mmap.mmap", refuse)
+    with pytest.raises(MemoryError, match=r"^4000 bytes of shared memory are not available$"):
+        shared_zeros(1000, np.float32)
 
 
 def assert_gone(process: int) -> None:

@@ -22,6 +22,7 @@ from axone.llm.generation import decoder
 from axone.llm.generation.batch import DecodingBatch
 from axone.llm.generation.decoder import Decoder
 from axone.llm.generation.tensor_parallel import TensorParallelDecoder, can_shard
+from axone.llm.runtime import resources
 from axone.llm.runtime.collectives import SharedAllGather, can_all_gather
 from axone.nn import Linear, Module, Sequential, cache
 from axone.nn.extend import Dense, Forward, dense_product
@@ -45,8 +46,8 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return processes[-1]
 
     monkeypatch.setattr(os, "fork", spy)
-    monkeypatch.setattr(decoder, "SMALL_MODEL", 0)
-    monkeypatch.setattr(decoder, "available_cores", lambda: 2)
+    monkeypatch.setattr(resources, "SMALL_MODEL", 0)
+    monkeypatch.setattr(resources, "available_cores", lambda: 2)
     monkeypatch.setattr(decoder, "can_all_gather", lambda: True)
     yield processes
     for process in processes:
@@ -300,9 +301,9 @@ def test_no_process_outlives_rank_0(at: str) -> None:
     script = f"""
 import os, time, numpy as np, pytest
 from conftest import build_model
-from axone.llm.generation import decoder
+from axone.llm.runtime import resources
 from test_tensor_parallel import before_gather
-decoder.SMALL_MODEL = 0
+resources.SMALL_MODEL = 0
 model, first = build_model(), os.getpid()
 decode, caches = model.decoder(workers=2).__enter__(), model.make_caches(1)
 decode(np.asarray([[1]]), caches)
@@ -353,10 +354,10 @@ def test_no_process_is_forked_beside_a_thread_nor_for_a_small_model(
     monkeypatch: pytest.MonkeyPatch, build: Build
 ) -> None:
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
-    monkeypatch.setattr(decoder, "available_cores", lambda: 2)
+    monkeypatch.setattr(resources, "available_cores", lambda: 2)
     model = build(dtype=np.float64)
     tokens = list(generate(model, [1], max_new_tokens=5, temperature=0))  # small
-    monkeypatch.setattr(decoder, "SMALL_MODEL", 0)
+    monkeypatch.setattr(resources, "SMALL_MODEL", 0)
     done = threading.Event()
     thread = threading.Thread(target=done.wait)
     thread.start()

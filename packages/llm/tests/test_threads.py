@@ -1,4 +1,4 @@
-"""Teams of threads: every part ends before the caller goes on, whatever it raises."""
+"""Thread groups: all tasks end before `run` returns, whatever they raise."""
 
 import sys
 import threading
@@ -7,48 +7,50 @@ from functools import partial
 
 import pytest
 
+from axone.llm import WorkerError
 from axone.llm.runtime.threads import ThreadGroup
 
 
-def threads() -> list[str]:
+def worker_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("axone-worker")]
 
 
 @pytest.mark.parametrize("kind", [ZeroDivisionError, SystemExit, KeyboardInterrupt])
-@pytest.mark.parametrize("where", [0, 1, 2])
-def test_what_a_part_raises_comes_when_all_have_ended(kind: type[BaseException], where: int) -> None:
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_error_of_a_task_is_raised_when_all_tasks_have_ended(kind: type[BaseException], failing: int) -> None:
     ended: list[int] = []
 
-    def part(number: int) -> int:
-        if number == where:
+    def task(rank: int) -> int:
+        if rank == failing:
             raise kind
         time.sleep(0.02)
-        ended.append(number)
-        return number
+        ended.append(rank)
+        return rank
 
     with ThreadGroup(3) as group:
         with pytest.raises(kind):
-            group.run([partial(part, number) for number in range(3)])
-        assert sorted(ended) == [number for number in range(3) if number != where]
+            group.run([partial(task, rank) for rank in range(3)])
+        assert sorted(ended) == [rank for rank in range(3) if rank != failing]
         assert group.run([lambda: "a", lambda: "b", lambda: "c"]) == ["a", "b", "c"]
-    assert not threads()
+    assert not worker_threads()
 
 
-def test_an_outcome_that_nobody_awaited_is_not_taken_for_another() -> None:
+def test_abandoned_result_is_not_returned_for_a_later_task() -> None:
     with ThreadGroup(2) as group:
-        group._workers[0].submit(lambda: "old")  # as a caller leaves it that is interrupted while it waits
+        group._workers[0].submit(lambda: "old")  # as after a KeyboardInterrupt in `run`
         assert group.run([lambda: "a", lambda: "b"]) == ["a", "b"]
 
 
-def test_a_team_that_the_system_has_no_threads_for_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_thread_leaves_no_other_thread_and_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     start = threading.Thread.start
 
-    def refused(thread: threading.Thread) -> None:
+    def refuse_second(thread: threading.Thread) -> None:
         if thread.name.endswith("-2"):
             raise RuntimeError("can't start new thread")
         start(thread)
 
-    monkeypatch.setattr(threading.Thread, "start", refused)
-    with pytest.raises(RuntimeError, match="new thread"), ThreadGroup(4):
+    monkeypatch.setattr(threading.Thread, "start", refuse_second)
+    sentence = "cannot start 4 threads, because the system refuses more than 2: use fewer workers"
+    with pytest.raises(WorkerError, match=f"^{sentence}$"), ThreadGroup(4):
         sys.exit("never reached")
-    assert not threads()
+    assert not worker_threads()

@@ -14,14 +14,14 @@ import pytest
 from axone.llm import (
     Callback,
     CheckpointError,
-    End,
-    Evaluation,
+    CheckpointEvent,
+    EndEvent,
+    EvaluationEvent,
     LanguageModel,
     LanguageModelConfig,
     RunBusyError,
     RunExistsError,
-    Saved,
-    Step,
+    StepEvent,
     TokenDataset,
     Trainer,
     TrainerConfig,
@@ -46,12 +46,12 @@ class Recorder(Callback):
         self.evaluations: list[tuple[int, float]] = []
         self._at, self._action = at, action
 
-    def on_step(self, event: Step) -> None:
+    def on_step(self, event: StepEvent) -> None:
         self.losses.append(event.loss)
         if event.step == self._at:
             self._action()
 
-    def on_evaluation(self, event: Evaluation) -> None:
+    def on_evaluation(self, event: EvaluationEvent) -> None:
         self.evaluations.append((event.step, event.loss))
 
 
@@ -138,7 +138,7 @@ class Signals(Callback):
 
     survived = False
 
-    def on_end(self, event: End) -> None:  # noqa: ARG002
+    def on_end(self, event: EndEvent) -> None:  # noqa: ARG002
         signal.raise_signal(signal.SIGINT)
         self.survived = True
 
@@ -208,7 +208,7 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_saved(
         model.embedding.weight.data[0, 0] = np.nan
 
     trainer = Trainer(model, *dataset.split(), CONFIG, [Recorder(at=7, action=spoil)], run=tmp_path / "run")
-    with pytest.raises(TrainingDivergedError, match="at step 8 the loss is nan"):
+    with pytest.raises(TrainingDivergedError, match=r"loss \(nan\) and gradient norm \(.*\) of step 8 must be finite"):
         trainer.fit()
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["step-000000", "step-000005"]
     assert np.isfinite(load(tmp_path / "run")[0].embedding.weight.data).all()
@@ -273,7 +273,7 @@ def test_checkpoints_can_be_more_frequent_than_evaluations(
         def __init__(self) -> None:
             self.steps: list[int] = []
 
-        def on_checkpoint(self, event: Saved) -> None:
+        def on_checkpoint(self, event: CheckpointEvent) -> None:
             self.steps.append(event.step)
             assert (event.path / "manifest.json").exists()
 
@@ -301,7 +301,7 @@ def test_every_optimizer_learns_by_every_schedule(
     rates: list[float] = []
 
     class Rates(Callback):
-        def on_step(self, event: Step) -> None:
+        def on_step(self, event: StepEvent) -> None:
             rates.append(event.learning_rate)
 
     recorder, model = Recorder(), LanguageModel(config, rng=np.random.default_rng(0))
@@ -361,7 +361,7 @@ def test_a_run_is_not_trained_twice_at_once(config: LanguageModelConfig, dataset
         new.fit()
     newest = tmp_path / "run" / "checkpoints" / "step-000012"
     newest.rename(newest.with_name("step-000099"))
-    with pytest.raises(RunBusyError, match="has been trained on since it was opened"):
+    with pytest.raises(RunBusyError, match="has been trained by another process since it was opened"):
         second.fit()
 
 
@@ -376,7 +376,7 @@ def test_weights_that_are_not_finite_are_not_saved(
         os.kill(os.getpid(), signal.SIGINT)
 
     trainer = Trainer(model, *dataset.split(), CONFIG, [Recorder(at=7, action=spoil)], run=tmp_path / "run")
-    with pytest.raises(TrainingDivergedError, match="after step 7 a weight is not"):
+    with pytest.raises(TrainingDivergedError, match="a weight after step 7 must be finite"):
         trainer.fit()
     assert Run(tmp_path / "run").latest().step == 5
 
@@ -390,7 +390,7 @@ def test_a_validation_loss_that_is_not_finite_stops_too(
         model.embedding.weight.data[...] = np.nan
 
     trainer = Trainer(model, *dataset.split(), CONFIG, [Recorder(at=5, action=spoil)], run=tmp_path / "run")
-    with pytest.raises(TrainingDivergedError, match="after step 5 the loss on held-out text is nan"):
+    with pytest.raises(TrainingDivergedError, match=r"the validation loss \(nan\) after step 5 must be finite"):
         trainer.fit()
     assert Run(tmp_path / "run").latest().step == 0
 
@@ -414,7 +414,7 @@ def test_the_data_stays_with_the_run(config: LanguageModelConfig, dataset: Token
 
 def test_what_does_not_belong_together_is_refused(config: LanguageModelConfig, dataset: TokenDataset) -> None:
     parts = dataset.split()
-    with pytest.raises(ValueError, match="no longer than the model's context of 16 tokens, and are 17"):
+    with pytest.raises(ValueError, match=r"context_length \(17\) must be at most that of the model \(16\)"):
         Trainer(LanguageModel(config), *parts, dataclasses.replace(CONFIG, context_length=17))
     with pytest.raises(ValueError, match="must know all 29 tokens of the tokenizer, and knows 28"):
         Trainer(LanguageModel(dataclasses.replace(config, vocab_size=28)), *parts, CONFIG)

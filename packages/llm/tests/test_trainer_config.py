@@ -17,6 +17,7 @@ CONFIG = TrainerConfig(steps=12, batch_size=6, context_length=16, warmup_steps=3
     [
         ({"steps": -1}, "steps (-1) must be at least 1"),
         ({"workers": 0}, "workers (0) must be at least 1"),
+        ({"workers": 100_000}, "workers (100000) must be at most 1024"),
         ({"max_grad_norm": 0.0}, "max_grad_norm (0.0) must be positive"),
         ({"max_grad_norm": float("inf")}, "max_grad_norm (inf) must be finite"),
         ({"seed": -1}, "seed (-1) must not be negative"),

@@ -1,4 +1,4 @@
-"""Parameters without memory, and parameters in one aligned array."""
+"""`init.skip`: modules without memory; `Arena` and `flatten`: parameters in one aligned array."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_skip_draws_nothing() -> None:
     assert rng.bit_generator.state == untouched.bit_generator.state
 
 
-def test_skip_needs_no_memory_for_a_model_that_has_a_terabyte() -> None:
+def test_skip_builds_a_terabyte_of_weights() -> None:
     with init.skip():
         layer = Linear(1 << 20, 1 << 18)
         flat = flatten(layer.parameters())
@@ -140,7 +140,7 @@ def test_astype_leaves_a_module_built_under_skip_without_memory() -> None:
     assert not any(layer.weight.data.strides)
 
 
-def test_drawing_into_a_parameter_without_memory_is_an_error_that_names_the_way() -> None:
+def test_drawing_into_a_parameter_without_memory_is_an_error() -> None:
     with init.skip():
         layer = Linear(3, 2)
     with pytest.raises(ValueError, match=r"shape \(2, 3\) was built under init\.skip\(\) and has no memory: give it"):
@@ -200,7 +200,7 @@ def test_flatten_keeps_the_order_that_it_is_given() -> None:
     np.testing.assert_array_equal(flatten([layer.bias, layer.weight], align=1), [3, 1, 2])
 
 
-def test_flatten_asks_for_the_array_and_converts() -> None:
+def test_flatten_uses_the_allocator_and_the_dtype() -> None:
     asked: list[tuple[int, np.dtype[Any]]] = []
 
     def zeros(size: int, dtype: np.dtype[Any]) -> Any:
@@ -228,7 +228,7 @@ def test_flatten_keeps_the_values_of_a_users_own_read_only_broadcast() -> None:
     np.testing.assert_array_equal(flat, [3, 3, 3, 3, 0, 0])
 
 
-def test_flatten_refuses_parameters_of_two_dtypes() -> None:
+def test_flatten_of_two_dtypes_is_an_error() -> None:
     with pytest.raises(TypeError, match="one array needs parameters of one dtype, and these have float32, float64"):
         flatten([Tensor([1.0]), Tensor(np.ones(1))])
     assert flatten([]).size == 0

@@ -1,4 +1,4 @@
-"""What PyTorch and transformers computed, frozen beside the script that asked them: values and gradients of every layer."""
+"""Values and gradients of every layer against PyTorch and transformers, frozen by `frozen/make_frozen.py`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 import axone.nn
 from axone.autograd import Tensor, relu
 from axone.nn import (
+    GELU,
+    MLP,
     Embedding,
     FeedForward,
     Head,
@@ -21,10 +23,14 @@ from axone.nn import (
     Llama3Scaling,
     Module,
     MultiHeadAttention,
+    ReLU,
     RMSNorm,
     RotaryEmbedding,
     Sequential,
+    Sigmoid,
+    SiLU,
     SwiGLU,
+    Tanh,
     Transformer,
     TransformerBlock,
 )
@@ -53,6 +59,7 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     ),
     "gelu_none": lambda x: F.gelu(x, approximate="none"),
     "gelu_tanh": F.gelu,
+    "mse_loss": F.mse_loss,
     "relu2": F.relu2,
     "silu": F.silu,
     "swiglu": F.swiglu,
@@ -78,6 +85,12 @@ MODULES: dict[str, Callable[[], Any]] = {
     "linear_without_bias": lambda: Linear(6, 4, bias=False),
     "llama_attention": lambda: MultiHeadAttention(8, 4, num_kv_heads=2, head_dim=4, rotary=LLAMA),
     "llama_mlp": lambda: SwiGLU(8, 12),
+    "mlp": lambda: MLP(8, [5, 5, 3]),
+    "module_gelu": lambda: GELU("none"),
+    "module_relu": ReLU,
+    "module_sigmoid": Sigmoid,
+    "module_silu": SiLU,
+    "module_tanh": Tanh,
     "multi_head_attention": lambda: MultiHeadAttention(8, 4),
     "qwen3_attention": lambda: MultiHeadAttention(
         8, 4, num_kv_heads=2, head_dim=4, bias=False, qk_norm=True, rotary=RotaryEmbedding(4)
@@ -88,11 +101,11 @@ MODULES: dict[str, Callable[[], Any]] = {
     "transformer": lambda: Transformer([block(), block()], norm=LayerNorm(8)),
     "transformer_block": block,
 }
-WITHOUT_A_COUNTERPART = {
+NOT_FROZEN = {
     "Dropout",
     "FeedForward",
     "Module",
-}  # masks are drawn differently; a FeedForward is in every block
+}  # dropout masks differ by generator; every block contains a FeedForward
 
 
 class Positioned(Module):
@@ -106,9 +119,9 @@ class Positioned(Module):
 
 
 def compare(case: str, out: Tensor, leaves: dict[str, Tensor]) -> None:
-    """Hold the output and the gradients to the frozen ones: PyTorch's own tolerances for float32."""
+    """Compare output and gradients with the frozen ones, within PyTorch's tolerances for float32."""
     parts = FROZEN[case]
-    depth = 10 if case == "transformer" else 1  # operations one after the other, each with its own rounding
+    depth = 10 if case == "transformer" else 1  # rounding accumulates
     assert out.dtype == np.float32
     np.testing.assert_allclose(out.data, parts["output"]["y"], rtol=1.3e-6 * depth, atol=1e-5 * depth)
     out.backward(parts["output"]["g"])
@@ -119,7 +132,7 @@ def compare(case: str, out: Tensor, leaves: dict[str, Tensor]) -> None:
         np.testing.assert_allclose(leaf.grad, expected, rtol=1.3e-6 * depth, atol=1e-5 * depth, err_msg=name)
 
 
-def test_every_case_is_compared_and_every_layer_has_one() -> None:
+def test_every_case_is_compared_and_every_layer_has_a_case() -> None:
     assert set(FUNCTIONS) | set(MODULES) == set(FROZEN)
     kinds = {type(part).__name__ for make in MODULES.values() for part in make().modules()}
     public = {
@@ -127,7 +140,7 @@ def test_every_case_is_compared_and_every_layer_has_one() -> None:
         for name in axone.nn.__all__
         if isinstance(kind := getattr(axone.nn, name), type) and issubclass(kind, Module)
     }
-    assert public - WITHOUT_A_COUNTERPART <= kinds
+    assert public - NOT_FROZEN <= kinds
 
 
 @pytest.mark.parametrize("case", FUNCTIONS)

@@ -1,4 +1,4 @@
-"""Every fused operation, one row each: held to its plain composition, and through all generic tests."""
+"""Every fused operation, one row each: compared with its plain composition, and run through all generic tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOLERANCE = {np.float32: 4e-6, np.float64: 1e-13}
 
 @dataclass(frozen=True)
 class Case:
-    """One way to call an operation: the shapes of the Tensors, and what else it is given."""
+    """One call of an operation: the shapes of its Tensors, and its other arguments."""
 
     shapes: tuple[Shape, ...]
     first: tuple[Any, ...] = ()  # before the Tensors
@@ -79,6 +79,7 @@ TABLE: dict[str, tuple[Case, ...]] = {
     "linear": (
         case((2, 3, 4), (5, 4), (5,)), case((3, 4), (5, 4)), case((4,), (5, 4), (5,)), case((0, 4), (5, 4), (5,)),
     ),
+    "mse_loss": (case((2, 3), (2, 3)), case((), ()), case((0, 3), (0, 3)), case((2, 3, 4), (2, 3, 4))),
     "packed_attention": (
         case((2, 5, 36), then=(2, 2)), case((2, 5, 48), then=(4, 2)), case((2, 5, 36), then=(2, 2), causal=False),
         case((2, 5, 36), then=(4, 1), mask=mask(2, 4, 5, 5)), case((2, 5, 36), then=(4, 1), mask=mask(2, 1, 1, 5)),
@@ -100,13 +101,15 @@ TABLE: dict[str, tuple[Case, ...]] = {
         case((2, 4, 5, 6), (2, 2, 5, 6), (2, 2, 5, 6), scale=1.0), case((1, 1, 70, 2), (1, 1, 70, 2), (1, 1, 70, 2), scale=0.3),
     ),
     "silu": ELEMENTWISE,
-    "softmax": (case((2, 3)), case((2, 3, 4)), case((5,)), case((0, 3))),
+    "softmax": (
+        case((2, 3)), case((2, 3, 4)), case((5,)), case((0, 3)), case((2, 3, 4), axis=2), case((2, 3, 4), axis=1), case((3, 4), axis=0),
+    ),
     "swiglu": (case((2, 3), (2, 3)), case((), ()), case((0, 3), (0, 3))),
 }  # fmt: skip
 
 CASES = [pytest.param(name, c, id=f"{name}-{i}") for name, cases in TABLE.items() for i, c in enumerate(cases)]
 FIRST = [pytest.param(name, cases[0], id=name) for name, cases in TABLE.items()]
-HELPERS = {"plain"}
+HELPERS = {"plain", "relu"}  # relu is that of axone.autograd
 
 
 def fused(name: str) -> Callable[..., Tensor]:
@@ -128,14 +131,14 @@ def run(
 
 
 def close(found: NDArray[Any], expected: NDArray[Any], dtype: Any) -> None:
-    """Compare, the tolerance relative to the largest element: sums are rounded in their own order."""
+    """Compare with a tolerance relative to the largest element, because sums are rounded in different orders."""
     assert found.shape == expected.shape
     assert found.dtype == dtype
     scale = float(np.abs(expected).max(initial=1.0))
     np.testing.assert_allclose(found, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * scale)
 
 
-def test_every_public_operation_has_a_row_and_a_plain_twin() -> None:
+def test_every_public_operation_has_a_row_and_a_plain_composition() -> None:
     assert set(functional.__all__) - HELPERS == set(TABLE)
     assert set(TABLE) <= set(vars(plain))
 
@@ -152,12 +155,12 @@ def test_fused_equals_plain(name: str, c: Case, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize(("name", "c"), CASES)
-def test_gradients_are_those_of_the_function(name: str, c: Case) -> None:
+def test_gradients_match_finite_differences(name: str, c: Case) -> None:
     check_grads(lambda *inputs: c.call(fused(name), *inputs), c.inputs())
 
 
 @pytest.mark.parametrize(("name", "c"), FIRST)
-def test_any_memory_layout_will_do(name: str, c: Case) -> None:
+def test_any_memory_layout_is_accepted(name: str, c: Case) -> None:
     arrays = c.inputs()
     strided = [np.asfortranarray(np.repeat(array, 2, axis=-1))[..., ::2] for array in arrays]
     expected, expected_gradients = run(fused(name), c, arrays)
@@ -168,7 +171,7 @@ def test_any_memory_layout_will_do(name: str, c: Case) -> None:
 
 
 @pytest.mark.parametrize(("name", "c"), FIRST)
-def test_inputs_and_the_gradient_are_not_written_to(name: str, c: Case) -> None:
+def test_inputs_and_the_output_gradient_are_not_modified(name: str, c: Case) -> None:
     arrays = c.inputs()
     leaves = [Tensor(array.copy(), requires_grad=True) for array in arrays]
     out = c.call(fused(name), *leaves)
@@ -201,20 +204,20 @@ def test_the_graph_is_freed_without_the_garbage_collector(name: str, c: Case) ->
 
 
 @pytest.mark.parametrize(("name", "c"), [p for p in FIRST if len(p.values[1].shapes) > 1])  # type: ignore[union-attr]  # the second is a Case
-def test_two_dtypes_are_refused(name: str, c: Case) -> None:
+def test_two_dtypes_are_an_error(name: str, c: Case) -> None:
     arrays = c.inputs()
     arrays[-1] = arrays[-1].astype(np.float32)
-    with pytest.raises(TypeError, match=r"one dtype, and these are float64 and float32"):
+    with pytest.raises(TypeError, match=r"one dtype, got float64 and float32"):
         c.call(fused(name), *(Tensor(array) for array in arrays))
 
 
 @pytest.mark.parametrize(("name", "c"), [p for p in FIRST if p.values[0] not in {"embedding", "cross_entropy"}])
-def test_arrays_are_refused_by_name(name: str, c: Case) -> None:
-    with pytest.raises(TypeError, match=rf"{name} needs Tensors, and got a ndarray: wrap it"):
+def test_arrays_instead_of_tensors_are_an_error_that_names_the_operation(name: str, c: Case) -> None:
+    with pytest.raises(TypeError, match=rf"{name} needs Tensors, got ndarray: wrap it"):
         fused(name)(*c.first, *c.inputs(), *c.then, **c.options())
 
 
-def test_attention_to_nothing_gives_zeros() -> None:
+def test_attention_to_no_key_gives_zeros() -> None:
     c = case((1, 1, 3, 2), (1, 1, 0, 2), (1, 1, 0, 2))
     out, gradients = run(functional.scaled_dot_product_attention, c, c.inputs())
     np.testing.assert_array_equal(out, np.zeros((1, 1, 3, 2)))
@@ -237,11 +240,11 @@ def test_exact_gelu_is_x_times_the_normal_distribution(dtype: Any, tolerance: fl
     np.testing.assert_allclose(y, expected, rtol=5 * tolerance, atol=tolerance)
 
 
-def test_exact_gelu_has_the_gradient_of_the_function() -> None:
+def test_exact_gelu_matches_finite_differences() -> None:
     check_grads(lambda x: functional.gelu(x, approximate="none"), [np.linspace(-5, 5, 30)])
 
 
-def test_another_gelu_is_refused() -> None:
+def test_an_unknown_gelu_approximation_is_an_error() -> None:
     with pytest.raises(ValueError, match=r'gelu needs approximate to be "tanh" or "none", and it is \'erf\''):
         functional.gelu(Tensor([1.0]), approximate="erf")  # type: ignore[arg-type]  # on purpose
 
@@ -255,7 +258,7 @@ def test_dropout_keeps_the_mean() -> None:
     np.testing.assert_array_equal(x.grad, y.data)
 
 
-def test_no_target_that_counts_gives_zero() -> None:
+def test_the_loss_is_zero_if_all_targets_are_ignored() -> None:
     logits = Tensor(np.ones((3, 4), np.float32), requires_grad=True)
     loss = functional.cross_entropy(logits, np.full(3, -100))
     loss.backward()
@@ -263,7 +266,28 @@ def test_no_target_that_counts_gives_zero() -> None:
     np.testing.assert_array_equal(logits.grad, np.zeros((3, 4)))
 
 
-def test_an_ignored_row_may_hold_anything() -> None:
+def test_a_last_axis_of_length_0_is_an_error() -> None:
+    empty, weight = Tensor(np.ones((2, 0))), Tensor(np.ones((3, 0)))
+    with pytest.raises(ValueError, match=r"linear needs a last axis of at least 1 element, got shape \(2, 0\)"):
+        functional.linear(empty, weight)
+    with pytest.raises(ValueError, match=r"layer_norm needs a last axis of at least 1 element, got shape \(2, 0\)"):
+        functional.layer_norm(empty, weight[0])
+
+
+def test_mse_loss_takes_an_array_of_targets_of_the_same_shape() -> None:
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    loss = functional.mse_loss(x, np.array([0.0, 4.0]))
+    loss.backward()
+    assert loss.dtype == np.float32
+    assert loss.item() == 2.5
+    np.testing.assert_array_equal(x.grad, [1.0, -2.0])
+    with pytest.raises(ValueError, match=r"predictions and targets of one shape, got \(2,\) and \(2, 1\)"):
+        functional.mse_loss(x, np.zeros((2, 1)))
+    with pytest.raises(TypeError, match="one dtype"):
+        functional.mse_loss(x, Tensor(np.zeros(2)))
+
+
+def test_an_ignored_row_may_hold_nan() -> None:
     logits = Tensor(np.array([[1.0, 2.0], [np.nan, np.inf]], np.float32), requires_grad=True)
     with np.errstate(invalid="ignore"):
         loss = functional.cross_entropy(logits, np.array([0, -100]))

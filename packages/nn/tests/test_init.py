@@ -1,4 +1,4 @@
-"""First values: their bounds, their spread, their dtype."""
+"""Initial values: their bounds, spread and dtype."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def test_values_keep_their_bound_and_spread(
 
 
 @pytest.mark.parametrize("fill", [init.xavier, init.kaiming])
-def test_what_looks_at_both_sides_needs_a_matrix(fill: Callable[..., None]) -> None:
-    with pytest.raises(ValueError, match=r"needs a parameter of shape \(fan_out, fan_in\), and this one has \(3,\)"):
+def test_initializers_by_fan_need_a_matrix(fill: Callable[..., None]) -> None:
+    with pytest.raises(ValueError, match=r"needs a parameter of shape \(fan_out, fan_in\), got shape \(3,\)"):
         fill(Tensor(np.empty(3)), rng=np.random.default_rng(0))
 
 
-def test_a_cut_below_zero_is_refused() -> None:
-    with pytest.raises(ValueError, match="truncated_normal needs a positive cut, and it is 0"):
+def test_the_cut_must_be_positive() -> None:
+    with pytest.raises(ValueError, match=r"cut \(0\) must be positive"):
         init.truncated_normal(Tensor(np.empty(3)), cut=0, rng=np.random.default_rng(0))
 
 

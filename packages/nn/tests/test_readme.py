@@ -1,4 +1,4 @@
-"""The programs in the README run, and do what they say."""
+"""The programs in the README run and print what the text says."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ README = Path(__file__).parents[1] / "README.md"
 PROGRAMS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_the_spirals_are_told_apart_in_twenty_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_twenty_lines_separate_the_spirals(capsys: pytest.CaptureFixture[str]) -> None:
     spiral = PROGRAMS[0]
     assert len([line for line in spiral.splitlines() if line]) <= 20
     exec(compile(spiral, "README.md", "exec"), {"__name__": "__main__"})  # noqa: S102 - our own README
@@ -17,6 +17,6 @@ def test_the_spirals_are_told_apart_in_twenty_lines(capsys: pytest.CaptureFixtur
     assert float(accuracy) >= 99
 
 
-def test_a_model_is_made_of_parts(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_is_composed_of_layers(capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(PROGRAMS[1], "README.md", "exec"), {"__name__": "__main__"})  # noqa: S102 - our own README
     assert "blocks.3.mlp" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Networks of single numbers: they agree with the layers of arrays, and they learn."""
+"""Scalar neurons and networks: they equal the layers on arrays, and they learn."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from axone import nn
 from axone.autograd import Tensor, Value, leaky_relu, relu, sigmoid, tanh
 from axone.autograd.optim import SGD
 from axone.nn import Linear, Sequential
@@ -23,7 +24,7 @@ def rng() -> np.random.Generator:
 
 
 @pytest.mark.parametrize("activation", BENDS)
-def test_a_network_of_neurons_is_a_network_of_arrays(activation: Any) -> None:
+def test_a_scalar_network_equals_linear_layers(activation: Any) -> None:
     net = MLP(3, [4, 2], activation=activation, rng=rng())
     arrays = Sequential(Linear(3, 4), BENDS[activation], Linear(4, 2)).astype(np.float64)
     layers = [part for part in arrays.layers if isinstance(part, Linear)]
@@ -46,7 +47,36 @@ def test_a_network_of_neurons_is_a_network_of_arrays(activation: Any) -> None:
         np.testing.assert_allclose(found, layer.bias.grad, atol=1e-14)
 
 
-def test_it_learns_xor() -> None:
+@pytest.mark.parametrize("activation", BENDS)
+def test_the_mlp_on_tensors_is_the_same_network_for_the_same_seed(activation: Any) -> None:
+    scalar = MLP(3, [4, 2, 2], activation=activation, rng=rng())
+    network = nn.MLP(3, [4, 2, 2], activation=activation, rng=rng())
+    for layer, numbers in zip(network.layers, scalar.layers, strict=True):
+        weights = np.array([[w.data for w in neuron.weights] for neuron in numbers.neurons], np.float32)
+        np.testing.assert_array_equal(layer.weight.data, weights)
+        assert layer.bias is not None
+        assert not layer.bias.data.any()
+    x = np.random.default_rng(1).normal(size=(7, 3)).astype(np.float32)
+    expected = [[y.data for y in scalar(row.tolist())] for row in x]
+    np.testing.assert_allclose(network(Tensor(x)).data, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_mlp_on_tensors_takes_the_other_activations() -> None:
+    x = Tensor(np.random.default_rng(1).normal(size=(7, 3)).astype(np.float32))
+    network = nn.MLP(3, [2], output_activation="sigmoid", bias=False, rng=rng())
+    np.testing.assert_array_equal(network(x).data, sigmoid(x @ network.layers[0].weight.T).data)
+    assert network.num_parameters() == 6
+    assert repr(network).startswith("MLP(3, [2], activation='tanh', output_activation='sigmoid')  6 parameters")
+    assert nn.MLP(3, [2, 1], activation="gelu")(x).shape == (7, 1)
+    with pytest.raises(
+        ValueError, match=r"activation \('swish'\) must be one of tanh, relu, leaky_relu, sigmoid, linear"
+    ):
+        nn.MLP(2, [1], activation="swish")  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(ValueError, match="layer_sizes is empty: an MLP needs the size of at least one layer"):
+        nn.MLP(2, [])
+
+
+def test_an_mlp_learns_xor() -> None:
     net = MLP(2, [6, 1], rng=rng())
     optimizer = SGD(net.parameters(), lr=0.2)
     examples = [([0.0, 0.0], -1.0), ([0.0, 1.0], 1.0), ([1.0, 0.0], 1.0), ([1.0, 1.0], -1.0)]
@@ -70,17 +100,19 @@ def test_parameters_and_sizes() -> None:
     assert repr(net) == "MLP(Layer(3 x Neuron(2, activation='tanh')), Layer(1 x Neuron(3, activation='linear')))"
 
 
-def test_weights_start_within_their_bound() -> None:
+def test_initial_weights_are_within_their_bound() -> None:
     neuron = Neuron(100, rng=rng())
     assert max(abs(w.data) for w in neuron.weights) <= 0.1
     assert neuron.bias.data == 0
     assert [w.data for w in neuron.weights] == [w.data for w in Neuron(100, rng=rng()).weights]
 
 
-def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"Neuron\(2, activation='tanh'\) needs 2 inputs, and got 3"):
+def test_invalid_arguments_are_errors() -> None:
+    with pytest.raises(ValueError, match=r"Neuron\(2, activation='tanh'\) needs 2 inputs, got 3"):
         Neuron(2)([1.0, 2.0, 3.0])
-    with pytest.raises(ValueError, match="a neuron needs an activation of tanh, relu, leaky_relu, sigmoid, linear"):
+    with pytest.raises(
+        ValueError, match=r"activation \('gelu'\) must be one of tanh, relu, leaky_relu, sigmoid, linear"
+    ):
         Neuron(2, activation="gelu")  # type: ignore[arg-type]  # on purpose
-    with pytest.raises(ValueError, match="an MLP needs at least one layer, and layer_sizes is empty"):
+    with pytest.raises(ValueError, match="layer_sizes is empty: an MLP needs the size of at least one layer"):
         MLP(2, [])

@@ -98,6 +98,11 @@ def test_non_text_is_refused(tokenizer: BPETokenizer) -> None:
         tokenizer.encode_batch("the dog")
 
 
+def test_a_byte_order_mark_within_a_text_is_kept(tokenizer: BPETokenizer) -> None:
+    """A str is encoded as it is, as by Hugging Face and tiktoken; the reader of a file has to skip the mark."""
+    assert tokenizer.decode_bytes(tokenizer.encode("\ufeffa")) == b"\xef\xbb\xbfa"
+
+
 # R16: text that spells a special token never yields its id unless it is allowed.
 
 

@@ -237,3 +237,16 @@ def test_saving_honours_umask(tmp_path: Path) -> None:
 def test_saving_into_a_missing_folder_says_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="does not exist: create it"):
         CharTokenizer.train("abc").save(tmp_path / "missing" / "tokenizer.json")
+
+
+def test_a_byte_order_mark_is_explained() -> None:
+    """It became a token of the vocabulary, or an unknown character without a hint."""
+    with pytest.raises(TokenizerError, match=r"byte order mark \(U\+FEFF\) at position 0, .* encoding='utf-8-sig'"):
+        CharTokenizer.train("abc").encode("\ufeffabc")
+
+
+def test_a_byte_order_mark_before_a_file_is_skipped(tmp_path: Path) -> None:
+    CharTokenizer.train("abc").save(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load(path).encode("ab") == [0, 1]

@@ -95,7 +95,7 @@ def test_a_worker_reports_a_slow_pattern(
     monkeypatch.setattr(counting_workers, "_PROGRAM", hurry + counting_workers._PROGRAM)
     texts = ("a" * 80 + "!" for _ in range(50))
     with pytest.raises(TokenizerError, match="for a text of 81 characters"):
-        BPETokenizer.train(texts, 300, pattern=r"(\w|\w\w)+$")
+        BPETokenizer.train(texts, 300, pattern=r"(\w|\w\w)+\z")
     assert all_ended(started)
 
 

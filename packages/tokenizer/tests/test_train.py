@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from axone.tokenizer import BPETokenizer, TokenizerError
+from axone.tokenizer import BPETokenizer, CharTokenizer, TokenizerError
 from axone.tokenizer.bpe import train as module
 from axone.tokenizer.bpe import train_merges
 from axone.tokenizer.bpe.flat_words import IntArray
@@ -128,7 +128,7 @@ def test_progress_counts_from_zero_to_all_merges(corpus: str) -> None:
         ({"vocab_size": 300, "special_tokens": [""]}, "non-empty"),
         ({"vocab_size": 300, "special_tokens": "<a>"}, "list of"),
         ({"vocab_size": 300, "special_tokens": ["\ud800"]}, "lone surrogate"),
-        ({"vocab_size": 300, "pattern": "("}, "not a regular expression"),
+        ({"vocab_size": 300, "pattern": "("}, "an unbalanced"),
         ({"vocab_size": 300, "pattern": "gpt-4"}, r"'gpt-4'\) matches only itself"),
         ({"vocab_size": 300, "pattern": ""}, r"''\) matches only itself"),
         ({"vocab_size": 300, "special_tokens": [7]}, "non-empty strings"),
@@ -179,3 +179,25 @@ def test_work_is_linear_in_the_corpus(unit: str, pattern: str | None, monkeypatc
         BPETokenizer.train((unit * size)[:size], 400, pattern=pattern)
         work.append(visited)
     assert work[1] <= 2.5 * work[0] + 50
+
+
+@pytest.mark.parametrize("texts", ["notes.txt", "data/corpus.jsonl", ["a.txt", "b.md"], Path("notes.txt")])
+def test_a_path_is_not_a_text(texts: str | list[str] | Path) -> None:
+    """Training on the letters of a file name was never intended."""
+    for train in (lambda: BPETokenizer.train(texts, 300), lambda: CharTokenizer.train(texts)):  # type: ignore[arg-type]  # a path
+        with pytest.raises((TokenizerError, TypeError), match="read the file first"):
+            train()
+
+
+def test_the_name_of_an_existing_file_is_not_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "corpus").write_text("the text", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for name in ("corpus", str(tmp_path / "corpus")):
+        with pytest.raises(TokenizerError, match="is the name of a file"):
+            BPETokenizer.train(name, 300)
+    assert BPETokenizer.train("corpora", 257).vocab_size == 257
+
+
+def test_texts_that_mention_files_are_texts() -> None:
+    for texts in ("read notes.txt", "notes.txt\n", ["a.txt", "the file a.txt"], iter(["a.txt"]), "a\x00b", "x" * 5000):
+        assert BPETokenizer.train(texts, 257).vocab_size >= 256

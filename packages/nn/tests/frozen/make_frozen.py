@@ -1,11 +1,11 @@
-"""Ask PyTorch and transformers for values and gradients of every layer, and freeze the answers in ``layers.npz``.
+"""Compute values and gradients of every layer with PyTorch and transformers, and save them in ``layers.npz``.
 
-Run with a Python that has both (made with PyTorch 2.13 and transformers 5.23)::
+Run with a Python that has both (made with PyTorch 2.13 and transformers 5.23 and 5.24)::
 
     python packages/nn/tests/frozen/make_frozen.py
 
-An array's name is ``CASE/PART/NAME``: a case's inputs, its parameters under our names, what it returns, the gradient that
-was given to that, and the gradients that came of it. All are float32, computed by the peer in float32.
+An array's name is ``CASE/PART/NAME``. The parts are the inputs, the parameters under our names, the output with its
+gradient, and the gradients of inputs and parameters. All are float32, computed by the peer in float32.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def random(*shape: int) -> Any:
 def freeze(
     case: str, function: Callable[..., Any], inputs: Named, parameters: Named | None = None, **constants: Any
 ) -> None:
-    """Run `function` on inputs, parameters and constants, and keep all that goes in and comes out."""
+    """Run `function` on inputs, parameters and constants; keep them, its output and the gradients."""
     parameters = parameters or {}
     leaves = {**inputs, **parameters}
     for leaf in leaves.values():
@@ -59,7 +59,7 @@ def freeze(
 
 
 def freeze_module(case: str, module: Any, x: Any, rename: Callable[[Named], Named], call: Callable[[Any], Any]) -> None:
-    """Freeze a module of the peer, its parameters and their gradients under our names."""
+    """Run a module of the peer; keep its parameters and gradients under our names."""
     x.requires_grad_()
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.5)
@@ -80,7 +80,7 @@ def freeze_module(case: str, module: Any, x: Any, rename: Callable[[Named], Name
 
 
 def packed(named: Named) -> Named:
-    """Rename the attention of Llama and its kin, and put its three products together."""
+    """Rename the parameters of Llama's attention, and concatenate its three projections."""
     ours = {"qkv_proj.weight": torch.cat([named.pop(f"{part}_proj.weight") for part in "qkv"])}
     if "q_proj.bias" in named:
         ours["qkv_proj.bias"] = torch.cat([named.pop(f"{part}_proj.bias") for part in "qkv"])
@@ -214,6 +214,17 @@ def modules() -> None:
 
     mlp = LlamaMLP(llama)
     freeze_module("llama_mlp", mlp, random(B, T, C), dict, mlp)
+
+    layers = nn.Sequential(nn.Linear(C, 5), nn.Tanh(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 3))
+
+    def numbered(named: Named) -> Named:
+        return {f"layers.{int(name[0]) // 2}{name[1:]}": value for name, value in named.items()}
+
+    freeze_module("mlp", layers, random(T, C), numbered, layers)
+    for case, function in (("relu", nn.ReLU()), ("gelu", nn.GELU()), ("sigmoid", nn.Sigmoid()), ("tanh", nn.Tanh())):
+        freeze_module(f"module_{case}", function, 3 * random(4, C), dict, function)
+    freeze_module("module_silu", nn.SiLU(), 3 * random(4, C), dict, nn.SiLU())
+    freeze("mse_loss", F.mse_loss, {"predictions": random(4, C), "targets": random(4, C)})
 
 
 torch.manual_seed(0)

@@ -32,7 +32,7 @@ derives from `Deferred` and defines ``write``, and ``add`` where that can be don
 from axone.autograd.arrays import Array, unbroadcast
 from axone.autograd.deferred import Deferred, Part, Product, Rows, Scattered
 from axone.autograd.memory import empty, empty_like, reused_memory
-from axone.autograd.mode import watched_alike
+from axone.autograd.mode import is_watched, watched_alike
 from axone.autograd.record import record
 from axone.autograd.tape import VJP, Gradient
 from axone.autograd.tensor import Operand, needs_grad
@@ -49,6 +49,7 @@ __all__ = [
     "Scattered",
     "empty",
     "empty_like",
+    "is_watched",
     "needs_grad",
     "record",
     "reused_memory",

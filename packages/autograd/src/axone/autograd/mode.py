@@ -56,6 +56,20 @@ class Watcher:
         raise NotImplementedError
 
 
+def is_watched() -> bool:
+    """Return whether a watcher, such as `profile` or `detect_anomaly`, watches the operations of this thread.
+
+    Examples
+    --------
+    >>> from axone.autograd import profile
+    >>> from axone.autograd.extend import is_watched
+    >>> with profile():
+    ...     is_watched()
+    True
+    """
+    return bool(mode.watchers)
+
+
 def watched_alike(function: Callable[[], R]) -> Callable[[], R]:
     """Return a function as another thread shall call it for this one: watched by whoever watches this thread.
 

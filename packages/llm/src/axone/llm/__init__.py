@@ -2,6 +2,7 @@
 
 from axone.llm.chat.template import ChatTemplate, Message
 from axone.llm.checkpoints.bundle import load
+from axone.llm.checkpoints.checkpoint import Checkpoint
 from axone.llm.checkpoints.run import Run, unused_run
 from axone.llm.config import LanguageModelConfig
 from axone.llm.data.corpus import TextFiles, learned_dataset, python_source, read_text
@@ -10,20 +11,34 @@ from axone.llm.errors import (
     AxoneError,
     ChatTemplateError,
     CheckpointError,
+    DownloadError,
     MissingDependencyError,
     NotEnoughMemoryError,
     RunBusyError,
     RunExistsError,
     TrainingDivergedError,
+    WorkerError,
 )
+from axone.llm.evaluation import perplexity, sliding_loss
 from axone.llm.generation.generate import Completion, TextGenerator, generate
 from axone.llm.generation.sampling import SamplingConfig
 from axone.llm.inspection.attention_maps import attention_maps, plot_attention
-from axone.llm.loss import bigram_loss, bits_per_byte, cross_entropy
+from axone.llm.loss import bigram_loss, bits_per_byte, cross_entropy, next_token_loss
 from axone.llm.model import LanguageModel
-from axone.llm.training.callbacks import Callback, End, Evaluation, Saved, Start, Step
+from axone.llm.pretrained.hub import download
+from axone.llm.pretrained.layout import count_parameters
+from axone.llm.training.callbacks import (
+    Callback,
+    CheckpointEvent,
+    EndEvent,
+    EvaluationEvent,
+    StartEvent,
+    StepEvent,
+)
 from axone.llm.training.config import TrainerConfig
 from axone.llm.training.estimate import Estimate, require_memory
+from axone.llm.training.loggers import LossPlot, ProgressBar, SampleText, TensorBoard, format_duration
+from axone.llm.training.metrics import MetricsFile, read_metrics
 from axone.llm.training.presets import PRESETS, Preset, preset
 from axone.llm.training.trainer import Trainer
 
@@ -33,41 +48,56 @@ __all__ = [
     "Callback",
     "ChatTemplate",
     "ChatTemplateError",
+    "Checkpoint",
     "CheckpointError",
+    "CheckpointEvent",
     "Completion",
-    "End",
+    "DownloadError",
+    "EndEvent",
     "Estimate",
-    "Evaluation",
+    "EvaluationEvent",
     "LanguageModel",
     "LanguageModelConfig",
+    "LossPlot",
     "Message",
+    "MetricsFile",
     "MissingDependencyError",
     "NotEnoughMemoryError",
     "Preset",
+    "ProgressBar",
     "Run",
     "RunBusyError",
     "RunExistsError",
+    "SampleText",
     "SamplingConfig",
-    "Saved",
-    "Start",
-    "Step",
+    "StartEvent",
+    "StepEvent",
+    "TensorBoard",
     "TextFiles",
     "TextGenerator",
     "TokenDataset",
     "Trainer",
     "TrainerConfig",
     "TrainingDivergedError",
+    "WorkerError",
     "attention_maps",
     "bigram_loss",
     "bits_per_byte",
+    "count_parameters",
     "cross_entropy",
+    "download",
+    "format_duration",
     "generate",
     "learned_dataset",
     "load",
+    "next_token_loss",
+    "perplexity",
     "plot_attention",
     "preset",
     "python_source",
+    "read_metrics",
     "read_text",
     "require_memory",
+    "sliding_loss",
     "unused_run",
 ]

@@ -59,6 +59,8 @@ class LanguageModelConfig:
         Whether the projections to queries, keys and values have a bias, by default as `bias`.
     qk_norm : bool, default False
         Whether queries and keys are normalized, head by head.
+    qk_norm_eps : float, default 1e-6
+        Added to the mean square in the norms of queries and keys.
     tie_embeddings : bool, default True
         Whether the output layer shares the weight of the token embedding.
     dropout : float, default 0.0
@@ -92,6 +94,7 @@ class LanguageModelConfig:
     bias: bool = True
     qkv_bias: bool | None = None
     qk_norm: bool = False
+    qk_norm_eps: float = 1e-6
     tie_embeddings: bool = True
     dropout: float = 0.0
     norm_eps: float = 1e-5
@@ -104,7 +107,7 @@ class LanguageModelConfig:
             value = getattr(self, field)
             if value is not None and value < 1:
                 raise ValueError(f"{field} ({value}) must be at least 1")
-        for field in ("norm_eps", "rope_theta"):
+        for field in ("norm_eps", "qk_norm_eps", "rope_theta"):
             value = getattr(self, field)
             if not 0 < value < math.inf:
                 raise ValueError(f"{field} ({value}) must be positive and finite")

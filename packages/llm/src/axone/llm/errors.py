@@ -3,7 +3,11 @@
 Arguments out of range are ValueError or TypeError, and refused writes are OSError, as everywhere in Python.
 """
 
+import sys
+import warnings
 from os import PathLike
+
+_INTERNAL = ("axone.", "contextlib")
 
 
 class AxoneError(Exception):
@@ -47,7 +51,7 @@ class ChatTemplateError(AxoneError):
     """A chat template is not valid, or cannot render a conversation."""
 
 
-class MissingDependencyError(AxoneError):
+class MissingDependencyError(AxoneError, ImportError):
     """An optional library is needed and not installed.
 
     Parameters
@@ -60,3 +64,19 @@ class MissingDependencyError(AxoneError):
 
     def __init__(self, purpose: str, library: str, requirement: str) -> None:
         super().__init__(f'{purpose} need {library}, which is not installed: pip install "{requirement}"')
+
+
+class DownloadError(AxoneError):
+    """A model cannot be downloaded."""
+
+
+class WorkerError(AxoneError):
+    """The system refuses to start the threads of a training or a generation."""
+
+
+def warn_caller(message: str) -> None:
+    """Issue a UserWarning that points to the caller's line: the first frame outside of Axone."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(_INTERNAL):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)

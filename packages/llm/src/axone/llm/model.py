@@ -18,11 +18,13 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.llm.config import LanguageModelConfig
+from axone.llm.errors import CheckpointError
 from axone.llm.generation.decoder import Decoder
 from axone.llm.generation.folding import FoldCache
 from axone.llm.generation.generate import generate
 from axone.llm.generation.sampling import SamplingConfig, SamplingOptions
-from axone.llm.pretrained import folder as model_folder
+from axone.llm.pretrained.folder import write_folder
+from axone.llm.pretrained.source import open_pretrained
 from axone.llm.types import Ids
 from axone.nn import (
     Dropout,
@@ -233,16 +235,17 @@ class LanguageModel(Module):
         OSError
             If the folder cannot be written.
         """
-        model_folder.write(Path(folder), self.config, self.state_dict())
+        write_folder(Path(folder), self.config, self.state_dict(), eos_ids=self.eos_ids)
 
     @classmethod
-    def from_pretrained(cls, folder: str | PathLike[str]) -> LanguageModel:
-        """Read a model from a folder that `save_pretrained` or Hugging Face wrote.
+    def from_pretrained(cls, path: str | PathLike[str]) -> LanguageModel:
+        """Read a model from a folder that `save_pretrained` or Hugging Face wrote, or from a GGUF file.
 
         Parameters
         ----------
-        folder : path
-            With ``config.json`` and the weights as safetensors.
+        path : path
+            A folder with ``config.json`` and safetensors, of the GPT-2, Llama, Qwen2 or Qwen3 family, or a ``.gguf`` file of
+            the architectures llama, qwen2 and qwen3. Weights become float32, or float64 if all are that.
 
         Returns
         -------
@@ -252,15 +255,18 @@ class LanguageModel(Module):
         Raises
         ------
         CheckpointError
-            If the folder holds no model, or one that this class does not compute exactly.
+            If the path holds no model, or one that this class does not compute exactly.
         """
-        config, weights = model_folder.read(Path(folder))
-        with init.skip():
-            model = cls(config, rng=np.random.default_rng(0))
-        flatten(model.parameters())
-        parameters = dict(model.named_parameters())
-        for name, array in weights:  # one at a time: a second copy of all would double the memory
-            parameters[name].data[...] = array
+        with open_pretrained(Path(path)) as source:
+            try:
+                with init.skip():
+                    model = cls(source.config)
+            except (ValueError, OverflowError) as error:  # arrays beyond NumPy's largest dimension
+                raise CheckpointError(path, f"describes a model that cannot be built ({error})") from error
+            weights = source.match({name: parameter.shape for name, parameter in model.named_parameters()})
+            flatten(model.parameters(), dtype=source.dtype)
+            weights.load(model.state_dict())
+        model.eos_ids = source.eos_ids
         return model.eval()
 
 
@@ -275,6 +281,7 @@ def _block(config: LanguageModelConfig, rotary: RotaryEmbedding | None, rng: np.
         dropout=config.dropout,
         rotary=rotary,
         qk_norm=config.qk_norm,
+        qk_norm_eps=config.qk_norm_eps,
         rng=rng,
     )
     return TransformerBlock(attention, _mlp(config, rng), attention_norm=_norm(config), mlp_norm=_norm(config))

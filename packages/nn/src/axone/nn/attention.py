@@ -55,6 +55,8 @@ class MultiHeadAttention(CachedModule):
         Rotates queries and keys by their positions.
     qk_norm : bool, default False
         Whether queries and keys are normalized, head by head, before they are rotated.
+    qk_norm_eps : float, default 1e-6
+        Added to the mean square in these norms.
     scale : float, optional
         Multiplies the products of queries and keys, by default ``1 / sqrt(D)``.
     rng : numpy.random.Generator, optional
@@ -97,6 +99,7 @@ class MultiHeadAttention(CachedModule):
         dropout: float = 0.0,
         rotary: RotaryEmbedding | None = None,
         qk_norm: bool = False,
+        qk_norm_eps: float = 1e-6,
         scale: float | None = None,
         rng: np.random.Generator | None = None,
     ) -> None:
@@ -119,8 +122,8 @@ class MultiHeadAttention(CachedModule):
         self.scale = default_scale(D) if scale is None else scale
         self.qkv_proj = Linear(dim, (H + 2 * K) * D, bias=bias if qkv_bias is None else qkv_bias, rng=rng)
         self.out_proj = Linear(H * D, dim, bias=bias, rng=rng)
-        self.q_norm = RMSNorm(D) if qk_norm else None
-        self.k_norm = RMSNorm(D) if qk_norm else None
+        self.q_norm = RMSNorm(D, eps=qk_norm_eps) if qk_norm else None
+        self.k_norm = RMSNorm(D, eps=qk_norm_eps) if qk_norm else None
         self.rotary = rotary
         self.dropout = Dropout(dropout, rng=rng.spawn(1)[0])
 

@@ -1,4 +1,4 @@
-"""Dropout as a layer that is active in training only."""
+"""Dropout layer, active in training only."""
 
 from collections.abc import Sequence
 
@@ -10,19 +10,19 @@ from axone.nn.module import Module
 
 
 class Dropout(Module):
-    """Zero each element with probability `p` and scale the rest up, in training; else do nothing.
+    """In training, zero each element with probability `p` and scale up the others; in evaluation, do nothing.
 
     Parameters
     ----------
     p : float
-        In [0, 1).
+        The probability, in [0, 1).
     rng : numpy.random.Generator, optional
-        Where the masks come from; None draws a fresh one.
+        The generator of the masks; by default a fresh one.
 
     Raises
     ------
-    ValueError
-        If `p` is out of its range.
+    TypeError, ValueError
+        If `p` is not a number in [0, 1).
 
     Examples
     --------
@@ -37,13 +37,15 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float, *, rng: np.random.Generator | None = None) -> None:
+        if not isinstance(p, (int, float, np.number)):
+            raise TypeError(f"p must be a number in [0, 1), got {p!r}")
         if not 0 <= p < 1:
-            raise ValueError(f"Dropout needs p in [0, 1), and it is {p}")
+            raise ValueError(f"p ({p}) must be in [0, 1)")
         self.p = p
         self.rng = np.random.default_rng(rng)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return `x`, thinned out while training.
+        """Return `x`, in training with random elements zeroed.
 
         Parameters
         ----------
@@ -61,15 +63,15 @@ class Dropout(Module):
 
 
 def reseed_dropout(module: Module, key: Sequence[int]) -> None:
-    """Make all masks of a module a function of `key`, such as (seed, step, worker), and of the layer's place.
+    """Seed all dropout layers of a module from a key, such as (seed, step, worker), and their position.
 
-    Nothing random then has to be saved to resume training.
+    The masks of a step then follow from the key, so that no generator state has to be saved to resume training.
 
     Parameters
     ----------
     module : Module
     key : sequence of int
-        Not negative.
+        Non-negative integers.
     """
     layers = [m for m in module.modules() if isinstance(m, Dropout)]
     for place, layer in enumerate(layers):

@@ -1,4 +1,4 @@
-"""Embedding: a table of vectors, one for each id."""
+"""Embedding: a table of vectors, one per id."""
 
 from typing import Any
 
@@ -13,25 +13,26 @@ from axone.nn.module import Module, Parameter
 
 
 class Embedding(Module):
-    """A vector for each of `num_embeddings` ids, drawn at first from the normal distribution with deviation 1.
+    """A learned vector for each id, initially drawn from the normal distribution of standard deviation 1.
 
     Parameters
     ----------
     num_embeddings : int
-        How many ids there are.
+        The number of ids.
     embedding_dim : int
         C, the length of a vector.
     rng : numpy.random.Generator, optional
-        Where the first values come from; None draws a fresh one.
+        The generator of the initial values; by default a fresh one.
 
     Attributes
     ----------
+    num_embeddings, embedding_dim : int
     weight : Parameter, shape (num_embeddings, embedding_dim)
 
     Raises
     ------
     TypeError, ValueError
-        If a size is no whole number, or negative.
+        If a size is not a positive integer.
 
     Examples
     --------
@@ -46,8 +47,18 @@ class Embedding(Module):
         self.weight = Parameter(init.empty(num_embeddings, embedding_dim))
         init.normal(self.weight, std=1.0, rng=np.random.default_rng(rng))
 
+    @property
+    def num_embeddings(self) -> int:
+        """The number of ids."""
+        return self.weight.shape[0]
+
+    @property
+    def embedding_dim(self) -> int:
+        """The length of a vector."""
+        return self.weight.shape[1]
+
     def __call__(self, ids: NDArray[np.integer[Any]]) -> Tensor:
-        """Return the vectors of the ids.
+        """Return the vector of each id.
 
         Parameters
         ----------
@@ -61,4 +72,4 @@ class Embedding(Module):
 
     def extra_repr(self) -> str:
         """Return the layer's sizes."""
-        return f"{self.weight.shape[0]}, {self.weight.shape[1]}"
+        return f"{self.num_embeddings}, {self.embedding_dim}"

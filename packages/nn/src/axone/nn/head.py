@@ -1,6 +1,6 @@
-"""Head: one attention head, written as it is explained.
+"""Head: one attention head as a teaching text, with plain operations in the order of the paper.
 
-`MultiHeadAttention` computes many of these at once, through fused kernels.
+No model uses it: `MultiHeadAttention` computes many heads at once, through fused kernels.
 
 References
 ----------
@@ -17,10 +17,10 @@ from axone.nn.module import Module
 
 
 class Head(Module):
-    """One head of causal self-attention: each position gathers from itself and those before.
+    """One head of causal self-attention: each position gathers values from itself and earlier positions.
 
-    Each position asks with a query, and every position answers with a key: where the two agree, much of that position's
-    value is taken.
+    The query of a position is compared with the key of every earlier position: the larger their product, the larger the
+    weight of that position's value.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Head(Module):
     head_dim : int
         D, the width of queries, keys and values, and of the output.
     rng : numpy.random.Generator, optional
-        Where the first values come from; None draws a fresh one.
+        The generator of the initial values; by default a fresh one.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Head(Module):
         self.value = Linear(dim, head_dim, bias=False, rng=rng)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return what each position gathers.
+        """Return the weighted sum of values for each position.
 
         Parameters
         ----------
@@ -64,7 +64,7 @@ class Head(Module):
         Raises
         ------
         ValueError
-            If `x` has another number of axes, or a last axis of another length.
+            If `x` does not have shape (B, T, C).
         """
         D, C = self.query.weight.shape
         if x.ndim != 3 or x.shape[2] != C:
@@ -72,7 +72,7 @@ class Head(Module):
         T = x.shape[1]
         q, k, v = self.query(x), self.key(x), self.value(x)  # (B, T, D)
         scores = q @ k.swapaxes(1, 2) / D**0.5  # (B, T, T)
-        scores = where(np.tri(T, dtype=np.bool_), scores, -np.inf)  # no position sees a later one
+        scores = where(np.tri(T, dtype=np.bool_), scores, -np.inf)  # causal mask
         return softmax(scores) @ v  # (B, T, D)
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""Initial values of parameters, written in place and in their dtype.
+"""Initial values of parameters, written in place.
 
 A matrix has the shape (out_features, in_features) of a `Linear` weight; ``fan_in`` and ``fan_out`` are the two lengths.
 
@@ -114,7 +114,7 @@ def constant(parameter: Tensor, value: float) -> None:
 
 
 def normal(parameter: Tensor, *, std: float = 0.02, rng: np.random.Generator) -> None:
-    """Draw from the normal distribution of mean 0 and standard deviation `std`: unbounded.
+    """Draw from the normal distribution of mean 0 and standard deviation `std`.
 
     Parameters
     ----------
@@ -129,16 +129,16 @@ def normal(parameter: Tensor, *, std: float = 0.02, rng: np.random.Generator) ->
 
 
 def truncated_normal(parameter: Tensor, *, std: float = 0.02, cut: float = 2.0, rng: np.random.Generator) -> None:
-    """Draw from the normal distribution of standard deviation `std`, again wherever the bound is passed.
+    """Draw from the normal distribution of standard deviation `std`, truncated at ``cut std`` on both sides.
 
-    All values lie in ``[-cut std, cut std]``. At a cut of 2 their own standard deviation is ``0.88 std``.
+    Values outside are drawn again. At a cut of 2 the standard deviation of the values is ``0.88 std``.
 
     Parameters
     ----------
     parameter : Tensor
         The Tensor to fill.
     std : float, default 0.02
-        Before the cut.
+        The standard deviation before truncation.
     cut : float, default 2.0
         The bound in units of `std`, positive.
     rng : numpy.random.Generator
@@ -149,7 +149,7 @@ def truncated_normal(parameter: Tensor, *, std: float = 0.02, cut: float = 2.0, 
         If `cut` is not positive.
     """
     if not cut > 0:
-        raise ValueError(f"truncated_normal needs a positive cut, and it is {cut}")
+        raise ValueError(f"cut ({cut}) must be positive")
     if _skipping.get():
         return
     values = rng.standard_normal(parameter.shape, dtype=np.float32)
@@ -173,7 +173,7 @@ def uniform(parameter: Tensor, *, bound: float, rng: np.random.Generator) -> Non
 
 
 def xavier(parameter: Tensor, *, gain: float = 1.0, rng: np.random.Generator) -> None:
-    """Draw uniformly within ``gain sqrt(6 / (fan_in + fan_out))``, which suits tanh and sigmoid.
+    """Draw uniformly up to ``gain sqrt(6 / (fan_in + fan_out))`` in magnitude, for tanh and sigmoid.
 
     The variance is ``2 gain^2 / (fan_in + fan_out)``.
 
@@ -194,7 +194,7 @@ def xavier(parameter: Tensor, *, gain: float = 1.0, rng: np.random.Generator) ->
 
 
 def kaiming(parameter: Tensor, *, gain: float = math.sqrt(2), rng: np.random.Generator) -> None:
-    """Draw uniformly within ``gain sqrt(3 / fan_in)``, which suits ReLU and its kin.
+    """Draw uniformly up to ``gain sqrt(3 / fan_in)`` in magnitude, for ReLU and similar activations.
 
     The variance is ``gain^2 / fan_in``.
 
@@ -203,7 +203,7 @@ def kaiming(parameter: Tensor, *, gain: float = math.sqrt(2), rng: np.random.Gen
     parameter : Tensor, shape (fan_out, fan_in)
         The Tensor to fill.
     gain : float, default sqrt(2)
-        For ReLU, which lets half of the variance through.
+        The default is for ReLU, which halves the variance.
     rng : numpy.random.Generator
 
     Raises
@@ -216,16 +216,16 @@ def kaiming(parameter: Tensor, *, gain: float = math.sqrt(2), rng: np.random.Gen
 
 
 def scaled_residual(parameter: Tensor, *, num_layers: int, std: float = 0.02, rng: np.random.Generator) -> None:
-    """Draw as GPT-2 does for the last product of each residual branch: `normal` with ``std / sqrt(2 num_layers)``.
+    """Draw the weight of a residual branch's last linear layer as GPT-2: `normal` with ``std / sqrt(2 num_layers)``.
 
-    The ``2 num_layers`` branches that add up in the residual stream then keep its variance.
+    The variance of the residual stream, which sums ``2 num_layers`` branches, then does not grow with depth.
 
     Parameters
     ----------
     parameter : Tensor
         The Tensor to fill.
     num_layers : int
-        Blocks of the Transformer, each with two branches.
+        The number of blocks of the Transformer, each with two branches.
     std : float, default 0.02
     rng : numpy.random.Generator
     """
@@ -245,6 +245,6 @@ def _write(parameter: Tensor, values: Array | float) -> None:
 
 def _fans(name: str, parameter: Tensor) -> tuple[int, int]:
     if parameter.ndim != 2:
-        raise ValueError(f"{name} needs a parameter of shape (fan_out, fan_in), and this one has {parameter.shape}")
+        raise ValueError(f"{name} needs a parameter of shape (fan_out, fan_in), got shape {parameter.shape}")
     fan_out, fan_in = parameter.shape
     return fan_out, fan_in

@@ -1,4 +1,4 @@
-"""Linear: the affine layer."""
+"""Linear: the affine layer ``y = x W^T + b``."""
 
 import numpy as np
 
@@ -11,28 +11,29 @@ from axone.nn.module import Module, Parameter
 
 
 class Linear(Module):
-    """``y = x @ weight.T + bias``, along the last axis.
+    """Affine map ``y = x @ weight.T + bias`` of the last axis.
 
     Weights and bias start uniform in ``[-1 / sqrt(in_features), 1 / sqrt(in_features))``.
 
     Parameters
     ----------
     in_features, out_features : int
-        The lengths of the last axis before and after.
+        The lengths of the last axis of the input and of the output.
     bias : bool, default True
         Whether a bias is added.
     rng : numpy.random.Generator, optional
-        Where the first values come from; None draws a fresh one.
+        The generator of the initial values; by default a fresh one.
 
     Attributes
     ----------
+    in_features, out_features : int
     weight : Parameter, shape (out_features, in_features)
     bias : Parameter, shape (out_features,), or None
 
     Raises
     ------
     TypeError, ValueError
-        If a length is no whole number, or negative.
+        If a length is not a positive integer.
 
     Examples
     --------
@@ -54,6 +55,16 @@ class Linear(Module):
         for parameter in self.parameters():
             init.uniform(parameter, bound=max(in_features, 1) ** -0.5, rng=rng)
 
+    @property
+    def in_features(self) -> int:
+        """The length of the input's last axis."""
+        return self.weight.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        """The length of the output's last axis."""
+        return self.weight.shape[0]
+
     def __call__(self, x: Tensor) -> Tensor:
         """Return the layer's output.
 
@@ -70,7 +81,7 @@ class Linear(Module):
         ValueError
             If the last axis of `x` is not `in_features` long.
         """
-        last_axis(self._summary, x, self.weight.shape[1])
+        last_axis(self._summary, x, self.in_features)
         return linear(x, self.weight, self.bias)
 
     def inference(self, dense: Dense = dense_product) -> Forward:
@@ -79,5 +90,4 @@ class Linear(Module):
 
     def extra_repr(self) -> str:
         """Return the layer's sizes."""
-        out_features, in_features = self.weight.shape
-        return f"{in_features}, {out_features}{'' if self.bias is not None else ', bias=False'}"
+        return f"{self.in_features}, {self.out_features}{'' if self.bias is not None else ', bias=False'}"

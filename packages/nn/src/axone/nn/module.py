@@ -1,14 +1,15 @@
-"""Module: a tree of layers whose parameters can be named, counted, saved and shared.
+"""Module: the base class of layers, which names, counts, saves and shares the parameters of a tree of modules.
 
 A module is a plain object. Its parameters and submodules are found by walking its attributes, lists and dicts in the
-order in which they were set: no attribute hooks, so a misspelt name is an error that type checkers see.
+order in which they were set. Assignment is not intercepted, so type checkers see every attribute.
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -18,20 +19,21 @@ from axone.autograd.extend import Array
 from axone.nn import init
 from axone.nn.arena import flatten
 from axone.nn.functional.linear import Dense, Forward, dense_product
+from axone.nn.pytorch import METHODS, check_arguments, check_forward
 
 Layer: TypeAlias = Callable[[Tensor], Tensor]
-"""What `Sequential` chains and a `TransformerBlock` is made of: a module, or any function of a Tensor."""
+"""A module, or any function of a Tensor: `Sequential` and `TransformerBlock` are built from layers."""
 
 
 class Parameter(Tensor):
-    """A Tensor that a module trains.
+    """A Tensor that an optimizer trains.
 
     Parameters
     ----------
     data : array_like
-        The first values.
+        The initial values.
     dtype : dtype, optional
-        Convert them to this first.
+        The dtype to convert them to.
 
     Examples
     --------
@@ -50,14 +52,14 @@ class Parameter(Tensor):
 
 
 class Module:
-    """The base of all layers.
+    """Base class of all layers.
 
     A subclass sets its parameters and submodules as attributes, in a list or in a dict, and defines ``__call__``.
 
     Attributes
     ----------
     training : bool
-        Whether the module is trained now: dropout is active only then. Set by `train` and `eval`.
+        True in training, when dropout is active; set by `train` and `eval`.
 
     Examples
     --------
@@ -72,7 +74,22 @@ class Module:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        check_forward(cls)
         restore_default(cls, "inference", Module.inference)
+
+    if not TYPE_CHECKING:  # for type checkers a misspelt name stays an error
+
+        def __new__(cls, *arguments: Any, **options: Any) -> Self:
+            """Return a module whose constructor has not run; refuse options that only PyTorch's layers take."""
+            check_arguments(cls, arguments, options)
+            return super().__new__(cls)
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name in METHODS:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}: {METHODS[name]}")
+            super().__getattribute__(name)  # raises the usual error, and that of a property which lacks an attribute
+
+        __new__.__signature__ = inspect.Signature([inspect.Parameter("cls", inspect.Parameter.POSITIONAL_ONLY)])
 
     def inference(self, dense: Dense = dense_product) -> Forward:  # noqa: ARG002 - for those who override it
         """Return the module's forward on plain arrays: by default a call of the module under `no_grad`.
@@ -120,7 +137,7 @@ class Module:
         return (module for _, module in self.named_modules())
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Yield the parameters with their paths, a tied one only once, under its first name.
+        """Yield the parameters with their paths; a tied parameter once, under its first name.
 
         Yields
         ------
@@ -131,7 +148,7 @@ class Module:
         return ((path, item) for path, item in _walk(self, "", set()) if isinstance(item, Parameter))
 
     def parameters(self) -> Iterator[Parameter]:
-        """Yield the parameters, a tied one only once.
+        """Yield the parameters; a tied parameter once.
 
         Yields
         ------
@@ -140,11 +157,11 @@ class Module:
         return (parameter for _, parameter in self.named_parameters())
 
     def num_parameters(self) -> int:
-        """Return how many numbers the module trains."""
+        """Return the number of elements of all parameters."""
         return sum(parameter.size for parameter in self.parameters())
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return the parameters' arrays by name: the arrays themselves, not copies.
+        """Return the arrays of the parameters by name, without copying them.
 
         Returns
         -------
@@ -153,20 +170,24 @@ class Module:
         return {name: parameter.data for name, parameter in self.named_parameters()}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> None:
-        """Copy arrays into the parameters, in place, all or nothing.
+        """Copy arrays into the parameters, in place; on an error, none is changed.
 
         Parameters
         ----------
         state : mapping of str to array_like
-            As from `state_dict`.
+            Arrays by name, as `state_dict` returns them.
         strict : bool, default True
-            Whether a missing or an extra name is an error; a wrong shape always is.
+            Whether a missing or unexpected name is an error; a wrong shape always is.
 
         Raises
         ------
+        TypeError
+            If the state is not a mapping.
         ValueError
-            With every missing, extra and misshapen name at once, and every array that holds no real numbers.
+            If names or shapes differ, or an array does not hold real numbers; the message lists every fault.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state must be a mapping of names to arrays, got {type(state).__name__}")
         own = dict(self.named_parameters())
         given = {name: np.asarray(value) for name, value in state.items()}
         faults = [fault for name in own if name in given for fault in _faults(name, own[name], given[name])]
@@ -174,7 +195,7 @@ class Module:
             faults += [f"{name} is missing" for name in own if name not in given]
             faults += [f"{name} is not expected" for name in given if name not in own]
         if faults:
-            raise ValueError(f"the state does not fit this {type(self).__name__}: " + "; ".join(faults))
+            raise ValueError(f"the state does not match this {type(self).__name__}: " + "; ".join(faults))
         for name, parameter in own.items():
             if name in given and init.is_meta(parameter.data):  # built under init.skip
                 parameter.data = given[name].astype(parameter.dtype)
@@ -187,12 +208,19 @@ class Module:
         Parameters
         ----------
         dtype : dtype
-            Of floating-point numbers, such as ``numpy.float64``.
+            A floating-point dtype, such as ``numpy.float64``.
 
         Returns
         -------
         Module
+
+        Raises
+        ------
+        TypeError
+            If the dtype is not a floating-point dtype.
         """
+        if not np.issubdtype(np.dtype(dtype), np.floating):
+            raise TypeError(f"dtype ({np.dtype(dtype)}) must be a floating-point dtype, such as numpy.float32")
         for parameter in self.parameters():
             parameter.grad = None
             if init.is_meta(parameter.data):
@@ -221,21 +249,21 @@ class Module:
         return self.train(mode=False)
 
     def zero_grad(self) -> None:
-        """Set all gradients to zero, in place."""
+        """Set the gradients of all parameters to zero, in place."""
         for parameter in self.parameters():
             parameter.zero_grad()
 
     def replica(self) -> Self:
-        """Return a module with the same parameter arrays, and gradients and random generators of its own.
+        """Return a copy with the same parameter arrays, and its own gradients and random generators.
 
-        Workers that train one model at the same time each hold one.
+        Each worker of a data-parallel training holds one.
 
         Returns
         -------
         Module
-            Of the same class.
+            A module of the same class.
         """
-        return _replicate(self, {})  # type: ignore[no-any-return]  # of the type that came in
+        return _replicate(self, {})  # type: ignore[no-any-return]  # a copy of its argument
 
     def extra_repr(self) -> str:
         """Return the arguments that `repr` shows behind the class's name; a layer overrides it.
@@ -310,19 +338,19 @@ _WALKED = (Module, Parameter, list, tuple, dict)
 
 
 def _walk(item: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Module | Parameter]]:
-    """Yield the modules and parameters at and below an attribute's value, in order, each once."""
+    """Yield the modules and parameters in an attribute's value, depth first, each once."""
     if isinstance(item, (Module, Parameter)):
         if id(item) in seen:
             return
         seen.add(id(item))
         yield path, item
     for key, child in _children(item):
-        if isinstance(child, _WALKED):  # most attributes are plain values, and cost a third of the time
+        if isinstance(child, _WALKED):  # skipping plain values saves two thirds of the time
             yield from _walk(child, f"{path}.{key}" if path else str(key), seen)
 
 
 def _children(item: Any) -> Iterable[tuple[Any, Any]]:
-    """Return what hangs below an attribute's value: a module's attributes, the items of lists and dicts."""
+    """Return the named children of a value: the attributes of a module, the items of a list, tuple or dict."""
     if isinstance(item, Module):
         return vars(item).items()
     if isinstance(item, (list, tuple)):
@@ -333,15 +361,15 @@ def _children(item: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def _faults(name: str, parameter: Parameter, given: NDArray[Any]) -> Iterator[str]:
-    """Yield what is wrong with an array that shall be copied into a parameter."""
+    """Yield the reasons why an array cannot be copied into a parameter."""
     if given.shape != parameter.shape:
-        yield f"{name} must have shape {parameter.shape} and has {given.shape}"
+        yield f"{name} must have shape {parameter.shape}, got {given.shape}"
     if given.dtype.kind not in "fiu":
-        yield f"{name} must hold real numbers and holds {given.dtype}"
+        yield f"{name} must hold real numbers, got {given.dtype}"
 
 
 def _replicate(item: Any, made: dict[int, Any]) -> Any:
-    """Copy the structure of modules, sharing the parameters' arrays; what is tied stays tied."""
+    """Copy a tree of modules that shares the parameters' arrays; tied parameters and modules stay tied."""
     if id(item) in made:
         return made[id(item)]
     if isinstance(item, Parameter):
@@ -353,10 +381,16 @@ def _replicate(item: Any, made: dict[int, Any]) -> Any:
         for key, child in vars(item).items():
             setattr(module, key, _replicate(child, made))
         return module
-    if isinstance(item, (list, tuple)):
-        return type(item)(_replicate(child, made) for child in item)
+    if isinstance(item, list):
+        copied = made[id(item)] = copy.copy(item)  # of the same class
+        copied[:] = [_replicate(child, made) for child in item]
+        return copied
     if isinstance(item, dict):
-        return {key: _replicate(child, made) for key, child in item.items()}
+        mapping = made[id(item)] = copy.copy(item)
+        mapping.update({key: _replicate(child, made) for key, child in item.items()})
+        return mapping
+    if isinstance(item, tuple):  # a NamedTuple takes its fields one by one
+        return tuple.__new__(type(item), [_replicate(child, made) for child in item])
     if isinstance(item, np.random.Generator):
         made[id(item)] = item.spawn(1)[0]
         return made[id(item)]

@@ -89,6 +89,11 @@ class RotaryEmbedding(Module):
     scaling : callable, optional
         Changes the angles for long texts, such as `Llama3Scaling`.
 
+    Attributes
+    ----------
+    speeds : ndarray, shape (D / 2,)
+        The angle by which each channel rotates from one position to the next, in radians.
+
     Raises
     ------
     ValueError
@@ -112,7 +117,7 @@ class RotaryEmbedding(Module):
         self.theta = theta
         self.scaling = scaling
         speeds = theta ** (-np.arange(0, head_dim, 2) / head_dim)
-        self._speeds = speeds if scaling is None else scaling(speeds)  # (D / 2,), radians for each position
+        self.speeds = speeds if scaling is None else scaling(speeds)
         self._known = np.empty((0, head_dim // 2)), np.empty((0, head_dim // 2))  # cosines and sines, position by row
 
     def __call__(self, x: Tensor, positions: Positions | None = None) -> Tensor:
@@ -162,7 +167,7 @@ class RotaryEmbedding(Module):
         """Return the cosines and sines of at least `length` positions, kept from call to call."""
         known = self._known
         if len(known[0]) < length:
-            angles = np.outer(np.arange(max(length, 2 * len(known[0]))), self._speeds)
+            angles = np.outer(np.arange(max(length, 2 * len(known[0]))), self.speeds)
             self._known = known = np.cos(angles), np.sin(angles)
         return known
 

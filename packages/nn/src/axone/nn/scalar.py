@@ -1,7 +1,8 @@
-"""Neurons one by one, on `axone.autograd.Value`: a network in which every number can be followed.
+"""Neurons, layers and networks on `axone.autograd.Value`, as a teaching text: every number can be followed.
 
-A neuron weighs its inputs, adds a bias and bends the sum; a layer is neurons side by side, a network is layers one
-after the other. The rest of the package computes the same with arrays; nothing there depends on this.
+A neuron computes the weighted sum of its inputs plus a bias, and applies an activation. A layer is a list of neurons
+with the same inputs, a network a list of layers. The rest of the package computes the same with arrays and does not use
+this module.
 
 References
 ----------
@@ -29,16 +30,16 @@ _ACTIVATIONS: dict[Activation, Callable[[Value], Value]] = {
 
 
 class Neuron:
-    """One neuron: ``activation(w @ x + b)``.
+    """Neuron: ``activation(w @ x + b)``.
 
     Parameters
     ----------
     n_inputs : int
-        How many numbers it takes.
+        The number of inputs.
     activation : {"tanh", "relu", "leaky_relu", "sigmoid", "linear"}, default "tanh"
-        How the sum is bent.
+        The function applied to the sum.
     rng : numpy.random.Generator, optional
-        Where the first weights come from; None draws a fresh one.
+        The generator of the initial weights; by default a fresh one.
 
     Attributes
     ----------
@@ -50,7 +51,7 @@ class Neuron:
     Raises
     ------
     ValueError
-        If the activation is none of these.
+        If the activation has another name.
 
     Examples
     --------
@@ -66,7 +67,7 @@ class Neuron:
         self, n_inputs: int, *, activation: Activation = "tanh", rng: np.random.Generator | None = None
     ) -> None:
         if activation not in _ACTIVATIONS:
-            raise ValueError(f"a neuron needs an activation of {', '.join(_ACTIVATIONS)}, and it is {activation!r}")
+            raise ValueError(f"activation ({activation!r}) must be one of {', '.join(_ACTIVATIONS)}")
         bound = max(n_inputs, 1) ** -0.5
         self.weights = [Value(float(w)) for w in np.random.default_rng(rng).uniform(-bound, bound, n_inputs)]
         self.bias = Value(0.0)
@@ -89,7 +90,7 @@ class Neuron:
             If `x` has another length.
         """
         if len(x) != len(self.weights):
-            raise ValueError(f"{self!r} needs {len(self.weights)} inputs, and got {len(x)}")
+            raise ValueError(f"{self!r} needs {len(self.weights)} inputs, got {len(x)}")
         total = self.bias
         for w, value in zip(self.weights, x):
             total = total + w * value
@@ -104,16 +105,16 @@ class Neuron:
 
 
 class Layer:
-    """Neurons side by side, all with the same inputs.
+    """Layer of neurons with the same inputs.
 
     Parameters
     ----------
     n_inputs, n_outputs : int
-        How many numbers it takes, and how many neurons it has.
+        The number of inputs, and of neurons.
     activation : {"tanh", "relu", "leaky_relu", "sigmoid", "linear"}, default "tanh"
-        Of every neuron.
+        The activation of every neuron.
     rng : numpy.random.Generator, optional
-        Where the first weights come from; None draws a fresh one.
+        The generator of the initial weights; by default a fresh one.
 
     Attributes
     ----------
@@ -153,20 +154,20 @@ class Layer:
 
 
 class MLP:
-    """Layers one after the other: a multilayer perceptron.
+    """Multilayer perceptron: a chain of layers.
 
     Parameters
     ----------
     n_inputs : int
-        How many numbers it takes.
+        The number of inputs.
     layer_sizes : sequence of int
-        How many neurons each layer has; the last is the number of outputs.
+        The number of neurons of each layer; the last is the number of outputs.
     activation : {"tanh", "relu", "leaky_relu", "sigmoid", "linear"}, default "tanh"
-        Of every layer but the last.
+        The activation of every layer but the last.
     output_activation : {"tanh", "relu", "leaky_relu", "sigmoid", "linear"}, default "linear"
-        Of the last.
+        The activation of the last layer.
     rng : numpy.random.Generator, optional
-        Where the first weights come from; None draws a fresh one.
+        The generator of the initial weights; by default a fresh one.
 
     Attributes
     ----------
@@ -199,7 +200,7 @@ class MLP:
         rng: np.random.Generator | None = None,
     ) -> None:
         if not layer_sizes:
-            raise ValueError("an MLP needs at least one layer, and layer_sizes is empty")
+            raise ValueError("layer_sizes is empty: an MLP needs the size of at least one layer")
         rng = np.random.default_rng(rng)
         sizes = [n_inputs, *layer_sizes]
         bends = [activation] * (len(layer_sizes) - 1) + [output_activation]

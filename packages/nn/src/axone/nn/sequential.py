@@ -1,11 +1,11 @@
-"""Sequential: layers one after the other."""
+"""Sequential: a chain of layers."""
 
 from axone.autograd import Tensor
 from axone.nn.module import Layer, Module
 
 
 class Sequential(Module):
-    """Apply layers, or any functions of a Tensor, one after the other.
+    """Chain of layers, or of any functions of a Tensor.
 
     Parameters
     ----------
@@ -15,6 +15,11 @@ class Sequential(Module):
     Attributes
     ----------
     layers : list of callable
+
+    Raises
+    ------
+    TypeError
+        If a layer cannot be called.
 
     Examples
     --------
@@ -26,15 +31,18 @@ class Sequential(Module):
     """
 
     def __init__(self, *layers: Layer) -> None:
+        for layer in layers:
+            if not callable(layer):
+                raise TypeError(f"a layer must be callable, got {type(layer).__name__}: write Sequential(*layers)")
         self.layers = list(layers)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return what the last layer returns.
+        """Return the output of the last layer.
 
         Parameters
         ----------
         x : Tensor
-            The input of the first.
+            The input of the first layer.
 
         Returns
         -------

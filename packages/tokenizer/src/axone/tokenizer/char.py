@@ -19,13 +19,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from axone.tokenizer.errors import TokenizerError, check_text
-from axone.tokenizer.files import Section, read_json, write_json
-from axone.tokenizer.protocol import StreamDecoder
-from axone.tokenizer.stream import ByteStreamDecoder
+from axone.tokenizer.base import BaseTokenizer
+from axone.tokenizer.errors import TokenizerError, check_text, check_training_texts
+from axone.tokenizer.files import Section, read_json
+from axone.tokenizer.special_roles import SpecialRoles
 
 
-class CharTokenizer:
+class CharTokenizer(BaseTokenizer):
     """Character tokenizer, usually created by `train` or `load`.
 
     Parameters
@@ -84,9 +84,9 @@ class CharTokenizer:
                 raise TokenizerError(
                     f"vocabulary holds {token!r}, but a token must be one character: use BPETokenizer for longer ones"
                 )
+        super().__init__({id: token.encode() for token, id in vocabulary.items()}, SpecialRoles())
         self.vocabulary = MappingProxyType(dict(vocabulary))
         self.unknown = unknown
-        self._tokens = {id: token for token, id in vocabulary.items()}
         fallback = -1 if unknown is None else vocabulary[unknown]
         highest = max(map(ord, characters), default=-1)
         # One id for each code point up to the highest in the vocabulary; the last entry is for all others.
@@ -114,7 +114,7 @@ class CharTokenizer:
         Raises
         ------
         TokenizerError
-            If the text is empty or holds a lone surrogate.
+            If the text is empty, holds a lone surrogate, or is the name of a file.
 
         Examples
         --------
@@ -123,6 +123,7 @@ class CharTokenizer:
         >>> tokenizer.decode(tokenizer.encode("cab!"))
         'cab<unk>'
         """
+        check_training_texts(text)
         found = set[str]()
         for part in [text] if isinstance(text, str) else text:
             check_text(part)
@@ -225,15 +226,10 @@ class CharTokenizer:
                 "fuse_unk": False,
                 "byte_fallback": False,
                 "ignore_merges": False,
-                "vocab": {token: id for id, token in sorted(self._tokens.items())},
+                "vocab": dict(sorted(self.vocabulary.items(), key=lambda item: item[1])),
                 "merges": [],
             },
         }
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of tokens."""
-        return len(self.vocabulary)
 
     def encode(self, text: str) -> list[int]:
         """Return the id of each character.
@@ -279,62 +275,18 @@ class CharTokenizer:
         ids: NDArray[np.int32] = self._table[np.minimum(points, len(self._table) - 1)]  # (T,)
         if self.unknown is None and ids.size and ids.min() < 0:
             position = int(np.argmax(ids < 0))
+            if text[position] == "\ufeff":
+                raise TokenizerError(
+                    f"text has a byte order mark (U+FEFF) at position {position}, which is not in the vocabulary: "
+                    "read the "
+                    "file with encoding='utf-8-sig', which skips it"
+                )
             raise TokenizerError(
                 f"character {text[position]!r} (U+{ord(text[position]):04X}) at position {position} is not in the "
                 "vocabulary of "
                 f"{self.vocab_size} tokens: train on a text that holds it, or with unknown='<unk>'"
             )
         return ids
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of ids.
-
-        Parameters
-        ----------
-        ids : iterable of int
-            Token ids: a list, an integer array, a generator.
-
-        Returns
-        -------
-        str
-            A character, or the unknown token, for each id.
-
-        Raises
-        ------
-        TokenizerError
-            If an id is not in the vocabulary.
-        """
-        try:
-            return "".join(map(self._tokens.__getitem__, ids.tolist() if isinstance(ids, np.ndarray) else ids))
-        except KeyError as error:
-            raise TokenizerError(
-                f"id {error} is not in the vocabulary, which has ids 0 to {self.vocab_size - 1}"
-            ) from None
-
-    def stream_decoder(self) -> StreamDecoder:
-        """Return a new decoder for ids that arrive one by one.
-
-        Returns
-        -------
-        StreamDecoder
-            It buffers nothing, because every token is a whole character.
-        """
-        return ByteStreamDecoder(lambda ids: self.decode(ids).encode())
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `tokenizer.json` atomically.
-
-        Parameters
-        ----------
-        path : path-like
-            The file, or an existing folder to write it into.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written.
-        """
-        write_json(path, self.to_document())
 
     def __repr__(self) -> str:
         return f"CharTokenizer({self.vocab_size} characters, unknown={self.unknown!r})"

@@ -20,7 +20,7 @@ from typing import NoReturn, TypeGuard
 
 from axone.tokenizer.errors import TokenizerError
 
-FILE_NAME = "tokenizer.json"
+FILE_NAME, CONFIG_NAME = "tokenizer.json", "tokenizer_config.json"
 
 
 class Section:
@@ -147,7 +147,7 @@ def file_in(path: str | os.PathLike[str]) -> Path:
 
 
 def read_json(path: str | os.PathLike[str]) -> object:
-    """Read a JSON file that must be valid UTF-8, without repeated keys and without NaN.
+    """Read a JSON file that must be valid UTF-8, without repeated keys and without NaN. A byte order mark is skipped.
 
     Raises
     ------
@@ -159,16 +159,40 @@ def read_json(path: str | os.PathLike[str]) -> object:
     path = file_in(path)
     content = path.read_bytes()
     try:
-        return json.loads(content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_object, parse_constant=_constant)
     except RecursionError:
         raise TokenizerError(f"{path} is nested too deeply for a tokenizer") from None
     except ValueError as error:  # of JSON, of UTF-8, of a number with too many digits, and the two below
         raise TokenizerError(f"{path} is not valid JSON: {error}") from None
 
 
+def to_json(document: object) -> bytes:
+    """Return the bytes that `write_json` writes."""
+    return (json.dumps(document, ensure_ascii=False, indent=2) + "\n").encode()
+
+
 def write_json(path: str | os.PathLike[str], document: object) -> None:
     """Write a JSON file in UTF-8 atomically; `path` is the file or an existing folder."""
-    write_atomic(file_in(path), (json.dumps(document, ensure_ascii=False, indent=2) + "\n").encode())
+    write_atomic(file_in(path), to_json(document))
+
+
+def read_document(path: str | os.PathLike[str]) -> tuple[object, object]:
+    """Read a `tokenizer.json`, and the `tokenizer_config.json` beside it if `path` is a folder that holds one.
+
+    Returns
+    -------
+    document, config : object
+        The parsed files; `config` is None if there is none.
+
+    Raises
+    ------
+    TokenizerError
+        If a file is not valid JSON.
+    OSError
+        If a file cannot be read.
+    """
+    config = Path(path) / CONFIG_NAME
+    return read_json(path), read_json(config) if config.is_file() else None
 
 
 def write_atomic(path: Path, content: bytes) -> None:

@@ -4,7 +4,7 @@ import os
 
 from axone.tokenizer.bpe import BPETokenizer
 from axone.tokenizer.char import CharTokenizer
-from axone.tokenizer.files import read_json
+from axone.tokenizer.files import read_document
 from axone.tokenizer.protocol import Tokenizer
 
 
@@ -14,7 +14,7 @@ def load(path: str | os.PathLike[str]) -> Tokenizer:
     Parameters
     ----------
     path : path-like
-        The file, or the folder that holds it.
+        The file, or the folder that holds it. A `tokenizer_config.json` in the folder names the special tokens.
 
     Returns
     -------
@@ -28,7 +28,7 @@ def load(path: str | os.PathLike[str]) -> Tokenizer:
     OSError
         If it cannot be read.
     """
-    document = read_json(path)
+    document, config = read_document(path)
     decoder = document.get("decoder") if isinstance(document, dict) else None
     characters = isinstance(decoder, dict) and decoder.get("type") == "Fuse"
-    return (CharTokenizer if characters else BPETokenizer).from_document(document)
+    return CharTokenizer.from_document(document) if characters else BPETokenizer.from_document(document, config)

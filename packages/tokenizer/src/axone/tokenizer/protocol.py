@@ -106,6 +106,21 @@ class Tokenizer(Protocol):
         """Upper bound of token ids: every id is at least 0 and less than this."""
         ...
 
+    @property
+    def bos_token_id(self) -> int | None:
+        """Id of the token for the begin of a text, if there is one."""
+        ...
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """Id of the token for the end of a text, if there is one."""
+        ...
+
+    @property
+    def add_bos_token(self) -> bool:
+        """Whether the model expects `bos_token_id` before a text. `encode` does not add it."""
+        ...
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text.
 
@@ -173,6 +188,57 @@ class Tokenizer(Protocol):
         -------
         StreamDecoder
             It never emits an incomplete character.
+        """
+        ...
+
+    def token_repr(self, id: int, *, encoding: str = "utf-8") -> str:
+        """Return one token as printable text on one line.
+
+        Parameters
+        ----------
+        id : int
+            A token id.
+        encoding : str
+            The encoding of the terminal; characters that it lacks are shown as code points.
+
+        Returns
+        -------
+        str
+            The text, with ``⏎`` for a line feed, ``→`` for a tab, ``<U+200D>`` for other characters that cannot be
+            printed, and ``<e6>`` for each byte of an incomplete character.
+
+        Raises
+        ------
+        TokenizerError
+            If the id is not in the vocabulary.
+        """
+        ...
+
+    def sha256(self) -> str:
+        """Return the SHA-256 sum of the file that `save` writes, as the identity of the tokenizer.
+
+        Returns
+        -------
+        str
+            64 hexadecimal digits.
+
+        Raises
+        ------
+        TokenizerError
+            As `save`.
+        """
+        ...
+
+    def tokenizer_config(self) -> dict[str, object]:
+        """Return the content of the `tokenizer_config.json` for a folder with the `tokenizer.json`.
+
+        transformers' ``AutoTokenizer`` returns the same ids if the folder holds both files. Without the second it may
+        build another tokenizer.
+
+        Returns
+        -------
+        dict
+            The argument of `json.dumps`.
         """
         ...
 

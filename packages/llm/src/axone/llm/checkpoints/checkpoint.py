@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from axone.llm.errors import CheckpointError
-from axone.llm.storage.atomic import json_bytes, new_folder, read_json, sha256, write_json
+from axone.llm.storage.atomic import json_bytes, new_folder, write_json
 from axone.llm.storage.json_schema import Document, Format, from_json, numbered, renamed
+from axone.llm.storage.regular import read_json, sha256
 from axone.llm.storage.safetensors import State, read_arrays, write_arrays
 
 MANIFEST = "manifest.json"

@@ -25,16 +25,16 @@ from typing import Any
 from axone.llm.checkpoints.checkpoint import STEP, Checkpoint, ModelFiles, TrainingState
 from axone.llm.errors import CheckpointError, RunExistsError
 from axone.llm.storage.atomic import (
-    clean,
     new_folder,
-    read_json,
     remove_folder,
+    remove_leftovers,
+    require_creatable,
     require_folder,
-    require_place,
     sync_folder,
 )
 from axone.llm.storage.json_schema import Document, Format, renamed
-from axone.llm.storage.lock import locked
+from axone.llm.storage.lock import FolderLock, locked
+from axone.llm.storage.regular import read_json
 from axone.llm.storage.safetensors import State
 
 KEPT = 2
@@ -90,7 +90,7 @@ class Run:
             If it cannot be made.
         """
         if not self.path.exists():
-            require_place(self.path)
+            require_creatable(self.path)
             return
         if not overwrite:
             raise RunExistsError(
@@ -125,10 +125,8 @@ class Run:
         if self.path.exists():
             with self.lock():
                 pass  # nobody trains it
-        if self.path.parent.is_dir():
-            clean(self.path.parent, self.path.name)
         try:
-            with new_folder(self.path) as folder:
+            with new_folder(self.path, parents=True) as folder:
                 (folder / self.checkpoints_path.name).mkdir()
                 yield folder
                 if overwrite and self.path.exists():
@@ -136,7 +134,7 @@ class Run:
         except FileExistsError:
             raise RunExistsError(f"{self.path} has just been made by another process: name another folder") from None
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
+    def lock(self) -> contextlib.AbstractContextManager[FolderLock]:
         """Return the run's lock, to be held while it is written to.
 
         Returns
@@ -154,7 +152,7 @@ class Run:
         """Remove what processes that were killed have left; to be called with the lock held."""
         for folder in (self.path, self.checkpoints_path):
             if folder.is_dir():
-                clean(folder)
+                remove_leftovers(folder)
         for replaced in self._found(replaced=True):
             if self._place(replaced.step).exists():
                 remove_folder(replaced.path)
@@ -186,6 +184,14 @@ class Run:
         if not (self.path / OPTIONS).exists():
             raise CheckpointError(self.path, f"is no run: it holds no {OPTIONS}")
         return RUN_FORMAT.upgrade(read_json(self.path / OPTIONS), self.path / OPTIONS)
+
+    @property
+    def prompt(self) -> str:
+        """Prompt of the run's own samples; a line end if none is stored, or the folder does not hold a run."""
+        try:
+            return str(self.options().get("prompt") or "\n")
+        except CheckpointError:
+            return "\n"
 
     def save(self, model: ModelFiles, progress: TrainingState, moments: State) -> Checkpoint:
         """Write a checkpoint, and remove those that are neither new nor the best.

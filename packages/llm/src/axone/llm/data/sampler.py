@@ -76,13 +76,18 @@ def even_starts(context_length: int, tokens: int, limit: int | None = None) -> I
 
 
 @functools.lru_cache(maxsize=2)
-def _drawn(seed: int, run: int, windows: int, batch_size: int) -> list[Ids]:
+def _drawn(seed: int, run: int, windows: int, batch_size: int) -> tuple[Ids, ...]:
     """Return the starts of several batches, each drawn by a generator of its own."""
     numbers = range(run * _AT_ONCE, (run + 1) * _AT_ONCE)
-    return [np.random.default_rng((seed, number)).integers(0, windows, batch_size) for number in numbers]
+    drawn = tuple(np.random.default_rng((seed, number)).integers(0, windows, batch_size) for number in numbers)
+    for starts in drawn:
+        starts.flags.writeable = False  # the cache returns them again
+    return drawn
 
 
 @functools.lru_cache(maxsize=2)
 def _shuffled(seed: int, epoch: int, count: int) -> Ids:
     """Return the numbers below `count` in the order of an epoch."""
-    return np.random.default_rng((seed, epoch)).permutation(count)
+    numbers: Ids = np.random.default_rng((seed, epoch)).permutation(count)
+    numbers.flags.writeable = False  # the cache returns them again
+    return numbers

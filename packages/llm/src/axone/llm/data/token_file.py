@@ -12,7 +12,6 @@ A file is made anew only if the text or the tokenizer has changed.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.llm.errors import CheckpointError
-from axone.llm.storage.atomic import read_json, sha256, write_json, write_parts
+from axone.llm.storage.atomic import write_chunks, write_json
 from axone.llm.storage.json_schema import Format, from_json, numbered
+from axone.llm.storage.regular import read_json, sha256
 from axone.llm.types import Ids
 from axone.tokenizer import Tokenizer
 
@@ -120,15 +120,15 @@ def write_tokens(
             raise ValueError("a dataset needs at least one token, and the text is empty")
 
     metadata_path(path).unlink(missing_ok=True)  # what it says holds no longer
-    write_parts(path, parts(), None if tokens is None else tokens * dtype.itemsize)
+    write_chunks(path, parts(), None if tokens is None else tokens * dtype.itemsize)
     if len(ends) > 1:
-        write_parts(ends_path(path), [np.asarray(ends, "<i8").view(np.uint8).data], size=8 * len(ends))
+        write_chunks(ends_path(path), [np.asarray(ends, "<i8").view(np.uint8).data], size=8 * len(ends))
     content = TokenFile(
         dtype="uint16" if dtype.itemsize == 2 else "uint32",
         tokens=ends[-1] if ends else 0,
         documents=len(ends),
         text=text,
-        tokenizer=tokenizer_sum(tokenizer),
+        tokenizer=tokenizer.sha256(),
         sha256=sum_.hexdigest(),
     )
     write_json(metadata_path(path), METADATA_FORMAT.stamp(asdict(content)))
@@ -149,7 +149,7 @@ def read_tokens(path: Path, tokenizer: Tokenizer) -> tuple[Ids, NDArray[np.int64
         If it is not there, damaged, or of another tokenizer.
     """
     content = _read_metadata(path)
-    if content.tokenizer != tokenizer_sum(tokenizer):
+    if content.tokenizer != tokenizer.sha256():
         raise CheckpointError(path, "was made by another tokenizer")
     if sha256(path) != content.sha256:
         raise CheckpointError(path, "is damaged: its SHA-256 sum is another")
@@ -191,13 +191,6 @@ def text_sum(texts: Iterable[str], separator: Sequence[int] | None) -> str:
         total.update(len(content).to_bytes(8, "little"))
         total.update(content)
     return total.hexdigest()
-
-
-def tokenizer_sum(tokenizer: Tokenizer) -> str:
-    """Return the SHA-256 sum of a tokenizer's file."""
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save(folder)
-        return sha256(Path(folder) / "tokenizer.json")
 
 
 def metadata_path(path: Path) -> Path:

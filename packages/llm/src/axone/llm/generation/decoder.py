@@ -27,8 +27,8 @@ import numpy as np
 from axone.autograd.extend import Array
 from axone.llm.generation.folding import FoldCache, fold
 from axone.llm.generation.tensor_parallel import TensorParallelDecoder, can_shard
+from axone.llm.runtime import resources
 from axone.llm.runtime.collectives import can_all_gather
-from axone.llm.runtime.resources import SMALL_MODEL, available_cores
 from axone.llm.runtime.settings import blas_threads
 from axone.llm.runtime.threads import ThreadGroup
 from axone.llm.types import Ids, Logits
@@ -78,11 +78,11 @@ class Decoder:
             raise ValueError(f"workers ({workers}) must be at least 1")
         self._model = transformer, embedding, head
         sizes = [head.size, *(parameter.size for parameter in transformer.parameters())]
-        self._small = sum(sizes) <= SMALL_MODEL
+        self._small = sum(sizes) <= resources.SMALL_MODEL
         head_bias = None
         if self._small:
             transformer, embedding, head, head_bias = fold(transformer, embedding, head, fold_cache)
-        self.workers = 1 if self._small else available_cores() if workers is None else workers
+        self.workers = 1 if self._small else resources.available_cores() if workers is None else workers
         self._blas_as_it_is = not self._small or max(sizes) < _ONE_THREAD  # for the product of a matrix and a vector
         self._embedding = embedding
         self._forward = transformer.cached_inference()

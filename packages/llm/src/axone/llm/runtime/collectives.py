@@ -1,11 +1,10 @@
-"""Where forked processes meet, several times a layer: each writes a part of a vector, and has all when all have.
+"""All-gather over shared memory: each rank writes its slice, spins until all ranks have arrived, then reads the whole vector.
 
-A token of GPT-2 takes 10 ms and 49 meetings. To be woken takes a process 20 to 50 us, so here it waits awake, in memory
-that all see: a meeting costs it 2. One that waits for long, because another has no core to itself, yields its own, then
-sleeps.
+A token of GPT-2 takes 10 ms and 49 all-gathers. A sleeping process wakes up 20 to 50 us late; a spinning one takes 2 us.
+A rank that waits for long, because another rank has no core of its own, yields its core, then sleeps.
 
-Nothing here tells the processor in which order to write. x86 shows every process what another one wrote in the order in
-which it was written [1]_, first the part and then the word that it is there; other processors do not.
+No memory barrier orders the writes. On x86, every process sees the writes of another one in their order [1]_: first the
+slice, then the counter that announces it. Other processors do not guarantee this.
 
 References
 ----------
@@ -28,42 +27,58 @@ from numpy.typing import DTypeLike
 from axone.autograd.extend import Array
 from axone.llm.runtime.processes import ProcessGroup, can_fork, shared_zeros
 
-_APART = 8  # counters: two in one line of the cache would slow each other down
+_STRIDE = 8  # counters per cache line: two ranks that write to one line slow each other down
 _CHUNK = 1 << 18  # weights: 20 to 40 us
-_MOST_CHUNKS = 8
-_AWAKE, _YIELDING = 2_000, 2_000  # looks at a counter: 0.1 ms, and 1 ms
+_MAX_CHUNKS = 8
+_SPINS, _YIELDS = 2_000, 2_000  # reads of a counter: 0.1 ms, and 1 ms
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class Group(Protocol):
-    """A group of ranks, such as `ThreadGroup` or `ProcessGroup`."""
+    """Ranks that run one program together, such as `ProcessGroup`."""
 
     def broadcast_call(self, program: object, method: str, *arguments: object) -> None:
-        """Let all other ranks call a method of the program."""
+        """Let the other ranks call a method of the program; in other ranks than 0, do nothing."""
 
 
 class Program(Protocol):
-    """An object with `collective` methods."""
+    """Object with collective methods."""
 
     @property
     def group(self) -> Group:
-        """The group whose ranks run these methods."""
+        """The ranks that run these methods."""
 
 
-S = TypeVar("S", bound=Program)
+C = TypeVar("C", bound=Program)
 
 
-def collective(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """Make a method collective: when rank 0 calls it, all ranks of `self.group` call it with the same arguments.
+def collective(method: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C, P], R]:
+    """Run a method in all ranks of ``self.group`` when rank 0 calls it.
 
-    Positional arguments are broadcast as JSON: numbers, text, lists and arrays. Keyword arguments are not: they stay in
-    the calling rank, and the other ranks use the defaults.
+    Positional arguments are broadcast: numbers, text, lists and arrays. Keyword arguments are not: the other ranks use
+    their defaults.
+
+    Examples
+    --------
+    >>> from axone.llm.runtime.collectives import collective
+    >>> from axone.llm.runtime.threads import ThreadGroup
+    >>> class Sum:
+    ...     def __init__(self, group):
+    ...         self.group = group
+    ...
+    ...     @collective
+    ...     def range(self, stop):
+    ...         half = stop // 2
+    ...         return sum(self.group.run([lambda: sum(range(half)), lambda: sum(range(half, stop))]))
+    >>> with ThreadGroup(2) as group:  # or ProcessGroup(2)
+    ...     Sum(group).range(10)
+    45
     """
 
     @functools.wraps(method)
-    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(self: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
         self.group.broadcast_call(self, method.__name__, *args)
         return method(self, *args, **kwargs)
 
@@ -71,115 +86,105 @@ def collective(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S
 
 
 def can_all_gather() -> bool:
-    """Tell whether processes may be forked here, and see what others write in order."""
+    """Return whether processes may be forked here and see each other's writes in order."""
     return can_fork() and platform.machine() == "x86_64"
 
 
 class SharedAllGather:
-    """Where the processes of a group meet; it is made before they are forked.
+    """All-gather of the ranks of a process group, over memory that they share; to be made before they are forked.
 
     Parameters
     ----------
     group : ProcessGroup
-    room : int
-        The most elements that a vector has.
+    max_size : int
+        The most elements of a vector.
     dtype : dtype
-        Its kind.
     """
 
-    def __init__(self, group: ProcessGroup, room: int, dtype: DTypeLike) -> None:
+    def __init__(self, group: ProcessGroup, max_size: int, dtype: DTypeLike) -> None:
         self._group = group
-        self._vectors = shared_zeros(2 * room, dtype).reshape(2, room)
-        self._arrivals = _counters(group.world_size * _APART)  # how many meetings each process came to
-        self._claims = _counters(group.world_size * _MOST_CHUNKS)  # for which meeting each chunk was last taken
-        self._meetings = 0
+        self._buffers = shared_zeros(2 * max_size, dtype).reshape(2, max_size)
+        self._arrived = _counters(group.world_size * _STRIDE)  # per rank, the last round at which it arrived
+        self._claimed = _counters(group.world_size * _MAX_CHUNKS)  # per chunk, the last round in which it was claimed
+        self._round = 0
 
     def shard(self, total: int) -> slice:
-        """Return which of some things are this process's."""
+        """Return the slice of this rank."""
         return self._shard(self._group.rank, total)
 
     def chunks(self, total: int, width: int) -> list[tuple[int, slice]]:
-        """Cut rows into chunks, in the order in which this process takes those that nobody else has taken.
+        """Split rows into chunks, in the order in which this rank tries to claim them.
 
-        Its shard comes first, in chunks of which each is half of the one before, down to some size. What others have
-        not come to follows, their last chunks first: so a process that is slowed down delays nobody for long.
+        The shard of this rank comes first, in chunks that halve down to a least size. The chunks of other ranks follow
+        from their last ones on, for work stealing: a rank that is slowed down does not delay the others for long.
 
         Parameters
         ----------
         total : int
-            How many rows there are.
+            Number of rows.
         width : int
-            Of each.
+            Elements per row.
 
         Returns
         -------
         list of (int, slice)
-            The number of each chunk, and its rows.
+            Number and rows of each chunk.
         """
-        group, shards = self._group, []
-        for rank in range(group.world_size):
+        shards = []
+        for rank in range(self._group.world_size):
             shard = self._shard(rank, total)
             rows = shard.stop - shard.start
-            count = min(max((rows * width // _CHUNK).bit_length(), 1), _MOST_CHUNKS)
-            edges = [shard.stop - (rows >> halved) for halved in range(count)] + [shard.stop]
-            first = rank * _MOST_CHUNKS
+            count = min(max((rows * width // _CHUNK).bit_length(), 1), _MAX_CHUNKS)
+            edges = [shard.stop - (rows >> halvings) for halvings in range(count)] + [shard.stop]
+            first = rank * _MAX_CHUNKS
             shards.append([(first + k, slice(*edge)) for k, edge in enumerate(pairwise(edges))])
-        own = shards.pop(group.rank)
+        own = shards.pop(self._group.rank)
         return own + [chunk for shard in shards for chunk in reversed(shard)]
 
     def buffer(self, total: int) -> Array:
-        """Return the vector of the next meeting, (total,), for this process to write its part to."""
-        self._meetings += 1  # its vector was last used two meetings ago: all who came to the one since have copied it
-        vector: Array = self._vectors[self._meetings & 1, :total]
+        """Return the vector of the next round, (total,), to whose slice this rank writes."""
+        self._round += 1  # two buffers suffice: all ranks that arrived at the last round have copied the one before it
+        vector: Array = self._buffers[self._round & 1, :total]
         return vector
 
     def claim(self, chunk: int) -> bool:
-        """Take a chunk, unless someone has. That two take it at the same time is rare, and both write the same."""
-        if self._claims[chunk] == self._meetings:
+        """Claim a chunk of this round, unless a rank has claimed it; if two do at the same time, they write the same."""
+        if self._claimed[chunk] == self._round:
             return False
-        self._claims[chunk] = self._meetings
+        self._claimed[chunk] = self._round
         return True
 
     def gather(self, vector: Array) -> Array:
-        """Wait until all have written their parts.
-
-        Parameters
-        ----------
-        vector : ndarray
-            As `buffer` returned it.
-
-        Returns
-        -------
-        ndarray
-            All of it: a copy.
+        """Wait until all ranks have written to the vector that `buffer` returned, and return a copy of it.
 
         Raises
         ------
         ChildProcessError
-            If another process has ended.
+            If a process has ended.
         """
-        arrivals, meetings = self._arrivals, self._meetings
-        arrivals[self._group.rank * _APART] = meetings
-        for other in range(0, len(arrivals), _APART):
-            if arrivals[other] < meetings:
+        arrived, last = self._arrived, self._round
+        arrived[self._group.rank * _STRIDE] = last
+        for other in range(0, len(arrived), _STRIDE):
+            if arrived[other] < last:
                 self._wait(other)
         return vector.copy()
 
     def _shard(self, rank: int, total: int) -> slice:
-        return slice(total * rank // self._group.world_size, total * (rank + 1) // self._group.world_size)
+        size = self._group.world_size
+        return slice(total * rank // size, total * (rank + 1) // size)
 
     def _wait(self, other: int) -> None:
-        arrivals, meetings = self._arrivals, self._meetings
-        for _ in range(_AWAKE):
-            if arrivals[other] >= meetings:
+        arrived, last = self._arrived, self._round
+        for _ in range(_SPINS):
+            if arrived[other] >= last:
                 return
-        for _ in range(_YIELDING):
+        for _ in range(_YIELDS):
             os.sched_yield()
-            if arrivals[other] >= meetings:
+            if arrived[other] >= last:
                 return
-        self._group.poll(lambda: arrivals[other] >= meetings)
+        self._group.poll(lambda: arrived[other] >= last)
 
 
 def _counters(count: int) -> memoryview:
-    """Return integers in shared memory; a view of them is quicker than an array."""
+    """Return integers in shared memory; a memoryview is indexed faster than an array."""
     return memoryview(mmap.mmap(-1, 8 * count)).cast("q")

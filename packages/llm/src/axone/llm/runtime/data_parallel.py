@@ -1,12 +1,12 @@
-"""Data-parallel workers: threads or processes that each hold a replica of the model and take a share of every batch.
+"""Data parallelism on one machine: each worker holds a replica of the model and computes its shard of every batch.
 
-All replicas read the same weights; each writes its gradients into one flat buffer of its own. After backward the
-buffers are added up in blocks that the workers share out, and the norm is measured in the same pass. NumPy releases the
-interpreter lock while it computes, so the threads run side by side: one matrix-product thread each beats two threads
-in each product, because all the small work around the products then runs on all cores too. Where a step is short,
-threads wait for that lock a good part of it: forked processes over shared memory then do the same, with the same bits.
+All replicas read the same weights, and each writes its gradients into a flat buffer of its own. After backward, an
+all-reduce sums the buffers block by block and measures the norm in the same pass. NumPy releases the interpreter lock
+while it computes, so workers may be threads: one BLAS thread per worker is faster than one worker with many BLAS threads,
+because the operations between the products run in parallel too. Where steps are short, threads wait for the interpreter
+lock: forked processes over shared memory then compute the same bits faster.
 
-The workers know neither the model nor the loss: they are given a function from a replica and a batch to a loss.
+This module depends neither on the model nor on the loss: the caller passes a function from replica and batch to loss.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor, no_grad
+from axone.llm.runtime import resources
 from axone.llm.runtime.processes import ProcessGroup, can_fork, shared_zeros
-from axone.llm.runtime.resources import available_cores, peak_memory
 from axone.llm.runtime.settings import blas_threads, kept_memory
 from axone.llm.runtime.threads import ThreadGroup
 from axone.nn import Module
@@ -35,19 +35,17 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 Flat: TypeAlias = NDArray[np.floating[Any]]
-BLOCK = 1 << 18  # elements: smaller blocks make the threads fight over the interpreter lock
-# Parameters: smaller models feel that lock, and what it takes to wake a thread for a part of an operation; larger ones
-# the large pages that shared memory lacks.
-SMALL = 1 << 22
+
+BLOCK = 1 << 18  # elements: with smaller blocks, threads compete for the interpreter lock
 
 
 class FlatParameters:
-    """All parameters of a module as views of one array: the matrices first, then vectors such as biases and gains.
+    """All parameters of a module as views of one array: matrices first, then vectors such as biases and gains.
 
     Parameters
     ----------
     module : Module
-        Its parameters' arrays are moved into the flat one; loading a state into them later keeps them there.
+        Its parameters are moved into the flat array. Loading a state later keeps them there.
     zeros : callable
         From a size and a dtype to an array, for parameters and gradients.
 
@@ -55,7 +53,7 @@ class FlatParameters:
     ----------
     data : ndarray, shape (N,)
     matrices, vectors : Tensor
-        The two parts, each as one long parameter: what an elementwise optimizer updates.
+        The two parts, each as one long parameter for an elementwise optimizer.
     """
 
     def __init__(self, module: Module, zeros: Callable[[int, np.dtype[Any]], Flat] = np.zeros) -> None:
@@ -84,81 +82,103 @@ class FlatParameters:
 
 
 class DataParallel(Generic[M]):
-    """Threads or processes with replicas of a module, as a context manager.
+    """Threads or forked processes with replicas of a module, as a context manager.
 
     Parameters
     ----------
     module : Module
-        The first worker uses it itself, the others replicas.
+        The first worker uses it itself, the others use replicas.
+    num_replicas : int, optional
+        Number of replicas; by default one per core.
     num_workers : int, optional
-        How many; by default one for each core.
-    num_threads : int, optional
-        How many threads there are in all, by default as many as workers: those beyond help the workers with large
-        operations, inside each product if the model is small, and with whatever is done in blocks.
+        Number of threads, by default one per replica. More are used inside operations: by BLAS in a small model, by
+        intra-op parallelism in a large one.
     allow_fork : bool, default False
-        Whether forked processes may replace threads where that is faster. All methods of this class must then be
-        called by `collective` methods.
+        Whether forked processes may replace threads where they are faster. All methods of this class must then be
+        called by `collective` methods of the program that `start` is given.
 
     Attributes
     ----------
     flat : FlatParameters
-        The module's parameters, moved into one array on entering.
+        The parameters of the module, moved into one array by entering.
     replicas : list of Module
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
     """
 
     def __init__(
-        self, module: M, num_workers: int | None = None, *, num_threads: int | None = None, allow_fork: bool = False
+        self, module: M, num_replicas: int | None = None, *, num_workers: int | None = None, allow_fork: bool = False
     ) -> None:
-        self.num_workers = available_cores() if num_workers is None else num_workers
-        if self.num_workers < 1:
-            raise ValueError(f"there must be at least one worker, and {self.num_workers} were asked for")
-        self._num_threads = self.num_workers if num_threads is None else max(num_threads, self.num_workers)
-        self._forking = allow_fork and 1 < self.num_workers == self._num_threads and module.num_parameters() <= SMALL
+        self.num_replicas = resources.available_cores() if num_replicas is None else num_replicas
+        self.num_workers = max(self.num_replicas, num_workers or 1)
+        if self.num_replicas < 1:
+            raise ValueError(f"num_replicas ({num_replicas}) must be at least 1")
+        if self.num_workers > resources.MAX_WORKERS:
+            raise ValueError(f"num_workers ({self.num_workers}) must be at most {resources.MAX_WORKERS}")
         self._module = module
+        self._is_small = module.num_parameters() <= resources.SMALL_MODEL
+        self._allow_fork = allow_fork and self._is_small and 1 < self.num_replicas == self.num_workers
+        self._forking = False
+        self._squares: list[float] = []  # per block, of the flat gradient
 
-    def __enter__(self) -> DataParallel[M]:
-        each = self._num_threads // self.num_workers
-        lent = each if self._module.num_parameters() > SMALL else 1  # else they help inside each product
-        self._forking = self._forking and can_fork()
-        self.group: ThreadGroup | ProcessGroup = (ProcessGroup if self._forking else ThreadGroup)(self._num_threads)
-        with contextlib.ExitStack() as settings:
-            settings.enter_context(kept_memory())
-            settings.enter_context(blas_threads(each // lent))
-            if self._num_threads == self.num_workers:
-                settings.enter_context(blocked_matmul())
-            self._lent = [settings.enter_context(ThreadGroup(lent)) for _ in range(self.num_workers) if lent > 1]
-            settings.enter_context(self.group)
+    def __enter__(self) -> Self:
+        per_replica = self.num_workers // self.num_replicas
+        intra_op = 1 if self._is_small else per_replica
+        self._forking = self._allow_fork and can_fork()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(kept_memory())
+            stack.enter_context(blas_threads(per_replica // intra_op))
+            if self.num_workers == self.num_replicas:
+                stack.enter_context(blocked_matmul())
+            self._intra_op_groups = [
+                stack.enter_context(ThreadGroup(intra_op)) for _ in range(self.num_replicas) if intra_op > 1
+            ]
+            self._group: ProcessGroup | ThreadGroup = (ProcessGroup if self._forking else ThreadGroup)(self.num_workers)
+            stack.enter_context(self._group)
             self.flat = FlatParameters(self._module, shared_zeros if self._forking else np.zeros)
-            self.replicas = [self._module, *(self._module.replica() for _ in range(self.num_workers - 1))]
+            self.replicas = [self._module, *(self._module.replica() for _ in range(self.num_replicas - 1))]
             self._gradients = [self.flat.bind_gradients(replica) for replica in self.replicas]
             self._parameters = [list(replica.parameters()) for replica in self.replicas]
             self.flat.own_gradient(self._gradients[0])
-            self._settings = settings.pop_all()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._settings.close()
+        self._stack.close()
         parameters = list(self._module.parameters())
         for parameter in parameters:
-            parameter.grad = None
+            parameter.grad = None  # it is a view of the flat gradient, which would stay alive
         if self._forking or any(parameter.data.ctypes.data % CACHE_LINE for parameter in parameters):
             flatten(parameters)  # out of shared memory, which later forks would share too, and aligned without gaps
 
     def start(self, program: object) -> None:
-        """Start processes where there are any: before callers start threads of their own, such as a progress bar's.
+        """Fork the processes, if any: call it when all data is loaded, and before a callback starts a thread.
+
+        If the system refuses to fork, threads compute instead, with the same bits.
 
         Parameters
         ----------
         program : object
-            Whose methods are collective. Each process has a copy of what it holds; only the flat parameters and
-            gradients, and the arrays that `share_memory` returned, stay one.
+            Its `collective` methods run in all ranks. Each process has a copy of its attributes, except for the flat
+            parameters and gradients, and for the arrays that `share_memory` returned.
         """
-        self.group.start(program)
+        try:
+            self._group.start(program)
+        except OSError:
+            self._group = self._stack.enter_context(ThreadGroup(self.num_workers))
+
+    def broadcast_call(self, program: object, method: str, *arguments: object) -> None:
+        """Let the other ranks call a method, as `collective` does."""
+        self.start(program)
+        self._group.broadcast_call(program, method, *arguments)
 
     def share_memory(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return an array, or one like it that all processes share; threads share every array."""
+        """Return the array, or a copy in memory that all ranks share if these are processes."""
         if not self._forking:
             return array
         shared = shared_zeros(array.size, array.dtype).reshape(array.shape)
@@ -166,34 +186,32 @@ class DataParallel(Generic[M]):
         return shared
 
     def peak_memory(self) -> int | None:
-        """Return the most memory that all workers have held, in bytes, where the platform tells; shared memory counts once.
+        """Return the peak memory of all workers in bytes, shared memory counted once; None where it is not reported.
 
-        What forked processes hold counts as it is now: they let go of none between steps.
+        Forked processes count with their present memory: they keep their arrays between steps.
         """
-        own = peak_memory()
-        return None if own is None else own + self.group.private_memory()
+        own = resources.peak_memory()
+        return None if own is None else own + self._group.private_memory()
 
     def compute_gradients(
         self,
-        shares: Sequence[Iterable[T]],
+        shards: Sequence[Iterable[T]],
         prepare: Callable[[M, int, int], None],
         loss: Callable[[M, T], Tensor],
         weights: Sequence[float],
     ) -> float:
-        """Compute the gradient of a weighted sum of losses, one share for each worker.
-
-        The gradient is left in `flat`, replacing the one before.
+        """Compute the gradient of a weighted sum of losses into `flat`.
 
         Parameters
         ----------
-        shares : sequence of iterable
-            For each worker at most, the batches that it takes one after the other, and asks for only then.
+        shards : sequence of iterable
+            Per replica, its batches. At most one per replica; each batch is requested when the last one is done.
         prepare : callable
-            Called before each loss, with the replica, the worker's number and the batch's number.
+            Called before each loss with the replica, its index and the index of the batch.
         loss : callable
-            From a replica and a batch to the batch's loss.
+            From a replica and a batch to the loss of the batch.
         weights : sequence of float
-            One for each share.
+            One per shard.
 
         Returns
         -------
@@ -201,27 +219,27 @@ class DataParallel(Generic[M]):
             The weighted sum.
         """
 
-        def work(worker: int) -> float:
-            replica, weight = self.replicas[worker], weights[worker]
-            for parameter in self._parameters[worker]:
+        def work(index: int) -> float:
+            replica, weight = self.replicas[index], weights[index]
+            for parameter in self._parameters[index]:
                 parameter.discard_grad()
             total = 0.0
-            with self._helped(worker):
-                for turn, batch in enumerate(shares[worker]):
-                    prepare(replica, worker, turn)
+            with self._intra_op(index):
+                for turn, batch in enumerate(shards[index]):
+                    prepare(replica, index, turn)
                     output = loss(replica, batch)
                     output.backward(np.full(output.shape, weight))
                     total += output.item() * weight
-            for parameter in self._parameters[worker]:
-                parameter.grad  # noqa: B018 - writes the zeros where no gradient came
+            for parameter in self._parameters[index]:
+                parameter.grad  # noqa: B018 - writes zeros where the loss does not depend on the parameter
             return total
 
-        total = math.fsum(self._run(work, range(len(shares))))
-        self._squares = self._run(partial(_add_up, self._gradients[: len(shares)]), self._blocks())
+        total = math.fsum(self._run(work, range(len(shards))))
+        self._all_reduce(len(shards))
         return total
 
     def clip_gradients(self, max_norm: float | None) -> float:
-        """Scale the gradient that was computed last so that its norm is at most `max_norm`; return the norm before."""
+        """Scale the gradient so that its norm is at most `max_norm`; return the norm before scaling."""
         gradient, norm = self._gradients[0], math.sqrt(math.fsum(self._squares))
         if max_norm is not None and norm > max_norm and math.isfinite(norm):
             scale = max_norm / norm
@@ -236,7 +254,7 @@ class DataParallel(Generic[M]):
         *,
         stop: Callable[[], bool] = lambda: False,
     ) -> tuple[float, int] | None:
-        """Return the sum of losses over batches, without recording; each worker takes every `count`-th batch.
+        """Sum losses over batches, which are dealt to the replicas in turn, without recording.
 
         Parameters
         ----------
@@ -244,51 +262,59 @@ class DataParallel(Generic[M]):
         loss : callable
             From a replica and a batch to the summed loss and the number of terms.
         stop : callable
-            Asked before each batch; when it says so, the rest is left.
+            Called before each batch: True skips all further ones.
 
         Returns
         -------
         total : float
         terms : int
-            Or None if it was stopped.
+            None instead of both if `stop` returned True.
         """
         every = list(batches)
 
-        def work(worker: int) -> list[tuple[float, int]]:
-            parts = []
-            with no_grad(), self._helped(worker):
-                for batch in every[worker :: self.num_workers]:
-                    if self.group.any(stop):
+        def work(index: int) -> list[tuple[float, int]]:
+            sums = []
+            with no_grad(), self._intra_op(index):
+                for batch in every[index :: self.num_replicas]:
+                    if self._group.any(stop):
                         break
-                    parts.append(loss(self.replicas[worker], batch))
-            return parts
+                    sums.append(loss(self.replicas[index], batch))
+            return sums
 
-        parts = [part for share in self._run(work, range(min(self.num_workers, len(every)))) for part in share]
-        if len(parts) < len(every):
+        sums = [one for shard in self._run(work, range(min(self.num_replicas, len(every)))) for one in shard]
+        if len(sums) < len(every):
             return None
-        return math.fsum(total for total, _ in parts), sum(terms for _, terms in parts)
+        return math.fsum(total for total, _ in sums), sum(terms for _, terms in sums)
 
     def parallel_for(self, function: Callable[[T], object], items: Iterable[T]) -> None:
-        """Call a function on each item, the items shared out in runs; return when all calls have ended."""
+        """Call a function on each item, a chunk of items per worker; return when all calls have ended."""
         self._run(partial(_call, function), items)
 
-    def _helped(self, worker: int) -> contextlib.AbstractContextManager[None]:
-        """Lend a worker, which is the calling thread, the threads that help with its operations."""
-        if not self._lent:
+    def _all_reduce(self, count: int) -> None:
+        """Sum the gradients of the first replicas into the flat gradient, and measure its norm per block.
+
+        Ranks on other machines would exchange the flat gradient here, before the norm.
+        """
+        self._squares = self._run(partial(_sum_block, self._gradients[:count]), self._blocks())
+
+    def _intra_op(self, index: int) -> contextlib.AbstractContextManager[None]:
+        """Let the operations of the calling thread use the threads of a replica."""
+        if not self._intra_op_groups:
             return contextlib.nullcontext()
-        group = self._lent[worker]
+        group = self._intra_op_groups[index]
         return use_threads(group.run, group.world_size)
 
     def _run(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """Return the value of a function for each item, a chunk of items per worker."""
         every = list(items)
-        cuts = [len(every) * i // self._num_threads for i in range(self._num_threads + 1)]
-        runs = [every[start:stop] for start, stop in itertools.pairwise(cuts) if start < stop]
-        done = self.group.run([partial(_each, function, run) for run in runs]) if runs else []
-        return [result for results in done for result in results]
+        cuts = [len(every) * i // self.num_workers for i in range(self.num_workers + 1)]
+        chunks = [every[start:stop] for start, stop in itertools.pairwise(cuts) if start < stop]
+        gathered = self._group.run([partial(_each, function, chunk) for chunk in chunks]) if chunks else []
+        return [value for values in gathered for value in values]
 
     def _blocks(self) -> list[slice]:
         size = self.flat.data.size
-        count = max(math.ceil(size / BLOCK), min(self._num_threads, size))
+        count = max(math.ceil(size / BLOCK), min(self.num_workers, size))
         return [slice(size * i // count, size * (i + 1) // count) for i in range(count)]
 
 
@@ -300,8 +326,8 @@ def _each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     return [function(item) for item in items]
 
 
-def _add_up(gradients: Sequence[Flat], part: slice) -> float:
-    """Add a block of every gradient to the first one's, and return the sum of its squares."""
+def _sum_block(gradients: Sequence[Flat], part: slice) -> float:
+    """Sum a block of all gradients into the first one, and return the sum of its squares."""
     total = gradients[0][part]
     for other in gradients[1:]:
         total += other[part]

@@ -1,23 +1,25 @@
-"""Forked processes that carry out one program together, each a part of every piece of work.
+"""Forked process group: every rank runs the same program and computes its own part of each task.
 
-Threads that compute small arrays wait for the interpreter lock again and again; processes have one each. As they are
-forked they have the model, the data and the program, whatever these are. From then on only method names, numbers and
-what the parts returned go from one to the other, as JSON; arrays that all shall see are made by `shared_zeros` before.
+Threads that compute small arrays wait for the interpreter lock; each process has its own. A forked rank inherits the
+model, the data and the program. After the fork only method names, arguments and results travel, as lines of JSON over
+sockets; arrays that all ranks write to are allocated by `shared_zeros` before.
 
-Each process carries out the whole program and leaves out only the parts of the others: what is decided between the
-parts must follow from the arguments and from what the parts returned.
+Every rank runs the whole program and leaves out only the tasks of other ranks. So control flow must depend on arguments
+and on gathered results alone.
 
 References
 ----------
 .. [1] Linux man-pages, "fork(2)", https://man7.org/linux/man-pages/man2/fork.2.html
+.. [2] Linux man-pages, "PR_SET_PDEATHSIG(2const)", https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import gc
 import itertools
-import json
 import mmap
 import os
 import select
@@ -26,55 +28,68 @@ import socket
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeAlias, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from axone.autograd.extend import watched_alike
+from axone.autograd.extend import is_watched
 from axone.llm.runtime import resources
+from axone.llm.runtime.connection import Connection, decode, pack, unpack
 from axone.llm.runtime.signals import SIGNALS, defer_signals
-from axone.llm.runtime.threads import Outcome, results, run_one
+from axone.llm.runtime.threads import Result, run_one, values
 
 R = TypeVar("R")
 
+_PR_SET_PDEATHSIG = 1
+
 
 def can_fork() -> bool:
-    """Tell whether processes may stand in for threads: on Linux, with no other thread and no profile running."""
-
-    def nothing() -> None: ...
-
-    return sys.platform == "linux" and threading.active_count() == 1 and watched_alike(nothing) is nothing
+    """Return whether processes may replace threads: on Linux, without other threads, profile or anomaly detection."""
+    return sys.platform == "linux" and threading.active_count() == 1 and not is_watched()
 
 
 def shared_zeros(size: int, dtype: DTypeLike) -> NDArray[Any]:
-    """Return an array of zeros that stays one and the same in processes that are forked later."""
+    """Return an array of zeros in memory that processes forked later share.
+
+    Raises
+    ------
+    MemoryError
+        If the system does not grant the memory.
+    """
     dtype = np.dtype(dtype)
-    return np.frombuffer(mmap.mmap(-1, max(size * dtype.itemsize, 1)), dtype, size)
+    try:
+        memory = mmap.mmap(-1, max(size * dtype.itemsize, 1))
+    except OSError as error:
+        raise MemoryError(f"{size * dtype.itemsize} bytes of shared memory are not available") from error
+    return np.frombuffer(memory, dtype, size)
 
 
 class ProcessGroup:
-    """Some processes, this one among them, as a context manager.
+    """Processes that run one program together, as a context manager; the one that forks the others is rank 0.
 
     Parameters
     ----------
     world_size : int
-        How many parts are worked on at once, this process's included.
+        Number of processes, with this one.
 
     Attributes
     ----------
     world_size : int
     rank : int
-        Of this process: 0 of the one that forks the others.
+        Rank of this process.
     """
 
     def __init__(self, world_size: int) -> None:
         self.world_size = world_size
         self.rank = 0
-        self._others: list[_Peer] = []  # here, all that were forked; there, only the one it was forked from
-        self._stop = mmap.mmap(-1, 1)
+        self._peers: list[Connection] = []  # rank 0: all other ranks; any other rank: rank 0 alone
+        self._any = mmap.mmap(-1, 1)
+        # Ends the processes if `close` was never reached, as after a KeyboardInterrupt at the first line of `__exit__`.
+        weakref.finalize(self, _kill, self._peers)
 
     def __enter__(self) -> Self:
         return self
@@ -85,252 +100,202 @@ class ProcessGroup:
         self.close()
 
     def close(self) -> None:
-        """End the other processes; new ones may be forked.
+        """End the other processes; the group may fork new ones later.
 
-        They finish what they are at. An interrupt ends them at once, and is raised when they are gone.
+        They finish their tasks first. SIGINT and SIGTERM kill them, and are raised when all have ended.
         """
         try:
             self._end()
         finally:
-            self._end()  # an interrupt may have come before it was held back
+            self._end()  # a signal may have arrived before it was deferred
 
     def _end(self) -> None:
-        if not self._others:
+        if not self._peers:
             return
         with defer_signals(self._kill):
-            for peer in self._others:
+            for peer in self._peers:
                 peer.close()
-            for peer in self._others:  # they may still write to what the caller will let go
+            for peer in self._peers:  # until then they may write to arrays that the caller frees next
                 peer.wait()
-            self._others = []
+            self._peers.clear()
 
     def _kill(self) -> None:
-        for peer in self._others:
+        for peer in self._peers:
             peer.kill()
 
     def start(self, program: object) -> None:
-        """Fork the other processes, which copies whatever they do not share; `broadcast_call` does it if need be."""
-        if not self._others:
-            self._fork(program)
+        """Fork the other processes unless they run already, with a copy of all memory that is not shared.
+
+        Raises
+        ------
+        OSError
+            If the system refuses to fork; no other process is left.
+        """
+        if not self._peers:
+            try:
+                self._fork(program)
+            except OSError:
+                self.close()
+                raise
 
     def broadcast_call(self, program: object, method: str, *arguments: object) -> None:
-        """Let the other processes call a method as the caller does now.
+        """Let the other ranks call a method that rank 0 calls now; in other ranks, do nothing.
 
         Parameters
         ----------
         program : object
-            The same each time.
+            The same in each call: it is copied when the processes are forked.
         method : str
         *arguments : object
             Numbers, text, lists and arrays.
         """
         if self.rank:
             return
-        self._stop[0] = 0
+        self._any[0] = 0
         self.start(program)
-        for peer in self._others:
+        for peer in self._peers:
             peer.send([method, *arguments])
 
     def private_memory(self) -> int:
-        """Return what the other processes hold besides what they share, in bytes; zero where the platform does not tell."""
-        return sum(resources.private_memory(peer.process) for peer in self._others if peer.process is not None)
+        """Return the bytes that other ranks hold and do not share; 0 where the platform does not report it."""
+        return sum(resources.private_memory(peer.process) for peer in self._peers if peer.process is not None)
 
-    def any(self, stop: Callable[[], bool]) -> bool:
-        """Tell whether `stop`, which only the first process needs to know, has said so in one of them."""
-        if stop():
-            self._stop[0] = 1
-        return bool(self._stop[0])
+    def any(self, condition: Callable[[], bool]) -> bool:
+        """Return whether the condition has been true in any rank since the last broadcast call."""
+        if condition():
+            self._any[0] = 1
+        return bool(self._any[0])
 
-    def run(self, parts: Sequence[Callable[[], R]]) -> list[R]:
-        """Carry out this process's part, wait for the others, and return what all parts return.
+    def run(self, tasks: Sequence[Callable[[], R]]) -> list[R]:
+        """Run the task of this rank, and gather the results of all ranks.
 
         Parameters
         ----------
-        parts : sequence of callable
-            At most one for each process, in all of them the same ones; they return what JSON can hold.
+        tasks : sequence of callable
+            At most one per rank, the same ones in all ranks. They return values that JSON can represent.
 
         Raises
         ------
         Exception
-            The first part's that raised one. From another process it comes as its type and its sentence.
+            The error of the first task that raised one. The error of another rank has the same type and message.
         ChildProcessError
             If a process has ended.
         """
         try:
-            own = run_one(parts[self.rank]) if self.rank < len(parts) else (None, None)
-            return self._exchange(own)[: len(parts)]
-        except BaseException:  # they no longer agree on what is next: new ones may be forked
+            own = run_one(tasks[self.rank]) if self.rank < len(tasks) else (None, None)
+            return self._all_gather(own)[: len(tasks)]
+        except BaseException:  # the ranks are no longer at the same line of the program
             self.close()
             raise
 
     def poll(self, done: Callable[[], bool]) -> None:
-        """Sleep, a millisecond at a time, until what other processes do without a word is done.
+        """Sleep, a millisecond at a time, until a condition holds that other ranks make true through shared memory.
 
         Raises
         ------
         Exception
-            If a process fails or ends instead.
+            If a rank fails or ends instead.
         """
-        poller = select.poll()
-        for peer in self._others:
-            poller.register(peer, select.POLLIN)
+        poller = self._poller()
         while not done():
-            spoken = {descriptor for descriptor, _ in poller.poll(1)}
-            if not done():  # else it may be what comes next
-                results([_unpacked(peer.receive()) for peer in self._others if peer.fileno() in spoken])
+            readable = {descriptor for descriptor, _ in poller.poll(1)}
+            if not done():  # otherwise the message may belong to the next task
+                values([unpack(peer.receive()) for peer in self._peers if peer.fileno() in readable])
 
     def spin_wait(self, seconds: float) -> None:
-        """Stay awake until another process speaks, if it does so soon: one that sleeps is some 50 us late."""
-        poller = select.poll()
-        for peer in self._others:
-            poller.register(peer, select.POLLIN)
+        """Spin until the next message arrives, at most for some time: a sleeping process wakes up some 50 us late."""
+        poller = self._poller()
         end = time.perf_counter() + seconds
         while not poller.poll(0) and time.perf_counter() < end:
             pass
 
-    def _exchange(self, own: Outcome) -> list[Any]:
-        """Return what all processes' parts returned; the first collects it."""
-        if own[1] is not None and not isinstance(own[1], Exception):  # an interrupt, which waits for nobody
+    def _poller(self) -> select.poll:
+        poller = select.poll()
+        for peer in self._peers:
+            poller.register(peer, select.POLLIN)
+        return poller
+
+    def _all_gather(self, own: Result) -> list[Any]:
+        """Return the values of all ranks: rank 0 gathers and broadcasts them."""
+        if own[1] is not None and not isinstance(own[1], Exception):  # KeyboardInterrupt does not wait for other ranks
             raise own[1]
         if self.rank:
-            self._others[0].send(_packed(own))
-            values: list[Any] = self._others[0].receive()
+            self._peers[0].send(pack(own))
+            gathered: list[Any] = self._peers[0].receive()
         else:
-            values = results([own, *(_unpacked(peer.receive()) for peer in self._others)])
-            for peer in self._others:
-                peer.send(values)
-        return values
+            gathered = values([own, *(unpack(peer.receive()) for peer in self._peers)])
+            for peer in self._peers:
+                peer.send(gathered)
+        return gathered
 
     def _fork(self, program: object) -> None:
+        parent = os.getpid()
+        _prctl()
         for rank in range(1, self.world_size):
-            with defer_signals():  # here until the process is known, so that it can be ended; there for good
+            # Parent: defer signals until the child's pid is stored, so that it can be killed. Child: for good.
+            with defer_signals():
                 here, there = socket.socketpair()
                 for end in (here, there):
-                    end.setblocking(True)  # whatever the program has set for its own
+                    end.setblocking(True)  # whatever socket.setdefaulttimeout says
                 try:
                     process = os.fork()
-                except OSError:  # there are too many
+                except OSError:
                     here.close()
                     there.close()
                     raise
                 if not process:
                     here.close()
-                    for peer in self._others:
+                    for peer in self._peers:
                         peer.close()
                     self.rank = rank
-                    self._others = [_Peer(there)]
-                    _serve(self._others[0], program)
+                    self._peers = [Connection(there)]
+                    _serve(self._peers[0], program, parent)
                 there.close()
-                self._others.append(_Peer(here, process))
+                self._peers.append(Connection(here, process))
 
 
-class _Peer:
-    """Another process: what it says and hears, a JSON value a line.
-
-    A socket and not a pipe, for it can be shut down: a process that someone else forks meanwhile holds a copy.
-
-    Parameters
-    ----------
-    connection : socket
-    process : int, optional
-        Its number; None of the one that forked this.
-    """
-
-    def __init__(self, connection: socket.socket, process: int | None = None) -> None:
-        self._socket = connection
-        self.lines = connection.makefile("rb")
-        self.process = process
-        self._here = os.getpid()
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def send(self, message: object) -> None:
-        try:
-            self._socket.sendall(json.dumps(message, default=_array_to_json).encode() + b"\n")
-        except ConnectionError:
-            raise self._ended() from None
-
-    def receive(self) -> Any:
-        try:
-            line = self.lines.readline()
-        except ConnectionError:  # it ended without having read all
-            line = b""
-        if not line:
-            raise self._ended()
-        return json.loads(line, object_hook=_array_from_json)
-
-    def close(self) -> None:
-        if os.getpid() == self._here:  # and not a copy of this process, which lets go of what is not its own
-            with contextlib.suppress(OSError):  # it has ended already
-                self._socket.shutdown(socket.SHUT_RDWR)
-        self.lines.close()
-        self._socket.close()
-
-    def wait(self) -> None:
-        if self.process is not None:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self.process, 0)
-            self.process = None
-
-    def kill(self) -> None:
-        if self.process is not None and os.getpid() == self._here:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.process, signal.SIGKILL)
-
-    def _ended(self) -> ChildProcessError:
-        return ChildProcessError(
-            f"all worker processes are needed, and process {self.process} has ended, perhaps for want of memory: "
-            "resume the run from its last checkpoint"
-        )
+def _kill(peers: list[Connection]) -> None:
+    for peer in peers:
+        peer.kill()
+        peer.close()
+        peer.wait()
+    peers.clear()
 
 
-def _serve(leader: _Peer, program: object) -> NoReturn:
-    """Call the methods that are told, until whoever tells them is gone or something fails; never return."""
+def _serve(leader: Connection, program: object, parent: int) -> NoReturn:
+    """Call the methods that rank 0 broadcasts, until it closes the connection or a call fails; never return."""
     status = 1
     try:
-        for number in SIGNALS:  # the first process decides
+        for number in SIGNALS:  # rank 0 handles them
             signal.signal(number, signal.SIG_IGN)
-        gc.freeze()  # what was here before is the first process's to clean up
+        _end_with(parent)
+        gc.freeze()  # the finalizers of inherited objects are rank 0's to run
         for last, following in itertools.pairwise((2, leader.fileno(), os.sysconf("SC_OPEN_MAX"))):
-            os.closerange(last + 1, following)  # the locks and sockets of the first process
+            os.closerange(last + 1, following)  # inherited locks and sockets of rank 0
         for line in leader.lines:
-            method, *arguments = json.loads(line, object_hook=_array_from_json)
+            method, *arguments = decode(line)
             getattr(program, method)(*arguments)
         status = 0
-    except Exception as error:  # noqa: BLE001 - raised again where the outcome is awaited
-        with contextlib.suppress(BaseException):  # nobody awaits it who has failed in the same way
-            leader.send(_packed((None, error)))
+    except Exception as error:  # noqa: BLE001 - rank 0 raises it again
+        with contextlib.suppress(BaseException):  # rank 0 does not receive it if it has failed in the same way
+            leader.send(pack((None, error)))
     finally:
         os._exit(status)
 
 
-def _array_to_json(array: NDArray[Any]) -> dict[str, Any]:
-    return {"dtype": array.dtype.str, "values": array.tolist()}
+def _end_with(parent: int) -> None:
+    """Let the kernel kill this process when the thread that forked it ends.
+
+    Otherwise a process notices a killed parent at the end of its task, which is 14 s with long accumulation.
+    """
+    prctl = _prctl()
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it ended before the call
+            os._exit(1)
 
 
-def _array_from_json(fields: dict[str, Any]) -> NDArray[Any]:
-    return np.asarray(fields["values"], fields["dtype"])
-
-
-_Packed: TypeAlias = tuple[Any, list[str] | None]
-_SENTENCES: tuple[object, ...] = (BaseException.__str__, OSError.__str__)
-
-
-def _packed(outcome: Outcome) -> _Packed:
-    value, error = outcome
-    if error is None:
-        return value, None
-    # The nearest class that says its sentence and nothing else, which can be made of the sentence alone.
-    plain = next(kind for kind in type(error).__mro__ if kind.__str__ in _SENTENCES)
-    return None, [plain.__module__, plain.__qualname__, str(error)]
-
-
-def _unpacked(packed: _Packed) -> Outcome:
-    value, fault = packed
-    if fault is None:
-        return value, None
-    module, name, sentence = fault
-    kind = getattr(sys.modules[module], name, RuntimeError)
-    error: BaseException = kind.__new__(kind, sentence)
-    return None, error
+@functools.cache
+def _prctl() -> Any:
+    """Return the C library's prctl, or None where it has none."""
+    return getattr(ctypes.CDLL(None), "prctl", None)

@@ -1,48 +1,65 @@
-"""Resources of the machine: cores, memory, and the environment that the bits of a result depend on."""
+"""Resources of the machine: cores, memory, and the environment on which the bits of a result depend."""
 
 import contextlib
 import math
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_info
 
+SMALL_MODEL = 1 << 22
+"""Parameters of the largest model that fits into the processor's caches.
+
+Up to here, a model trains in forked processes, because its short steps wait for the interpreter lock of threads, and
+decodes in one thread. A larger model trains in threads, because shared memory lacks large pages, and decodes in forked
+processes. One constant for both, so that a sample during a training in forked processes never forks.
+"""
+
+MAX_WORKERS = 1024
+"""Most threads or processes of a training: above the cores of any machine, and below what systems refuse."""
+
 
 def available_cores() -> int:
-    """Return how many cores this process may use. On Linux a container's quota counts too."""
+    """Return the number of cores that this process may use; on Linux within the CPU quota of its container."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = min(_quotas(Path("/")))
+    quota = min(_cpu_quotas(Path("/")))
     return min(cores, max(math.ceil(quota), 1)) if quota < cores else cores
 
 
-def _quotas(system: Path) -> list[float]:
-    """Return the processor time that the control groups above this process allow, in cores: infinity among them.
+def _control_groups(root: Path, controller: str) -> Iterator[Path]:
+    """Yield the control groups of this process that limit a resource, with those above them.
 
     Parameters
     ----------
-    system : path
+    root : path
         The root of the file system.
+    controller : str
+        Such as ``"cpu"``.
     """
-    quotas = [math.inf]
     with contextlib.suppress(OSError, ValueError):
-        for line in (system / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+        for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
-            if controllers and "cpu" not in controllers.split(","):
+            if controllers and controller not in controllers.split(","):
                 continue
-            for mounted in {controllers, "cpu"} if controllers else {""}:  # version 1, else 2
-                top = system / "sys/fs/cgroup" / mounted
-                group = top / path.lstrip("/")  # in a container it may be a path of its host: the top is its own then
-                quotas += [_quota(folder) for folder in (group, *group.parents) if folder.is_relative_to(top)]
-    return quotas
+            for mounted in {controllers, controller} if controllers else {""}:  # version 1, otherwise version 2
+                top = root / "sys/fs/cgroup" / mounted
+                group = top / path.lstrip("/")  # in a container it may be a path of the host, where only `top` exists
+                yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(top))
 
 
-def _quota(group: Path) -> float:
-    """Return the processor time that one control group allows, in cores; infinity without a quota."""
-    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):  # "max" is no number
+def _cpu_quotas(root: Path) -> list[float]:
+    """Return the CPU quotas of this process, in cores, and infinity."""
+    return [math.inf, *map(_cpu_quota, _control_groups(root, "cpu"))]
+
+
+def _cpu_quota(group: Path) -> float:
+    """Return the CPU quota of one control group, in cores; infinity without a quota."""
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):  # "max" is not a number
         if (group / "cpu.max").exists():
             quota, period = map(int, (group / "cpu.max").read_text(encoding="ascii").split())
         else:
@@ -55,7 +72,7 @@ def _quota(group: Path) -> float:
 
 
 def peak_memory() -> int | None:
-    """Return the most memory that the process has held so far, in bytes, where the platform tells."""
+    """Return the peak memory of this process in bytes; None where the platform does not report it."""
     try:
         import resource
     except ImportError:  # Windows
@@ -65,12 +82,12 @@ def peak_memory() -> int | None:
 
 
 def private_memory(process: int) -> int:
-    """Return the memory that a process holds now and shares with no other, in bytes; zero where the platform does not tell.
+    """Return the memory that a process holds and does not share, in bytes; 0 where the platform does not report it.
 
     Parameters
     ----------
     process : int
-        Its id.
+        Process id.
     """
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii").splitlines()
@@ -80,26 +97,38 @@ def private_memory(process: int) -> int:
 
 
 def available_memory() -> int | None:
-    """Return how much more memory the process may take, in bytes, where the platform tells.
+    """Return the memory that this process may still allocate, in bytes; None where the platform does not report it.
 
-    On Linux a container's limit counts too.
+    On Linux within the memory limit of its container.
     """
-    sizes = []
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        info = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-        sizes.append(int(info["MemAvailable"].split()[0]) * 1024)
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text(encoding="ascii"))  # "max" is no number
-        held = int((group / "memory.current").read_text(encoding="ascii"))
-        kinds = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
-        sizes.append(max(limit - held + int(kinds["inactive_file"]), 0))  # cached files give way
+    sizes = _memory_limits(Path("/"))
     if not sizes and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return min(sizes, default=None)
 
 
+def _memory_limits(root: Path) -> list[int]:
+    """Return the free memory of the machine and of each control group of this process, in bytes."""
+    sizes = []
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
+        info = dict(line.split(":", 1) for line in lines)
+        sizes.append(int(info["MemAvailable"].split()[0]) * 1024)
+    for group in _control_groups(root, "memory"):
+        for limit, used, cached in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            with contextlib.suppress(OSError, ValueError, KeyError):  # "max" is not a number
+                most, present = (int((group / name).read_text(encoding="ascii")) for name in (limit, used))
+                lines = (group / "memory.stat").read_text(encoding="ascii").splitlines()
+                kinds = dict(line.split() for line in lines)
+                sizes.append(max(most - present + int(kinds[cached]), 0))  # the kernel drops cached files first
+    return sizes
+
+
 def environment() -> dict[str, Any]:
-    """Return what the bits of a result depend on besides code and workers: compare it before expecting them again."""
+    """Return the environment on which the bits of a result depend, besides code and workers."""
     blas = [library for library in threadpool_info() if library.get("user_api") == "blas"]
     return {
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: what must not be cut short is finished first, a step and its checkpoint, or the end of processes."""
+"""Deferred SIGINT and SIGTERM: a training step with its checkpoint, or the shutdown of processes, is finished first."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = signal.SIGINT, signal.SIGTERM
-"""The signals that ask a program to end. A terminal sends SIGINT to all its processes."""
-_SAME = 1.0  # seconds: a signal to a group of processes can arrive twice
+"""The signals that ask a process to end. A terminal sends SIGINT to every process of its foreground group."""
+_SAME = 1.0  # seconds: `uv run` forwards a SIGINT that the terminal has sent already
 
 
 class SignalRecorder:
-    """Handler that stores the first signal.
+    """Signal handler that stores the first signal.
 
     Attributes
     ----------
     number : int or None
-        The signal's number; None as long as none has arrived.
+        Number of the signal; None until one arrives.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class SignalRecorder:
         self._first = 0.0
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
-        """Store the first signal; a second one, more than a second later, exits the process at once."""
+        """Store the first signal; a second one, more than a second later, ends the process at once."""
         if self.number is None:
             self.number, self._first = number, time.monotonic()
         elif time.monotonic() - self._first > _SAME:
@@ -39,9 +39,10 @@ class SignalRecorder:
 
 @contextlib.contextmanager
 def record_signals() -> Iterator[SignalRecorder]:
-    """Note SIGINT and SIGTERM instead of dying of them; only in the main thread, which alone may handle signals.
+    """Store SIGINT and SIGTERM instead of ending the process.
 
-    What is ignored, as SIGINT is in the background of a script, stays ignored.
+    Does nothing outside the main thread, which alone may set signal handlers. Ignored signals stay ignored: a shell
+    ignores SIGINT in the background jobs of a script.
     """
     recorder = SignalRecorder()
     with _handled(recorder.handle):
@@ -49,36 +50,37 @@ def record_signals() -> Iterator[SignalRecorder]:
 
 
 @contextlib.contextmanager
-def defer_signals(then: Callable[[], None] | None = None) -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait for a while, and call a function when one comes.
+def defer_signals(on_signal: Callable[[], None] | None = None) -> Iterator[None]:
+    """Defer SIGINT and SIGTERM to the end of the block, and call a function as soon as one arrives.
 
-    To block them would not do: they would come by way of the threads of the library behind NumPy's products.
+    `pthread_sigmask` would not defer them: the kernel would deliver them to a thread of the BLAS library.
     """
-    came: list[int] = []
+    received: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
-        if then is not None:
-            then()
+        received.append(number)
+        if on_signal is not None:
+            on_signal()
 
     try:
         with _handled(note):
             yield
     finally:
-        for number in came:
+        for number in received:
             signal.raise_signal(number)
 
 
 @contextlib.contextmanager
 def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Have a function called on signals that are not ignored, in the main thread, to which alone they come."""
-    before: dict[int, Any] = {}
+    """Set a handler of both signals unless they are ignored, and restore the original ones."""
+    originals: dict[int, Any] = {}
     try:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                if signal.getsignal(number) not in (None, signal.SIG_IGN):  # None, not Python's, could not be put back
-                    before[number] = signal.signal(number, handler)
+                # getsignal() returns None for a handler installed from C, which signal() could not restore.
+                if signal.getsignal(number) not in (None, signal.SIG_IGN):
+                    originals[number] = signal.signal(number, handler)
         yield
     finally:
-        for number in reversed(before):
-            signal.signal(number, before[number])
+        for number in reversed(originals):
+            signal.signal(number, originals[number])

@@ -1,8 +1,7 @@
-"""Threads that do parts of one piece of work side by side, with the caller among them.
+"""Thread group: runs the tasks of one piece of work in parallel, the first of them in the calling thread.
 
-A part is handed over through a queue that is written in C, and the caller takes a part itself: that is several times
-quicker than a pool of futures, which a training step of a few milliseconds feels. The parts belong to the caller: who
-watches its operations watches theirs.
+Tasks go through `queue.SimpleQueue`, which is written in C: a step of a few milliseconds takes several times less of it
+than of `concurrent.futures`. The caller's `profile` and `detect_anomaly` also watch its tasks in the other threads.
 """
 
 from __future__ import annotations
@@ -14,18 +13,19 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
 
 from axone.autograd.extend import watched_alike
-from axone.llm.runtime.settings import kept_memory
+from axone.llm.errors import WorkerError
+from axone.llm.runtime.settings import adapted_memory
 
 R = TypeVar("R")
 
 
 class ThreadGroup:
-    """Some threads, as a context manager.
+    """Threads that run tasks in parallel, as a context manager.
 
     Parameters
     ----------
     world_size : int
-        How many parts are worked on at once, the caller's included.
+        Number of threads, with the calling thread, which is rank 0.
 
     Attributes
     ----------
@@ -34,13 +34,21 @@ class ThreadGroup:
 
     def __init__(self, world_size: int) -> None:
         self.world_size = world_size
-        self._workers = [_Worker(rank) for rank in range(1, world_size)]
+        self._workers: list[_Worker] = []
 
     def __enter__(self) -> Self:
         try:
-            for worker in self._workers:
-                worker.start()
-        except BaseException:  # the system has no more threads
+            for rank in range(1, self.world_size):
+                self._workers.append(_Worker(rank))
+                self._workers[-1].start()
+        except RuntimeError as error:  # "can't start new thread"
+            started = len(self._workers)  # with the calling thread, without the refused one
+            self._end()
+            raise WorkerError(
+                f"cannot start {self.world_size} threads, because the system refuses more than {started}: "
+                "use fewer workers"
+            ) from error
+        except BaseException:
             self._end()
             raise
         return self
@@ -50,81 +58,82 @@ class ThreadGroup:
     ) -> None:
         self._end()
 
-    def run(self, parts: Sequence[Callable[[], R]]) -> list[R]:
-        """Carry out every part, and return what they return when all have ended.
+    def run(self, tasks: Sequence[Callable[[], R]]) -> list[R]:
+        """Run every task, and return their results when all have ended.
 
         Parameters
         ----------
-        parts : sequence of callable
-            At most one for each thread; the caller carries out the first.
+        tasks : sequence of callable
+            At most one per thread; the caller runs the first.
 
         Raises
         ------
         BaseException
-            The first part's that raised one, after all have ended.
+            The error of the first task that raised one, after all have ended.
         """
-        workers = self._workers[: len(parts) - 1]
-        awaited = [worker.submit(watched_alike(part)) for worker, part in zip(workers, parts[1:], strict=True)]
-        return results([run_one(parts[0]), *(outcome.get() for outcome in awaited)])
+        workers = self._workers[: len(tasks) - 1]
+        queues = [worker.submit(watched_alike(task)) for worker, task in zip(workers, tasks[1:], strict=True)]
+        return values([run_one(tasks[0]), *(queue.get() for queue in queues)])
 
     def start(self, program: object) -> None:
         """Do nothing: threads share the program."""
 
     def broadcast_call(self, program: object, method: str, *arguments: object) -> None:
-        """Do nothing: `run` hands every thread its task."""
+        """Do nothing: `run` submits the tasks of the calling thread."""
 
-    def any(self, stop: Callable[[], bool]) -> bool:
-        """Return what `stop` returns: threads share it."""
-        return stop()
+    def any(self, condition: Callable[[], bool]) -> bool:
+        """Return the condition: threads share it."""
+        return condition()
 
     def private_memory(self) -> int:
         """Return 0: threads share all memory of the process."""
         return 0
 
     def _end(self) -> None:
-        started = [worker for worker in self._workers if worker.ident is not None]
-        for worker in started:
-            worker.parts.put(None)
-        for worker in started:
-            worker.join()
+        for worker in self._workers:
+            worker.tasks.put(None)
+        for worker in self._workers:
+            if worker.ident is not None:  # it was started
+                worker.join()
+        self._workers.clear()
 
 
-Outcome: TypeAlias = tuple[Any, BaseException | None]
-"""What a part returned, and what it raised."""
+Result: TypeAlias = tuple[Any, BaseException | None]
+"""Return value of a task, or the error that it raised."""
 
 
 class _Worker(Thread):
-    """One thread: carries out what is handed to it, until that is None."""
+    """Thread that runs submitted tasks until it receives None."""
 
     def __init__(self, rank: int) -> None:
         super().__init__(name=f"axone-worker-{rank}", daemon=True)
-        self.parts: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[Outcome]] | None] = SimpleQueue()
+        self.tasks: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[Result]] | None] = SimpleQueue()
 
-    def submit(self, part: Callable[[], Any]) -> SimpleQueue[Outcome]:
-        """Have a part carried out, and return where its outcome will be: one that nobody awaits is no other part's."""
-        outcome: SimpleQueue[Outcome] = SimpleQueue()
-        self.parts.put((part, outcome))
-        return outcome
+    def submit(self, task: Callable[[], Any]) -> SimpleQueue[Result]:
+        """Submit a task, and return its own result queue, so that an abandoned result cannot be taken for another's."""
+        queue: SimpleQueue[Result] = SimpleQueue()
+        self.tasks.put((task, queue))
+        return queue
 
     def run(self) -> None:
-        with kept_memory():
-            while (handed := self.parts.get()) is not None:
-                part, outcome = handed
-                outcome.put(run_one(part))
-                del handed, part, outcome  # and what they hold
+        with adapted_memory():
+            while (submitted := self.tasks.get()) is not None:
+                task, queue = submitted
+                queue.put(run_one(task))
+                del submitted, task, queue  # and the arrays that they refer to
 
 
-def run_one(part: Callable[[], Any]) -> Outcome:
-    """Call a part."""
+def run_one(task: Callable[[], Any]) -> Result:
+    """Run a task, and return its result or its error."""
     try:
-        return part(), None
-    except BaseException as error:  # noqa: BLE001 - the caller raises it again, and waits if nothing comes
+        return task(), None
+    except BaseException as error:  # noqa: BLE001 - the caller, which waits for a result, raises it again
         return None, error
 
 
-def results(outcomes: Sequence[Outcome]) -> list[Any]:
-    """Return what the parts returned, or raise the first error."""
-    for _, error in outcomes:
+def values(results: Sequence[Result]) -> list[Any]:
+    """Return the values of all results, or raise the first error among them."""
+    for _, error in results:
         if error is not None:
             raise error
-    return [value for value, _ in outcomes]
+    return [value for value, _ in results]

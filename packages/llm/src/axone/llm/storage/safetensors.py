@@ -1,7 +1,10 @@
-"""Named arrays as safetensors files: the library of that name, durable, and safe with any array and any file.
+"""Safetensors files: named arrays, written durably, and read straight into arrays that the caller gives.
 
-The library writes wrong values for arrays that are not contiguous, leaves the file unsynced and readable by its owner
-alone, and takes a header that names an array twice. All else that a hostile file can hold, it refuses itself.
+A reader and writer of our own, because the library opens files by their names alone (a FIFO blocks it, a link is
+followed), writes wrong values for arrays that are not contiguous, syncs nothing, leaves mode 0600 and accepts a header
+that names an array twice. Files are byte for byte those that the library writes.
+
+A file is hostile until its header is checked: every offset must be inside the file, without gaps and overlaps.
 
 References
 ----------
@@ -10,46 +13,85 @@ References
 
 from __future__ import annotations
 
-import errno
+import json
 import math
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from axone.llm.errors import CheckpointError
-from axone.llm.storage.atomic import parse_json, replaced
+from axone.llm.storage.atomic import replacing_file
+from axone.llm.storage.regular import open_regular, parse_json
 
 State: TypeAlias = Mapping[str, NDArray[Any]]
 Shape: TypeAlias = tuple[int, ...]
 
-_BFLOAT16 = "BF16"  # NumPy has none: the upper half of a float32
+# The order in which the library writes arrays: the last dtype first, then by name.
+_DTYPES = {
+    "BOOL": "?",
+    "U8": "u1",
+    "I8": "i1",
+    "I16": "<i2",
+    "U16": "<u2",
+    "F16": "<f2",
+    "I32": "<i4",
+    "U32": "<u4",
+    "F32": "<f4",
+    "F64": "<f8",
+    "I64": "<i8",
+    "U64": "<u8",
+}
+_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+_BITS = {name: 8 * np.dtype(dtype).itemsize for name, dtype in _DTYPES.items()} | {
+    "BF16": 16,
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+    "F8_E5M2": 8,
+    "F8_E4M3": 8,
+    "F8_E8M0": 8,
+    "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8,
+    "C64": 64,
+}
+_FLOATS = {"BF16", "F16", "F32", "F64"}
 _METADATA = "__metadata__"
+_LARGEST_HEADER = 100_000_000  # bytes, as the format says
+_CHUNK = 1 << 20  # numbers converted at once: their bytes stay in the caches
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the header says of an array.
+    """Entry of the header: an array's dtype, shape and position.
 
     Attributes
     ----------
     dtype : str
-        The format's name of it, such as ``"F32"``.
+        By the format's name, such as ``"F32"``.
     shape : tuple of int
     start : int
-        Where it lies, in bytes from the file's beginning.
+        The array's first byte in the file.
     """
 
     dtype: str
     shape: Shape
     start: int
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the array has floating-point numbers that NumPy can read."""
+        return self.dtype in _FLOATS
 
 
 def write_arrays(path: Path, arrays: State) -> None:
@@ -60,18 +102,30 @@ def write_arrays(path: Path, arrays: State) -> None:
     TypeError
         If the format has no name for an array's dtype.
     OSError
-        If it cannot be written; the old file stays.
+        If the file cannot be written; the old one stays.
     """
-    plain = {name: _plain(name, array) for name, array in arrays.items()}
-    with replaced(path, sum(array.nbytes for array in plain.values())) as beside:
-        try:
-            save_file(plain, beside, metadata={"format": "pt"})  # transformers looks for it
-        except SafetensorError as error:
-            raise _os_error(error) from error
+    order = list(_DTYPES)
+    kinds = {name: _dtype_name(name, array) for name, array in arrays.items()}
+    names = sorted(arrays, key=lambda name: (-order.index(kinds[name]), name))
+    header: dict[str, Any] = {_METADATA: {"format": "pt"}}  # transformers looks for it
+    end = 0
+    for name in names:
+        start, end = end, end + arrays[name].nbytes
+        header[name] = {"dtype": kinds[name], "shape": list(arrays[name].shape), "data_offsets": [start, end]}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing_file(path, 8 + len(text) + end) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            array = arrays[name]
+            plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))  # a copy of this one, if any
+            file.write(plain.reshape(-1).view(np.uint8).data)
 
 
 class ArrayFile:
-    """A safetensors file that is open for reading, as a context manager. The header is checked when it is opened.
+    """A safetensors file for reading. The header is checked when it is made.
+
+    Arrays are read, not mapped: a mapped file that another process cuts short ends the process (SIGBUS).
 
     Parameters
     ----------
@@ -79,64 +133,90 @@ class ArrayFile:
 
     Attributes
     ----------
+    path : Path
     entries : dict of str to Entry
 
     Raises
     ------
     CheckpointError
-        If it is not there or not such a file: truncated, with holes or overlaps, a name twice, a header without end.
+        If there is no such file, or its content is not this format: truncated, with gaps or overlaps, a name twice.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            # Not mapped into memory: a file that shrinks meanwhile would end the process.
-            self._arrays: Any = safe_open(path, framework="numpy", backend="pread")
+            with open_regular(path) as file:
+                self._status = os.fstat(file.fileno())
+                self.entries = self._read_header(file)
         except OSError as error:
             raise CheckpointError(path, f"cannot be read ({error.strerror or error})") from error
-        except SafetensorError as error:
-            raise CheckpointError(path, f"is no safetensors file ({error})") from error
-        self.entries = self._entries()
-
-    def __enter__(self) -> Self:
-        self._arrays.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._arrays.__exit__(*error)
 
     def read(self, name: str) -> NDArray[Any]:
-        """Return an array; bfloat16 as float32, which holds all its values.
+        """Return an array; bfloat16 as float32, which has all its values.
 
         Raises
         ------
         CheckpointError
-            If it is of a kind that NumPy has none for, or the file has shrunk.
+            If NumPy has no such dtype or shape, or the file has been cut short or replaced.
         """
         entry = self.entries[name]
         try:
-            if entry.dtype == _BFLOAT16:
-                upper = np.fromfile(self.path, "<u2", math.prod(entry.shape), offset=entry.start)
-                return (upper.astype(np.uint32) << 16).view(np.float32).reshape(entry.shape)
-            array: NDArray[Any] = self._arrays.get_tensor(name)
-        except (SafetensorError, OSError, ValueError, OverflowError, AttributeError) as error:
+            array = np.empty(entry.shape, "<f4" if entry.dtype == "BF16" else _DTYPES.get(entry.dtype, "?"))
+        except (ValueError, OverflowError, MemoryError) as error:
             raise CheckpointError(self.path, f"{name} cannot be read ({error})") from error
+        self.read_into(name, array)
         return array
+
+    def read_into(self, name: str, out: NDArray[Any]) -> None:
+        """Read an array into memory that the caller gives, converted in cache-sized chunks; safe from several threads.
+
+        Parameters
+        ----------
+        name : str
+        out : ndarray
+            Of the array's shape, any dtype and any strides.
+
+        Raises
+        ------
+        CheckpointError
+            If NumPy has no such dtype, or the file has been cut short or replaced.
+        """
+        entry = self.entries[name]
+        if entry.dtype not in _DTYPES and entry.dtype != "BF16":
+            raise CheckpointError(self.path, f"{name} cannot be read (NumPy has no {entry.dtype})")
+        stored = np.dtype(_DTYPES.get(entry.dtype, "<u2"))
+        rows = out if out.ndim > 1 else out.reshape(-1, 1)  # (N, ...)
+        direct = out.dtype == stored and out.flags.c_contiguous and entry.dtype != "BF16"
+        count = max(_CHUNK // max(math.prod(rows.shape[1:]), 1), 1)
+        try:
+            with open_regular(self.path) as file:
+                if not os.path.samestat(os.fstat(file.fileno()), self._status):
+                    raise CheckpointError(self.path, f"{name} cannot be read (the file has been replaced)")
+                file.seek(entry.start)
+                for first in range(0, len(rows), count):
+                    part = rows[first : first + count]
+                    chunk = part if direct else np.empty(part.shape, stored)
+                    if not _fill(file, chunk):
+                        raise CheckpointError(self.path, f"{name} cannot be read (the file has been cut short)")
+                    if not direct:
+                        part[...] = _widened(chunk) if entry.dtype == "BF16" else chunk
+        except OSError as error:
+            raise CheckpointError(self.path, f"{name} cannot be read ({error.strerror or error})") from error
 
     def read_all(self) -> dict[str, NDArray[Any]]:
         """Return all arrays by name."""
         return {name: self.read(name) for name in self.entries}
 
-    def _entries(self) -> dict[str, Entry]:
-        """Read the header that the library has found to be sound once more: it takes the last of two equal names."""
-        with self.path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
+    def _read_header(self, file: FileIO) -> dict[str, Entry]:
+        size, length = self._status.st_size, int.from_bytes(file.read(8), "little")
+        if size < 8 or not 2 <= length <= min(size - 8, _LARGEST_HEADER):
+            raise CheckpointError(self.path, f"is not a safetensors file (its header has {length:,} of {size:,} bytes)")
+        try:
             content = parse_json(self.path, file.read(length))
-        content.pop(_METADATA, None)
-        return {
-            name: Entry(value["dtype"], tuple(value["shape"]), 8 + length + value["data_offsets"][0])
-            for name, value in content.items()
-        }
+            return _entries(content, start=8 + length, size=size - 8 - length)
+        except (ValueError, CheckpointError) as error:
+            reason = error.reason if isinstance(error, CheckpointError) else error
+            raise CheckpointError(self.path, f"is not a safetensors file (its header {reason})") from error
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -147,19 +227,72 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     CheckpointError
         As `ArrayFile`.
     """
-    with ArrayFile(path) as file:
-        return file.read_all()
+    return ArrayFile(path).read_all()
 
 
-def _plain(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array as the format has it: little-endian, C-contiguous, of real numbers or booleans."""
-    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-        raise TypeError(f"safetensors files hold real numbers and booleans, and {name} has dtype {array.dtype}")
-    return array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+def _entries(content: dict[str, Any], start: int, size: int) -> dict[str, Entry]:
+    """Return the entries of a header.
+
+    Parameters
+    ----------
+    content : dict
+        The header.
+    start : int
+        The first byte of the arrays in the file.
+    size : int
+        The number of their bytes.
+
+    Raises
+    ------
+    ValueError
+        If an entry is not one, or the arrays do not fill these bytes exactly.
+    """
+    metadata = content.pop(_METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError(f"has {_METADATA} that are not strings")
+    entries: dict[str, Entry] = {}
+    ranges = []
+    for name, value in content.items():
+        match value:
+            case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(first), int(last)], **rest} if (
+                not rest and dtype in _BITS and all(type(length) is int and 0 <= length < 1 << 63 for length in shape)
+            ):
+                entries[name] = Entry(dtype, tuple(shape), start + first)
+            case _:
+                raise ValueError(f"describes {name!r:.60} as {value!r:.60}")
+        if 8 * (last - first) != _BITS[dtype] * entries[name].size:
+            raise ValueError(f"gives {last - first} bytes to {name!r:.60} of dtype {dtype} and shape {shape}")
+        ranges.append((first, last))
+    end = 0
+    for first, last in sorted(ranges):
+        if first != end:
+            raise ValueError(f"leaves a gap or an overlap at byte {end:,}")
+        end = last
+    if end != size:
+        raise ValueError(f"describes {end:,} bytes of arrays, and the file has {size:,}")
+    return entries
 
 
-def _os_error(error: SafetensorError) -> OSError:
-    """Return what the system said, which the library puts into its own message."""
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    number = int(found[1]) if found else errno.EIO
-    return OSError(number, os.strerror(number), None, number)  # the last is for Windows, whose numbers are others
+def _fill(file: FileIO, array: NDArray[Any]) -> bool:
+    """Read the next bytes of a file into a contiguous array, and return whether there were enough."""
+    rest = array.reshape(-1).view(np.uint8).data
+    while rest:
+        count = file.readinto(rest)
+        if not count:
+            return False
+        rest = rest[count:]
+    return True
+
+
+def _dtype_name(name: str, array: NDArray[Any]) -> str:
+    try:
+        return _NAMES[array.dtype.newbyteorder("<")]
+    except KeyError:
+        raise TypeError(
+            f"{name} has dtype {array.dtype}, and safetensors files hold real numbers of at most 64 bits and booleans"
+        ) from None
+
+
+def _widened(upper: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """Return bfloat16 numbers as float32: they are its upper halves."""
+    return (upper.astype(np.uint32) << 16).view(np.float32)

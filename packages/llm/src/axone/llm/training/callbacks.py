@@ -1,4 +1,4 @@
-"""What a trainer tells those who listen."""
+"""Training events and the callback interface."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
-Outcome = Literal["finished", "stopped", "interrupted", "terminated"]
+TrainingOutcome: TypeAlias = Literal["finished", "stopped", "interrupted", "terminated"]
 
 
 @dataclass(frozen=True)
-class Start:
-    """Training is about to begin, or to go on.
+class StartEvent:
+    """Training begins, or continues from a checkpoint.
 
     Attributes
     ----------
     step : int
-        The steps made before.
+        Steps made so far.
     total_steps : int
-        The steps to be made in all.
+        Steps of the whole training.
     tokens_per_step : int
     run : Path or None
         The run's folder.
@@ -33,20 +33,20 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step was made.
+class StepEvent:
+    """Training made a step.
 
     Attributes
     ----------
     step : int
-        The steps made so far.
+        Steps made so far.
     loss : float
-        Of this step's batch, in nats a token.
+        Mean loss of the step's batches, in nats per token.
     learning_rate : float
     gradient_norm : float
-        Before clipping.
+        Norm before clipping.
     seconds : float
-        How long the step took.
+        Duration of the step.
     tokens_per_second : float
     """
 
@@ -59,15 +59,15 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The held-out text was evaluated.
+class EvaluationEvent:
+    """The loss on held-out text was measured.
 
     Attributes
     ----------
     step : int
-        The steps made so far.
+        Steps made so far.
     loss : float
-        In nats a token.
+        In nats per token.
     bits_per_byte : float
     """
 
@@ -77,15 +77,15 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Saved:
+class CheckpointEvent:
     """A checkpoint was written.
 
     Attributes
     ----------
     step : int
-        The steps made so far.
+        Steps made so far.
     path : Path
-        Its folder.
+        The checkpoint's folder.
     """
 
     step: int
@@ -93,28 +93,28 @@ class Saved:
 
 
 @dataclass(frozen=True)
-class End:
-    """Training has ended.
+class EndEvent:
+    """Training ended without an error.
 
     Attributes
     ----------
     outcome : {"finished", "stopped", "interrupted", "terminated"}
-        Whether all steps were made, the loss did not fall any more, or SIGINT or SIGTERM came.
+        All steps were made, early stopping ended the training, or SIGINT or SIGTERM arrived.
     step : int
-        The steps made in all.
+        Steps made so far.
     validation_loss : float or None
-        The last one measured, in nats a token; None if none was.
+        Loss of the last evaluation, in nats per token; None without an evaluation.
     bits_per_byte : float or None
-        The same in bits a byte.
+        The same loss in bits per byte.
     best_loss : float or None
-        The lowest of the evaluations on the way, in nats a token.
+        Lowest loss of all evaluations, in nats per token.
     seconds : float
-        How long it took.
+        Duration of the call of `Trainer.fit`.
     run : Path or None
         The run's folder.
     """
 
-    outcome: Outcome
+    outcome: TrainingOutcome
     step: int
     validation_loss: float | None
     bits_per_byte: float | None
@@ -124,50 +124,50 @@ class End:
 
 
 class Callback(Protocol):
-    """Hears every event of a training. A subclass overrides what it cares for; the rest does nothing.
+    """Receives the events of a training; a subclass overrides the methods that it needs.
 
-    `on_end` is told if a training ends as it should, interrupted ones too; `close` is called in any case, also after an
-    error. What was opened is put in order there.
+    `on_end` is called if training ends without an error, also after a signal. `close` is called in any case: release files
+    and the like there. If a method raises, the step is saved, and `Trainer.fit` raises that error.
 
     Examples
     --------
-    >>> from axone.llm import Callback, Step
+    >>> from axone.llm import Callback, StepEvent
     >>> class Losses(Callback):
     ...     def __init__(self) -> None:
     ...         self.losses: list[float] = []
     ...
-    ...     def on_step(self, event: Step) -> None:
+    ...     def on_step(self, event: StepEvent) -> None:
     ...         self.losses.append(event.loss)
     """
 
-    def on_start(self, event: Start) -> None:
-        """Training is about to begin."""
+    def on_start(self, event: StartEvent) -> None:
+        """Training begins or continues."""
         return
 
-    def on_step(self, event: Step) -> None:
-        """A step was made."""
+    def on_step(self, event: StepEvent) -> None:
+        """Training made a step."""
         return
 
-    def on_evaluation(self, event: Evaluation) -> None:
-        """The held-out text was evaluated."""
+    def on_evaluation(self, event: EvaluationEvent) -> None:
+        """The loss on held-out text was measured."""
         return
 
-    def on_checkpoint(self, event: Saved) -> None:
+    def on_checkpoint(self, event: CheckpointEvent) -> None:
         """A checkpoint was written."""
         return
 
-    def on_end(self, event: End) -> None:
-        """Training has ended, without an error."""
+    def on_end(self, event: EndEvent) -> None:
+        """Training ended without an error."""
         return
 
     def close(self) -> None:
-        """Nothing more will be told. It comes last, also after an error, and perhaps without `on_start` before it."""
+        """Release resources. This call is the last one, also after an error and without `on_start`."""
         return
 
 
 @contextmanager
 def closing(callbacks: Sequence[Callback]) -> Iterator[None]:
-    """Close callbacks at the end, the last first, whatever happens within and whatever one of them raises.
+    """Close callbacks at the end of the block in reverse order, each of them whatever else raises.
 
     Parameters
     ----------
@@ -176,16 +176,15 @@ def closing(callbacks: Sequence[Callback]) -> Iterator[None]:
     Raises
     ------
     TypeError
-        If one lacks a method, before anything else.
+        If a callback lacks a method; the block is not entered then.
     Exception
-        The first error is raised; those of `close` that came after it are its notes.
+        The first error; errors of `close` after it are its notes.
     """
     for callback in callbacks:
         missing = [name for name in vars(Callback) if not (name.startswith("_") or hasattr(callback, name))]
         if missing:
             raise TypeError(
-                f"a callback hears every event, and {type(callback).__name__} has no {', '.join(missing)}: derive it from "
-                "axone.llm.Callback"
+                f"{type(callback).__name__} lacks {', '.join(missing)} of a callback: derive it from axone.llm.Callback"
             )
     first: BaseException | None = None
     try:
@@ -195,7 +194,7 @@ def closing(callbacks: Sequence[Callback]) -> Iterator[None]:
     for callback in reversed(callbacks):
         try:
             callback.close()
-        except Exception as error:  # noqa: BLE001 - the others are to be closed too
+        except Exception as error:  # noqa: BLE001 - the other callbacks are closed, too
             if first is None:
                 first = error
             else:

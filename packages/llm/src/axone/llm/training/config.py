@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from axone.llm.data.sampler import Order
-from axone.llm.runtime.resources import available_cores
+from axone.llm.runtime.resources import MAX_WORKERS, available_cores
 from axone.llm.storage.field_types import require_field_types
 
 _AT_LEAST_1 = (
@@ -101,6 +101,8 @@ class TrainerConfig:
             value = getattr(self, field)
             if value is not None and value < 1:
                 raise ValueError(f"{field} ({value}) must be at least 1")
+        if self.workers is not None and self.workers > MAX_WORKERS:
+            raise ValueError(f"workers ({self.workers}) must be at most {MAX_WORKERS}")
         for field in _FINITE:
             value = getattr(self, field)
             if value is not None and not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""What a training will take, before it is begun: memory by arithmetic and a traced batch, time by a few real steps."""
+"""Estimate of a training before it starts: memory by arithmetic and a traced batch, time by a few measured steps."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.training.config import TrainerConfig
 from axone.llm.training.step import TrainingStep
 
-_WARM_UP, _FEWEST, _MOST = 2, 3, 60  # steps
-_LONG_ENOUGH = 2.0  # seconds of steps
-_BYTES = 4  # of a parameter: float32
+_WARM_UP_STEPS, _MIN_STEPS, _MAX_STEPS = 2, 3, 60
+_MIN_SECONDS = 2.0  # of measured steps
+_BYTES_PER_PARAMETER = 4  # float32
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a training will take.
+    """Predicted costs of a training.
 
     Attributes
     ----------
     parameters : int
-        How many numbers the model trains.
+        Number of trained parameters.
     seconds : float
-        For all steps and evaluations.
+        Duration of all steps and evaluations.
     memory : int or None
-        The most that the process and its worker processes hold, in bytes, what they share counted once; None where the
-        platform does not tell.
+        Peak memory of the process and its worker processes, in bytes, with shared memory counted once; None where the
+        platform does not report it.
     """
 
     parameters: int
@@ -47,7 +47,7 @@ class Estimate:
 
 
 def require_memory(config: LanguageModelConfig, num_replicas: int = 1) -> None:
-    """Check, before a model is built, that memory holds its weights, gradients and the optimizer's moments.
+    """Check that memory holds the weights, gradients and optimizer state of a model, before the model is built.
 
     Parameters
     ----------
@@ -58,9 +58,9 @@ def require_memory(config: LanguageModelConfig, num_replicas: int = 1) -> None:
     Raises
     ------
     NotEnoughMemoryError
-        With the numbers, if it does not.
+        If less memory is free.
     """
-    _require(count_parameters(config) * _BYTES * (1 + num_replicas + 2))
+    _require(count_parameters(config) * _BYTES_PER_PARAMETER * (1 + num_replicas + 2))
 
 
 def estimate(
@@ -69,11 +69,12 @@ def estimate(
     validation_data: TokenDataset,
     config: TrainerConfig,
 ) -> Estimate:
-    """Make some steps without changing the weights, and say what all of them will take.
+    """Measure a few steps on a replica of the model, and predict the time and memory of the training.
 
     Parameters
     ----------
     model : LanguageModel
+        Its weights, gradients and mode stay as they are.
     train_data, validation_data : TokenDataset
     config : TrainerConfig
 
@@ -84,42 +85,46 @@ def estimate(
     Raises
     ------
     NotEnoughMemoryError
-        With the numbers, if memory will not do.
+        If the training needs more memory than is free.
     """
-    replicas = config.num_replicas
+    replica, num_replicas = model.replica(), config.num_replicas
     weights = sum(parameter.data.nbytes for parameter in model.parameters())
-    _require(weights * (2 + replicas) + replicas * _activations(model, train_data, config, replicas))
-    with DataParallel(model, replicas, num_threads=config.num_workers, allow_fork=True) as team:
-        turns = min(config.gradient_accumulation_steps, 2)  # a third batch takes what the second one took
-        step = TrainingStep(team, replace(config, gradient_accumulation_steps=turns), train_data, validation_data)
+    _require(weights * (2 + num_replicas) + num_replicas * _activations(replica, train_data, config))
+    with DataParallel(replica, num_replicas, num_workers=config.num_workers, allow_fork=True) as workers:
+        turns = min(config.gradient_accumulation_steps, 2)  # a third batch takes as long as the second
+        step = TrainingStep(workers, replace(config, gradient_accumulation_steps=turns), train_data, validation_data)
         times: list[float] = []
-        of_gradients: list[float] = []
-        while len(times) < _WARM_UP + _FEWEST or (sum(times[_WARM_UP:]) < _LONG_ENOUGH and len(times) < _MOST):
+        gradient_times: list[float] = []
+        while len(times) < _WARM_UP_STEPS + _MIN_STEPS or (
+            sum(times[_WARM_UP_STEPS:]) < _MIN_SECONDS and len(times) < _MAX_STEPS
+        ):
             before = time.perf_counter()
             _, norm = step.gradients(len(times))
-            of_gradients.append(time.perf_counter() - before)
+            gradient_times.append(time.perf_counter() - before)
             if math.isfinite(norm):
-                step.apply(0.0)  # costs what it costs, and moves nothing
+                step.apply(0.0)  # a learning rate of 0 takes the time of any other
             times.append(time.perf_counter() - before)
         starts = validation_data.window_starts(config.context_length)
         sample = starts[: 4 * config.batch_size]
         before = time.perf_counter()
         step.evaluate(sample)
-        window = (time.perf_counter() - before) / len(sample)
-        memory = team.peak_memory()
-    windows = min(config.eval_windows or len(starts), len(starts)) * (config.steps // config.eval_every) + len(starts)
+        seconds_per_sequence = (time.perf_counter() - before) / len(sample)
+        memory = workers.peak_memory()
+    evaluations = config.steps // config.eval_every
+    sequences = min(config.eval_windows or len(starts), len(starts)) * evaluations + len(starts)
     untried = (config.gradient_accumulation_steps - turns) / turns
-    each = float(np.mean(times[_WARM_UP:])) + untried * float(np.mean(of_gradients[_WARM_UP:]))
-    seconds = config.steps * each + windows * window
-    return Estimate(model.num_parameters(), seconds, memory)
+    each = float(np.mean(times[_WARM_UP_STEPS:])) + untried * float(np.mean(gradient_times[_WARM_UP_STEPS:]))
+    seconds = config.steps * each + sequences * seconds_per_sequence
+    # The training moves the weights of the model, where the replica has copied them.
+    return Estimate(model.num_parameters(), seconds, None if memory is None else memory - weights)
 
 
-def _activations(model: LanguageModel, data: TokenDataset, config: TrainerConfig, num_replicas: int) -> int:
-    """Return about what a worker holds for its share of a batch, in bytes: one window is tried, and a second."""
-    share = math.ceil(config.batch_size / num_replicas)
+def _activations(model: LanguageModel, data: TokenDataset, config: TrainerConfig) -> int:
+    """Return about the bytes that a worker's part of a batch takes, from a traced batch of one sequence and one of two."""
+    part = math.ceil(config.batch_size / config.num_replicas)
     peaks = []
-    for windows in (1, 2)[:share]:
-        inputs, targets = data.batch(config.seed, 0, windows, config.context_length)
+    for size in (1, 2)[:part]:
+        inputs, targets = data.batch(config.seed, 0, size, config.context_length)
         tracemalloc.start()
         try:
             next_token_loss(model.train(), inputs, targets).backward()
@@ -128,7 +133,7 @@ def _activations(model: LanguageModel, data: TokenDataset, config: TrainerConfig
             tracemalloc.stop()
             for parameter in model.parameters():
                 parameter.grad = None
-    return peaks[0] + sum(b - a for a, b in itertools.pairwise(peaks)) * (share - 1)
+    return peaks[0] + sum(b - a for a, b in itertools.pairwise(peaks)) * (part - 1)
 
 
 def _require(needed: int) -> None:

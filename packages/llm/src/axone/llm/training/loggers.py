@@ -1,10 +1,11 @@
-"""Callbacks that show and keep what happens in training: progress, samples, metrics, a plot.
+"""Loggers: callbacks that show and record a training, as a progress bar, samples, a loss plot or TensorBoard files.
 
-The libraries for the bar and the plot are imported when they are needed: ``pip install axone-llm[report]``.
+Libraries are imported at their first use: ``pip install axone-llm[report]``, or ``axone-llm[tensorboard]``.
 """
 
 from __future__ import annotations
 
+import io
 import itertools
 import time
 from collections.abc import Sequence
@@ -14,18 +15,25 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from axone.llm.errors import MissingDependencyError
 from axone.llm.generation.generate import TextGenerator
-from axone.llm.training.callbacks import Callback, End, Evaluation, Saved, Start, Step
-from axone.llm.training.metrics import MetricsFile, read_metrics
+from axone.llm.storage.atomic import write_file
+from axone.llm.training.callbacks import (
+    Callback,
+    CheckpointEvent,
+    EndEvent,
+    EvaluationEvent,
+    StartEvent,
+    StepEvent,
+)
+from axone.llm.training.metrics import read_metrics
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["LossPlot", "MetricsFile", "Progress", "Samples", "TensorBoard", "duration", "read_metrics"]
 
-
-def duration(seconds: float) -> str:
-    """Return a time as people say it.
+def format_duration(seconds: float) -> str:
+    """Return a duration in hours, minutes and seconds.
 
     Parameters
     ----------
@@ -37,8 +45,8 @@ def duration(seconds: float) -> str:
 
     Examples
     --------
-    >>> from axone.llm.training.loggers import duration
-    >>> duration(7.2), duration(125), duration(7300)
+    >>> from axone.llm import format_duration
+    >>> format_duration(7.2), format_duration(125), format_duration(7300)
     ('7 s', '2 min 05 s', '2 h 01 min')
     """
     whole = round(seconds)
@@ -49,15 +57,15 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-class Progress(Callback):
-    """A progress bar in a terminal, and a plain line every few seconds elsewhere.
+class ProgressBar(Callback):
+    """Progress bar in a terminal; elsewhere a line every few seconds.
 
     Parameters
     ----------
     stream : text file
         Such as ``sys.stderr``.
     every : float, default 10.0
-        Seconds between plain lines.
+        Seconds between lines.
     """
 
     def __init__(self, stream: TextIO, *, every: float = 10.0) -> None:
@@ -67,13 +75,15 @@ class Progress(Callback):
         self._total = self._first = 0
         self._began = self._shown = 0.0
 
-    def on_start(self, event: Start) -> None:
+    def on_start(self, event: StartEvent) -> None:
         """Open the bar."""
         self._total, self._first = event.total_steps, event.step
         self._began = self._shown = time.monotonic()
         if self._stream.isatty():
-            from tqdm import tqdm
-
+            try:
+                from tqdm import tqdm
+            except ImportError as error:
+                raise MissingDependencyError("progress bars", "tqdm", "axone-llm[report]") from error
             self._bar = tqdm(
                 total=event.total_steps,
                 initial=event.step,
@@ -83,8 +93,8 @@ class Progress(Callback):
                 bar_format=self._format(""),
             )
 
-    def on_step(self, event: Step) -> None:
-        """Move the bar, or write a line now and then."""
+    def on_step(self, event: StepEvent) -> None:
+        """Advance the bar, or write a line."""
         if self._bar is not None:
             self._bar.bar_format = self._format(f"loss {event.loss:.3f}, {event.tokens_per_second:,.0f} tokens/s, ")
             self._bar.update()
@@ -95,7 +105,7 @@ class Progress(Callback):
             left = (now - self._began) / (event.step - self._first) * (self._total - event.step)
             self.write(
                 f"step {event.step}/{self._total}, loss {event.loss:.3f}, {event.tokens_per_second:,.0f} tokens/s, "
-                f"{duration(left)} left"
+                f"{format_duration(left)} left"
             )
 
     @staticmethod
@@ -103,14 +113,14 @@ class Progress(Callback):
         """Return tqdm's format of a line with the figures of a step."""
         return f"step {{n_fmt}}/{{total_fmt}} |{{bar}}| {figures}{{remaining}} left"
 
-    def on_evaluation(self, event: Evaluation) -> None:
+    def on_evaluation(self, event: EvaluationEvent) -> None:
         """Write the loss on held-out text."""
         self.write(
-            f"step {event.step}: validation loss {event.loss:.4f} nats a token, {event.bits_per_byte:.3f} bits a byte"
+            f"step {event.step}: validation loss {event.loss:.4f} nats per token, {event.bits_per_byte:.3f} bits per byte"
         )
 
-    def on_end(self, event: End) -> None:  # noqa: ARG002
-        """Close the bar: what others say in the end stands below it."""
+    def on_end(self, event: EndEvent) -> None:  # noqa: ARG002
+        """Close the bar, so that later output starts on a new line."""
         self.close()
 
     def close(self) -> None:
@@ -125,7 +135,7 @@ class Progress(Callback):
         Parameters
         ----------
         text : str
-            One or more, without the last line's end.
+            One or more lines, without the last line end.
         """
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
@@ -133,96 +143,115 @@ class Progress(Callback):
             print(text, file=self._stream, flush=True)
 
 
-class Samples(Callback):
-    """A short text by the model after each evaluation.
+class SampleText(Callback):
+    """Sample of the model's text after each evaluation.
 
     Parameters
     ----------
     generator : TextGenerator
-        Of the model that is trained.
-    progress : Progress
-        Where to write.
+        Generator of the model that is trained.
+    progress_bar : ProgressBar
+        Writes the sample.
     prompt : str
-        What the text goes on from.
-    tokens : int, default 120
-        How long it is.
+    max_new_tokens : int, default 120
     seed : int, default 0
-        The same draws each time, so that samples compare.
+        Seed of every sample: two samples differ only by the weights.
     """
 
     def __init__(
-        self, generator: TextGenerator, progress: Progress, *, prompt: str, tokens: int = 120, seed: int = 0
+        self,
+        generator: TextGenerator,
+        progress_bar: ProgressBar,
+        *,
+        prompt: str,
+        max_new_tokens: int = 120,
+        seed: int = 0,
     ) -> None:
         self._generator = generator
-        self._progress = progress
+        self._progress_bar = progress_bar
         self._prompt = prompt
-        self._tokens = tokens
+        self._max_new_tokens = max_new_tokens
         self._seed = seed
 
-    def on_evaluation(self, event: Evaluation) -> None:  # noqa: ARG002
-        """Generate and write a sample, indented."""
+    def on_evaluation(self, event: EvaluationEvent) -> None:  # noqa: ARG002
+        """Generate a sample and write it, indented."""
         rng = np.random.default_rng(self._seed)
-        pieces = self._generator.stream(self._prompt, max_new_tokens=self._tokens, temperature=0.8, rng=rng)
+        pieces = self._generator.stream(self._prompt, max_new_tokens=self._max_new_tokens, temperature=0.8, rng=rng)
         text = self._prompt + "".join(pieces)
-        self._progress.write("\n".join(f"    | {line}" for line in text.strip("\n").split("\n")))
+        self._progress_bar.write("\n".join(f"    | {line}" for line in text.strip("\n").split("\n")))
 
 
 class LossPlot(Callback):
-    """A picture of training and validation loss and the learning rate, drawn when training ends.
+    """Plot of training loss, validation loss and learning rate, drawn at the end of training.
 
     Parameters
     ----------
-    metrics : path
-        The file that `MetricsFile` writes; attach that callback before this one.
     path : path
-        Where the picture goes, as PNG.
+        Of the picture, as PNG.
+    metrics : path, optional
+        File of a `MetricsFile`: the plot of a resumed run then begins with the steps before its checkpoint.
     """
 
-    def __init__(self, metrics: str | PathLike[str], path: str | PathLike[str]) -> None:
-        self._metrics = Path(metrics)
+    def __init__(self, path: str | PathLike[str], *, metrics: str | PathLike[str] | None = None) -> None:
         self._path = Path(path)
+        self._metrics = None if metrics is None else Path(metrics)
+        self._steps: list[tuple[int, float, float]] = []  # step, loss, learning rate
+        self._evaluations: list[tuple[int, float]] = []  # step, loss
 
-    def on_end(self, event: End) -> None:  # noqa: ARG002
-        """Draw."""
-        from matplotlib.figure import Figure
+    def on_start(self, event: StartEvent) -> None:
+        """Read the steps before the checkpoint of a resumed run."""
+        lines = [] if self._metrics is None else read_metrics(self._metrics)
+        lines = [line for line in lines if line["step"] <= event.step]
+        self._steps = [(line["step"], line["loss"], line["learning_rate"]) for line in lines if line["kind"] == "step"]
+        self._evaluations = [(line["step"], line["loss"]) for line in lines if line["kind"] == "evaluation"]
 
-        lines = read_metrics(self._metrics)
-        steps = [line for line in lines if line["kind"] == "step"]
-        evaluations = [line for line in lines if line["kind"] == "evaluation"]
+    def on_step(self, event: StepEvent) -> None:
+        """Record the loss and the learning rate of a step."""
+        self._steps.append((event.step, event.loss, event.learning_rate))
+
+    def on_evaluation(self, event: EvaluationEvent) -> None:
+        """Record a validation loss."""
+        self._evaluations.append((event.step, event.loss))
+
+    def on_end(self, event: EndEvent) -> None:  # noqa: ARG002
+        """Draw the plot."""
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise MissingDependencyError("loss plots", "matplotlib", "axone-llm[report]") from error
         figure = Figure(figsize=(8, 6), layout="constrained")
         losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-        x, values = [line["step"] for line in steps], [line["loss"] for line in steps]
-        losses.plot(x, values, color="tab:blue", alpha=0.25, linewidth=0.8)
-        losses.plot(x, _smooth(values), color="tab:blue", label="training, smoothed")
-        if evaluations:
-            losses.plot(
-                [line["step"] for line in evaluations],
-                [line["loss"] for line in evaluations],
-                color="tab:orange",
-                marker="o",
-                markersize=4,
-                label=f"validation, {evaluations[-1]['loss']:.3f} in the end",
-            )
-        losses.set_ylabel("loss, nats a token")
-        losses.legend()
-        rates.plot(x, [line["learning_rate"] for line in steps], color="tab:gray")
+        if self._steps:
+            steps, values, learning_rates = zip(*self._steps)
+            losses.plot(steps, values, color="tab:blue", alpha=0.25, linewidth=0.8)
+            losses.plot(steps, _smooth(values), color="tab:blue", label="training, smoothed")
+            rates.plot(steps, learning_rates, color="tab:gray")
+        if self._evaluations:
+            steps, values = zip(*self._evaluations)
+            label = f"validation, finally {values[-1]:.3f}"
+            losses.plot(steps, values, color="tab:orange", marker="o", markersize=4, label=label)
+        if self._steps or self._evaluations:
+            losses.legend()
+        losses.set_ylabel("loss, nats per token")
         rates.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
         for axes in (losses, rates):
             axes.grid(alpha=0.3)
-        figure.savefig(self._path, dpi=120)
+        picture = io.BytesIO()
+        figure.savefig(picture, dpi=120, format="png")
+        write_file(self._path, picture.getvalue())
 
 
 class TensorBoard(Callback):
-    """Files that TensorBoard shows: ``pip install axone-llm[tensorboard]``.
+    """Event files for TensorBoard: ``pip install axone-llm[tensorboard]``.
 
     Parameters
     ----------
     folder : path
-        Where they go; a run that is resumed goes on there.
+        Folder of the files; a resumed run adds a file.
 
     Raises
     ------
-    ImportError
+    MissingDependencyError
         If tensorboardX is not installed.
     """
 
@@ -230,27 +259,27 @@ class TensorBoard(Callback):
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
-            raise ImportError("TensorBoard's files need tensorboardX: pip install axone-llm[tensorboard]") from error
+            raise MissingDependencyError("event files", "tensorboardX", "axone-llm[tensorboard]") from error
         self._open = SummaryWriter
         self._folder = str(folder)
         self._writer: Any = None
 
-    def on_start(self, event: Start) -> None:
-        """Open a file; what came after the checkpoint is not shown any more."""
+    def on_start(self, event: StartEvent) -> None:
+        """Open a file; TensorBoard then hides the steps after the checkpoint in older files."""
         self._writer = self._open(self._folder, purge_step=event.step + 1)
 
-    def on_step(self, event: Step) -> None:
-        """Write what a step tells."""
+    def on_step(self, event: StepEvent) -> None:
+        """Write the scalars of a step."""
         for name in ("loss", "learning_rate", "gradient_norm", "tokens_per_second"):
             self._writer.add_scalar(f"training/{name}", getattr(event, name), event.step)
 
-    def on_evaluation(self, event: Evaluation) -> None:
-        """Write what an evaluation tells."""
+    def on_evaluation(self, event: EvaluationEvent) -> None:
+        """Write the scalars of an evaluation."""
         self._writer.add_scalar("validation/loss", event.loss, event.step)
         self._writer.add_scalar("validation/bits_per_byte", event.bits_per_byte, event.step)
 
-    def on_checkpoint(self, event: Saved) -> None:  # noqa: ARG002
-        """See that the file holds all up to the checkpoint."""
+    def on_checkpoint(self, event: CheckpointEvent) -> None:  # noqa: ARG002
+        """Flush the file, so that it holds every step up to the checkpoint."""
         self._writer.flush()
 
     def close(self) -> None:
@@ -260,7 +289,7 @@ class TensorBoard(Callback):
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
-    """Return at each place the mean over a fiftieth of all around it, over fewer near the ends."""
+    """Return the moving average over a fiftieth of all values, over fewer near the ends."""
     reach = len(values) // 100
     sums = list(itertools.accumulate(values, initial=0.0))
     reaches = [min(reach, i, len(values) - 1 - i) for i in range(len(values))]

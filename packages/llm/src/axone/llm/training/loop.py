@@ -1,6 +1,7 @@
-"""The training loop: steps, evaluations and checkpoints, each when it is due, and what is told of them.
+"""TrainingLoop: schedule of steps, evaluations, checkpoints and early stopping, and the events of each.
 
-It knows neither model nor optimizer nor run: it is given what makes the steps, and a function that saves.
+The loop depends neither on the model nor on the optimizer nor on the run: it is given an object that makes the steps, and
+a function that saves.
 
 References
 ----------
@@ -9,9 +10,11 @@ References
 
 from __future__ import annotations
 
+import contextlib
 import math
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -23,47 +26,46 @@ from axone.llm.data.dataset import TokenDataset
 from axone.llm.errors import TrainingDivergedError
 from axone.llm.loss import bits_per_byte
 from axone.llm.runtime.signals import SignalRecorder
-from axone.llm.training.callbacks import Callback, Evaluation, Outcome, Saved, Step
+from axone.llm.training.callbacks import Callback, CheckpointEvent, EvaluationEvent, StepEvent, TrainingOutcome
 from axone.llm.training.config import TrainerConfig
-from axone.llm.training.pace import Pace
 from axone.llm.types import Ids
 
 
-class Steps(Protocol):
-    """What makes the steps, such as `TrainingStep`."""
+class StepFunctions(Protocol):
+    """Computations of a step, such as those of `TrainingStep`."""
 
     def gradients(self, step: int) -> tuple[float, float]:
-        """Compute a step's gradient, and return its loss and norm."""
+        """Compute the gradient of a step; return the loss and the gradient's norm."""
 
     def update(self, step: int) -> float:
-        """Apply the gradient, and return the learning rate."""
+        """Apply the gradient; return the learning rate."""
 
     def evaluate(self, starts: Ids, *, stop: Callable[[], bool]) -> tuple[float, int] | None:
-        """Return the summed loss and the number of tokens of held-out windows; None if `stop` said so."""
+        """Return the summed loss and the number of tokens of held-out sequences, or None if `stop` returned True."""
 
     def is_finite(self) -> bool:
-        """Tell whether all weights are finite."""
+        """Return whether all weights are finite."""
 
 
-class Loop:
-    """What is done between the beginning and the end of a training.
+class TrainingLoop:
+    """Runs a training from its first step, or from a checkpoint, to its end.
 
     Parameters
     ----------
-    steps : Steps
+    steps : StepFunctions
     validation_data : TokenDataset
     config : TrainerConfig
     callbacks : sequence of Callback
-        They hear of steps, evaluations and checkpoints.
+        They receive steps, evaluations and checkpoints.
     signals : SignalRecorder
-        Once it has a number, the step is finished and saved, and nothing more is done.
+        After a signal, the loop finishes the step, saves it and returns.
     save : callable, optional
-        Writes a checkpoint and returns its folder; None keeps nothing.
+        Writes a checkpoint and returns its folder; None saves nothing.
     """
 
     def __init__(
         self,
-        steps: Steps,
+        steps: StepFunctions,
         validation_data: TokenDataset,
         config: TrainerConfig,
         callbacks: Sequence[Callback],
@@ -76,22 +78,22 @@ class Loop:
         self._callbacks = callbacks
         self._signals = signals
         self._write = save
-        self._pace = Pace(config)
+        self._saved: TrainingState | None = None
 
-    def run(self, progress: TrainingState, *, saved: bool) -> tuple[TrainingState, Outcome]:
-        """Train to the end, or until there is a reason to stop.
+    def run(self, state: TrainingState, *, saved: bool) -> tuple[TrainingState, TrainingOutcome]:
+        """Train until no step is left, early stopping ends the training, or a signal arrives.
 
         Parameters
         ----------
-        progress : TrainingState
-            How far training had come.
+        state : TrainingState
+            State before the first step.
         saved : bool
-            Whether that is saved already.
+            Whether that state has been saved.
 
         Returns
         -------
-        progress : TrainingState
-        outcome : Outcome
+        state : TrainingState
+        outcome : TrainingOutcome
 
         Raises
         ------
@@ -99,77 +101,120 @@ class Loop:
             If a loss, gradient or weight is not finite; nothing is saved then.
         OSError
             If a checkpoint cannot be written.
+        Exception
+            Any error of a callback, after the step has been saved.
         """
-        last = progress if saved else None
+        self._saved = state if saved else None
         while True:
-            if self._pace.is_evaluation_due(progress):
-                progress = self._evaluate(progress)
+            if self._is_evaluation_due(state):
+                state = self._evaluate(state)
             stopping = self._is_stopping()
-            if progress != last and (stopping or self._pace.is_save_due(progress)):
-                self._save(progress)
-                last = progress
-            if stopping or self._pace.is_complete(progress):
-                return progress, self._pace.outcome(progress, self._signals.number)
-            progress = self._step(progress)
+            if state != self._saved and (stopping or self._is_checkpoint_due(state)):
+                self._save(state)
+            if stopping or self._is_complete(state):
+                return state, self._outcome(state)
+            state = self._step(state)
 
-    def _step(self, progress: TrainingState) -> TrainingState:
-        """Make one step and tell of it."""
-        before = time.perf_counter()
-        loss, norm = self._steps.gradients(progress.step)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise _diverged(f"at step {progress.step + 1} the loss is {loss} and the gradient's norm {norm}")
-        rate = self._steps.update(progress.step)
-        seconds = time.perf_counter() - before
-        progress = replace(progress, step=progress.step + 1, validation_loss=None, full_loss=None)
-        event = Step(progress.step, loss, rate, norm, seconds, self._config.tokens_per_step / seconds)
-        for callback in self._callbacks:
-            callback.on_step(event)
-        return progress
+    def _is_finished(self, state: TrainingState) -> bool:
+        """Return whether no step is left, or early stopping applies."""
+        patience = self._config.early_stopping_patience
+        stopped_early = patience is not None and state.evaluations_since_best >= patience
+        return state.step >= self._config.steps or stopped_early
 
-    def _evaluate(self, progress: TrainingState) -> TrainingState:
-        """Measure the held-out text, all of it if training is complete then; leave it if a signal comes."""
-        length = self._config.context_length
-        some = self._validation_data.window_starts(length, self._config.eval_windows)
-        loss = progress.validation_loss
-        if loss is None:
-            sums = self._steps.evaluate(some, stop=self._is_stopping)
-            if sums is None:
-                return progress
-            loss = _finite(sums[0] / sums[1], progress.step)
-            progress = progress.measured(loss)
-        if self._pace.is_finished(progress):
-            # Those measured already and the rest: the full loss, and one that compares with those on the way.
-            rest = np.setdiff1d(self._validation_data.window_starts(length), some)
-            sums = self._steps.evaluate(rest, stop=self._is_stopping)
-            if sums is None:
-                return progress
-            tokens = len(some) * length
-            loss = _finite((loss * tokens + sums[0]) / (tokens + sums[1]), progress.step)
-            progress = replace(progress, full_loss=loss)
-        data = self._validation_data
-        event = Evaluation(progress.step, loss, bits_per_byte(loss, len(data), data.num_bytes))
-        for callback in self._callbacks:
-            callback.on_evaluation(event)
-        return replace(progress, latest_loss=loss)
+    def _is_complete(self, state: TrainingState) -> bool:
+        """Return whether training is finished, and all of the held-out text has been evaluated."""
+        return self._is_finished(state) and state.full_loss is not None
 
-    def _save(self, progress: TrainingState) -> None:
-        if self._write is None:
-            return
-        if not self._steps.is_finite():
-            raise _diverged(f"after step {progress.step} a weight is not")
-        event = Saved(progress.step, self._write(progress))
-        for callback in self._callbacks:
-            callback.on_checkpoint(event)
+    def _is_evaluation_due(self, state: TrainingState) -> bool:
+        if self._is_finished(state):
+            return state.full_loss is None
+        return state.step > 0 and state.step % self._config.eval_every == 0 and state.validation_loss is None
+
+    def _is_checkpoint_due(self, state: TrainingState) -> bool:
+        """Return whether the state is the first one, was evaluated, or is due by `save_every`."""
+        every = self._config.save_every
+        return state.step == 0 or state.validation_loss is not None or (every is not None and state.step % every == 0)
+
+    def _outcome(self, state: TrainingState) -> TrainingOutcome:
+        """Return the reason of the end; a signal is the reason only if it left something to do."""
+        if not self._is_complete(state):
+            return "terminated" if self._signals.number == signal.SIGTERM else "interrupted"
+        return "finished" if state.step >= self._config.steps else "stopped"
 
     def _is_stopping(self) -> bool:
         return self._signals.number is not None
 
+    def _step(self, state: TrainingState) -> TrainingState:
+        before = time.perf_counter()
+        loss, norm = self._steps.gradients(state.step)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise _diverged(f"loss ({loss}) and gradient norm ({norm}) of step {state.step + 1}")
+        rate = self._steps.update(state.step)
+        seconds = time.perf_counter() - before
+        state = replace(state, step=state.step + 1, validation_loss=None, full_loss=None)
+        event = StepEvent(state.step, loss, rate, norm, seconds, self._config.tokens_per_step / seconds)
+        with self._saving_on_error(state):
+            for callback in self._callbacks:
+                callback.on_step(event)
+        return state
 
-def _finite(loss: float, step: int) -> float:
+    def _evaluate(self, state: TrainingState) -> TrainingState:
+        """Measure some of the held-out text, and all of it once training is finished; give up if a signal arrives."""
+        length = self._config.context_length
+        some = self._validation_data.window_starts(length, self._config.eval_windows)
+        loss = state.validation_loss
+        if loss is None:
+            sums = self._steps.evaluate(some, stop=self._is_stopping)
+            if sums is None:
+                return state
+            loss = _require_finite(sums[0] / sums[1], state.step)
+            state = state.measured(loss)
+        if self._is_finished(state):
+            # `some` stays a part of its own: validation_loss compares with earlier evaluations, full_loss is exact.
+            rest = np.setdiff1d(self._validation_data.window_starts(length), some)
+            sums = self._steps.evaluate(rest, stop=self._is_stopping)
+            if sums is None:
+                return state
+            tokens = len(some) * length
+            loss = _require_finite((loss * tokens + sums[0]) / (tokens + sums[1]), state.step)
+            state = replace(state, full_loss=loss)
+        data = self._validation_data
+        event = EvaluationEvent(state.step, loss, bits_per_byte(loss, len(data), data.num_bytes))
+        state = replace(state, latest_loss=loss)
+        with self._saving_on_error(state):
+            for callback in self._callbacks:
+                callback.on_evaluation(event)
+        return state
+
+    def _save(self, state: TrainingState) -> None:
+        if self._write is not None:
+            if not self._steps.is_finite():
+                raise _diverged(f"a weight after step {state.step}")
+            event = CheckpointEvent(state.step, self._write(state))
+            self._saved = state
+            for callback in self._callbacks:
+                callback.on_checkpoint(event)
+        self._saved = state
+
+    @contextlib.contextmanager
+    def _saving_on_error(self, state: TrainingState) -> Iterator[None]:
+        """Save a state that is not saved yet if a callback raises: an error of the reporting loses no step."""
+        try:
+            yield
+        except Exception as error:
+            if self._write is not None and state != self._saved and self._steps.is_finite():
+                try:
+                    self._write(state)
+                except Exception as second:  # noqa: BLE001 - the first error is raised
+                    error.add_note(f"Then saving step {state.step} raised {second!r}.")
+            raise
+
+
+def _require_finite(loss: float, step: int) -> float:
     if not math.isfinite(loss):
-        raise _diverged(f"after step {step} the loss on held-out text is {loss}")
+        raise _diverged(f"the validation loss ({loss}) after step {step}")
     return loss
 
 
-def _diverged(what: str) -> TrainingDivergedError:
-    return TrainingDivergedError(f"training needs finite numbers, and {what}: lower the learning rate")
+def _diverged(value: str) -> TrainingDivergedError:
+    return TrainingDivergedError(f"{value} must be finite: lower the learning rate")

@@ -1,46 +1,53 @@
-"""The metrics file: one JSON object a line for everything that training measures, which any tool can read."""
+"""MetricsFile: one JSON object per line for every step, evaluation and end of a training."""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import Any, TextIO
 
 from axone.llm.storage.atomic import write_file
-from axone.llm.training.callbacks import Callback, End, Evaluation, Start, Step
+from axone.llm.training.callbacks import Callback, EndEvent, EvaluationEvent, StartEvent, StepEvent
+
+_NUMBERS = {
+    "step": ("loss", "learning_rate", "gradient_norm", "seconds", "tokens_per_second"),
+    "evaluation": ("loss", "bits_per_byte"),
+}
+"""Numbers of each kind of line."""
 
 
 class MetricsFile(Callback):
-    """A file with one JSON object a line for every step, evaluation and end.
+    """File with one JSON object per line for every step, evaluation and end.
 
     Parameters
     ----------
     path : path
-        A run that is resumed goes on in the same file, without what came after the checkpoint.
+        A resumed run continues the file after the lines up to its checkpoint.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self._path = Path(path)
         self._file: TextIO | None = None
 
-    def on_start(self, event: Start) -> None:
-        """Open the file."""
+    def on_start(self, event: StartEvent) -> None:
+        """Open the file, without the lines of steps after the checkpoint."""
         kept = [line for line in read_metrics(self._path) if line["step"] <= event.step and line["kind"] != "end"]
         write_file(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        self._file = self._path.open("a", encoding="utf-8", buffering=1)  # a kill loses no line
+        self._file = self._path.open("a", encoding="utf-8", buffering=1)  # line-buffered: a kill loses no line
 
-    def on_step(self, event: Step) -> None:
-        """Write a line."""
+    def on_step(self, event: StepEvent) -> None:
+        """Write the line of a step."""
         self._write("step", event)
 
-    def on_evaluation(self, event: Evaluation) -> None:
-        """Write a line."""
+    def on_evaluation(self, event: EvaluationEvent) -> None:
+        """Write the line of an evaluation."""
         self._write("evaluation", event)
 
-    def on_end(self, event: End) -> None:
-        """Write a last line."""
+    def on_end(self, event: EndEvent) -> None:
+        """Write the last line."""
         self._write("end", event)
 
     def close(self) -> None:
@@ -49,34 +56,42 @@ class MetricsFile(Callback):
             self._file.close()
             self._file = None
 
-    def _write(self, kind: str, event: Step | Evaluation | End) -> None:
+    def _write(self, kind: str, event: StepEvent | EvaluationEvent | EndEvent) -> None:
         if self._file is not None:
             self._file.write(json.dumps({"kind": kind, **asdict(event)}, default=str) + "\n")
 
 
 def read_metrics(path: str | PathLike[str]) -> list[dict[str, Any]]:
-    """Return the lines of a metrics file.
+    """Return the lines of a metrics file up to the first damaged one.
 
     Parameters
     ----------
     path : path
-        The file that `MetricsFile` writes.
+        File of a `MetricsFile`.
 
     Returns
     -------
     list of dict
-        Each with its ``kind``, ``"step"``, ``"evaluation"`` or ``"end"``, its ``step``, and what that event tells. None
-        if there is no file; what comes after a line that was cut short or is damaged is left out.
+        Each with its ``kind`` ("step", "evaluation" or "end"), its ``step`` and the other fields of that event. Empty if
+        there is no file.
     """
-    lines: list[dict[str, Any]] = []
     try:
-        written = Path(path).read_bytes()
+        content = Path(path).read_bytes()
     except FileNotFoundError:
-        return lines
-    for line in written.splitlines():
+        return []
+    lines: list[dict[str, Any]] = []
+    for line in content.splitlines():
         try:
-            content = json.loads(line.decode("utf-8"))
-            lines.append({**content, "kind": str(content["kind"]), "step": int(content["step"])})
+            lines.append(_checked(json.loads(line.decode("utf-8"))))
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             break
     return lines
+
+
+def _checked(line: dict[str, Any]) -> dict[str, Any]:
+    """Return a line whose kind and numbers can be relied on; raise a ValueError, TypeError or KeyError otherwise."""
+    kind = str(line["kind"])
+    for name in _NUMBERS.get(kind, ()):
+        if isinstance(line[name], (bool, str)) or not math.isfinite(line[name]):
+            raise ValueError(name)
+    return {**line, "kind": kind, "step": int(line["step"])}

@@ -1,4 +1,4 @@
-"""Which optimizer updates which parameters, and at which rate: what a TrainerConfig says of it, built."""
+"""Optimizers and learning rate of a training, as a TrainerConfig describes them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from axone.llm.training.config import TrainerConfig
 from axone.nn import Module
 
 LOOKED_UP = ("embedding", "position", "head")
-"""What the names of matrices contain that are no hidden layers: their rows are looked up one by one."""
+"""Parts of the names of matrices whose rows are looked up one by one: AdamW updates them, not Muon."""
 
 
 class Optimizers:
-    """The optimizers of a model, which share its parameters between them.
+    """The optimizers of a model, each with its part of the parameters.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Optimizers:
         Parameters
         ----------
         rate : float
-            The learning rate.
+            Learning rate.
         parallel : callable
             Runs the updates of independent blocks.
         """
@@ -64,12 +64,12 @@ class Optimizers:
             optimizer.step(parallel=parallel)
 
     def relocate(self, move: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
-        """Keep what the optimizers remember in other arrays, those that `move` returns for them."""
+        """Move the state of the optimizers into the arrays that `move` returns."""
         for optimizer in self._by_name.values():
             optimizer.relocate(move)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return what the optimizers remember, as named arrays: not copies."""
+        """Return the state of the optimizers as named arrays, without copies."""
         return {
             f"{name}.{key}": array
             for name, optimizer in self._by_name.items()
@@ -77,16 +77,16 @@ class Optimizers:
         }
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from a saved state, bit for bit.
+        """Restore a saved state.
 
         Raises
         ------
         ValueError
-            If the state is of other parameters or other optimizers.
+            If the state belongs to other parameters or other optimizers.
         """
         extra = [name for name in state if name.partition(".")[0] not in self._by_name]
         if extra:
-            raise ValueError(f"the state is of another optimizer: {', '.join(extra[:5])} is not expected")
+            raise ValueError(f"the state belongs to another optimizer: {', '.join(extra[:5])} is not expected")
         for name, optimizer in self._by_name.items():
             prefix = f"{name}."
             optimizer.load_state_dict(
@@ -95,7 +95,7 @@ class Optimizers:
 
 
 def learning_rate(config: TrainerConfig, step: int) -> float:
-    """Return the learning rate of a step, counted from zero."""
+    """Return the learning rate of a step, counted from 0."""
     if config.schedule == "constant":
         return config.learning_rate * min((step + 1) / max(config.warmup, 1), 1.0)
     decay = cosine if config.schedule == "cosine" else linear_decay

@@ -1,4 +1,4 @@
-"""Presets: models and trainings that go together, from one that takes seconds to one for a night."""
+"""Presets: matching options of model and training, from a trial of seconds to a training of a night."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from axone.llm.training.config import TrainerConfig
 
 @dataclass(frozen=True)
 class Preset:
-    """A model's shape and how to train it.
+    """Options of a model and its training.
 
     Attributes
     ----------
     summary : str
-        What it is for.
+        Purpose, as a noun phrase.
     model : mapping
-        Fields of `LanguageModelConfig`, all but the vocabulary.
+        Fields of `LanguageModelConfig` except `vocab_size`.
     trainer : mapping
-        Fields of `TrainerConfig`, all but the context's length.
+        Fields of `TrainerConfig` except `context_length`.
     """
 
     summary: str
@@ -29,7 +29,7 @@ class Preset:
     trainer: Mapping[str, Any]
 
     def model_config(self, vocab_size: int) -> LanguageModelConfig:
-        """Return the model's configuration for a vocabulary.
+        """Return the configuration of the model for a vocabulary.
 
         Parameters
         ----------
@@ -43,14 +43,14 @@ class Preset:
         return LanguageModelConfig(vocab_size=vocab_size, **self.model)
 
     def trainer_config(self, context_length: int, **changes: Any) -> TrainerConfig:
-        """Return the training's configuration, or one that differs in some fields.
+        """Return the configuration of the training, with some fields replaced.
 
         Parameters
         ----------
         context_length : int
             T.
         **changes
-            Fields of `TrainerConfig` that differ; None leaves one as it is. The preset's own warm-up takes no more than a
+            Fields of `TrainerConfig` to replace; None leaves a field as it is. The preset's own warm-up is limited to a
             tenth of the steps.
 
         Returns
@@ -60,7 +60,7 @@ class Preset:
         Raises
         ------
         ValueError
-            If a field is out of its range.
+            If a field is out of range.
         """
         given = {name: value for name, value in changes.items() if value is not None}
         fields = {**self.trainer, "context_length": context_length, **given}
@@ -71,7 +71,7 @@ class Preset:
 
 PRESETS = {
     "tiny": Preset(
-        "seconds: to see that all works",
+        "a trial of a few seconds",
         {"context_length": 64, "num_layers": 2, "num_heads": 2, "embed_dim": 64, "bias": False},
         {"steps": 200, "batch_size": 8, "learning_rate": 3e-3,
          "eval_every": 100, "eval_windows": 64},
@@ -83,34 +83,34 @@ PRESETS = {
          "eval_every": 200, "eval_windows": 200},
     ),
     "nanogpt-cpu": Preset(
-        "nanoGPT's configuration for a CPU, to compare",
+        "nanoGPT's configuration for a CPU, for comparison",
         {"context_length": 64, "num_layers": 4, "num_heads": 4, "embed_dim": 128, "bias": False},
         {"steps": 2000, "batch_size": 12, "learning_rate": 1e-3,
          "weight_decay": 0.1, "betas": (0.9, 0.99), "max_grad_norm": 1.0, "eval_every": 250, "eval_windows": 400},
     ),
     "medium": Preset(
-        "an hour and a half on two cores: a larger model",
+        "a larger model: an hour and a half on two cores",
         {"context_length": 256, "num_layers": 6, "num_heads": 6, "embed_dim": 384, "bias": False, "dropout": 0.1},
         {"steps": 3000, "batch_size": 16, "learning_rate": 1e-3,
          "eval_every": 250, "eval_windows": 200},
     ),
     "overnight": Preset(
-        "a night on two cores: 27 million parameters, best with a BPE tokenizer",
+        "27 million parameters, best with a BPE tokenizer: a night on two cores",
         {"context_length": 512, "num_layers": 8, "num_heads": 8, "embed_dim": 512, "bias": False, "dropout": 0.1},
         {"steps": 6000, "batch_size": 8, "learning_rate": 6e-4, "warmup_steps": 200,
          "eval_every": 250, "eval_windows": 100},
     ),
 }  # fmt: skip
-"""The presets by name, from the quickest to the longest."""
+"""The presets by name, from the shortest training to the longest."""
 
 
 def preset(name: str) -> Preset:
-    """Return the preset of a name.
+    """Return a preset by its name.
 
     Parameters
     ----------
     name : str
-        One of those in `PRESETS`.
+        A name in `PRESETS`.
 
     Returns
     -------
@@ -119,17 +119,17 @@ def preset(name: str) -> Preset:
     Raises
     ------
     ValueError
-        If there is none.
+        If the name is unknown.
 
     Examples
     --------
     >>> from axone.llm import preset
     >>> plan = preset("tiny")
     >>> plan.summary
-    'seconds: to see that all works'
+    'a trial of a few seconds'
     >>> plan.trainer_config(plan.model["context_length"], steps=50).steps
     50
     """
     if name not in PRESETS:
-        raise ValueError(f"a preset is one of {', '.join(PRESETS)}, and got {name!r}")
+        raise ValueError(f"preset ({name!r}) must be one of {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -1,7 +1,4 @@
-"""What one step of training is: a batch's gradient, clipped, and the update; and the loss on held-out text.
-
-It works on replicas that share one model's weights. What is done when, saved and told to whom, the `trainer` knows.
-"""
+"""TrainingStep: gradient, clipping and update of one step, and the loss on held-out text, on replicas of a model."""
 
 from __future__ import annotations
 
@@ -29,13 +26,13 @@ class TrainingStep:
     Parameters
     ----------
     workers : DataParallel
-        Entered.
+        Workers that have been entered.
     config : TrainerConfig
     train_data, validation_data : TokenDataset
 
     Attributes
     ----------
-    group : ThreadGroup or ProcessGroup
+    group : DataParallel
         The ranks that run the collective methods.
     optimizers : Optimizers
     """
@@ -47,7 +44,7 @@ class TrainingStep:
         train_data: TokenDataset,
         validation_data: TokenDataset,
     ) -> None:
-        self.group = workers.group
+        self.group = workers
         self._workers = workers
         self._config = config
         self._train_data = train_data
@@ -56,31 +53,31 @@ class TrainingStep:
         self.optimizers.relocate(workers.share_memory)
 
     def start(self) -> None:
-        """Start what works in processes: call it when everything is loaded."""
+        """Start the worker processes, if any, once everything has been loaded."""
         self._workers.start(self)
 
     @collective
     def gradients(self, step: int) -> tuple[float, float]:
-        """Compute a step's gradient, and clip it.
+        """Compute and clip the gradient of a step.
 
         Parameters
         ----------
         step : int
-            Counted from zero; batches and dropout are functions of it.
+            Counted from 0; batches and dropout masks are functions of it.
 
         Returns
         -------
         loss : float
-            In nats a token.
+            In nats per token.
         norm : float
-            The gradient's, before clipping.
+            Norm of the gradient before clipping.
         """
-        config, count = self._config, self._workers.num_workers
+        config, count = self._config, self._workers.num_replicas
         size, turns, length = config.batch_size, config.gradient_accumulation_steps, config.context_length
         cuts = [size * i // count for i in range(count + 1)]
 
         def starts(begin: int, end: int) -> Iterator[Ids]:
-            """Return where a worker's windows start, turn after turn, none before it is needed."""
+            """Yield the first tokens of a worker's sequences, batch by batch, drawn only when needed."""
             for number in range(step * turns, (step + 1) * turns):
                 drawn = batch_starts(config.seed, number, size, length, len(self._train_data), config.sampling)
                 yield drawn[begin:end]
@@ -117,24 +114,24 @@ class TrainingStep:
 
     @collective
     def evaluate(self, starts: Ids, *, stop: Callable[[], bool] = lambda: False) -> tuple[float, int] | None:
-        """Measure windows of the held-out text.
+        """Measure the loss on sequences of the held-out text.
 
         Parameters
         ----------
         starts : ndarray of int, shape (N,)
-            Where they start.
+            Position of each sequence's first token.
         stop : callable
-            Asked now and then whether to leave it.
+            Called before each batch; the evaluation ends if it returns True.
 
         Returns
         -------
         total : float
-            The summed loss, in nats.
+            Summed loss, in nats.
         tokens : int
-            How many were predicted. None instead of both if it was left.
+            Number of predicted tokens. None instead of both if `stop` returned True.
         """
         length = self._config.context_length
-        size = max(self._config.batch_size // self._workers.num_workers, 1)
+        size = max(self._config.batch_size // self._workers.num_replicas, 1)
         batches = [starts[first : first + size] for first in range(0, len(starts), size)]
 
         def loss(replica: LanguageModel, batch: Ids) -> tuple[float, int]:

@@ -1,8 +1,8 @@
-"""Trainer: puts a model, its data and a run together, and trains.
+"""Trainer: trains a model on a dataset, in a run's folder or without one.
 
-Thin on purpose: how a step is made, `training_step` knows; what is done when, `loop`; what a run holds, `run`. It prints
-nothing: callbacks hear of every event. Batches and dropout masks are functions of (seed, step, worker, layer), so a run
-that is resumed goes on bit for bit.
+`TrainingStep` computes the steps, `TrainingLoop` holds the schedule, and `Run` the folder. The trainer prints nothing:
+callbacks receive every event. Batches and dropout masks are functions of (seed, step, worker, layer), so that a resumed
+run continues bit for bit.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -22,7 +21,7 @@ from axone.llm.checkpoints.checkpoint import Checkpoint, TrainingState
 from axone.llm.checkpoints.dataset_ref import DatasetRef, store_dataset
 from axone.llm.checkpoints.run import OPTIONS, RUN_FORMAT, Run
 from axone.llm.data.dataset import TokenDataset
-from axone.llm.errors import CheckpointError, RunBusyError
+from axone.llm.errors import CheckpointError, RunBusyError, warn_caller
 from axone.llm.loss import bits_per_byte
 from axone.llm.model import LanguageModel
 from axone.llm.runtime import resources
@@ -30,16 +29,16 @@ from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.runtime.signals import record_signals
 from axone.llm.storage.atomic import write_json
 from axone.llm.storage.json_schema import from_json
-from axone.llm.training.callbacks import Callback, End, Start, closing
+from axone.llm.training.callbacks import Callback, EndEvent, StartEvent, closing
 from axone.llm.training.config import TrainerConfig
 from axone.llm.training.estimate import Estimate, estimate
-from axone.llm.training.loop import Loop
+from axone.llm.training.loop import TrainingLoop
 from axone.llm.training.optimizers import Optimizers
 from axone.llm.training.step import TrainingStep
 
 
 class Trainer:
-    """Trains a language model on a text.
+    """Trains a language model on tokens of a text.
 
     Parameters
     ----------
@@ -48,11 +47,11 @@ class Trainer:
     config : TrainerConfig
     callbacks : sequence of Callback
     run : path, optional
-        The folder to keep the run in, made by `fit`; None keeps nothing.
+        Folder of the run, created by `fit`; None writes nothing.
     overwrite : bool, default False
-        Whether a run that is there may be replaced.
+        Whether an existing run may be replaced.
     notes : mapping, optional
-        What ``run.json`` shall say besides the trainer's own options: JSON values.
+        JSON values to store in ``run.json`` beside the trainer's options.
 
     Attributes
     ----------
@@ -60,12 +59,12 @@ class Trainer:
         As given.
     run : Run or None
     notes : dict
-        As given, or as the run says that is resumed.
+        As given, or as stored in the resumed run.
 
     Raises
     ------
     ValueError
-        If a text is too short for one window, or the windows or tokens are not the model's.
+        If a text is shorter than one sequence, or if sequences or vocabulary exceed those of the model.
 
     Examples
     --------
@@ -96,8 +95,8 @@ class Trainer:
     ) -> None:
         if config.context_length > model.config.context_length:
             raise ValueError(
-                f"the windows must be no longer than the model's context of {model.config.context_length} tokens, and "
-                f"are {config.context_length}"
+                f"context_length ({config.context_length}) must be at most that of the model "
+                f"({model.config.context_length})"
             )
         self._files = ModelBundle(model, train_data.tokenizer)
         train_data.require(config.context_length)
@@ -115,7 +114,7 @@ class Trainer:
 
     @classmethod
     def resume(cls, run: str | os.PathLike[str], callbacks: Sequence[Callback] = ()) -> Trainer:
-        """Return a trainer that goes on from a run's newest whole checkpoint.
+        """Return a trainer that continues from a run's newest valid checkpoint.
 
         Parameters
         ----------
@@ -129,7 +128,7 @@ class Trainer:
         Raises
         ------
         CheckpointError
-            If the folder is no run, or its data is gone.
+            If the folder does not hold a run, or its data is missing.
         """
         place = Run(run)
         path, options = place.path / OPTIONS, place.options()
@@ -152,7 +151,7 @@ class Trainer:
         return trainer
 
     def estimate(self) -> Estimate:
-        """Make some steps without changing the weights, and say what all of them will take.
+        """Measure a few steps on a replica of the model, and predict the time and memory of the training.
 
         Returns
         -------
@@ -161,17 +160,17 @@ class Trainer:
         Raises
         ------
         NotEnoughMemoryError
-            With the numbers, if memory will not do.
+            If the training needs more memory than is free.
         """
         return estimate(self.model, self.train_data, self.validation_data, self.config)
 
-    def fit(self) -> End:
-        """Train, or go on training.
+    def fit(self) -> EndEvent:
+        """Train from the first step, or from the checkpoint that was resumed.
 
         Returns
         -------
-        End
-            How it ended. After SIGINT or SIGTERM the step has been finished and saved.
+        EndEvent
+            Result. After SIGINT or SIGTERM the step has been finished and saved.
 
         Raises
         ------
@@ -182,86 +181,89 @@ class Trainer:
         RunBusyError
             If another process trains in the run, or has trained in it since it was opened.
         TrainingDivergedError
-            If a loss or gradient is not finite; the last good checkpoint stays.
+            If a loss or gradient is not finite; the last checkpoint stays.
         OSError
-            If the run cannot be written, or a worker process is killed; the last good checkpoint stays, and a run that
-            has none yet is removed.
+            If the run cannot be written, or a worker process is killed; the last checkpoint stays, and a run without one
+            is removed.
+        Exception
+            Any error of a callback, after the step has been saved.
         """
         with closing(list(self.callbacks)):
             return self._fit()
 
-    def _fit(self) -> End:
-        """Train in the run's folder, if there is one, with no other process at work there."""
+    def _fit(self) -> EndEvent:
+        """Train with the run's folder locked, if there is one."""
         if self.run is None:
-            return self._trained(None)
+            return self._train(None)
         if self._resumed is None:
             with self.run.created(overwrite=self._overwrite) as folder:
                 self._write_options(folder)
         with self.run.lock():
             if self._resumed is not None and [checkpoint.path for checkpoint in self.run.checkpoints()] != self._seen:
-                raise RunBusyError(f"{self.run.path} has been trained on since it was opened: resume it again")
+                raise RunBusyError(
+                    f"{self.run.path} has been trained by another process since it was opened: resume it again"
+                )
             self.run.clean()
             try:
-                return self._trained(self.run)
-            except BaseException:
+                return self._train(self.run)
+            except BaseException as error:
                 if self._resumed is None:
                     self.run.discard_unsaved()
+                if isinstance(error, ChildProcessError) and self.run.path.exists():
+                    raise ChildProcessError(f"{error}; resume {self.run.path} from its last checkpoint") from error
                 raise
 
-    def _trained(self, run: Run | None) -> End:
+    def _train(self, run: Run | None) -> EndEvent:
         config, began = self.config, time.perf_counter()
         path = run.path if run else None
         with contextlib.ExitStack() as handlers:
             signals = handlers.enter_context(record_signals())
             with DataParallel(
-                self.model, config.num_replicas, num_threads=config.num_workers, allow_fork=True
+                self.model, config.num_replicas, num_workers=config.num_workers, allow_fork=True
             ) as workers:
                 steps = TrainingStep(workers, config, self.train_data, self.validation_data)
-                progress = self._restored(steps.optimizers)
+                state = self._restore(steps.optimizers)
                 steps.start()
                 save = None if run is None else partial(self._save, run, steps.optimizers)
-                loop = Loop(steps, self.validation_data, config, self.callbacks, signals, save)
+                loop = TrainingLoop(steps, self.validation_data, config, self.callbacks, signals, save)
                 for callback in self.callbacks:
-                    callback.on_start(Start(progress.step, config.steps, config.tokens_per_step, path))
-                progress, outcome = loop.run(progress, saved=self._resumed is not None)
+                    callback.on_start(StartEvent(state.step, config.steps, config.tokens_per_step, path))
+                state, outcome = loop.run(state, saved=self._resumed is not None)
             self.model.eval()
-            data, loss = self.validation_data, progress.latest_loss
-            end = End(
+            data, loss = self.validation_data, state.latest_loss
+            end = EndEvent(
                 outcome=outcome,
-                step=progress.step,
+                step=state.step,
                 validation_loss=loss,
                 bits_per_byte=None if loss is None else bits_per_byte(loss, len(data), data.num_bytes),
-                best_loss=progress.best_loss,
+                best_loss=state.best_loss,
                 seconds=time.perf_counter() - began,
                 run=path,
             )
-            if signals.number is None:  # else a second signal shall not cut short what the first one led to
+            if signals.number is None:  # after a signal, a second one must not interrupt on_end
                 handlers.close()
             for callback in self.callbacks:
                 callback.on_end(end)
         return end
 
-    def _restored(self, optimizers: Optimizers) -> TrainingState:
-        """Load what was saved, if anything, and return how far training had come."""
+    def _restore(self, optimizers: Optimizers) -> TrainingState:
+        """Load the optimizer's state of the checkpoint, if there is one, and return the training state."""
         if self._resumed is None:
             return TrainingState(step=0)
-        progress = self._resumed.training_state()
+        state = self._resumed.training_state()
         try:
             optimizers.load_state_dict(self._resumed.optimizer_state())
         except ValueError as error:
             raise CheckpointError(self._resumed.path, f"does not fit its run ({error})") from error
-        before, now = progress.environment, self._environment()
+        before, now = state.environment, self._environment()
         changed = [f"{name} {before.get(name)} is now {now[name]}" for name in now if now[name] != before.get(name)]
         if changed:
-            warnings.warn(
-                f"the run goes on, but not with the same bits as if it had not stopped: {'; '.join(changed)}",
-                stacklevel=5,
-            )
-        return replace(progress, environment={})
+            warn_caller(f"the run continues with other bits than an uninterrupted one: {'; '.join(changed)}")
+        return replace(state, environment={})
 
-    def _save(self, run: Run, optimizers: Optimizers, progress: TrainingState) -> Path:
-        progress = replace(progress, environment=self._environment())
-        return run.save(self._files, progress, optimizers.state_dict()).path
+    def _save(self, run: Run, optimizers: Optimizers, state: TrainingState) -> Path:
+        state = replace(state, environment=self._environment())
+        return run.save(self._files, state, optimizers.state_dict()).path
 
     def _environment(self) -> dict[str, Any]:
         return {**resources.environment(), "replicas": self.config.num_replicas, "workers": self.config.num_workers}

@@ -1,18 +1,24 @@
-"""The mathematics of the layers as functions: fused kernels with their derivations.
+"""The mathematics of the layers as functions: fused kernels with their derivatives.
 
-Beside each stands the plain composition of the same name in `plain`, which a test holds it to.
+`plain` has each as a composition of elementary operations, under the same name; tests compare the two.
 """
 
+from typing import TYPE_CHECKING
+
+from axone.autograd import relu
 from axone.nn.functional import plain
 from axone.nn.functional.activation import gelu, relu2, silu, swiglu
 from axone.nn.functional.attention import packed_attention, scaled_dot_product_attention
 from axone.nn.functional.dropout import dropout
 from axone.nn.functional.embedding import embedding
 from axone.nn.functional.linear import linear
-from axone.nn.functional.loss import cross_entropy
+from axone.nn.functional.loss import cross_entropy, mse_loss
 from axone.nn.functional.normalization import layer_norm, packed_rms_norm, rms_norm
 from axone.nn.functional.rotary import apply_rotary, packed_rotary
 from axone.nn.functional.softmax import softmax
+
+if not TYPE_CHECKING:  # for type checkers a misspelt name stays an error
+    from axone.nn.pytorch import missing_function as __getattr__  # noqa: F401 - called by the interpreter
 
 __all__ = [
     "apply_rotary",
@@ -22,10 +28,12 @@ __all__ = [
     "gelu",
     "layer_norm",
     "linear",
+    "mse_loss",
     "packed_attention",
     "packed_rms_norm",
     "packed_rotary",
     "plain",
+    "relu",
     "relu2",
     "rms_norm",
     "scaled_dot_product_attention",

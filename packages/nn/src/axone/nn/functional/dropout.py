@@ -1,4 +1,4 @@
-"""Dropout: zero some activations at random in training, and scale up the rest.
+"""Dropout: zeroes random elements in training and scales up the others.
 
 References
 ----------
@@ -14,7 +14,7 @@ from axone.nn.functional.validation import one_dtype
 
 
 def dropout(x: Tensor, p: float, *, rng: np.random.Generator) -> Tensor:
-    """Return `x` with each element zeroed with probability `p` and else divided by ``1 - p``.
+    """Return `x` with each element zeroed with probability `p`, otherwise divided by ``1 - p``.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def dropout(x: Tensor, p: float, *, rng: np.random.Generator) -> Tensor:
     p : float
         In [0, 1).
     rng : numpy.random.Generator
-        Where the mask comes from.
+        The generator of the mask.
 
     Returns
     -------
@@ -31,11 +31,11 @@ def dropout(x: Tensor, p: float, *, rng: np.random.Generator) -> Tensor:
     Raises
     ------
     ValueError
-        If `p` is out of its range.
+        If `p` is not in [0, 1).
     """
     one_dtype("dropout", x)
     if not 0 <= p < 1:
-        raise ValueError(f"dropout needs p in [0, 1), and it is {p}")
+        raise ValueError(f"p ({p}) must be in [0, 1)")
     keep = (rng.random(x.shape, dtype=np.float32) >= p).astype(x.dtype)
     keep /= 1 - p
     return record("dropout", x.data * keep, (x,), lambda g: (g * keep,))

@@ -1,4 +1,4 @@
-"""Looking up rows of a table, and adding their gradients back."""
+"""Embedding lookup: gathers rows of a table, and scatters their gradients back."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from axone.autograd.extend import Array, Gradient, Rows, empty, record
 
 
 def embedding(ids: NDArray[np.integer[Any]], weight: Tensor) -> Tensor:
-    """Return the rows of `weight` that `ids` names.
+    """Return the row of `weight` for each id.
 
     Parameters
     ----------
@@ -32,13 +32,13 @@ def embedding(ids: NDArray[np.integer[Any]], weight: Tensor) -> Tensor:
     ids = np.asarray(ids)
     count, C = weight.shape
     if ids.dtype.kind not in "iu":
-        raise TypeError(f"embedding needs integer ids, and these are {ids.dtype}")
+        raise TypeError(f"ids must be integers, got {ids.dtype}")
     if ids.size and (ids.min() < 0 or ids.max() >= count):
-        raise IndexError(f"embedding needs ids from 0 to {count - 1}, and these go from {ids.min()} to {ids.max()}")
+        raise IndexError(f"ids must be from 0 to {count - 1}, got {ids.min()} to {ids.max()}")
 
     def vjp(g: Array) -> tuple[Gradient]:
         return (Rows(ids.reshape(-1).astype(np.intp, copy=False), g.reshape(-1, C)),)
 
     rows = empty((*ids.shape, C), weight.dtype)
-    weight.data.take(ids.astype(np.intp, copy=False), axis=0, out=rows, mode="clip")  # they are in range
+    weight.data.take(ids.astype(np.intp, copy=False), axis=0, out=rows, mode="clip")  # checked above
     return record("embedding", rows, (weight,), vjp)

@@ -1,8 +1,8 @@
-"""The tail of the normal distribution on arrays, which NumPy lacks.
+"""Tail probability of the normal distribution on arrays; NumPy has no error function.
 
 With ``z = x / sqrt(2)`` and ``t = 2 / (2 + z)`` in (0, 1], the complementary error function is ``t exp(-z^2) h(t)``, and
-h is so smooth that a short Chebyshev series gives all its digits [1]_. The series is fitted, once, to the standard
-library's ``math.erfc``.
+h is so smooth that a short Chebyshev series gives all digits [1]_. The series is fitted once to ``math.erfc`` of the
+standard library.
 
 References
 ----------
@@ -35,7 +35,7 @@ def normal_tail(x: Array) -> tuple[Array, Array]:
     Returns
     -------
     tail, density : ndarray, shape (...)
-        Of the dtype of `x`: to 2e-7 in float32 and 2e-15 in float64.
+        In the dtype of `x`; the relative error is below 2e-7 in float32 and 2e-15 in float64.
     """
     z = np.minimum(x, _FAR * math.sqrt(2))
     z *= math.sqrt(0.5)
@@ -63,7 +63,7 @@ def _polynomial(coefficients: tuple[float, ...], s: Array) -> Array:
 
 @functools.cache
 def _series(degree: int) -> tuple[float, ...]:
-    """Return the coefficients of h as a polynomial in s, lowest first: they fall fast enough to lose no digits."""
+    """Return the coefficients of h as a polynomial in s, lowest first; they decrease fast, so no digits cancel."""
 
     def h(t: NDArray[np.float64]) -> NDArray[np.float64]:
         z = 2 / t - 2

@@ -1,4 +1,4 @@
-"""Cross-entropy of logits and the classes that were right."""
+"""Losses: cross-entropy of logits with classes, mean squared error of numbers."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, record
 from axone.nn.functional.softmax import exp_rows
+from axone.nn.functional.validation import one_dtype
 
 
 def cross_entropy(
@@ -15,7 +16,7 @@ def cross_entropy(
 ) -> Tensor:
     """Return the mean negative log-probability of the targets, in nats.
 
-    With ``p = softmax(logits)``, N targets that count, V classes and smoothing e, the gradient of a row is
+    With ``p = softmax(logits)``, N targets that are not ignored, V classes and smoothing e, the gradient of a row is
     ``(p - (1 - e) one_hot(target) - e / V) / N``.
 
     Parameters
@@ -25,32 +26,32 @@ def cross_entropy(
     targets : ndarray of int, shape (...)
         The class of each row, in ``[0, V)``.
     ignore_index : int, default -100
-        A target that does not count.
+        The target of rows that are left out.
     label_smoothing : float, default 0.0
-        The share of the probability that is asked to be spread evenly over all classes, in [0, 1].
+        The part of the target probability that is spread evenly over all classes, in [0, 1].
 
     Returns
     -------
     Tensor, shape ()
-        Zero if no target counts.
+        Zero if all targets are ignored.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit, or the smoothing is out of its range.
+        If the shapes do not match, or the smoothing is not in [0, 1].
     TypeError
         If the targets are not integers.
     IndexError
-        If a target is out of its range.
+        If a target is neither a class nor `ignore_index`.
     """
     shape, V = logits.shape, logits.shape[-1] if logits.ndim else 0
     chosen, counts = _checked(np.asarray(targets), shape, ignore_index)  # (N,), (N,) or None
     if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"cross_entropy needs label_smoothing in [0, 1], and it is {label_smoothing}")
+        raise ValueError(f"label_smoothing ({label_smoothing}) must be in [0, 1]")
     flat = logits.data.reshape(-1, V)  # (N, V)
     each = np.arange(len(chosen))
     p, total, shift = exp_rows(flat)
-    losses = np.log(total, dtype=np.float64)  # in float64: no digits are lost where a target is nearly certain
+    losses = np.log(total, dtype=np.float64)  # in float64, to keep the digits of a loss near zero
     losses += shift
     losses -= (1 - label_smoothing) * flat[each, chosen].astype(np.float64)
     if label_smoothing:
@@ -72,17 +73,55 @@ def cross_entropy(
     return record("cross_entropy", np.asarray(losses.sum() / count, dtype=p.dtype), (logits,), vjp)
 
 
+def mse_loss(predictions: Tensor, targets: Tensor | NDArray[np.floating[Any]]) -> Tensor:
+    """Return the mean squared error: the mean of ``(predictions - targets)**2`` over all N elements.
+
+    The gradient of the predictions is ``2 (predictions - targets) / N``, that of the targets its negative.
+
+    Parameters
+    ----------
+    predictions : Tensor, shape (...)
+    targets : Tensor or ndarray, shape (...)
+        An array takes the dtype of the predictions.
+
+    Returns
+    -------
+    Tensor, shape ()
+        Zero if there is no element.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    if not isinstance(targets, Tensor):
+        targets = Tensor(np.asarray(targets, dtype=predictions.dtype))
+    one_dtype("mse_loss", predictions, targets)
+    if predictions.shape != targets.shape:
+        raise ValueError(
+            f"mse_loss needs predictions and targets of one shape, got {predictions.shape} and {targets.shape}"
+        )
+    error = np.asarray(predictions.data - targets.data)
+    flat, count = error.reshape(-1), max(error.size, 1)
+
+    def vjp(g: Array) -> tuple[Array, Array]:
+        slope = np.asarray(error * error.dtype.type(2 * g / count))
+        return slope, -slope
+
+    return record("mse_loss", np.asarray(np.dot(flat, flat) / count, error.dtype), (predictions, targets), vjp)
+
+
 def _checked(
     targets: NDArray[np.integer[Any]], shape: tuple[int, ...], ignore_index: int
 ) -> tuple[NDArray[np.integer[Any]], NDArray[np.bool_] | None]:
-    """Return the targets as one row, zero where they do not count, and where they count; None for everywhere."""
+    """Return the targets as one row, zero where ignored, and the mask of those not ignored, or None if all count."""
     if not shape or shape[:-1] != targets.shape:
         raise ValueError(
-            f"cross_entropy needs logits of shape (..., V) and targets of shape (...), and got {shape} and "
+            f"logits of shape (..., V) need targets of shape (...), got logits of shape {shape} and targets of shape "
             f"{targets.shape}"
         )
     if targets.dtype.kind not in "iu":
-        raise TypeError(f"cross_entropy needs integer targets, and these are {targets.dtype}")
+        raise TypeError(f"targets must be integers, got {targets.dtype}")
     chosen = targets.reshape(-1)
     counts = None
     if chosen.size and (ignored := chosen == ignore_index).any():
@@ -90,7 +129,6 @@ def _checked(
         chosen = np.where(counts, chosen, 0)
     if chosen.size and (chosen.min() < 0 or chosen.max() >= shape[-1]):
         raise IndexError(
-            f"cross_entropy needs targets from 0 to {shape[-1] - 1} or {ignore_index}, and these go from "
-            f"{chosen.min()} to {chosen.max()}"
+            f"targets must be from 0 to {shape[-1] - 1} or {ignore_index} (ignored), got {chosen.min()} to {chosen.max()}"
         )
     return chosen, counts

@@ -1,7 +1,7 @@
-"""Layer and root-mean-square normalization, forward and backward in place.
+"""Layer normalization and RMS normalization, forward and backward in place.
 
-Sums over rows and columns go through BLAS, and so do products of a column with a row: NumPy's broadcasting costs more
-than twice as much.
+BLAS computes sums over rows and columns, and products of a column with a row: NumPy's broadcasting takes more than twice
+as long.
 
 References
 ----------
@@ -40,7 +40,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
     Raises
     ------
     ValueError
-        If the last axis of `x` is not C long.
+        If the last axis of `x` does not have length C.
     TypeError
         If the dtypes differ.
     """
@@ -80,10 +80,10 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
 
 
 def _shift_and_scale(rows: Array, eps: float) -> tuple[Array, Array, Array]:
-    """Return rows x, and n and r of each such that ``xhat = r x + n``.
+    """Return rows x, and for each row n and r with ``xhat = r x + n``.
 
-    The variance is the mean of the squares less the square of the mean, as long as that keeps its digits; where a mean
-    outweighs its deviation, the rows come back centered.
+    The variance is the mean of the squares minus the square of the mean. If a mean is larger than its deviation, that
+    difference loses digits: the rows are then centered first, and returned centered.
     """
     C = rows.shape[1]
     n = rows @ ones(C, rows.dtype)  # (N,)
@@ -109,7 +109,7 @@ def _reciprocal_root(mean_square: Array, eps: float) -> Array:
 
 
 def _outer(column: Array, row: Array, *, plus: Array | None = None) -> Array:
-    """Return the outer product of a column and a row, plus a row: as a product of rank two, which BLAS writes in one go.
+    """Return the outer product of a column and a row, plus a row, as one BLAS product of rank two.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-6) -> Tensor:
     Raises
     ------
     ValueError
-        If the last axis of `x` is not C long.
+        If the last axis of `x` does not have length C.
     TypeError
         If the dtypes differ.
     """
@@ -182,12 +182,12 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-6) -> Tensor:
 def packed_rms_norm(
     qkv: Tensor, q_weight: Tensor, k_weight: Tensor, num_heads: int, num_kv_heads: int, *, eps: float = 1e-6
 ) -> Tensor:
-    """Return queries, keys and values that lie in one array, each head of the first two normalized as by `rms_norm`.
+    """Normalize each head of packed queries and keys as `rms_norm` does; copy the values.
 
     Parameters
     ----------
     qkv : Tensor, shape (B, T, (H + 2 K) D)
-        As `packed_attention` takes it.
+        In the layout of `packed_attention`.
     q_weight, k_weight : Tensor, shape (D,)
     num_heads, num_kv_heads : int
         H and K.
@@ -201,7 +201,7 @@ def packed_rms_norm(
     Raises
     ------
     ValueError
-        If the last axis of `qkv` is not ``(H + 2 K) D`` long.
+        If the last axis of `qkv` does not have length ``(H + 2 K) D``.
     TypeError
         If the dtypes differ.
     """

@@ -88,19 +88,20 @@ def relu2(x: Tensor) -> Tensor:
     return where(x > 0, x, 0.0) ** 2
 
 
-def softmax(x: Tensor) -> Tensor:
-    """Return the exponential of each score, divided by their sum over the last axis.
+def softmax(x: Tensor, axis: int = -1) -> Tensor:
+    """Return the exponential of each score, divided by the sum over an axis.
 
     Parameters
     ----------
     x : Tensor, shape (..., S)
+    axis : int, default -1
 
     Returns
     -------
     Tensor, shape (..., S)
     """
-    p = exp(x - np.maximum(x.data.max(axis=-1, keepdims=True), np.finfo(x.dtype).min))  # a shift changes nothing
-    total = p.sum(axis=-1, keepdims=True)
+    p = exp(x - np.maximum(x.data.max(axis=axis, keepdims=True), np.finfo(x.dtype).min))  # a shift changes nothing
+    total = p.sum(axis=axis, keepdims=True)
     return p / where(total > 0, total, 1.0)
 
 
@@ -274,6 +275,20 @@ def packed_attention(
     q, k, v = heads[:, :H], heads[:, H : H + K], heads[:, H + K :]
     out = scaled_dot_product_attention(q, k, v, mask=mask, causal=causal, scale=scale)
     return out.swapaxes(1, 2).reshape(B, T, H * D)
+
+
+def mse_loss(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean squared error, as `functional.mse_loss`.
+
+    Parameters
+    ----------
+    predictions, targets : Tensor, shape (...)
+
+    Returns
+    -------
+    Tensor, shape ()
+    """
+    return ((predictions - targets) ** 2).sum() / max(predictions.size, 1)
 
 
 def apply_rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:

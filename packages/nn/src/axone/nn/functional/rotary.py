@@ -1,8 +1,8 @@
-"""Rotary positions: rotate pairs of a head's channels by an angle that grows with the position.
+"""Rotary position embedding: rotates pairs of a head's channels by an angle proportional to the position.
 
-The product of a query and a key then depends on their distance only. Channel i is paired with channel ``i + D / 2``,
-as in Hugging Face's Llama; a rotation by the angle a takes ``(x1, x2)`` to ``(x1 cos a - x2 sin a, x2 cos a + x1 sin a)``.
-Its gradient is rotated back: the same with ``-sin a``.
+The product of a query and a key then depends only on the distance between their positions. Channel i is paired with channel ``i + D / 2``,
+as in Hugging Face's Llama; a rotation by the angle a maps ``(x1, x2)`` to ``(x1 cos a - x2 sin a, x2 cos a + x1 sin a)``.
+The gradient is rotated back, by ``-a``.
 
 References
 ----------
@@ -18,14 +18,14 @@ from axone.nn.functional.validation import misfit, one_dtype
 
 
 def apply_rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:
-    """Return the heads of `x`, rotated.
+    """Rotate the heads of `x`.
 
     Parameters
     ----------
     x : Tensor, shape (..., T, D)
         Such as queries of shape (B, H, T, D).
     cos, sin : ndarray, broadcasts to (..., T, D / 2)
-        Of the angles, as `axone.nn.RotaryEmbedding.tables` has them.
+        Of the angles, from `axone.nn.RotaryEmbedding.tables`.
 
     Returns
     -------
@@ -43,12 +43,12 @@ def apply_rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:
 
 
 def packed_rotary(qkv: Tensor, cos: Array, sin: Array, num_heads: int, num_kv_heads: int) -> Tensor:
-    """Return queries, keys and values that lie in one array, the first two rotated.
+    """Rotate packed queries and keys; copy the values.
 
     Parameters
     ----------
     qkv : Tensor, shape (B, T, (H + 2 K) D)
-        As `packed_attention` takes it.
+        In the layout of `packed_attention`.
     cos, sin : ndarray, shape (T, D / 2) or (B, T, D / 2)
     num_heads, num_kv_heads : int
         H and K.
@@ -70,9 +70,9 @@ def packed_rotary(qkv: Tensor, cos: Array, sin: Array, num_heads: int, num_kv_he
 
 
 def _rotated(name: str, x: Tensor, cos: Array, sin: Array, *, heads: int) -> Tensor:
-    """Record the rotation of the first heads of those that lie side by side on the last axis; the rest is copied.
+    """Record the rotation of the first `heads` heads of the last axis; the others are copied.
 
-    Each channel is multiplied by its cosine, and its partner, by its sine, is added: in rows as long as all heads.
+    Each channel is multiplied by its cosine, and its partner times its sine is added, for all heads of a row at once.
     """
     half = cos.shape[-1]
     width = heads * 2 * half

@@ -8,6 +8,7 @@ again, with the shift.
 
 import numpy as np
 
+from axone import autograd
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty_like, record
 from axone.nn.functional.blocked_matmul import ones
@@ -17,30 +18,27 @@ _SMALLEST, _LARGEST = 1e-20, 1e30  # of a row's sum: far enough from both ends o
 _SAFE = 60.0  # scores up to here need no shift: neither their exponentials nor the sum of those leaves float32
 
 
-def softmax(x: Tensor) -> Tensor:
-    """Return the exponential of each score, divided by their sum over the last axis.
+def softmax(x: Tensor, axis: int = -1) -> Tensor:
+    """Return the exponential of each score, divided by the sum over an axis.
 
-    With the gradient g and the result p::
+    The function is that of `axone.autograd.softmax`; along the last axis it is computed up to twice as fast. With the
+    gradient g and the result p::
 
         dx = p (g - rowsum(g p))
 
     Parameters
     ----------
     x : Tensor, shape (..., S)
+    axis : int, default -1
 
     Returns
     -------
     Tensor, shape (..., S)
         A row adds up to one, unless all its scores are minus infinity: then it is zero.
-
-    Raises
-    ------
-    ValueError
-        If `x` has no axis.
     """
     one_dtype("softmax", x)
-    if x.ndim == 0:
-        raise ValueError("softmax needs an input of shape (..., S), and got a single number")
+    if x.ndim == 0 or axis not in {-1, x.ndim - 1}:
+        return autograd.softmax(x, axis)
     p, _, _ = softmax_rows(x.data)
 
     def vjp(g: Array) -> tuple[Array]:

@@ -1,4 +1,4 @@
-"""What every operation asks of its inputs before it computes: Tensors, one dtype, axes that fit."""
+"""Checks of sizes, dtypes and shapes, made before an operation computes."""
 
 from collections.abc import Callable
 from numbers import Integral
@@ -7,11 +7,11 @@ from typing import TypeAlias
 from axone.autograd import Tensor
 
 Name: TypeAlias = str | Callable[[], str]
-"""The name of a layer or operation, or what returns it: a name is made only when it is needed."""
+"""The name of a layer or operation, or a function that returns it: a name is built only for an error."""
 
 
 def sizes(who: str, **given: int) -> None:
-    """Refuse what a layer cannot be the size of.
+    """Refuse sizes that are not positive integers.
 
     Parameters
     ----------
@@ -23,15 +23,15 @@ def sizes(who: str, **given: int) -> None:
     Raises
     ------
     TypeError
-        If one is no whole number.
+        If a size is not an integer.
     ValueError
-        If one is negative.
+        If a size is below 1.
     """
     for name, size in given.items():
         if isinstance(size, bool) or not isinstance(size, Integral):
-            raise TypeError(f"{who} needs a whole number as {name}, and it is {size!r}")
-        if size < 0:
-            raise ValueError(f"{who} needs {name} of at least 0, and it is {size}")
+            raise TypeError(f"{name} of {who} must be an integer, got {size!r}")
+        if size < 1:
+            raise ValueError(f"{name} ({size}) of {who} must be at least 1")
 
 
 def one_dtype(name: str, x: Tensor, *others: Tensor | None) -> None:
@@ -40,32 +40,46 @@ def one_dtype(name: str, x: Tensor, *others: Tensor | None) -> None:
     Raises
     ------
     TypeError
-        If one is not a Tensor, or two have different dtypes.
+        If an input is not a Tensor, or two have different dtypes.
     """
     for other in (x, *others):
         if other is None:
             continue
         if not isinstance(other, Tensor):
-            raise TypeError(f"{name} needs Tensors, and got a {type(other).__name__}: wrap it in Tensor(...)")
+            raise _not_a_tensor(name, other)
         if other.data.dtype != x.data.dtype:
             raise TypeError(
-                f"{name} needs Tensors of one dtype, and these are {x.dtype} and {other.dtype}: convert one"
+                f"{name} needs Tensors of one dtype, got {x.dtype} and {other.dtype}: write Tensor(array, "
+                f"dtype=numpy.{other.dtype}), or convert a module with astype(numpy.{x.dtype})"
             )
 
 
 def last_axis(who: Name, x: Tensor, size: int) -> None:
-    """Refuse an input whose last axis is not `size` long.
+    """Refuse an input whose last axis does not have length `size`, or has length 0.
 
     Raises
     ------
+    TypeError
+        If `x` is not a Tensor.
     ValueError
-        With what `who` wanted and what came.
+        If the shape is another.
     """
+    if not isinstance(x, Tensor):
+        raise _not_a_tensor(_text(who), x)
     if x.shape[-1:] != (size,):
         raise misfit(who, f"(..., {size})", x.shape)
+    if not size:
+        raise ValueError(f"{_text(who)} needs a last axis of at least 1 element, got shape {x.shape}")
 
 
 def misfit(who: Name, wanted: str, came: tuple[int, ...]) -> ValueError:
-    """Return the error that names the layer or operation, the shape it wanted and the one that came."""
-    name = who if isinstance(who, str) else who()
-    return ValueError(f"{name} needs an input of shape {wanted}, and got one of shape {came}")
+    """Return the error that names a layer or operation, the shape it needs and the shape it got."""
+    return ValueError(f"{_text(who)} needs an input of shape {wanted}, got {came}")
+
+
+def _text(who: Name) -> str:
+    return who if isinstance(who, str) else who()
+
+
+def _not_a_tensor(name: str, value: object) -> TypeError:
+    return TypeError(f"{name} needs Tensors, got {type(value).__name__}: wrap it in Tensor(...)")

@@ -125,13 +125,22 @@ class TextEncoder:
 
     def _parts(self, text: str, allowed: frozenset[str]) -> Iterator[str | int]:
         """Yield the ids of allowed special and of added tokens, and the normalized text between them."""
+        tokens = frozenset(allowed | self._model.added_tokens.keys())
+        later = tokens.intersection(self._model.normalized_tokens)
+        for part in self._split_at(text, tokens - later):
+            if later and isinstance(part, str):
+                yield from self._split_at(part, later)
+            else:
+                yield part
+
+    def _split_at(self, text: str, tokens: frozenset[str]) -> Iterator[str | int]:
         model = self._model
-        tokens = token_pattern(frozenset(allowed | model.added_tokens.keys()))
+        pattern = token_pattern(tokens)
         start = 0
-        for found in tokens.finditer(text) if tokens is not None else ():
+        for found in pattern.finditer(text) if pattern is not None else ():
             yield self._normalize(text[start : found.start()])
             token = found.group()
-            yield model.special_tokens[token] if token in allowed else model.added_tokens[token]
+            yield model.special_tokens[token] if token in model.special_tokens else model.added_tokens[token]
             start = found.end()
         yield self._normalize(text[start:] if start else text)
 

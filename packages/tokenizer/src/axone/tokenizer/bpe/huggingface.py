@@ -3,7 +3,8 @@
 The forms of GPT-2, Llama-3, Qwen and SmolLM are read; an unsupported part is refused by its name. The vocabulary is
 written in 256 visible characters, one for each byte, as GPT-2 represents bytes in JSON.
 
-The post-processor, which adds special tokens to a text, is checked and kept for saving.
+The post-processor is checked and kept for saving; a template in it defines whether the model expects tokens around a
+text.
 
 References
 ----------
@@ -15,9 +16,10 @@ References
 from collections.abc import Mapping
 
 from axone.tokenizer.bpe.model import BPEModel
-from axone.tokenizer.bpe.patterns import GPT2, SMOLLM
+from axone.tokenizer.bpe.patterns import GPT2, SMOLLM, portable_pattern
 from axone.tokenizer.errors import TokenizerError
-from axone.tokenizer.files import Section, brief, is_id, is_text
+from axone.tokenizer.files import Section, brief, is_text
+from axone.tokenizer.special_roles import finish_byte_level, read_post_processor, read_roles
 
 WHERE = "tokenizer.json"
 
@@ -33,8 +35,15 @@ _CHARACTERS = _visible_bytes()
 _BYTES = {character: byte for byte, character in enumerate(_CHARACTERS)}
 
 
-def from_document(document: object) -> BPEModel:
+def from_document(document: object, config: object = None) -> BPEModel:
     """Convert the parsed JSON of a `tokenizer.json` to a model.
+
+    Parameters
+    ----------
+    document : object
+        The parsed `tokenizer.json`.
+    config : object
+        The parsed `tokenizer_config.json`, which names the special tokens; None if there is no such file.
 
     Raises
     ------
@@ -49,18 +58,18 @@ def from_document(document: object) -> BPEModel:
     pattern = _pattern(top.take("pre_tokenizer"))
     decoder = top.take_section("decoder")
     decoder.expect("type", "ByteLevel")
-    _finish_byte_level(decoder)
+    finish_byte_level(decoder)
     post_processor = top.take("post_processor")
-    if post_processor is not None:
-        _check_post_processor(Section(post_processor, f"{WHERE}.post_processor"))
-    special_tokens, added_tokens = _added_tokens(top.take_list("added_tokens"), normalization)
+    template = read_post_processor(post_processor, f"{WHERE}.post_processor")
+    special_tokens, added_tokens, normalized_tokens = _added_tokens(top.take_list("added_tokens"), normalization)
     model = top.take_section("model")
     top.finish()
     model.expect("type", "BPE")
     model.expect("dropout", None)
-    for key in ("unk_token", "continuing_subword_prefix", "end_of_word_suffix"):
+    for key in ("continuing_subword_prefix", "end_of_word_suffix"):
         model.expect(key, None, "")
-    model.expect("fuse_unk", False)
+    model.take_flag("fuse_unk", default=False)
+    unknown = model.take("unk_token") or None
     model.expect("byte_fallback", False)
     ignore_merges = model.take_flag("ignore_merges", default=False)
     spelled = _ordinary(model.take_vocabulary("vocab"), special_tokens | added_tokens)
@@ -70,6 +79,13 @@ def from_document(document: object) -> BPEModel:
     if ids != set(range(len(ids))):
         missing = next(id for id in range(len(ids)) if id not in ids)
         raise TokenizerError(f"{WHERE} has no token with id {missing}: ids must not have gaps")
+    if unknown is not None and not spelled.keys() >= _BYTES.keys():  # otherwise no text is unknown
+        raise TokenizerError(
+            f"{WHERE}.model.unk_token ({brief(unknown)}) is only supported if all 256 bytes are tokens"
+        )
+    if unknown is not None and not is_text(unknown):
+        raise TokenizerError(f"{WHERE}.model.unk_token ({brief(unknown)}) must be a token or null")
+    roles = read_roles(config, spelled | special_tokens | added_tokens, template, unknown)
     return BPEModel(
         vocabulary={bytes(map(_BYTES.__getitem__, token)): id for token, id in spelled.items()},
         merges=merges,
@@ -78,7 +94,9 @@ def from_document(document: object) -> BPEModel:
         added_tokens=added_tokens,
         ignore_merges=ignore_merges,
         normalization=normalization,
+        normalized_tokens=normalized_tokens,
         post_processor=post_processor,
+        roles=roles,
     )
 
 
@@ -123,7 +141,7 @@ def to_document(model: BPEModel) -> dict[str, object]:
                 "single_word": False,
                 "lstrip": False,
                 "rstrip": False,
-                "normalized": False,
+                "normalized": names[id] in model.normalized_tokens,
                 "special": names[id] in model.special_tokens,
             }
             for id in sorted(extra.values())
@@ -185,7 +203,7 @@ def _pattern(value: object) -> str | None:
         first.finish()
         source = pattern.take_text("Regex")
         pattern.finish()
-        return source
+        return portable_pattern(source, "oniguruma")
     if kind == "Digits" and uses_regex:
         first.expect("individual_digits", True)
         first.finish()
@@ -205,69 +223,30 @@ def _uses_regex(byte_level: Section) -> bool:
     return uses_regex
 
 
-def _finish_byte_level(section: Section) -> None:
-    """Check the options of a decoder or post-processor, which do not change ids."""
-    for key in ("add_prefix_space", "trim_offsets", "use_regex"):
-        section.take_flag(key, default=True)
-    section.finish()
-
-
-def _check_post_processor(section: Section) -> None:
-    kind = section.take("type")
-    if kind == "Sequence":
-        for i, step in enumerate(section.take_list("processors")):
-            _check_post_processor(Section(step, f"{section.where}.processors.{i}"))
-        section.finish()
-    elif kind == "TemplateProcessing":
-        _check_template(section)
-    elif kind == "ByteLevel":
-        _finish_byte_level(section)
-    else:
-        raise TokenizerError(
-            f"{section.where}.type ({brief(kind)}) is not supported: it must be ByteLevel, TemplateProcessing or "
-            "Sequence"
-        )
-
-
-def _check_template(section: Section) -> None:
-    for key in ("single", "pair"):
-        for i, item in enumerate(section.take_list(key)):
-            piece = Section(item, f"{section.where}.{key}.{i}")
-            name = "SpecialToken" if "SpecialToken" in piece else "Sequence"
-            inner = piece.take_section(name)
-            piece.finish()
-            inner.take_text("id")
-            inner.take_id("type_id")
-            inner.finish()
-    tokens = section.take_mapping("special_tokens")
-    section.finish()
-    for name, value in tokens.items():
-        token = Section(value, f"{section.where}.special_tokens.{name}")
-        token.take_text("id")
-        ids, texts = token.take_list("ids"), token.take_list("tokens")
-        token.finish()
-        if not (all(map(is_id, ids)) and all(map(is_text, texts)) and len(ids) == len(texts)):
-            raise TokenizerError(f"{token.where} must list as many ids as tokens")
-
-
-def _added_tokens(items: list[object], normalization: str | None) -> tuple[dict[str, int], dict[str, int]]:
-    """Return the special tokens and the other added ones."""
+def _added_tokens(
+    items: list[object], normalization: str | None
+) -> tuple[dict[str, int], dict[str, int], frozenset[str]]:
+    """Return the special tokens, the other added ones, and those of both that are searched after all others."""
     special: dict[str, int] = {}
     added: dict[str, int] = {}
+    normalized: set[str] = set()
     for i, item in enumerate(items):
         section = Section(item, f"{WHERE}.added_tokens.{i}")
         content, id = section.take_text("content"), section.take_id("id")
         for key in ("single_word", "lstrip", "rstrip"):
             section.expect(key, False)
-        normalized = section.take_flag("normalized", default=False)
-        if normalized and normalization:
-            raise TokenizerError(f"{section.where}.normalized (true) is not supported together with a normalizer")
+        if section.take_flag("normalized", default=False):
+            if normalization:
+                raise TokenizerError(f"{section.where}.normalized (true) is not supported together with a normalizer")
+            normalized.add(content)
         is_special = section.take_flag("special", default=False)
         section.finish()
         if content in special or content in added:
             raise TokenizerError(f"{WHERE}.added_tokens holds {brief(content)} twice: each token must appear once")
         (special if is_special else added)[content] = id
-    return special, added
+    if len(normalized) == len(items):  # the order of the two searches does not matter if one finds nothing
+        normalized.clear()
+    return special, added, frozenset(normalized)
 
 
 def _ordinary(vocabulary: Mapping[str, int], extra: Mapping[str, int]) -> dict[str, int]:

@@ -4,7 +4,7 @@ Every file format is converted from and to a `BPEModel`. Its constructor refuses
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from axone.tokenizer.bpe.flat_words import REMOVED, IntArray
 from axone.tokenizer.errors import TokenizerError, check_text
+from axone.tokenizer.special_roles import SpecialRoles
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,18 @@ class BPEModel:
         Whether a piece that is in the vocabulary becomes that token even if merges would not create it.
     normalization : str or None
         The Unicode normal form that is applied to text first: ``"NFC"`` or None.
+    normalized_tokens : collection of str
+        The special and added tokens that are searched after all others, as those of Hugging Face with that flag.
     post_processor : object
-        The part of that name in a `tokenizer.json`, kept for saving. It lists the special tokens that Hugging Face
-        adds to a text; `encode` adds none.
+        The part of that name in a `tokenizer.json`, kept for saving.
+    roles : SpecialRoles
+        The tokens for the begin and the end of a text, for unknown text and for padding.
 
     Raises
     ------
     TokenizerError
-        If the vocabulary is empty, two tokens have the same id, or a merge is outside the vocabulary or repeated.
+        If the vocabulary is empty, two tokens have the same id, a merge is outside the vocabulary or repeated, or an
+        id has no token.
     """
 
     vocabulary: Mapping[bytes, int]
@@ -51,7 +56,9 @@ class BPEModel:
     added_tokens: Mapping[str, int] = field(default_factory=dict)
     ignore_merges: bool = False
     normalization: str | None = None
+    normalized_tokens: Collection[str] = frozenset()
     post_processor: object = None
+    roles: SpecialRoles = field(default_factory=SpecialRoles)
 
     def __post_init__(self) -> None:
         if not self.vocabulary:
@@ -73,6 +80,7 @@ class BPEModel:
         if len(set(self.merges)) != len(self.merges):
             raise TokenizerError("merges hold a pair twice: each pair must be merged once")
         _ = self.products  # raises for merges outside the vocabulary
+        self.roles.check(self.tokens)
 
     @cached_property
     def tokens(self) -> dict[int, bytes]:

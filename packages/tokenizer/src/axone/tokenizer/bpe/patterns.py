@@ -15,7 +15,6 @@ References
 
 import functools
 import re
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +23,8 @@ import numpy as np
 from axone.tokenizer.bpe import vectorized_patterns
 from axone.tokenizer.bpe.flat_words import IntArray
 from axone.tokenizer.bpe.piece_table import Points
+from axone.tokenizer.bpe.portable_regex import to_portable, to_regex
+from axone.tokenizer.bpe.regex_parser import Dialect
 from axone.tokenizer.bpe.vectorized_patterns import SEPARATOR
 from axone.tokenizer.errors import TokenizerError
 
@@ -66,7 +67,6 @@ _VECTORIZED: dict[str, vectorized_patterns.VectorizedPattern] = {
 }
 
 _BLOCK = 1 << 16  # characters: the arrays of a block fit into the processor's cache
-_MAX_PATTERN = 10_000  # characters
 _SECONDS, _SECONDS_PER_CHARACTER = 2.0, 1e-5
 
 
@@ -87,23 +87,36 @@ class PreTokenizer(Protocol):
         ...
 
 
-def pre_tokenizer(pattern: str | None) -> PreTokenizer:
-    """Return the pre-tokenizer of a pattern.
+def portable_pattern(source: str, dialect: Dialect) -> str:
+    """Return the pattern of a model: a known pattern if the source equals one, otherwise the source made portable.
 
     Parameters
     ----------
-    pattern : str or None
-        ``"gpt2"``, ``"gpt4"``, a regular expression in the syntax of `regex`, or None to keep texts whole.
+    source : str
+        A regular expression.
+    dialect : {"oniguruma", "fancy-regex", "regex"}
+        The engine for which it was written.
 
     Raises
     ------
     TokenizerError
-        If it is not a regular expression.
+        If it is not a regular expression, or not one that all engines read alike.
+    """
+    if dialect == "oniguruma" and "}+" in source:  # a repetition there, possessive in the spellings
+        return to_portable(source, dialect)
+    return _SPELLINGS.get(source) or to_portable(source, dialect)
+
+
+def pre_tokenizer(pattern: str | None) -> PreTokenizer:
+    """Return the pre-tokenizer of the pattern of a model.
+
+    Raises
+    ------
+    TokenizerError
+        If it is not a portable regular expression.
     """
     if pattern is None:
         return WholeTextSplitter()
-    pattern = NAMES.get(pattern, pattern)
-    pattern = _SPELLINGS.get(pattern, pattern)
     return VectorizedSplitter(pattern) if pattern in _VECTORIZED else RegexSplitter(pattern)
 
 
@@ -224,14 +237,7 @@ def code_points(text: str) -> Points:
 def _compile(pattern: str) -> "regex.Pattern[str]":
     import regex  # 40 ms: not needed for a known pattern
 
-    if len(pattern) > _MAX_PATTERN:
-        raise TokenizerError(f"pattern is too long ({len(pattern)} characters): at most {_MAX_PATTERN} are allowed")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return regex.compile(pattern)
-    except (regex.error, RecursionError, OverflowError, MemoryError) as error:
-        raise TokenizerError(f"pattern {_shown(pattern)} is not a regular expression: {error}") from None
+    return regex.compile(to_regex(pattern), regex.V1)
 
 
 def _shown(pattern: str | None) -> str:

@@ -19,21 +19,20 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from axone.tokenizer.base import BaseTokenizer
 from axone.tokenizer.bpe import huggingface, tiktoken
 from axone.tokenizer.bpe.encoder import TextEncoder
 from axone.tokenizer.bpe.model import BPEModel
-from axone.tokenizer.bpe.patterns import pre_tokenizer
+from axone.tokenizer.bpe.patterns import NAMES, portable_pattern
 from axone.tokenizer.bpe.special_tokens import token_pattern
 from axone.tokenizer.bpe.train import train_model
-from axone.tokenizer.errors import TokenizerError, check_text
-from axone.tokenizer.files import read_json, write_json
-from axone.tokenizer.protocol import StreamDecoder
-from axone.tokenizer.stream import ByteStreamDecoder
+from axone.tokenizer.errors import TokenizerError, check_text, check_training_texts
+from axone.tokenizer.files import read_document
 
 _NONE: frozenset[str] = frozenset()
 
 
-class BPETokenizer:
+class BPETokenizer(BaseTokenizer):
     """Byte-level BPE tokenizer, created by `train`, `load` or `from_tiktoken`.
 
     Every text can be encoded, and `decode` returns it exactly. A tokenizer is safe to use from several threads at
@@ -64,9 +63,9 @@ class BPETokenizer:
     """
 
     def __init__(self, model: BPEModel) -> None:
+        super().__init__(model.tokens, model.roles)
         self._model = model
         self._encoder = TextEncoder(model)
-        self._tokens = model.tokens
 
     @classmethod
     def train(
@@ -90,7 +89,7 @@ class BPETokenizer:
             corpus has become one token.
         pattern : str or None
             Pre-tokenization pattern; tokens do not cross its matches: ``"gpt2"``, ``"gpt4"``, a regular expression in
-            the syntax of the `regex` package, or None to keep texts whole.
+            the syntax of the `regex` package that Hugging Face and tiktoken read alike, or None to keep texts whole.
         special_tokens : sequence of str
             Control tokens, such as ``"<|endoftext|>"``.
         progress : callable, optional
@@ -106,8 +105,10 @@ class BPETokenizer:
         ------
         TokenizerError
             If `vocab_size` is too small for the bytes and the special tokens, a special token is empty or repeated,
-            the pattern is not a regular expression or too slow, or a text holds a lone surrogate.
+            the pattern is not a portable regular expression or too slow, a text holds a lone surrogate, or the text
+            is the name of a file.
         """
+        check_training_texts(texts)
         model = train_model(texts, vocab_size, pattern=pattern, special_tokens=special_tokens, progress=progress)
         return cls(model)
 
@@ -118,7 +119,7 @@ class BPETokenizer:
         Parameters
         ----------
         path : path-like
-            The file, or the folder that holds it.
+            The file, or the folder that holds it. A `tokenizer_config.json` in the folder names the special tokens.
 
         Returns
         -------
@@ -132,16 +133,18 @@ class BPETokenizer:
         OSError
             If it cannot be read.
         """
-        return cls.from_document(read_json(path))
+        return cls.from_document(*read_document(path))
 
     @classmethod
-    def from_document(cls, document: object) -> Self:
+    def from_document(cls, document: object, config: object = None) -> Self:
         """Create the tokenizer from the parsed JSON of a `tokenizer.json`.
 
         Parameters
         ----------
         document : object
             The result of `json.loads` or of `to_document`.
+        config : object
+            The parsed `tokenizer_config.json`, or None. It names the tokens for the begin and the end of a text.
 
         Returns
         -------
@@ -153,7 +156,7 @@ class BPETokenizer:
         TokenizerError
             If the document is damaged or has an unsupported part, which the message names.
         """
-        return cls(huggingface.from_document(document))
+        return cls(huggingface.from_document(document, config))
 
     @classmethod
     def from_tiktoken(
@@ -166,7 +169,7 @@ class BPETokenizer:
         ranks : mapping of bytes to int
             tiktoken's ``mergeable_ranks``.
         pattern : str or None
-            tiktoken's ``pat_str``, or a pattern as for `train`.
+            tiktoken's ``pat_str``, or a name as for `train`. Text between its matches, which tiktoken drops, is kept.
         special_tokens : mapping of str to int, optional
             The ids of special tokens.
 
@@ -178,7 +181,7 @@ class BPETokenizer:
         Raises
         ------
         TokenizerError
-            If two tokens have the same id, or the pattern is not a regular expression.
+            If two tokens have the same id, or the pattern is not a portable regular expression.
 
         Examples
         --------
@@ -187,7 +190,9 @@ class BPETokenizer:
         >>> BPETokenizer.from_tiktoken(ranks, "gpt2", {"<|end|>": 258}).encode("low")
         [257]
         """
-        return cls(tiktoken.from_ranks(ranks, pre_tokenizer(pattern).pattern, special_tokens or {}))
+        if pattern is not None:
+            pattern = NAMES.get(pattern) or portable_pattern(pattern, "fancy-regex")
+        return cls(tiktoken.from_ranks(ranks, pattern, special_tokens or {}))
 
     def to_document(self) -> dict[str, object]:
         """Return the content of this tokenizer's `tokenizer.json`.
@@ -221,28 +226,6 @@ class BPETokenizer:
         """
         return tiktoken.to_ranks(self._model)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `tokenizer.json` atomically.
-
-        Parameters
-        ----------
-        path : path-like
-            The file, or an existing folder to write it into.
-
-        Raises
-        ------
-        TokenizerError
-            As `to_document`.
-        OSError
-            If it cannot be written.
-        """
-        write_json(path, self.to_document())
-
-    @property
-    def vocab_size(self) -> int:
-        """Largest id plus one."""
-        return max(self._tokens) + 1
-
     @property
     def pattern(self) -> str | None:
         """Pre-tokenization pattern; None keeps texts whole."""
@@ -255,8 +238,13 @@ class BPETokenizer:
 
     @property
     def special_tokens(self) -> dict[str, int]:
-        """Ids of the special tokens."""
+        """Ids of the special tokens, which a text must not spell unless they are allowed."""
         return dict(self._model.special_tokens)
+
+    @property
+    def added_tokens(self) -> dict[str, int]:
+        """Ids of the user-defined tokens, which are always found in a text."""
+        return dict(self._model.added_tokens)
 
     def encode(self, text: str, *, allowed_special: Collection[str] | Literal["all"] = _NONE) -> list[int]:
         """Return the ids of a text.
@@ -357,63 +345,6 @@ class BPETokenizer:
             As for `encode`.
         """
         return self._encoder.encode(text, self._check_special([text], allowed_special))
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of ids.
-
-        Invalid UTF-8, such as an incomplete character, becomes U+FFFD; `decode_bytes` keeps it.
-
-        Parameters
-        ----------
-        ids : iterable of int
-            Token ids: a list, an integer array, a generator.
-
-        Returns
-        -------
-        str
-            The text.
-
-        Raises
-        ------
-        TokenizerError
-            If an id is not in the vocabulary.
-        """
-        return self.decode_bytes(ids).decode("utf-8", errors="replace")
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Return the bytes of ids.
-
-        Parameters
-        ----------
-        ids : iterable of int
-            As for `decode`.
-
-        Returns
-        -------
-        bytes
-            The concatenated bytes of the tokens, valid UTF-8 or not.
-
-        Raises
-        ------
-        TokenizerError
-            If an id is not in the vocabulary.
-        """
-        try:
-            return b"".join(map(self._tokens.__getitem__, ids.tolist() if isinstance(ids, np.ndarray) else ids))
-        except KeyError as error:
-            raise TokenizerError(
-                f"id {error} is not in the vocabulary, which has ids 0 to {self.vocab_size - 1}"
-            ) from None
-
-    def stream_decoder(self) -> StreamDecoder:
-        """Return a new decoder for ids that arrive one by one.
-
-        Returns
-        -------
-        StreamDecoder
-            It never emits an incomplete character.
-        """
-        return ByteStreamDecoder(self.decode_bytes)
 
     def __repr__(self) -> str:
         return f"BPETokenizer({self.vocab_size} tokens, {len(self._model.special_tokens)} of them special)"

@@ -20,7 +20,7 @@ from axone.tokenizer.bpe.counting import PieceCounter
 from axone.tokenizer.bpe.counting_workers import CountingWorkers
 from axone.tokenizer.bpe.flat_words import IntArray
 from axone.tokenizer.bpe.model import BPEModel
-from axone.tokenizer.bpe.patterns import NAMES, PreTokenizer, pre_tokenizer
+from axone.tokenizer.bpe.patterns import NAMES, PreTokenizer, portable_pattern, pre_tokenizer
 from axone.tokenizer.bpe.special_tokens import token_pattern
 from axone.tokenizer.bpe.train_merges import NUM_BYTES, train_merges
 from axone.tokenizer.bpe.vectorized_patterns import SEPARATOR
@@ -59,6 +59,8 @@ def train_model(
             f"vocab_size ({vocab_size}) must be at least {NUM_BYTES + len(special_tokens)}, for {NUM_BYTES} bytes and "
             f"{len(special_tokens)} special tokens"
         )
+    if pattern is not None:
+        pattern = NAMES.get(pattern) or portable_pattern(pattern, "regex")
     splitter = pre_tokenizer(pattern)
     pieces, counts = count_pieces(
         [texts] if isinstance(texts, str) else texts,
@@ -73,7 +75,7 @@ def train_model(
     return BPEModel(
         vocabulary={token: id for id, token in enumerate(tokens)},
         merges=merges,
-        pattern=splitter.pattern,
+        pattern=pattern,
         special_tokens={text: id for id, text in enumerate(special_tokens, len(tokens))},
     )
 

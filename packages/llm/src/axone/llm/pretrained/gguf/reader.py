@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import stat
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from axone.autograd.extend import Array
 from axone.llm.errors import CheckpointError
 from axone.llm.pretrained.gguf.quantization import TYPES, UNREAD, Bytes, TensorType, dequantize
+from axone.llm.storage.regular import open_regular
 
 Value: TypeAlias = "int | float | bool | str | list[Value] | NDArray[Any]"
 """A value of the metadata: arrays of numbers are NumPy's, those of strings or arrays are lists."""
@@ -110,9 +110,12 @@ class GGUFFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._file, size = _opened(path)
         try:
-            cursor = _Cursor(path, self._file, size)
+            self._file = io.BufferedReader(open_regular(path), _BUFFER)
+        except OSError as error:
+            raise CheckpointError(path, f"cannot be read ({error.strerror or error})") from error
+        try:
+            cursor = _Cursor(path, self._file, os.fstat(self._file.fileno()).st_size)
             count, entries = cursor.header()
             self.metadata = cursor.metadata(entries)
             self.tensors = cursor.tensors(count, self._alignment())
@@ -144,6 +147,11 @@ class GGUFFile:
         """
         info = self.tensors[name]
         target = out.reshape(-1, info.shape[-1])  # (N, C)
+        if order is not None and out.ndim == 1:
+            values = np.empty_like(out)
+            self.read(name, values)
+            out[...] = values[order]
+            return
         if order is not None:
             dequantize(info.kind, self._rows(info, 0, len(target))[order], target)
             return
@@ -172,7 +180,7 @@ class GGUFFile:
 class _Cursor:
     """A position in the file that only moves forward, and never beyond the end."""
 
-    def __init__(self, path: Path, file: io.BufferedReader, size: int) -> None:
+    def __init__(self, path: Path, file: io.BufferedReader[io.FileIO], size: int) -> None:
         self._path = path
         self._file = file
         self._size = size
@@ -316,16 +324,3 @@ class _Cursor:
 
     def _fault(self, reason: str) -> CheckpointError:
         return CheckpointError(self._path, reason)
-
-
-def _opened(path: Path) -> tuple[io.BufferedReader, int]:
-    """Return a regular file, open for reading, and its size; a FIFO or a device would block or never end."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
-    except OSError as error:
-        raise CheckpointError(path, f"cannot be read ({error.strerror})") from error
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise CheckpointError(path, "is not a regular file")
-    return io.BufferedReader(io.FileIO(descriptor), _BUFFER), status.st_size

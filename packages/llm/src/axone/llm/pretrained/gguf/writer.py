@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from axone.autograd.extend import Array
 from axone.llm.pretrained.gguf.quantization import F16, F32, Q8_0, Bytes, TensorType, quantize_q8_0
 from axone.llm.pretrained.gguf.reader import ARRAY, MAGIC, SCALARS, STRING, VERSIONS, Value
-from axone.llm.storage.atomic import replaced
+from axone.llm.storage.atomic import TemporaryFile, replacing_file
 
 WRITTEN = {"f32": F32, "f16": F16, "q8_0": Q8_0}
 """The tensor types that are written, by the name that a user gives."""
@@ -56,13 +56,13 @@ def write_gguf(path: Path, metadata: Mapping[str, Value], tensors: Mapping[str, 
         header += [_text(name), struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind.number, offsets[name])]
     content = b"".join(header)
     content += b"\0" * (_aligned(len(content)) - len(content))
-    with replaced(path, len(content) + end) as beside, beside.open("wb") as file:
+    with replacing_file(path, len(content) + end) as file:
         file.write(content)
         for kind, array in tensors.values():
             _write(file, kind, array)
 
 
-def _write(file: IO[bytes], kind: TensorType, array: Array) -> None:
+def _write(file: TemporaryFile, kind: TensorType, array: Array) -> None:
     """Write a tensor in pieces of some megabytes, and the padding after it."""
     rows = array.reshape(_rows(array), -1)
     count, written = max((1 << 20) // max(rows.shape[1], 1), 1), 0

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from axone.llm import TextFiles, TokenDataset, learned_dataset
-from axone.llm.training.loggers import duration
+from axone.llm import TextFiles, TokenDataset, format_duration, learned_dataset
 from axone.tokenizer import BPETokenizer, CharTokenizer, Tokenizer
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ class Corpus:
                         bar.update(done - bar.n)
 
                 tokenizer = BPETokenizer.train(self, vocab_size, progress=show)
-        learned = f"{tokenizer.vocab_size:,} tokens learned in {duration(time.perf_counter() - began)}"
+        learned = f"{tokenizer.vocab_size:,} tokens learned in {format_duration(time.perf_counter() - began)}"
         print(f"tokenizer: {learned}, kept for the next time", file=self._stream)
         self._doing = "encoding"
         return tokenizer

@@ -1,41 +1,15 @@
-"""Memory that is kept for the next step: by glibc's setting, or by the engine where there is none."""
+"""Resources: CPU quotas and memory limits of containers."""
 
 import math
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from axone.autograd.extend import empty
-from axone.llm.runtime import resources, settings
-from axone.llm.runtime.threads import ThreadGroup
+from axone.llm.runtime import resources
 
 
-def is_pooled() -> bool:
-    return not empty((1 << 20,), np.dtype(np.float32)).flags.owndata
-
-
-def test_without_glibc_every_thread_of_a_team_uses_memory_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "_mallopt", lambda: None)
-    with settings.kept_memory(), ThreadGroup(3) as team:
-        assert team.run([is_pooled] * 3) == [True] * 3
-    assert not is_pooled()
-
-
-def test_with_glibc_its_setting_is_held_until_all_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[int, int]] = []
-    monkeypatch.setattr(settings, "_mallopt", lambda: lambda option, value: calls.append((option, value)))
-    with settings.kept_memory():
-        raised = list(calls)
-        with settings.kept_memory():
-            assert not is_pooled()
-        assert calls == raised
-    assert [option for option, _ in calls] == [option for option, _ in raised] * 2
-    assert all(value > before for (_, before), (_, value) in zip(calls[2:], raised, strict=True))
-
-
-def system_of(root: Path, files: dict[str, str]) -> Path:
+def file_system(root: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +27,7 @@ def system_of(root: Path, files: dict[str, str]) -> Path:
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "nonsense"}, math.inf),
         ({"proc/self/cgroup": "nonsense", "sys/fs/cgroup/cpu.max": "150000 100000\n"}, math.inf),
         (
-            {  # the narrowest of a group and those above
+            {  # the smallest quota of a group and those above it
                 "proc/self/cgroup": "0::/a.slice/b.scope\n",
                 "sys/fs/cgroup/a.slice/b.scope/cpu.max": "400000 100000\n",
                 "sys/fs/cgroup/a.slice/cpu.max": "300000 100000\n",
@@ -62,7 +36,7 @@ def system_of(root: Path, files: dict[str, str]) -> Path:
             3,
         ),
         (
-            {  # a host's path, seen in a container
+            {  # a path of the host, seen in a container
                 "proc/self/cgroup": "5:memory:/docker/1\n4:cpu,cpuacct:/docker/1\n",
                 "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "50000\n",
                 "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
@@ -87,12 +61,51 @@ def system_of(root: Path, files: dict[str, str]) -> Path:
         ),
     ],
 )
-def test_a_container_s_quota_is_read(files: dict[str, str], quota: float, tmp_path: Path) -> None:
-    assert min(resources._quotas(system_of(tmp_path, files))) == quota
+def test_cpu_quota_of_a_container_is_read(files: dict[str, str], quota: float, tmp_path: Path) -> None:
+    assert min(resources._cpu_quotas(file_system(tmp_path, files))) == quota
 
 
 @pytest.mark.parametrize(("quota", "cores"), [(math.inf, 8), (0.5, 1), (2.0, 2), (2.1, 3), (7.5, 8), (9.0, 8)])
-def test_cores_are_at_most_those_of_the_quota(quota: float, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_available_cores_are_within_the_quota(quota: float, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(resources, "_quotas", lambda _: [math.inf, quota])
+    monkeypatch.setattr(resources, "_cpu_quotas", lambda _: [math.inf, quota])
     assert resources.available_cores() == cores
+
+
+MACHINE = {"proc/meminfo": "MemTotal: 9000 kB\nMemAvailable:    8000 kB\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "limits"),
+    [
+        ({}, []),
+        (MACHINE, [8000 * 1024]),
+        (
+            {
+                **MACHINE,
+                "proc/self/cgroup": "0::/a\n",
+                "sys/fs/cgroup/a/memory.max": "5000\n",
+                "sys/fs/cgroup/a/memory.current": "3000\n",
+                "sys/fs/cgroup/a/memory.stat": "anon 1\ninactive_file 700\n",
+                "sys/fs/cgroup/memory.max": "max\n",
+            },
+            [8000 * 1024, 2700],
+        ),
+        (
+            {  # version 1
+                "proc/self/cgroup": "4:memory:/b\n",
+                "sys/fs/cgroup/memory/b/memory.limit_in_bytes": "5000\n",
+                "sys/fs/cgroup/memory/b/memory.usage_in_bytes": "4000\n",
+                "sys/fs/cgroup/memory/b/memory.stat": "inactive_file 1\ntotal_inactive_file 500\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "1000\n",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "4000\n",
+                "sys/fs/cgroup/memory/memory.stat": "total_inactive_file 500\n",
+            },
+            [1500, 0],
+        ),
+    ],
+)
+def test_memory_limits_of_both_versions_of_control_groups_are_read(
+    files: dict[str, str], limits: list[int], tmp_path: Path
+) -> None:
+    assert resources._memory_limits(file_system(tmp_path, files)) == limits
