@@ -106,12 +106,19 @@ def _definition(module_name: str, name: str) -> tuple[str, str, str]:
 
 
 def _set_public_module(_app: Sphinx, builder: Builder) -> None:
-    """Set `__module__` of public names to the public module: the coverage builder counts only own definitions."""
+    """Set `__module__` of public names to the public module, and of other names to none.
+
+    The coverage builder counts what a module defines, whether or not its name is in `__all__`.
+    """
     if builder.name == "coverage":
         for module in PUBLIC_MODULES:
-            for value in public_names(module).values():
+            public = public_names(module)
+            for name, value in {**vars(import_module(module)), **public}.items():
                 if isclass(value) or isroutine(value):
-                    value.__module__ = module
+                    if name in public:
+                        value.__module__ = module
+                    elif value.__module__ == module:
+                        value.__module__ = ""
 
 
 def _process_docstring(_app: Sphinx, what: str, _name: str, obj: object, _options: object, lines: list[str]) -> None:

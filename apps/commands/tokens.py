@@ -1,31 +1,29 @@
-"""Texts as tokens, with a tokenizer made from the same texts: what takes long is shown, and kept in the user's cache."""
+"""Texts as tokens of a tokenizer trained on them: with progress bars, and cached in the user's cache folder."""
 
-import hashlib
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from axone.llm import TextFiles, TokenDataset, format_duration, learned_dataset
+from axone.llm import TextFiles, TokenDataset, cached_dataset, format_duration
 from axone.tokenizer import BPETokenizer, CharTokenizer, Tokenizer
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-IN_MEMORY = 1 << 28  # bytes of text: what has fewer characters is encoded anew each time, and not kept in a file
-WORTH_A_BAR = 1 << 26  # bytes of text: what has fewer is read in no time
+IN_MEMORY = 1 << 28  # bytes of text: fewer characters are encoded again each time instead of being cached
+PROGRESS_BAR = 1 << 26  # bytes of text: fewer are read in an instant
 
 
 class Corpus:
-    """Texts that are gone through several times, each time with a progress bar if they are long.
+    """Texts that are read several times, with a progress bar if they are long.
 
     Parameters
     ----------
     texts : sequence of str or TextFiles
     name : str
-        What tells them from others, such as their path: their tokens are kept under it.
+        Identity of the texts in the cache, such as their path.
     stream : text file
-        Where to show how far it is.
+        Stream of the progress bars.
     """
 
     def __init__(self, texts: list[str] | TextFiles, name: str, stream: TextIO) -> None:
@@ -34,7 +32,7 @@ class Corpus:
         self._doing = "reading"
 
     def __iter__(self) -> Iterator[str]:
-        if self.num_bytes < WORTH_A_BAR or not self._stream.isatty():
+        if self.num_bytes < PROGRESS_BAR or not self._stream.isatty():
             yield from self._texts
             return
         with self._bar(total=self.num_bytes, desc=self._doing, unit="B", unit_scale=True) as bar:
@@ -43,37 +41,24 @@ class Corpus:
                 bar.update(len(text.encode(errors="replace")))
 
     def _bar(self, **options: Any) -> "tqdm[NoReturn]":
-        """Return a progress bar that leaves nothing behind."""
+        """Return a progress bar that is erased at its end."""
         from tqdm import tqdm
 
-        tqdm.monitor_interval = 0  # no thread that outlives the bar: training forks where there are no others
+        tqdm.monitor_interval = 0  # no thread of tqdm: processes with threads are not forked
         return tqdm(file=self._stream, leave=False, **options)
 
     def as_characters(self) -> TokenDataset:
         """Return the texts as characters."""
-        if self.num_bytes <= IN_MEMORY:
-            return TokenDataset.from_texts(self, self._learned_characters())
-        return learned_dataset(self, self._place("char"), self._learned_characters)
+        return cached_dataset(self, f"{self._name} char", self._learned_characters, min_bytes=IN_MEMORY)
 
     def as_byte_pairs(self, vocab_size: int) -> TokenDataset:
-        """Return the texts as pieces of words, learned from them."""
-        return learned_dataset(self, self._place(f"bpe {vocab_size}"), lambda: self._learned_pairs(vocab_size))
+        """Return the texts as subwords of a tokenizer that is trained on them."""
+        return cached_dataset(self, f"{self._name} bpe {vocab_size}", lambda: self._learned_pairs(vocab_size))
 
     def with_tokenizer(self, tokenizer: Tokenizer) -> TokenDataset:
-        """Return the texts as tokens of a tokenizer that is there already."""
-        if self.num_bytes <= IN_MEMORY:
-            return TokenDataset.from_texts(self, tokenizer)
+        """Return the texts as ids of a given tokenizer."""
         self._doing = "encoding"
-        folder = self._place("another's tokenizer")
-        folder.mkdir(parents=True, exist_ok=True)
-        return TokenDataset.from_texts(self, tokenizer, folder / "tokens.bin")
-
-    def _place(self, kind: str) -> Path:
-        """Return the folder in the user's cache where these texts are kept as tokens of a kind."""
-        import pooch
-
-        name = hashlib.sha256(f"{self._name} {kind}".encode(errors="surrogateescape")).hexdigest()[:16]
-        return Path(pooch.os_cache("axone")) / "tokens" / name
+        return cached_dataset(self, f"{self._name} given", tokenizer, min_bytes=IN_MEMORY)
 
     def _learned_characters(self) -> Tokenizer:
         tokenizer = CharTokenizer.train(_joined(self))
@@ -85,7 +70,7 @@ class Corpus:
         if not self._stream.isatty():
             tokenizer = BPETokenizer.train(self, vocab_size)
         else:
-            # It appears with the first merge: counting comes before, with a bar of its own.
+            # The bar appears with the first merge: counting, which precedes it, has its own bar.
             shape = "merging pairs: {n_fmt}/{total_fmt} |{bar}|"
             with self._bar(total=vocab_size, bar_format=shape, delay=1e-9) as bar:
 
@@ -95,14 +80,14 @@ class Corpus:
                         bar.update(done - bar.n)
 
                 tokenizer = BPETokenizer.train(self, vocab_size, progress=show)
-        learned = f"{tokenizer.vocab_size:,} tokens learned in {format_duration(time.perf_counter() - began)}"
-        print(f"tokenizer: {learned}, kept for the next time", file=self._stream)
+        trained = f"{tokenizer.vocab_size:,} tokens trained in {format_duration(time.perf_counter() - began)}"
+        print(f"tokenizer: {trained}", file=self._stream)
         self._doing = "encoding"
         return tokenizer
 
 
 def _joined(texts: Iterable[str]) -> Iterator[str]:
-    """Yield texts and the new lines between them."""
+    """Yield texts, and a line end between two of them."""
     first = True
     for text in texts:
         if not first:

@@ -1,4 +1,4 @@
-"""A text file, a trained run, and a way to run an app as the shell would."""
+"""Fixtures: a text file, a trained run, and a function that runs an app as the shell does."""
 
 import shutil
 import signal
@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pooch
 import pytest
 
 from axone.llm import LossPlot
@@ -26,22 +25,22 @@ def default_sigint_handler() -> None:
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Keep what the apps keep in the user's cache in a folder of the test's own."""
+    """Replace the user's cache by a temporary folder."""
     folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr(pooch, "os_cache", lambda _: folder)
+    monkeypatch.setenv("AXONE_CACHE", str(folder))
     return folder
 
 
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> App:
-    """Run an app's main in an empty folder, with a command line, and return its exit code."""
+    """Return a function that runs an app in an empty folder and returns its exit status."""
     monkeypatch.chdir(tmp_path)
 
     def run(main: Callable[[], int], line: str) -> int:
         monkeypatch.setattr(sys, "argv", line.split())
         try:
             return console.exit_status(main)
-        except SystemExit as stop:  # argparse has said what is wrong
+        except SystemExit as stop:  # of argparse, after its message
             return int(stop.code or 0)
 
     return run
@@ -49,7 +48,7 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> App:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out what takes longest in a run of few steps: the estimate, the plot and the long sample."""
+    """Skip the slow parts of a short run: the estimate, the plot and the long sample."""
     monkeypatch.setattr(train, "show_plan", lambda _: None)
     monkeypatch.setattr(LossPlot, "on_end", lambda *_: None)
     monkeypatch.setattr(train, "SAMPLE_TOKENS", 5)
@@ -73,5 +72,5 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trained(trained_once: Path, tmp_path: Path) -> Path:
-    """Return a trained run of the test's own, in its folder."""
+    """Return a copy of a trained run in the folder of the test."""
     return Path(shutil.copytree(trained_once, tmp_path / "run"))

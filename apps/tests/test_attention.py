@@ -1,4 +1,4 @@
-"""apps/attention.py: the picture, and every way to get it wrong."""
+"""apps/attention.py: pictures and wrong options."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ App = Callable[[Callable[[], int], str], int]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def test_it_draws_a_text_of_the_models_own(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_default_text_is_generated(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert app(attention.main, f"attention.py {trained}") == 0
     out, err = capfd.readouterr()
     assert out == f"{trained / 'attention.png'}\n"
@@ -20,7 +20,7 @@ def test_it_draws_a_text_of_the_models_own(app: App, trained: Path, capfd: pytes
     assert (trained / "attention.png").read_bytes().startswith(PNG)
 
 
-def test_it_draws_what_it_is_told(app: App, trained: Path) -> None:
+def test_text_layers_heads_and_file_can_be_chosen(app: App, trained: Path) -> None:
     line = f"attention.py {trained} --text to-be --layers 2 --heads 1 --out part.svg"
     assert app(lambda: attention.main([*line.replace("to-be", "to,be").split()[1:]]), line) == 0
     picture = Path("part.svg").read_text(encoding="utf-8")
@@ -28,7 +28,7 @@ def test_it_draws_what_it_is_told(app: App, trained: Path) -> None:
     assert "layer 1" not in picture
 
 
-def test_tokens_can_be_seen_on_the_axes() -> None:
+def test_labels_of_the_axes_are_visible() -> None:
     tokenizer = BPETokenizer.train("to be to be", 258)
     ids = tokenizer.encode(" to\n\té")
     assert "".join(attention.label(tokenizer, id) for id in ids) == "·to⏎→<c3><a9>"
@@ -39,7 +39,7 @@ def test_tokens_can_be_seen_on_the_axes() -> None:
     [
         ("", "the following arguments are required: FOLDER"),
         ("nothing", "is not a folder"),
-        (".", "is no model"),
+        (".", "is not a model"),
         ("run --text Ω", "character 'Ω'"),
         ("run --text=", "must have 1 to 64 tokens for this model, and has 0"),
         ("run --layers 0", "--layers (0) must be from 1 to 2 for this model"),
@@ -50,7 +50,7 @@ def test_tokens_can_be_seen_on_the_axes() -> None:
     ],
 )
 @pytest.mark.usefixtures("trained")
-def test_what_a_user_gets_wrong_is_one_sentence(
+def test_a_wrong_option_is_refused_in_one_sentence(
     app: App, tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: str, reason: str
 ) -> None:
     before = sorted(tmp_path.rglob("*"))

@@ -1,4 +1,4 @@
-"""apps/neuron.py: what it learns and draws, and every way to get it wrong."""
+"""apps/neuron.py: training, pictures and wrong options."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +14,9 @@ App = Callable[[Callable[[], int], str], int]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def test_points_lie_on_two_half_circles() -> None:
-    points, sides = neuron.two_moons(40, 0.0, np.random.default_rng(0))
-    assert sides == [1.0, -1.0] * 20
+def test_points_are_on_two_half_circles() -> None:
+    points, targets = neuron.two_moons(40, 0.0, np.random.default_rng(0))
+    assert targets == [1.0, -1.0] * 20
     upper, lower = points[::2], points[1::2]
     np.testing.assert_allclose(np.hypot(*upper.T), 1.0)
     np.testing.assert_allclose(np.hypot(*(lower - [1.0, 0.5]).T), 1.0)
@@ -60,7 +60,7 @@ def test_it_learns_and_draws(
         ("--out taken", "taken"),
     ],
 )
-def test_what_a_user_gets_wrong_is_one_sentence(
+def test_a_wrong_option_is_refused_in_one_sentence(
     app: App, tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: str, reason: str
 ) -> None:
     (tmp_path / "taken").touch()
@@ -73,8 +73,8 @@ def test_what_a_user_gets_wrong_is_one_sentence(
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
-@pytest.mark.parametrize("steps", [1, 50])  # the last weights are seen by the picture alone
-def test_weights_that_run_away_are_said_to(
+@pytest.mark.parametrize("steps", [1, 50])  # only the picture sees the last weights
+def test_weights_that_diverge_are_refused(
     app: App, tmp_path: Path, capfd: pytest.CaptureFixture[str], steps: int
 ) -> None:
     line = f"neuron.py --points 4 --steps {steps} --neurons 3 3 --activation leaky_relu --learning-rate 1000"
@@ -83,7 +83,7 @@ def test_weights_that_run_away_are_said_to(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_an_answer_that_is_no_number_is_seen() -> None:
+def test_an_output_that_is_nan_is_refused() -> None:
     network = MLP(2, [1], rng=np.random.default_rng(0))
     network.parameters()[0].data = float("nan")
     with pytest.raises(UserError, match=r"an output of the network \(nan\) .*: lower --learning-rate"):

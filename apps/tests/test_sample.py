@@ -1,4 +1,4 @@
-"""apps/sample.py: text on standard output, and every way to get it wrong."""
+"""apps/sample.py: text on standard output, and wrong options."""
 
 import io
 import json
@@ -20,7 +20,7 @@ App = Callable[[Callable[[], int], str], int]
 SAMPLE = Path(sample.__file__).parent.parent / "sample.py"
 
 
-def test_the_text_goes_to_standard_output(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_text_is_written_to_standard_output(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert app(sample.main, f"sample.py {trained} --prompt to --max-new-tokens 50 --seed 1") == 0
     out, err = capfd.readouterr()
     assert out.startswith("to")
@@ -35,7 +35,7 @@ def test_the_text_goes_to_standard_output(app: App, trained: Path, capfd: pytest
     [
         ("run --prompt Ω", "character 'Ω' (U+03A9) at position 0"),
         ("nothing", "nothing: is not a folder"),
-        (".", "is no model"),
+        (".", "is not a model"),
         ("run --temperature -1", "--temperature (-1.0) must be at least 0"),
         ("run --top-k 0", "--top-k (0) must be at least 1"),
         ("run --top-p 2", "--top-p (2.0) must be in (0, 1]"),
@@ -50,7 +50,7 @@ def test_the_text_goes_to_standard_output(app: App, trained: Path, capfd: pytest
     ],
 )
 @pytest.mark.usefixtures("trained")
-def test_what_a_user_gets_wrong_is_one_sentence(
+def test_a_wrong_option_is_refused_in_one_sentence(
     app: App, capfd: pytest.CaptureFixture[str], arguments: str, reason: str
 ) -> None:
     assert app(sample.main, f"sample.py {arguments}") == 2
@@ -70,9 +70,7 @@ def test_an_empty_prompt_is_refused(app: App, trained: Path, capfd: pytest.Captu
     assert "at least one token" in capfd.readouterr().err
 
 
-def test_several_texts_come_together_and_as_they_would_alone(
-    app: App, trained: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_batch_of_texts_equals_single_texts(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
     common = f"sample.py {trained} --max-new-tokens 20"
     alone = []
     for prompt, seed in (("to", 5), ("to", 6), ("be", 7), ("be", 8)):
@@ -84,7 +82,7 @@ def test_several_texts_come_together_and_as_they_would_alone(
     assert err.splitlines() == [f"--- {number} of 4 ---" for number in range(1, 5)]
 
 
-def test_json_tells_ids_and_log_probabilities(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_json_contains_ids_and_log_probabilities(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert app(sample.main, f"sample.py {trained} --prompt to --max-new-tokens 5 --temperature 0 --json") == 0
     (line,) = capfd.readouterr().out.splitlines()
     content = json.loads(line)
@@ -94,7 +92,7 @@ def test_json_tells_ids_and_log_probabilities(app: App, trained: Path, capfd: py
     assert all(value <= 0 for value in content["log_probabilities"])
 
 
-def test_a_stop_text_ends_it(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_stop_text_ends_the_text(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
     line = f"sample.py {trained} --prompt to --max-new-tokens 200 --seed 1"
     assert app(sample.main, line) == 0
     whole = capfd.readouterr().out
@@ -114,7 +112,7 @@ def test_a_prompt_comes_from_standard_input(
     assert err == ""
 
 
-def test_without_a_prompt_and_a_terminal_the_runs_own_is_taken(
+def test_the_default_prompt_is_that_of_the_run(
     app: App, trained: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("not read"))
@@ -124,7 +122,7 @@ def test_without_a_prompt_and_a_terminal_the_runs_own_is_taken(
     assert err == "sample.py: note: the prompt is '\\n': choose another one with --prompt\n"
 
 
-def test_in_a_terminal_it_asks(
+def test_prompts_are_read_from_a_terminal(
     app: App, trained: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed: Iterator[str | BaseException] = iter(
@@ -149,10 +147,10 @@ def test_in_a_terminal_it_asks(
     assert "set PYTHONIOENCODING=utf-8" in err
     assert app(sample.main, f"sample.py {trained} --max-new-tokens 60 --temperature 0 --prompt to") == 0
     whole = capfd.readouterr().out
-    assert out.replace("\n", "").startswith(whole.replace("\n", ""))  # Enter alone went on with it
+    assert out.replace("\n", "").startswith(whole.replace("\n", ""))  # Enter alone continued the text
 
 
-def test_ctrl_c_stops_a_text_and_the_next_prompt_goes_on_from_it(
+def test_ctrl_c_stops_a_text_and_an_empty_prompt_continues_it(
     app: App, trained: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream, begun = TextGenerator.stream, []
@@ -185,7 +183,7 @@ def test_ctrl_c_stops_a_text_and_the_next_prompt_goes_on_from_it(
 
 @pytest.fixture
 def terminal(trained: Path) -> Callable[..., subprocess.Popen[bytes]]:
-    """Return what starts the app in a process of its own."""
+    """Return a function that starts the app in a process."""
 
     def start(*options: str, **environment: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -199,7 +197,7 @@ def terminal(trained: Path) -> Callable[..., subprocess.Popen[bytes]]:
     return start
 
 
-def test_a_reader_who_has_had_enough_is_no_error(terminal: Callable[..., subprocess.Popen[bytes]]) -> None:
+def test_a_closed_pipe_is_not_an_error(terminal: Callable[..., subprocess.Popen[bytes]]) -> None:
     with terminal("--max-new-tokens", "100000") as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -210,7 +208,7 @@ def test_a_reader_who_has_had_enough_is_no_error(terminal: Callable[..., subproc
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
-def test_ctrl_c_ends_in_order(terminal: Callable[..., subprocess.Popen[bytes]]) -> None:
+def test_ctrl_c_prints_one_line_and_exits_with_status_130(terminal: Callable[..., subprocess.Popen[bytes]]) -> None:
     with terminal("--max-new-tokens", "100000") as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -1,4 +1,4 @@
-"""The download: once, checked, and clear when it fails. The server is this test's own."""
+"""Download of tiny Shakespeare from a local server: once, checked, and refused in one sentence."""
 
 import hashlib
 import threading
@@ -15,7 +15,7 @@ CONTENT = b"First Citizen:\nBefore we proceed any further, hear me speak.\n"
 
 
 class Counting(HTTPServer):
-    """Counts what it is asked for."""
+    """Server that counts requests."""
 
     requests = 0
 
@@ -29,7 +29,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(CONTENT)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_it_is_downloaded_once(server: Counting, tmp_path: Path) -> None:
     assert server.requests == 1
 
 
-def test_another_text_is_refused_and_not_kept(server: Counting, tmp_path: Path) -> None:
+def test_a_text_with_another_checksum_is_refused_and_removed(server: Counting, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the checksum of .* is not that"):
         shakespeare.download(address(server), cache=tmp_path)
     assert list(tmp_path.iterdir()) == []

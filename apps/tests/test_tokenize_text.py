@@ -1,4 +1,4 @@
-"""apps/tokenize_text.py: training and showing, and every way to get it wrong."""
+"""apps/tokenize_text.py: training, showing and wrong options."""
 
 import io
 import sys
@@ -63,7 +63,7 @@ def test_tokens_are_shown_with_ids_and_statistics(app: App, tokenizer: Path, cap
     assert capfd.readouterr().out == "\n0 tokens of 0 bytes\n"
 
 
-def test_colors_are_for_terminals_and_those_who_ask(
+def test_colors_are_for_terminals_or_on_request(
     app: App, tokenizer: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     always = "\x1b[30;104mlow\x1b[0m\x1b[2m[257]\x1b[0m\x1b[7;1m<|end|>\x1b[0m\x1b[2m[259]\x1b[0m\n"
@@ -107,13 +107,13 @@ def test_standard_input_that_is_not_utf_8_is_refused(
     assert "is not valid UTF-8 (first bad byte at 3)" in capfd.readouterr().err
 
 
-def test_characters_are_shown_too(app: App, capfd: pytest.CaptureFixture[str]) -> None:
+def test_tokens_of_characters_are_shown(app: App, capfd: pytest.CaptureFixture[str]) -> None:
     CharTokenizer.train("abc\n").save("characters.json")
     assert app(shown("characters.json", "ab\n"), "tokenize_text.py") == 0
     assert capfd.readouterr().out.startswith("a[1]b[2]⏎[0]\n3 tokens")
 
 
-def test_a_run_shows_how_it_cuts_a_text(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_tokenizer_of_a_run_is_opened(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert app(shown(str(trained), "to"), "tokenize_text.py") == 0
     assert "2 tokens of 2 bytes" in capfd.readouterr().out
 
@@ -123,7 +123,7 @@ def test_a_run_shows_how_it_cuts_a_text(app: App, trained: Path, capfd: pytest.C
     [
         ("", "train|show"),
         ("train", "the following arguments are required: TEXT"),
-        ("train nothing.txt", "nothing.txt is not there"),
+        ("train nothing.txt", "nothing.txt does not exist"),
         ("train bpe.json --out bpe.json", "bpe.json exists"),
         ("train bpe.json --vocab-size 100", "--vocab-size (100) must be at least 256"),
         ("train bpe.json --vocab-size many", "invalid int value"),
@@ -135,12 +135,12 @@ def test_a_run_shows_how_it_cuts_a_text(app: App, trained: Path, capfd: pytest.C
         ("show empty text", "tokenizer.json"),
         ("show damaged.json text", "is not valid JSON"),
         ("show bpe.json text --file bpe.json", "exclude each other"),
-        ("show bpe.json --file nothing.txt", "nothing.txt is not there"),
+        ("show bpe.json --file nothing.txt", "nothing.txt does not exist"),
         ("show bpe.json text --color loud", "invalid choice"),
     ],
 )
 @pytest.mark.usefixtures("tokenizer")
-def test_what_a_user_gets_wrong_is_one_sentence(
+def test_a_wrong_option_is_refused_in_one_sentence(
     app: App, tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: str, reason: str
 ) -> None:
     (tmp_path / "damaged.json").write_text("{", encoding="utf-8")

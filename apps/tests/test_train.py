@@ -1,4 +1,4 @@
-"""apps/train.py: a run from end to end, and every way to get it wrong."""
+"""apps/train.py: a run from end to end, and wrong options."""
 
 import json
 import math
@@ -21,7 +21,7 @@ App = Callable[[Callable[[], int], str], int]
 TRAIN = Path(train.__file__).parent.parent / "train.py"
 
 
-def test_it_trains_and_says_what_to_do_next(
+def test_a_training_prints_plan_result_and_the_next_command(
     app: App, text_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert app(train.main, f"train.py --data {text_file} --preset tiny --steps 5") == 0
@@ -41,14 +41,14 @@ def test_it_trains_and_says_what_to_do_next(
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_second_run_gets_a_folder_of_its_own(app: App, text_file: Path, tmp_path: Path) -> None:
+def test_a_second_run_gets_a_new_folder(app: App, text_file: Path, tmp_path: Path) -> None:
     for _ in range(2):
         assert app(train.main, f"train.py --data {text_file} --preset tiny --steps 1") == 0
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["hamlet-tiny", "hamlet-tiny-2"]
 
 
 @pytest.mark.usefixtures("quick")
-def test_it_starts_from_the_weights_of_another(
+def test_init_starts_from_the_weights_of_a_run(
     app: App, text_file: Path, trained: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     line = f"train.py --data {text_file} --preset tiny --steps 1 --init {trained} --out second"
@@ -57,38 +57,37 @@ def test_it_starts_from_the_weights_of_another(
 
 
 @pytest.mark.usefixtures("quick")
-def test_pieces_of_words_are_learned_once(
-    app: App, text_file: Path, cache: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_subwords_are_trained_once(app: App, text_file: Path, cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
     line = f"train.py --data {text_file} --tokenizer bpe --vocab-size 280 --preset tiny --steps 1"
     assert app(train.main, line) == 0
     out, err = capfd.readouterr()
     assert "nats per token" in out
-    assert "tokenizer: 280 tokens learned in" in err
+    assert "tokenizer: 280 tokens trained in" in err
     (kept,) = cache.rglob("tokens.bin")
-    assert kept.samefile("runs/hamlet-tiny/data/tokens.bin")
+    (linked,) = Path("runs/hamlet-tiny/data").glob("tokens-*.bin")
+    assert kept.samefile(linked)
     assert app(train.main, line) == 0
     assert "tokenizer:" not in capfd.readouterr().err
     text_file.write_text(text_file.read_text(encoding="utf-8").upper(), encoding="utf-8")
     assert app(train.main, line) == 0
-    assert "tokenizer: 280 tokens learned in" in capfd.readouterr().err
+    assert "tokenizer: 280 tokens trained in" in capfd.readouterr().err
     assert app(train.main, "train.py --resume runs/hamlet-tiny") == 0  # the run has its own tokens
 
 
 @pytest.mark.usefixtures("quick")
-def test_what_was_kept_and_is_damaged_is_made_anew(
+def test_a_damaged_cache_is_written_again(
     app: App, text_file: Path, cache: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     line = f"train.py --data {text_file} --tokenizer bpe --vocab-size 280 --preset tiny --steps 1"
     assert app(train.main, line) == 0
-    for name in ("tokens.bin", "tokens.json", "tokenizer.json"):
+    for name in ("tokens.bin", "tokens.bin.json", "tokenizer.json"):
         (kept,) = cache.rglob(name)
         content = kept.read_bytes()
         kept.unlink()
         kept.write_bytes(content[:-20])
         capfd.readouterr()
         assert app(train.main, line) == 0
-        assert "tokenizer: 280 tokens learned in" in capfd.readouterr().err
+        assert "tokenizer: 280 tokens trained in" in capfd.readouterr().err
 
 
 @pytest.mark.usefixtures("quick")
@@ -96,7 +95,7 @@ def test_a_long_text_streams_through_a_file(
     app: App, text_file: Path, cache: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tokens, "IN_MEMORY", 100)
-    monkeypatch.setattr(tokens, "WORTH_A_BAR", 100)
+    monkeypatch.setattr(tokens, "PROGRESS_BAR", 100)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert app(train.main, f"train.py --data {text_file} --preset tiny --steps 1 --out first") == 0
     _, err = capfd.readouterr()
@@ -132,7 +131,7 @@ def test_options_reach_model_and_training(app: App, text_file: Path) -> None:
     assert (options["eval_every"], options["save_every"], options["workers"], options["seed"]) == (1, 1, 1, 5)
 
 
-def test_memory_is_asked_for_as_many_gradients_as_there_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_required_for_the_gradients_of_replicas_only(monkeypatch: pytest.MonkeyPatch) -> None:
     options = train_options.parse(["--preset", "tiny", "--batch-size", "1", "--workers", "400"])
     monkeypatch.setattr(resources, "available_memory", lambda: 1 << 24)
     model = train.new_model(options, options.plan.trainer_config(64), 30)
@@ -140,7 +139,7 @@ def test_memory_is_asked_for_as_many_gradients_as_there_will_be(monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_run_that_no_longer_learns_stops(app: App, text_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_early_stopping_is_reported(app: App, text_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
     line = f"train.py --data {text_file} --preset tiny --steps 50 --learning-rate 0 --eval-every 1 --early-stopping-patience 2"
     assert app(train.main, line) == 0
     out, _ = capfd.readouterr()
@@ -148,7 +147,7 @@ def test_a_run_that_no_longer_learns_stops(app: App, text_file: Path, capfd: pyt
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_prompt_that_the_model_cannot_read_gives_way(
+def test_a_prompt_that_cannot_be_encoded_is_replaced(
     app: App, trained: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     options = json.loads((trained / "run.json").read_text(encoding="utf-8"))
@@ -160,7 +159,7 @@ def test_a_prompt_that_the_model_cannot_read_gives_way(
 
 
 @pytest.mark.usefixtures("quick")
-def test_tensorboard_is_told_on_request_and_after_resuming(
+def test_event_files_are_written_on_request_and_after_resuming(
     app: App, text_file: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert app(train.main, f"train.py --data {text_file} --preset tiny --steps 1 --out run --tensorboard") == 0
@@ -175,7 +174,7 @@ def test_tensorboard_is_told_on_request_and_after_resuming(
         assert "need tensorboardX, which is not installed" in capfd.readouterr().err.splitlines()[-1]
 
 
-def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
+def test_a_diverged_training_ends_in_one_sentence(text_file: Path) -> None:
     options = [
         "--preset",
         "tiny",
@@ -201,30 +200,35 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ("--data missing.txt", "is not there"),
+        ("--data missing.txt", "does not exist"),
         ("--data=", "--data ('') must be python, shakespeare, a file or a folder"),
         ("--preset=", "--preset ('') must be one of tiny, "),
         ("--data empty.txt", "is empty"),
-        ("--data folder", "holds none"),
-        ("--data latin.txt", "must be UTF-8"),
-        ("--data wide.txt", "must hold no NUL byte"),
-        ("--data short.txt --preset tiny", "more tokens than the context of 64"),
+        ("--data folder", "has no text files"),
+        ("--data loop", "loop does not exist"),
+        ("--data hamlet.txt --embed-dim 1000000000000000000000000000000 --num-heads 1", "MB of memory, and"),
+        ("--data latin.txt", "is not valid UTF-8"),
+        ("--data wide.txt", "has a NUL byte"),
+        ("--data short.txt --preset tiny", "must be longer than --context-length (64)"),
         ("--data hamlet.txt --preset huge", "--preset ('huge') must be one of tiny, "),
         ("--data hamlet.txt --preset tiny --steps -5", "--steps (-5) must be at least 1"),
         ("--data hamlet.txt --preset tiny --workers 0", "--workers (0) must be at least 1"),
         ("--data hamlet.txt --steps 10 --warmup-steps 20", "--warmup-steps (20) must be at most steps (10)"),
         ("--data hamlet.txt --preset tiny --seed -1", "--seed (-1) must not be negative"),
         ("--data hamlet.txt --preset tiny --steps many", "invalid int value: 'many'"),
-        ("--data hamlet.txt --preset tiny --out taken", "exists: resume it, overwrite it, or name another"),
-        ("--data hamlet.txt --preset tiny --out hamlet.txt --overwrite", "is none: name another folder"),
+        ("--data hamlet.txt --preset tiny --out taken", "exists already: resume it, overwrite it, or name another"),
+        (
+            "--data hamlet.txt --preset tiny --out hamlet.txt --overwrite",
+            "is not a run, and only a run can be overwritten",
+        ),
         ("--data hamlet.txt --preset tiny --out hamlet.txt/run", "hamlet.txt/run: cannot be made"),
-        ("--data hamlet.txt --preset tiny --init folder", "is no model"),
+        ("--data hamlet.txt --preset tiny --init folder", "is not a model"),
         ("--data hamlet.txt --init folder --num-layers 3 --tokenizer bpe", "leave out --num-layers, --tokenizer"),
         ("--data hamlet.txt --tokenizer bpe --vocab-size 100", "--vocab-size (100) must be at least 256"),
         ("--data hamlet.txt --vocab-size 300", "--vocab-size requires --tokenizer bpe"),
         ("--data hamlet.txt --tokenizer words", "invalid choice: 'words'"),
-        ("--data hamlet.txt --validation 1", "must be in (0, 1), and is 1.0"),
-        ("--data hamlet.txt --split document", "needs at least two, and there is one"),
+        ("--data hamlet.txt --validation 1", "validation (1.0) must be in (0, 1)"),
+        ("--data hamlet.txt --split document", "needs two documents, and there is one"),
         ("--data hamlet.txt --embed-dim 65 --num-heads 2", "--embed-dim (65) must be divisible by --num-heads (2)"),
         ("--data hamlet.txt --context-length 0", "--context-length (0) must be at least 1"),
         ("--data hamlet.txt --batch-size 0", "--batch-size (0) must be at least 1"),
@@ -233,17 +237,17 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence(text_file: Path) -> None:
             "--data hamlet.txt --min-learning-rate 1",
             "--min-learning-rate (1.0) must be between 0 and --learning-rate (0.002)",
         ),
-        ("--data /dev/null", "is none: save it first"),
+        ("--data /dev/null", "is not a regular file"),
         ("--data hamlet.txt --dropout 2", "dropout"),
         ("--data hamlet.txt --max-grad-norm 0", "--max-grad-norm (0.0) must be positive"),
         ("--data hamlet.txt --max-grad-norm inf", "--max-grad-norm (inf) must be finite"),
-        ("--resume folder", "folder: is no run"),
+        ("--resume folder", "folder: is not a run"),
         ("--resume missing", "missing: is not a folder: name a run"),
         ("--resume taken --steps 5", "--resume reads all options from the run"),
         ("--unknown", "unrecognized arguments"),
     ],
 )
-def test_what_a_user_gets_wrong_is_one_sentence(
+def test_a_wrong_option_is_refused_in_one_sentence(
     app: App, text_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: str, reason: str
 ) -> None:
     (tmp_path / "empty.txt").touch()
@@ -251,6 +255,7 @@ def test_what_a_user_gets_wrong_is_one_sentence(
     (tmp_path / "wide.txt").write_bytes("words".encode("utf-16-le"))
     (tmp_path / "short.txt").write_text("a few words", encoding="utf-8")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "taken").mkdir()
     before = sorted(tmp_path.rglob("*"))
     assert app(train.main, f"train.py {arguments}") == 2
@@ -263,7 +268,7 @@ def test_what_a_user_gets_wrong_is_one_sentence(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_without_a_network_the_download_says_so(
+def test_a_download_without_network_is_refused_in_one_sentence(
     app: App, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreachable() -> Path:
@@ -276,7 +281,7 @@ def test_without_a_network_the_download_says_so(
 
 
 @pytest.mark.usefixtures("quick")
-def test_ctrl_c_twice_says_how_to_go_on_before_it_draws(
+def test_ctrl_c_prints_the_resume_command_before_the_plot_is_drawn(
     app: App, text_file: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
@@ -285,7 +290,7 @@ def test_ctrl_c_twice_says_how_to_go_on_before_it_draws(
         said.append(capfd.readouterr().out)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(signals, "_SAME", math.inf)  # one press soon after the other, however busy the machine is
+    monkeypatch.setattr(signals, "_SAME", math.inf)  # two presses count as one, however busy the machine is
     monkeypatch.setattr(MetricsFile, "on_step", press)
     monkeypatch.setattr(LossPlot, "on_end", press)
     assert app(train.main, f"train.py --data {text_file} --preset tiny --out run") == 130
@@ -296,7 +301,7 @@ def test_ctrl_c_twice_says_how_to_go_on_before_it_draws(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
-def test_ctrl_c_saves_and_resume_goes_on(text_file: Path) -> None:
+def test_ctrl_c_saves_and_resume_continues(text_file: Path) -> None:
     folder = text_file.parent
     command = [sys.executable, str(TRAIN), "--data", str(text_file), "--preset", "tiny", "--out", "run"]
     with subprocess.Popen(
@@ -318,7 +323,7 @@ def test_ctrl_c_saves_and_resume_goes_on(text_file: Path) -> None:
     options = folder / "run" / "run.json"
     stopped = re.search(r"step (\d+)", text)
     assert stopped is not None
-    # So that the rest takes no time: a run of just one more step.
+    # One more step completes the run.
     last = str(int(stopped.group(1)) + 1)
     options.write_text(options.read_text(encoding="utf-8").replace("100000", last), encoding="utf-8")
     resumed = subprocess.run(

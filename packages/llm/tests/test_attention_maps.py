@@ -1,4 +1,4 @@
-"""Attention maps: what the heads weigh, and the picture of it."""
+"""Attention maps: the weights, and the picture."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def small(shape: str) -> LanguageModel:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_each_position_shares_out_one_among_those_before(shape: str) -> None:
+def test_the_weights_of_each_position_sum_to_one_and_are_causal(shape: str) -> None:
     model = small(shape)
     before = {name: array.copy() for name, array in model.state_dict().items()}
     maps = attention_maps(model, np.random.default_rng(1).integers(0, 20, 7))
@@ -38,7 +38,7 @@ def test_each_position_shares_out_one_among_those_before(shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_second_layer_sees_what_the_first_has_made(shape: str) -> None:
+def test_the_second_layer_depends_on_the_first(shape: str) -> None:
     model = small(shape)
     ids = np.asarray([3, 1, 4, 1, 5])
     maps = attention_maps(model, ids)
@@ -48,7 +48,7 @@ def test_the_second_layer_sees_what_the_first_has_made(shape: str) -> None:
     assert not np.allclose(maps[1], changed[1])
 
 
-def test_a_head_that_only_compares_tokens_finds_the_same_token() -> None:
+def test_a_head_that_compares_tokens_attends_to_equal_tokens() -> None:
     model = small("gpt2")
     C = model.config.embed_dim
     model.embedding.weight.data[:8] = 10 * np.eye(8)
@@ -64,14 +64,14 @@ def test_a_head_that_only_compares_tokens_finds_the_same_token() -> None:
 
 @pytest.mark.parametrize("count", [0, 13])
 def test_a_text_must_fit_the_context(count: int) -> None:
-    with pytest.raises(ValueError, match=f"1 to 12 tokens for this model, and has {count}"):
+    with pytest.raises(ValueError, match=rf"the number of tokens \({count}\) must be from 1 to 12"):
         attention_maps(small("gpt2"), np.zeros(count, np.int64))
 
 
-def test_the_picture_has_a_map_for_each_head_that_was_chosen() -> None:
+def test_the_picture_has_a_map_for_each_chosen_head() -> None:
     maps = attention_maps(small("grouped"), np.arange(5))
     figure = plot_attention(maps, ["a", "bc", "d", "e", "f"])
-    assert len(figure.axes) == 2 * 4 + 1  # and the scale of colours
+    assert len(figure.axes) == 2 * 4 + 1  # and the color bar
     first = figure.axes[0]
     assert [label.get_text() for label in first.get_xticklabels()] == ["a", "bc", "d", "e", "f"]
     assert [label.get_text() for label in first.get_yticklabels()] == ["a", "bc", "d", "e", "f"]
@@ -81,11 +81,11 @@ def test_the_picture_has_a_map_for_each_head_that_was_chosen() -> None:
     np.testing.assert_array_equal(np.ma.filled(np.ma.masked_array(image.get_array()), 0), maps[1, 3])
 
 
-def test_what_cannot_be_drawn_is_refused() -> None:
+def test_a_picture_that_cannot_be_drawn_is_refused() -> None:
     maps = np.ones((2, 2, 3, 3))
-    with pytest.raises(ValueError, match="3 tokens needs a label, and 2 came"):
+    with pytest.raises(ValueError, match=r"the number of labels \(2\) must be that of the tokens \(3\)"):
         plot_attention(maps, ["a", "b"])
-    with pytest.raises(ValueError, match="a head is one of 0 to 1 in this model, and got 2"):
+    with pytest.raises(ValueError, match=r"head \(2\) must be from 0 to 1"):
         plot_attention(maps, ["a", "b", "c"], heads=[2])
-    with pytest.raises(ValueError, match=r"choose fewer of them, or a shorter text"):
+    with pytest.raises(ValueError, match=r"choose fewer layers or heads, or a shorter text"):
         plot_attention(np.ones((1, 1, 1000, 1000)), ["a"] * 1000)

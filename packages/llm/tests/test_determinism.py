@@ -1,4 +1,4 @@
-"""The same bits: when a run is resumed, in another process, and whatever the workers are given."""
+"""Determinism: equal bits after resuming, in another process, and for any split among workers."""
 
 import dataclasses
 import hashlib
@@ -21,12 +21,12 @@ from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.training.step import TrainingStep
 from axone.llm.types import Ids
 
-WINDOWS_IN_AN_EPOCH = 145  # of 16 tokens, in the first 90 % of the text
+SEQUENCES_IN_AN_EPOCH = 145  # of 16 tokens, in the first 90 % of the text
 BATCH = 5
 
 
 class Losses(Callback):
-    """Keeps the losses, and interrupts after a step."""
+    """Records losses, and interrupts after a step."""
 
     def __init__(self, stop: int | None = None) -> None:
         self.losses: list[float] = []
@@ -48,7 +48,7 @@ def state_sum(checkpoint: Checkpoint) -> str:
     ("optimizer", "accumulation", "dropout", "schedule", "stop"),
     list(itertools.product(["sgd", "adamw", "muon"], [1, 3], [0.0, 0.1], ["constant", "cosine"], ["epoch", "middle"])),
 )
-def test_a_resumed_run_goes_on_with_the_same_bits(
+def test_a_resumed_run_continues_with_the_same_bits(
     config: LanguageModelConfig,
     dataset: TokenDataset,
     tmp_path: Path,
@@ -114,7 +114,7 @@ def test_two_processes_write_the_same_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-def test_other_workers_differ_by_rounding_only(
+def test_numbers_of_workers_differ_by_rounding_only(
     config: LanguageModelConfig, dataset: TokenDataset, workers: int
 ) -> None:
     curves = []
@@ -127,14 +127,14 @@ def test_other_workers_differ_by_rounding_only(
     assert (np.abs(curves[0] - curves[1]) / curves[0]).max() < 1e-5
 
 
-def test_an_epoch_has_every_window_once_and_the_next_another_order(dataset: TokenDataset) -> None:
+def test_an_epoch_has_every_sequence_once_and_the_next_another_order(dataset: TokenDataset) -> None:
     train, _ = dataset.split()
     count = len(train.window_starts(16))
     first, second = (
-        np.concatenate([train.batch(3, number, BATCH, 16, order="epoch")[0] for number in range(begin, begin + 29)])
+        np.concatenate([train.batch(3, number, BATCH, 16, sampling="epoch")[0] for number in range(begin, begin + 29)])
         for begin in (0, 29)
     )
-    assert len(first) == count == WINDOWS_IN_AN_EPOCH
+    assert len(first) == count == SEQUENCES_IN_AN_EPOCH
     everything = train.read(train.window_starts(16), 16)[0]
     for epoch in (first, second):
         assert sorted(map(tuple, epoch.tolist())) == sorted(map(tuple, everything.tolist()))
@@ -143,7 +143,7 @@ def test_an_epoch_has_every_window_once_and_the_next_another_order(dataset: Toke
 
 def test_epochs_need_not_be_whole_batches(dataset: TokenDataset) -> None:
     train, _ = dataset.split()
-    batches = [train.batch(3, number, 7, 16, order="epoch")[0] for number in range(WINDOWS_IN_AN_EPOCH)]
+    batches = [train.batch(3, number, 7, 16, sampling="epoch")[0] for number in range(SEQUENCES_IN_AN_EPOCH)]
     windows, times = np.unique(np.concatenate(batches), axis=0, return_counts=True)
     everything = train.read(train.window_starts(16), 16)[0]
     _, twins = np.unique(everything, axis=0, return_counts=True)
@@ -152,7 +152,7 @@ def test_epochs_need_not_be_whole_batches(dataset: TokenDataset) -> None:
 
 
 @pytest.mark.parametrize("order", ["random", "epoch"])
-def test_all_workers_together_read_what_one_would(
+def test_all_workers_together_read_the_batches_of_one(
     config: LanguageModelConfig, dataset: TokenDataset, order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[np.ndarray] = []
@@ -176,14 +176,14 @@ def test_all_workers_together_read_what_one_would(
 
 
 def set_workers(run: Path, count: int) -> None:
-    """Let a run go on with other workers, as on another machine."""
+    """Change the number of workers of a run, as another machine does."""
     options = run / "run.json"
     content = json.loads(options.read_text(encoding="utf-8"))
     content["trainer"]["workers"] = count
     options.write_text(json.dumps(content), encoding="utf-8")
 
 
-def test_another_environment_is_told(config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path) -> None:
+def test_a_changed_environment_is_reported(config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path) -> None:
     training = TrainerConfig(steps=4, batch_size=4, context_length=16, eval_every=2, workers=2)
     model = LanguageModel(config, rng=np.random.default_rng(0))
     Trainer(model, *dataset.split(), training, [Losses(2)], run=tmp_path / "run").fit()
@@ -196,7 +196,7 @@ def test_another_environment_is_told(config: LanguageModelConfig, dataset: Token
     assert {"python", "numpy", "machine", "blas", "blas_threads", "replicas", "workers"} == set(environment)
 
 
-def test_other_threads_that_help_one_worker_are_told(
+def test_a_changed_number_of_threads_of_one_replica_is_reported(
     config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("axone.llm.runtime.resources.SMALL_MODEL", 0)

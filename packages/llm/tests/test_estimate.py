@@ -24,7 +24,7 @@ from axone.nn import Dropout
 CONFIG = TrainerConfig(steps=12, batch_size=6, context_length=16, eval_every=5, workers=2)
 
 
-def test_batches_without_number_are_made_one_at_a_time(config: LanguageModelConfig, dataset: TokenDataset) -> None:
+def test_accumulated_batches_are_made_one_at_a_time(config: LanguageModelConfig, dataset: TokenDataset) -> None:
     endless = dataclasses.replace(CONFIG, gradient_accumulation_steps=10**20, workers=1)
     trainer = Trainer(LanguageModel(config), *dataset.split(), endless)
     assert trainer.estimate().seconds > 10**15

@@ -1,4 +1,4 @@
-"""The loop without a model: what is done when, and what stops it."""
+"""The training loop without a model: schedule, early stopping, signals."""
 
 import itertools
 import math
@@ -26,7 +26,7 @@ CONFIG = TrainerConfig(steps=10, batch_size=2, context_length=16, eval_every=2, 
 
 
 class Steps:
-    """Learns nothing, and measures what it is told."""
+    """Steps that learn nothing, with given validation losses."""
 
     def __init__(self, losses: list[float], *, norm: float = 1.0) -> None:
         self.losses = iter(losses)
@@ -48,7 +48,7 @@ class Steps:
 
 
 class Diary(Callback):
-    """Writes down what it hears, and may do something at a step."""
+    """Records events, and runs an action at a step."""
 
     def __init__(self, at: int = -1, action: Callable[[], None] = lambda: None) -> None:
         self.events: list[tuple[str, int]] = []
@@ -85,7 +85,7 @@ def numbers(start: float) -> Iterator[float]:
     return itertools.count(start, -0.1)
 
 
-def test_each_is_done_when_it_is_due(dataset: TokenDataset) -> None:
+def test_steps_evaluations_and_checkpoints_follow_the_schedule(dataset: TokenDataset) -> None:
     diary = Diary()
     progress, outcome = loop(Steps(list(itertools.islice(numbers(3.0), 6))), diary, dataset).run(
         TrainingState(step=0), saved=False
@@ -98,12 +98,12 @@ def test_each_is_done_when_it_is_due(dataset: TokenDataset) -> None:
     assert diary.events == wanted
     assert outcome == "finished"
     assert progress.best_loss == progress.validation_loss == pytest.approx(2.6)
-    every, some = len(dataset.window_starts(16)), 4  # the rest is measured in the end, at 2.5
+    every, some = len(dataset.window_starts(16)), 4  # the other sequences are evaluated at the end, with a loss of 2.5
     assert progress.latest_loss == progress.full_loss == pytest.approx((2.6 * some + 2.5 * (every - some)) / every)
     assert diary.saved[-1] == progress
 
 
-def test_patience_counts_from_the_best(dataset: TokenDataset) -> None:
+def test_patience_counts_from_the_best_evaluation(dataset: TokenDataset) -> None:
     config = TrainerConfig(**{**CONFIG.__dict__, "steps": 100, "early_stopping_patience": 3})
     losses = [3.0, 2.0, 2.5, 2.4, 1.9, 1.95, 1.9, 2.0, 1.7]
     progress, outcome = loop(Steps(losses), Diary(), dataset, config).run(TrainingState(step=0), saved=False)
@@ -121,7 +121,7 @@ def test_a_norm_that_is_not_finite_stops_before_the_update(dataset: TokenDataset
     assert diary.events == [("checkpoint", 0)]
 
 
-def test_nothing_is_saved_that_is_not_finite(dataset: TokenDataset) -> None:
+def test_weights_that_are_not_finite_are_not_saved(dataset: TokenDataset) -> None:
     steps = Steps([2.0])
     diary = Diary(2, lambda: setattr(steps, "finite", False))
     with pytest.raises(TrainingDivergedError, match="a weight after step 2 must be finite"):
@@ -129,7 +129,7 @@ def test_nothing_is_saved_that_is_not_finite(dataset: TokenDataset) -> None:
     assert [progress.step for progress in diary.saved] == [0]
 
 
-def test_a_signal_ends_it_after_the_step_and_saves(dataset: TokenDataset) -> None:
+def test_a_signal_ends_the_loop_after_the_step_is_saved(dataset: TokenDataset) -> None:
     signals = SignalRecorder()
     diary = Diary(3, lambda: signals.handle(signal.SIGTERM, None))
     progress, outcome = loop(Steps([2.0]), diary, dataset, signals=signals).run(TrainingState(step=0), saved=False)
@@ -137,7 +137,7 @@ def test_a_signal_ends_it_after_the_step_and_saves(dataset: TokenDataset) -> Non
     assert diary.events[-2:] == [("step", 3), ("checkpoint", 3)]
 
 
-def test_what_is_saved_already_is_not_saved_again(dataset: TokenDataset) -> None:
+def test_a_saved_state_is_not_saved_again(dataset: TokenDataset) -> None:
     signals, diary = SignalRecorder(), Diary()
     signals.handle(signal.SIGINT, None)
     before = TrainingState(step=3, validation_loss=None)

@@ -145,7 +145,7 @@ def test_a_model_of_another_kind_is_refused_by_name(model: LanguageModel, tmp_pa
         ({"model_type": "bloom"}, "model_type"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
         ({"n_layer": 0}, r"num_layers \(0\) must be at least 1"),
-        ({"n_layer": "two"}, "n_layer must be a whole number, and is 'two'"),
+        ({"n_layer": "two"}, r"n_layer \('two'\) must be a whole number"),
     ):
         (tmp_path / "config.json").write_text(json.dumps({**content, **change}), encoding="utf-8")
         with pytest.raises(CheckpointError, match=reason):

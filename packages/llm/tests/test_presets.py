@@ -1,4 +1,4 @@
-"""What presets make of changes."""
+"""Presets: their fields, and changes of them."""
 
 import pytest
 
@@ -10,13 +10,13 @@ def test_a_shorter_training_warms_up_for_a_tenth_of_it(steps: int | None, warmup
     assert preset("overnight").trainer_config(512, steps=steps).warmup == warmup
 
 
-def test_a_warm_up_that_is_asked_for_stays() -> None:
+def test_a_given_warm_up_is_kept() -> None:
     assert preset("overnight").trainer_config(512, steps=100, warmup_steps=90).warmup == 90
     assert preset("overnight").trainer_config(512, warmup_steps=2000).warmup == 2000
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_is_what_it_says(name: str) -> None:
+def test_a_preset_gives_its_fields_to_the_configuration(name: str) -> None:
     plan = PRESETS[name]
     config = plan.trainer_config(plan.model["context_length"])
     assert {field: getattr(config, field) for field in plan.trainer} == plan.trainer

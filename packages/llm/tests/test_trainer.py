@@ -1,4 +1,4 @@
-"""Training: it learns, it is a function of its seed, it resumes bit for bit, it stops in order."""
+"""Trainer: learning, determinism, resuming, signals, refusals."""
 
 import dataclasses
 import json
@@ -39,7 +39,7 @@ CONFIG = TrainerConfig(
 
 
 class Recorder(Callback):
-    """Keeps the losses, and may do something at a step."""
+    """Records losses, and runs an action at a step."""
 
     def __init__(self, at: int = -1, action: Any = None) -> None:
         self.losses: list[float] = []
@@ -94,7 +94,7 @@ def test_workers_agree(config: LanguageModelConfig, dataset: TokenDataset) -> No
     np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
 
 
-def test_accumulated_batches_count_alike(config: LanguageModelConfig, dataset: TokenDataset) -> None:
+def test_accumulated_batches_have_equal_weight(config: LanguageModelConfig, dataset: TokenDataset) -> None:
     _, recorder = trained(config, dataset, dataclasses.replace(CONFIG, gradient_accumulation_steps=3))
     model = LanguageModel(config, rng=np.random.default_rng(0))
     train, _ = dataset.split()
@@ -124,7 +124,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
     assert interrupted.losses + rest.losses == recorder.losses
 
 
-def test_a_finished_run_can_be_resumed_and_only_measures(
+def test_a_finished_run_that_is_resumed_is_only_evaluated(
     config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path
 ) -> None:
     _, recorder = trained(config, dataset, CONFIG, tmp_path / "run")
@@ -134,7 +134,7 @@ def test_a_finished_run_can_be_resumed_and_only_measures(
 
 
 class Signals(Callback):
-    """Sends a signal when all has ended, and says whether that was survived."""
+    """Sends a signal at the end, and records whether the process survived it."""
 
     survived = False
 
@@ -143,16 +143,16 @@ class Signals(Callback):
         self.survived = True
 
 
-def test_a_second_signal_soon_after_the_first_cuts_nothing_short(
+def test_a_second_signal_soon_after_the_first_is_ignored(
     config: LanguageModelConfig, dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(signals, "_SAME", np.inf)  # soon, however busy the machine is
+    monkeypatch.setattr(signals, "_SAME", np.inf)  # every second signal counts as the same
     first, second = Recorder(at=2, action=lambda: signal.raise_signal(signal.SIGINT)), Signals()
     assert Trainer(LanguageModel(config), *dataset.split(), CONFIG, [first, second]).fit().outcome == "interrupted"
     assert second.survived
 
 
-def test_a_first_signal_when_all_has_ended_is_not_kept_waiting(
+def test_a_first_signal_after_the_training_is_delivered_at_once(
     config: LanguageModelConfig, dataset: TokenDataset
 ) -> None:
     late = Signals()
@@ -161,7 +161,9 @@ def test_a_first_signal_when_all_has_ended_is_not_kept_waiting(
     assert not late.survived
 
 
-def test_sigterm_is_told_apart(config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path) -> None:
+def test_sigterm_gives_another_outcome_than_sigint(
+    config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path
+) -> None:
     recorder = Recorder(at=2, action=lambda: os.kill(os.getpid(), signal.SIGTERM))
     model = LanguageModel(config, rng=np.random.default_rng(0))
     before = signal.getsignal(signal.SIGTERM)
@@ -170,7 +172,7 @@ def test_sigterm_is_told_apart(config: LanguageModelConfig, dataset: TokenDatase
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_run_holds_what_is_needed_and_two_or_three_checkpoints(
+def test_a_run_keeps_two_or_three_checkpoints_and_its_options(
     config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path
 ) -> None:
     model, _ = trained(config, dataset, dataclasses.replace(CONFIG, eval_every=2), tmp_path / "run")
@@ -189,13 +191,13 @@ def test_an_existing_run_is_refused_unless_overwritten(
     config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path
 ) -> None:
     trained(config, dataset, CONFIG, tmp_path / "run")
-    with pytest.raises(RunExistsError, match="exists: resume it, overwrite it, or name another"):
+    with pytest.raises(RunExistsError, match="exists already: resume it, overwrite it, or name another"):
         trained(config, dataset, CONFIG, tmp_path / "run")
     model = LanguageModel(config, rng=np.random.default_rng(0))
     Trainer(model, *dataset.split(), CONFIG, run=tmp_path / "run", overwrite=True).fit()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work", encoding="utf-8")
-    with pytest.raises(RunExistsError, match="is none"):
+    with pytest.raises(RunExistsError, match="is not a run"):
         Trainer(model, *dataset.split(), CONFIG, run=tmp_path / "mine", overwrite=True).fit()
 
 
@@ -228,13 +230,13 @@ def test_a_damaged_newest_checkpoint_is_skipped_with_a_warning(
     assert same(trainer.model, whole)
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     for read in (Trainer.resume, load):
         with pytest.raises(CheckpointError, match="missing: is not a folder: name a run"):
             read(tmp_path / "missing")
-    with pytest.raises(CheckpointError, match=r"is no run: it holds no run\.json"):
+    with pytest.raises(CheckpointError, match=r"is not a run: it holds no run\.json"):
         Trainer.resume(tmp_path)
-    with pytest.raises(CheckpointError, match="is no model"):
+    with pytest.raises(CheckpointError, match="is not a model"):
         load(tmp_path)
 
 
@@ -248,16 +250,16 @@ def test_the_estimate_leaves_the_weights_alone(config: LanguageModelConfig, data
     assert same(model, trained(config, dataset, CONFIG)[0])
 
 
-def test_patience_ends_a_training_that_no_longer_gets_better(
+def test_early_stopping_ends_a_training_without_improvement(
     config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path
 ) -> None:
-    impatient = dataclasses.replace(
+    stopping = dataclasses.replace(
         CONFIG, steps=100, eval_every=2, early_stopping_patience=2, learning_rate=0.0, eval_windows=4
     )
     recorder = Recorder()
     model = LanguageModel(config, rng=np.random.default_rng(0))
-    end = Trainer(model, *dataset.split(), impatient, [recorder], run=tmp_path / "run").fit()
-    # Nothing is learned: the first evaluation is the best, and two more are not better.
+    end = Trainer(model, *dataset.split(), stopping, [recorder], run=tmp_path / "run").fit()
+    # The learning rate is 0: the first evaluation is the best one.
     assert (end.outcome, end.step) == ("stopped", 6)
     assert end.best_loss == pytest.approx(recorder.evaluations[0][1])
     assert end.validation_loss == pytest.approx(end.best_loss, rel=0.05)
@@ -313,7 +315,7 @@ def test_every_optimizer_learns_by_every_schedule(
     assert max(rates) == pytest.approx(training.learning_rate)
 
 
-def test_a_signal_in_an_evaluation_leaves_it_and_it_is_made_up_for(
+def test_an_evaluation_that_a_signal_interrupts_is_repeated_after_resuming(
     config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, recorder = trained(config, dataset, CONFIG)
@@ -339,7 +341,7 @@ def test_a_signal_in_an_evaluation_leaves_it_and_it_is_made_up_for(
     assert same(trainer.model, whole)
 
 
-def test_a_signal_in_the_last_evaluation_is_made_up_for(
+def test_the_last_evaluation_that_a_signal_interrupts_is_repeated_after_resuming(
     config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path
 ) -> None:
     _, recorder = trained(config, dataset, CONFIG)
@@ -368,7 +370,7 @@ def test_a_run_is_not_trained_twice_at_once(config: LanguageModelConfig, dataset
 def test_weights_that_are_not_finite_are_not_saved(
     config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path
 ) -> None:
-    """The step that spoils them comes right before a checkpoint, so no loss has told yet."""
+    """The step that spoils them is followed by a checkpoint: no loss has been computed yet."""
     model = LanguageModel(config, rng=np.random.default_rng(0))
 
     def spoil() -> None:
@@ -381,7 +383,7 @@ def test_weights_that_are_not_finite_are_not_saved(
     assert Run(tmp_path / "run").latest().step == 5
 
 
-def test_a_validation_loss_that_is_not_finite_stops_too(
+def test_a_validation_loss_that_is_not_finite_ends_the_training(
     config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path
 ) -> None:
     model = LanguageModel(config, rng=np.random.default_rng(0))
@@ -396,14 +398,14 @@ def test_a_validation_loss_that_is_not_finite_stops_too(
 
 
 def test_the_data_stays_with_the_run(config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path) -> None:
-    """Tokens in a file get a second name in the run: nothing is copied, and the run can be moved."""
+    """A token file is hard-linked into the run: nothing is copied, and the run can be moved."""
     (tmp_path / "cache").mkdir()
     filed = dataset.write(tmp_path / "cache" / "tokens.bin")
     model = LanguageModel(config, rng=np.random.default_rng(0))
     whole, _ = trained(config, dataset, CONFIG)
     stop = Recorder(at=7, action=lambda: os.kill(os.getpid(), signal.SIGINT))
     Trainer(model, *filed.split(), CONFIG, [stop], run=tmp_path / "run").fit()
-    kept = tmp_path / "run" / "data" / "tokens.bin"
+    (kept,) = (tmp_path / "run" / "data").glob("tokens-*.bin")
     assert kept.samefile(tmp_path / "cache" / "tokens.bin")
     shutil.rmtree(tmp_path / "cache")
     (tmp_path / "run").rename(tmp_path / "moved")
@@ -412,9 +414,11 @@ def test_the_data_stays_with_the_run(config: LanguageModelConfig, dataset: Token
     assert same(trainer.model, whole)
 
 
-def test_what_does_not_belong_together_is_refused(config: LanguageModelConfig, dataset: TokenDataset) -> None:
+def test_parts_that_do_not_match_are_refused(config: LanguageModelConfig, dataset: TokenDataset) -> None:
     parts = dataset.split()
     with pytest.raises(ValueError, match=r"context_length \(17\) must be at most that of the model \(16\)"):
         Trainer(LanguageModel(config), *parts, dataclasses.replace(CONFIG, context_length=17))
-    with pytest.raises(ValueError, match="must know all 29 tokens of the tokenizer, and knows 28"):
+    with pytest.raises(
+        ValueError, match=r"vocab_size of the tokenizer \(29\) must be at most that of the model \(28\)"
+    ):
         Trainer(LanguageModel(dataclasses.replace(config, vocab_size=28)), *parts, CONFIG)

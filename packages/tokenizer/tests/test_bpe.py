@@ -247,7 +247,7 @@ def test_a_byte_without_a_token_is_named(short: int, monkeypatch: pytest.MonkeyP
         ({"vocabulary": {b"a": 0, b"": 1}}, "empty"),
         ({"merges": [(97, 98)]}, "not in the vocabulary"),
         ({"merges": [(97, 300)]}, "300, which is not in the vocabulary"),
-        ({"vocabulary": bytes_and(b"ab"), "merges": [(97, 98)] * 2}, "hold a pair twice"),
+        ({"vocabulary": bytes_and(b"ab"), "merges": [(97, 98)] * 2}, "twice: each pair"),
         ({"special_tokens": {"<s>": 7}}, "id 7 belongs to two tokens"),
         ({"special_tokens": {"": 256}}, "empty token"),
         ({"special_tokens": {"<s>": 256}, "added_tokens": {"<s>": 257}}, "both special and added"),

@@ -1,4 +1,4 @@
-"""Tests of portable regular expressions: other engines read some patterns differently, and those are refused or rewritten."""
+"""Tests of regular expressions that engines read differently: they are refused or rewritten."""
 
 import json
 import time

@@ -13,6 +13,7 @@ def test_all_lists_the_public_names() -> None:
         "StreamDecoder",
         "Tokenizer",
         "TokenizerError",
+        "from_gguf",
         "load",
     ]
     for name in axone.tokenizer.__all__:

@@ -5,7 +5,8 @@ from axone.llm.checkpoints.bundle import load
 from axone.llm.checkpoints.checkpoint import Checkpoint
 from axone.llm.checkpoints.run import Run, unused_run
 from axone.llm.config import LanguageModelConfig
-from axone.llm.data.corpus import TextFiles, learned_dataset, python_source, read_text
+from axone.llm.data.cache import cached_dataset, user_cache
+from axone.llm.data.corpus import TextFiles, python_source, read_text
 from axone.llm.data.dataset import TokenDataset
 from axone.llm.errors import (
     AxoneError,
@@ -83,12 +84,12 @@ __all__ = [
     "attention_maps",
     "bigram_loss",
     "bits_per_byte",
+    "cached_dataset",
     "count_parameters",
     "cross_entropy",
     "download",
     "format_duration",
     "generate",
-    "learned_dataset",
     "load",
     "next_token_loss",
     "perplexity",
@@ -100,4 +101,5 @@ __all__ = [
     "require_memory",
     "sliding_loss",
     "unused_run",
+    "user_cache",
 ]

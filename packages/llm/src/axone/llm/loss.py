@@ -1,4 +1,4 @@
-"""Losses of language models, and the model to beat: counted pairs of tokens."""
+"""Losses of language models: next-token loss, bits per byte, and the bigram baseline."""
 
 import math
 
@@ -15,16 +15,15 @@ from axone.nn.functional import cross_entropy
 
 __all__ = ["bigram_loss", "bits_per_byte", "cross_entropy", "linear_cross_entropy", "next_token_loss"]
 
-_MOST_LOGITS = 1 << 25  # numbers: up to here all are held at once, which is a little faster
-_LOGITS_AT_ONCE = 1 << 24  # numbers: else these many
-_PAIRS_AT_ONCE = 1 << 24
+_MAX_LOGITS = 1 << 25  # 128 MB in float32: up to here all logits are held at once, which is a little faster
+_MAX_CHUNK = 1 << 24  # logits of a chunk
+_PAIRS_PER_CHUNK = 1 << 24
 
 
 def next_token_loss(model: LanguageModel, inputs: Ids, targets: Ids) -> Tensor:
-    """Return the mean loss of a model on a batch, in nats a token.
+    """Return the mean loss of a model on a batch, in nats per token.
 
-    Over a large vocabulary the logits of all tokens together would take more memory than all else: they are then
-    computed some rows at a time.
+    The logits of a large vocabulary would take more memory than the rest of the training: they are computed in chunks.
 
     Parameters
     ----------
@@ -35,25 +34,25 @@ def next_token_loss(model: LanguageModel, inputs: Ids, targets: Ids) -> Tensor:
     -------
     Tensor, shape ()
     """
-    if targets.size * model.config.vocab_size <= _MOST_LOGITS:
+    if targets.size * model.config.vocab_size <= _MAX_LOGITS:
         return cross_entropy(model(inputs), targets)
     return linear_cross_entropy(model.hidden(inputs), model.output_weight, targets)
 
 
 def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Ids, *, rows: int | None = None) -> Tensor:
-    """Return ``cross_entropy(linear(x, weight), targets)`` without ever holding all logits.
+    """Return ``cross_entropy(linear(x, weight), targets)``, with the logits computed in chunks of rows.
 
-    With N targets, the gradient of a row of logits is ``(softmax(x weight^T) - one_hot(target)) / N``. It is multiplied
-    on to x and the weight as soon as it is known, in the forward, and then let go.
+    With N targets, the gradient of a row of logits is ``(softmax(x weight^T) - one_hot(target)) / N``. The forward
+    computes it chunk by chunk, and adds its products to the gradients of x and of the weight.
 
     Parameters
     ----------
     x : Tensor, shape (..., C)
     weight : Tensor, shape (V, C)
     targets : ndarray of int, shape (...)
-        Each in ``[0, V)``.
+        In ``[0, V)``.
     rows : int, optional
-        How many rows of logits to hold at once, by default as many as 64 MB take in float32.
+        Rows of a chunk of logits, by default as many as fit into 64 MB in float32.
 
     Returns
     -------
@@ -62,19 +61,19 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Ids, *, rows: int |
     Raises
     ------
     ValueError
-        If the shapes do not fit.
+        If the shapes do not match.
     IndexError
-        If a target is out of its range.
+        If a target is out of range.
     """
     V, C = weight.shape
     if x.shape != (*targets.shape, C):
         raise ValueError(
-            f"x must have shape (..., {C}) and targets shape (...), and they have {x.shape}, {targets.shape}"
+            f"x of shape {x.shape} and targets of shape {targets.shape} must have shapes (..., {C}) and (...)"
         )
     flat, w, chosen = x.data.reshape(-1, C), weight.data, targets.reshape(-1)  # (N, C), (V, C), (N,)
     if chosen.size and (chosen.min() < 0 or chosen.max() >= V):
-        raise IndexError(f"targets must be from 0 to {V - 1}, and these go from {chosen.min()} to {chosen.max()}")
-    step = max(_LOGITS_AT_ONCE // V, 1) if rows is None else rows
+        raise IndexError(f"targets ({chosen.min()} to {chosen.max()}) must be from 0 to {V - 1}")
+    step = max(_MAX_CHUNK // V, 1) if rows is None else rows
     recorded = mode.recording and (needs_grad(x) or needs_grad(weight))
     dx, dw = (empty_like(flat), empty_like(w)) if recorded else (flat, w)
     if recorded:
@@ -103,14 +102,14 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Ids, *, rows: int |
 
 
 def bits_per_byte(loss: float, tokens: int, num_bytes: int) -> float:
-    """Return a loss in a unit that does not depend on the tokenizer.
+    """Convert a loss per token to bits per byte, which compare across tokenizers.
 
     Parameters
     ----------
     loss : float
-        The mean over tokens, in nats.
+        Mean over tokens, in nats.
     tokens, num_bytes : int
-        How long the same text is in tokens and in bytes of UTF-8.
+        Length of the text in tokens and in bytes of UTF-8.
 
     Returns
     -------
@@ -121,20 +120,20 @@ def bits_per_byte(loss: float, tokens: int, num_bytes: int) -> float:
 
 
 def bigram_loss(train: Ids, validation: Ids, vocab_size: int) -> float:
-    """Return the loss of a model that knows only how often each token follows another.
+    """Return the loss of the bigram baseline, which predicts each token from the previous one by counts of pairs.
 
-    One is added to every count, so that a pair not seen in training has a probability too.
+    Each count is increased by 1, so that no pair has a probability of 0.
 
     Parameters
     ----------
     train, validation : ndarray of int, shape (N,)
     vocab_size : int
-        V; the counts take ``24 V^2`` bytes.
+        V. The counts take ``24 V^2`` bytes.
 
     Returns
     -------
     float
-        The mean over the validation tokens, in nats.
+        Mean over the validation tokens, in nats.
     """
     counts = _count_pairs(train, vocab_size) + 1.0
     log_probabilities = np.log(counts / counts.sum(axis=1, keepdims=True))
@@ -142,9 +141,9 @@ def bigram_loss(train: Ids, validation: Ids, vocab_size: int) -> float:
 
 
 def _count_pairs(ids: Ids, vocab_size: int) -> NDArray[np.int64]:
-    """Return how often each token follows each, as an array of shape (V, V)."""
+    """Return the counts of pairs of tokens, of shape (V, V)."""
     counts = np.zeros(vocab_size**2, np.int64)
-    for start in range(0, len(ids) - 1, _PAIRS_AT_ONCE):
-        part = ids[start : start + _PAIRS_AT_ONCE + 1]
+    for start in range(0, len(ids) - 1, _PAIRS_PER_CHUNK):
+        part = ids[start : start + _PAIRS_PER_CHUNK + 1]
         counts += np.bincount(part[:-1].astype(np.int64) * vocab_size + part[1:], minlength=len(counts))
     return counts.reshape(vocab_size, vocab_size)

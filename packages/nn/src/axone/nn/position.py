@@ -22,6 +22,7 @@ from axone.nn.functional.validation import misfit
 from axone.nn.module import Module
 
 Positions = NDArray[np.integer[Any]]
+"""Positions of rotary embeddings, of shape (T,) or (B, T)."""
 Scaling = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """From the angles that one position adds to other ones, such as `Llama3Scaling`."""
 

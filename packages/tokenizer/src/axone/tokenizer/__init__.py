@@ -3,7 +3,8 @@
 from axone.tokenizer.bpe import BPETokenizer
 from axone.tokenizer.char import CharTokenizer
 from axone.tokenizer.errors import TokenizerError
+from axone.tokenizer.gguf import from_gguf
 from axone.tokenizer.load import load
 from axone.tokenizer.protocol import StreamDecoder, Tokenizer
 
-__all__ = ["BPETokenizer", "CharTokenizer", "StreamDecoder", "Tokenizer", "TokenizerError", "load"]
+__all__ = ["BPETokenizer", "CharTokenizer", "StreamDecoder", "Tokenizer", "TokenizerError", "from_gguf", "load"]

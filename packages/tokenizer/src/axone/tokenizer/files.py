@@ -14,12 +14,14 @@ References
 import contextlib
 import json
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import NoReturn, TypeGuard
 
 from axone.tokenizer.errors import TokenizerError
 
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 FILE_NAME, CONFIG_NAME = "tokenizer.json", "tokenizer_config.json"
 
 
@@ -91,6 +93,9 @@ class Section:
     def take_vocabulary(self, key: str) -> dict[str, int]:
         """Return a value that must map strings to distinct token ids."""
         value = self.take_mapping(key)
+        ids = [id for id in value.values() if is_id(id)]
+        if len({*ids}) == len(value) and is_text("".join(value)):
+            return dict(zip(value, ids))
         vocabulary: dict[str, int] = {}
         owners: dict[int, str] = {}
         for token, id in value.items():
@@ -124,7 +129,7 @@ class Section:
 
 def is_text(value: object) -> TypeGuard[str]:
     """Return whether a JSON value is a string without surrogates."""
-    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+    return isinstance(value, str) and _SURROGATE.search(value) is None
 
 
 def is_id(value: object) -> TypeGuard[int]:
@@ -134,8 +139,9 @@ def is_id(value: object) -> TypeGuard[int]:
 
 def brief(value: object) -> str:
     """Return a JSON value for a message, shortened if it is long."""
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "a list"
+    if value is not None and not isinstance(value, str | int | float):
+        kind = type(value).__name__
+        return {"dict": "an object", "list": "a list"}.get(kind, kind)
     shown = json.dumps(value)
     return shown if len(shown) <= 60 else shown[:57] + "..."
 

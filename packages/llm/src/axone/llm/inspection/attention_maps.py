@@ -1,8 +1,8 @@
-"""What a model attends to: the weights of every head of every block on a text, and a picture of them.
+"""Attention maps: the attention weights of every head and block for a text, as numbers and as a picture.
 
-They tell where a head looks, not what it does with what it finds [2]_.
+The weights show the positions that a head attends to, not its use of the values there [2]_.
 
-The library for the picture is imported when it is needed: ``pip install axone-llm[report]``.
+The picture needs matplotlib: ``pip install axone-llm[report]``.
 
 References
 ----------
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor, no_grad
+from axone.llm.errors import MissingDependencyError
 from axone.llm.model import LanguageModel
 from axone.llm.types import Ids
 from axone.nn import KVCache, Module, MultiHeadAttention, Transformer, TransformerBlock
@@ -27,35 +28,35 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_TOKEN, _GAP = 0.17, 0.32  # inches: the side of a square, and what lies between two maps besides the tokens
-_SMALLEST_MAP = 1.5  # inches
-_BAR = 0.8  # inches: the scale of colours, on the right
+_CELL, _GAP = 0.17, 0.32  # inches: the side of a cell, and the space between two maps besides their labels
+_MIN_MAP = 1.5  # inches
+_COLOR_BAR = 0.8  # inches
 _LETTER = 0.075  # inches: the width of a letter of a label
-_FAINTEST = 0.5  # the power that lifts small weights: a tenth is then seen
+_GAMMA = 0.5  # exponent of the color scale: a weight of a tenth is visible
 _COLORS = "magma_r"
-_LARGEST = 4000.0  # square inches
+_MAX_AREA = 4000.0  # square inches
 
 
 @no_grad()
 def attention_maps(model: LanguageModel, ids: Ids) -> NDArray[np.floating[Any]]:
-    """Return where every head of every block looks.
+    """Return the attention weights of every head of every block.
 
     Parameters
     ----------
     model : LanguageModel
-        In evaluation mode.
+        A model in evaluation mode.
     ids : ndarray of int, shape (T,)
-        At most `context_length`.
+        Tokens, at most `context_length`.
 
     Returns
     -------
     ndarray, shape (L, H, T, T)
-        For each block, head and position, how much of what it gathers comes from each position: rows add up to one.
+        For each block, head and position, the weights of all positions, which sum to 1.
 
     Raises
     ------
     ValueError
-        If there are no tokens, or more than the context.
+        If there are no tokens, or more than `context_length`.
 
     Examples
     --------
@@ -67,7 +68,7 @@ def attention_maps(model: LanguageModel, ids: Ids) -> NDArray[np.floating[Any]]:
     """
     length = model.config.context_length
     if not 0 < len(ids) <= length:
-        raise ValueError(f"the text must have 1 to {length} tokens for this model, and has {len(ids)}")
+        raise ValueError(f"the number of tokens ({len(ids)}) must be from 1 to {length} for this model")
     transformer, maps = model.transformer, list[NDArray[np.floating[Any]]]()
     blocks = [
         TransformerBlock(
@@ -81,11 +82,11 @@ def attention_maps(model: LanguageModel, ids: Ids) -> NDArray[np.floating[Any]]:
 
 
 class _Watched(Module):
-    """An attention whose weights are added to a list."""
+    """Attention layer that appends its weights to a list."""
 
     def __init__(self, attention: object, maps: list[NDArray[np.floating[Any]]]) -> None:
         if not isinstance(attention, MultiHeadAttention):
-            raise TypeError(f"attention maps are of MultiHeadAttention, and this block has {attention!r}")
+            raise TypeError(f"attention maps require MultiHeadAttention: {attention!r} is not supported")
         self.attention = attention
         self._maps = maps
 
@@ -97,7 +98,7 @@ class _Watched(Module):
         cache: KVCache | None = None,
         positions: NDArray[np.integer[Any]] | None = None,
     ) -> Tensor:
-        """Return what the attention returns."""
+        """Return the output of the attention layer."""
         out, weights = self.attention(x, mask=mask, cache=cache, positions=positions, return_weights=True)
         self._maps.append(weights[0])
         return out
@@ -110,16 +111,16 @@ def plot_attention(
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
 ) -> Figure:
-    """Draw attention maps: a row of pictures for each layer, side by side its heads.
+    """Draw attention maps: one row per layer, one column per head.
 
     Parameters
     ----------
     maps : ndarray, shape (L, H, T, T)
-        From `attention_maps`.
+        Weights, from `attention_maps`.
     tokens : sequence of str, length T
-        Labels of the axes: each row is a token that looks, each column one that is looked at.
+        Labels of the axes: rows are tokens that attend, columns are tokens that are attended to.
     layers, heads : sequence of int, optional
-        Which to draw, counted from 0; by default all.
+        Layers and heads to draw, counted from 0; by default all.
 
     Returns
     -------
@@ -128,32 +129,35 @@ def plot_attention(
     Raises
     ------
     ValueError
-        If there are not as many labels as tokens, no such layer or head, or the picture would be too large to look at.
+        If the number of labels differs from T, a layer or head does not exist, or the picture would be too large.
     """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import PowerNorm
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import PowerNorm
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError("attention plots", "matplotlib", "axone-llm[report]") from error
 
     L, H, T = maps.shape[:3]
     if len(tokens) != T:
-        raise ValueError(f"each of the {T} tokens needs a label, and {len(tokens)} came")
-    rows = _chosen("layer", layers, L)
-    columns = _chosen("head", heads, H)
-    side = max(_TOKEN * T, _SMALLEST_MAP)
-    margin = _GAP + _LETTER * max(map(len, tokens))  # left of each map and above it, for the tokens
-    width = len(columns) * (margin + side) + _GAP + _BAR
+        raise ValueError(f"the number of labels ({len(tokens)}) must be that of the tokens ({T})")
+    rows = _checked("layer", layers, L)
+    columns = _checked("head", heads, H)
+    side = max(_CELL * T, _MIN_MAP)
+    margin = _GAP + _LETTER * max(map(len, tokens))  # on the left and on top of each map
+    width = len(columns) * (margin + side) + _GAP + _COLOR_BAR
     height = len(rows) * (margin + side) + _GAP
-    if width * height > _LARGEST:
+    if width * height > _MAX_AREA:
         raise ValueError(
-            f"a picture must have at most {_LARGEST:,.0f} square inches, and {len(rows)} layers of {len(columns)} heads "
-            f"on {T} tokens take {width * height:,.0f}: choose fewer of them, or a shorter text"
+            f"a picture of {len(rows)} layers of {len(columns)} heads on {T} tokens ({width * height:,.0f} square inches) "
+            f"must have at most {_MAX_AREA:,.0f}: choose fewer layers or heads, or a shorter text"
         )
     figure = Figure(figsize=(width, height))
 
     def place(left: float, top: float, wide: float, high: float) -> Axes:
         return figure.add_axes((left / width, 1 - (top + high) / height, wide / width, high / height))
 
-    scale = PowerNorm(_FAINTEST, 0.0, 1.0)
+    scale = PowerNorm(_GAMMA, 0.0, 1.0)
     later = np.triu(np.ones((T, T), bool), 1)
     for i, layer in enumerate(rows):
         for j, head in enumerate(columns):
@@ -161,22 +165,22 @@ def plot_attention(
             axes.imshow(np.ma.masked_array(maps[layer, head], later), cmap=_COLORS, norm=scale)
             axes.text(0.97, 0.97, f"layer {layer + 1}\nhead {head + 1}", ha="right", va="top", transform=axes.transAxes)
             _label(axes, tokens)
-    bar = place(width - _BAR, margin, 0.14, min(side, 3.0))
+    bar = place(width - _COLOR_BAR, margin, 0.14, min(side, 3.0))
     figure.colorbar(ScalarMappable(scale, _COLORS), cax=bar, ticks=[0.0, 0.02, 0.1, 0.25, 0.5, 1.0])
     return figure
 
 
-def _chosen(kind: str, numbers: Sequence[int] | None, count: int) -> list[int]:
+def _checked(kind: str, numbers: Sequence[int] | None, count: int) -> list[int]:
     if numbers is None:
         return list(range(count))
     for number in numbers:
         if not 0 <= number < count:
-            raise ValueError(f"a {kind} is one of 0 to {count - 1} in this model, and got {number}")
+            raise ValueError(f"{kind} ({number}) must be from 0 to {count - 1} for this model")
     return list(numbers)
 
 
 def _label(axes: Axes, tokens: Sequence[str]) -> None:
-    """Write the tokens above and beside a map."""
+    """Label the columns and rows of a map with the tokens."""
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(range(len(tokens)), tokens, fontsize=8, fontfamily="monospace")
     axes.xaxis.tick_top()

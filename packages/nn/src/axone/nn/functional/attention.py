@@ -22,6 +22,7 @@ from axone.nn.functional.attention_kernel import attention_backward, attention_f
 from axone.nn.functional.validation import misfit, one_dtype
 
 Mask: TypeAlias = NDArray[np.bool_]
+"""True where a query may see a key; broadcasts to (B, H, T, S)."""
 
 
 def scaled_dot_product_attention(

@@ -13,8 +13,9 @@ References
    https://github.com/openai/gpt-2/blob/master/src/encoder.py
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from axone.tokenizer.bpe.byte_alphabet import CHARACTERS, to_bytes, to_characters
 from axone.tokenizer.bpe.model import BPEModel
 from axone.tokenizer.bpe.patterns import GPT2, SMOLLM, portable_pattern
 from axone.tokenizer.errors import TokenizerError
@@ -22,17 +23,6 @@ from axone.tokenizer.files import Section, brief, is_text
 from axone.tokenizer.special_roles import finish_byte_level, read_post_processor, read_roles
 
 WHERE = "tokenizer.json"
-
-
-def _visible_bytes() -> list[str]:
-    """Return a visible character for each byte: the one of Latin-1 if that is visible, otherwise one from U+0100."""
-    visible = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
-    others = iter(range(256, 512))
-    return [chr(byte if byte in visible else next(others)) for byte in range(256)]
-
-
-_CHARACTERS = _visible_bytes()
-_BYTES = {character: byte for byte, character in enumerate(_CHARACTERS)}
 
 
 def from_document(document: object, config: object = None) -> BPEModel:
@@ -72,14 +62,14 @@ def from_document(document: object, config: object = None) -> BPEModel:
     unknown = model.take("unk_token") or None
     model.expect("byte_fallback", False)
     ignore_merges = model.take_flag("ignore_merges", default=False)
-    spelled = _ordinary(model.take_vocabulary("vocab"), special_tokens | added_tokens)
-    merges = _merges(model.take_list("merges"), spelled)
+    spelled, vocabulary = ordinary_tokens(model.take_vocabulary("vocab"), special_tokens | added_tokens)
+    merges = read_merges(model.take_list("merges"), spelled, f"{WHERE}.model.merges")
     model.finish()
     ids = {*spelled.values(), *special_tokens.values(), *added_tokens.values()}
     if ids != set(range(len(ids))):
         missing = next(id for id in range(len(ids)) if id not in ids)
         raise TokenizerError(f"{WHERE} has no token with id {missing}: ids must not have gaps")
-    if unknown is not None and not spelled.keys() >= _BYTES.keys():  # otherwise no text is unknown
+    if unknown is not None and not spelled.keys() >= set(CHARACTERS):  # otherwise no text is unknown
         raise TokenizerError(
             f"{WHERE}.model.unk_token ({brief(unknown)}) is only supported if all 256 bytes are tokens"
         )
@@ -87,7 +77,7 @@ def from_document(document: object, config: object = None) -> BPEModel:
         raise TokenizerError(f"{WHERE}.model.unk_token ({brief(unknown)}) must be a token or null")
     roles = read_roles(config, spelled | special_tokens | added_tokens, template, unknown)
     return BPEModel(
-        vocabulary={bytes(map(_BYTES.__getitem__, token)): id for token, id in spelled.items()},
+        vocabulary=vocabulary,
         merges=merges,
         pattern=pattern,
         special_tokens=special_tokens,
@@ -108,7 +98,7 @@ def to_document(model: BPEModel) -> dict[str, object]:
     TokenizerError
         If the format cannot express the model: ids with gaps, or a special token spelled like an ordinary one.
     """
-    spelled = {"".join(map(_CHARACTERS.__getitem__, token)): id for token, id in model.vocabulary.items()}
+    spelled = {to_characters(token): id for token, id in model.vocabulary.items()}
     extra = {**model.special_tokens, **model.added_tokens}
     both = spelled.keys() & extra.keys()
     if both:
@@ -249,40 +239,36 @@ def _added_tokens(
     return special, added, frozenset(normalized)
 
 
-def _ordinary(vocabulary: Mapping[str, int], extra: Mapping[str, int]) -> dict[str, int]:
-    """Return the ordinary tokens of a vocabulary, after a check of the added ones among them."""
-    ordinary = {}
-    for token, id in vocabulary.items():
-        if token in extra:
-            if extra[token] != id:
-                raise TokenizerError(f"{WHERE} has two ids for {brief(token)}, {id} and {extra[token]}")
-        elif not token or not all(map(_BYTES.__contains__, token)):
-            raise TokenizerError(
-                f"{WHERE}.model.vocab holds {brief(token)}, which is not written in the 256 characters that "
-                "represent bytes"
-            )
-        else:
-            ordinary[token] = id
-    return ordinary
+def ordinary_tokens(vocabulary: Mapping[str, int], extra: Mapping[str, int]) -> tuple[dict[str, int], dict[bytes, int]]:
+    """Return the tokens that are not added ones, in the alphabet of bytes and as bytes."""
+    for token in vocabulary.keys() & extra.keys():
+        if extra[token] != vocabulary[token]:
+            raise TokenizerError(f"{WHERE} has two ids for {brief(token)}, {vocabulary[token]} and {extra[token]}")
+    spelled = {token: id for token, id in vocabulary.items() if token not in extra} if extra else dict(vocabulary)
+    try:
+        return spelled, dict(zip(to_bytes([*spelled]), spelled.values()))
+    except UnicodeEncodeError:
+        wrong = next(token for token in spelled if not set(token) <= set(CHARACTERS))
+        raise TokenizerError(
+            f"{WHERE}.model.vocab holds {brief(wrong)}, which is not written in the 256 characters that represent bytes"
+        ) from None
 
 
-def _merges(items: list[object], vocabulary: Mapping[str, int]) -> list[tuple[int, int]]:
+def read_merges(items: Sequence[object], vocabulary: Mapping[str, int], where: str) -> list[tuple[int, int]]:
     """Return the merges as pairs of ids. Both spellings are read: ``["h", "el"]`` and the older ``"h el"``."""
-    merges: dict[tuple[int, int], int] = {}
+    try:
+        return [(vocabulary[left], vocabulary[right]) for left, right in map(_parts, items)]
+    except (KeyError, TypeError, ValueError):
+        pass
     for i, item in enumerate(items):
-        parts = item.split(" ") if isinstance(item, str) else item
-        if not (isinstance(parts, list) and len(parts) == 2 and all(map(is_text, parts))):
-            raise TokenizerError(f"{WHERE}.model.merges.{i} ({brief(item)}) must be two tokens")
-        left, right = parts
-        for token in (left, right, left + right):
+        parts = _parts(item)
+        if len(parts) != 2 or not all(map(is_text, parts)):
+            raise TokenizerError(f"{where}.{i} ({brief(item)}) must be two tokens")
+        for token in parts:
             if token not in vocabulary:
-                raise TokenizerError(
-                    f"{WHERE}.model.merges.{i} uses the token {brief(token)}, which is not in the vocabulary"
-                )
-        pair = vocabulary[left], vocabulary[right]
-        if pair in merges:
-            raise TokenizerError(
-                f"{WHERE}.model.merges.{i} repeats merge {merges[pair]}: each pair must be merged once"
-            )
-        merges[pair] = i
-    return list(merges)
+                raise TokenizerError(f"{where}.{i} uses the token {brief(token)}, which is not in the vocabulary")
+    raise TokenizerError(f"{where} must be a list of pairs of tokens")
+
+
+def _parts(item: object) -> list[str]:
+    return item.split(" ") if isinstance(item, str) else item if isinstance(item, list) else []

@@ -78,7 +78,8 @@ class BPEModel:
             id = next(id for id, count in Counter(ids).items() if count > 1)
             raise TokenizerError(f"id {id} belongs to two tokens: all ids must differ")
         if len(set(self.merges)) != len(self.merges):
-            raise TokenizerError("merges hold a pair twice: each pair must be merged once")
+            pair, _ = Counter(self.merges).most_common(1)[0]
+            raise TokenizerError(f"merges hold the pair {pair} twice: each pair must be merged once")
         _ = self.products  # raises for merges outside the vocabulary
         self.roles.check(self.tokens)
 
@@ -96,7 +97,9 @@ class BPEModel:
         try:
             return [self.vocabulary[ordinary[left] + ordinary[right]] for left, right in self.merges]
         except KeyError as error:
-            raise TokenizerError(f"merges use {error}, which is not in the vocabulary") from None
+            key = error.args[0]
+            shown = repr(key.decode(errors="backslashreplace")) if isinstance(key, bytes) else key
+            raise TokenizerError(f"merges use the token {shown}, which is not in the vocabulary") from None
 
     @cached_property
     def byte_ids(self) -> IntArray:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.tokenizer.base import BaseTokenizer
-from axone.tokenizer.bpe import huggingface, tiktoken
+from axone.tokenizer.bpe import gguf, huggingface, tiktoken
 from axone.tokenizer.bpe.encoder import TextEncoder
 from axone.tokenizer.bpe.model import BPEModel
 from axone.tokenizer.bpe.patterns import NAMES, portable_pattern
@@ -193,6 +193,43 @@ class BPETokenizer(BaseTokenizer):
         if pattern is not None:
             pattern = NAMES.get(pattern) or portable_pattern(pattern, "fancy-regex")
         return cls(tiktoken.from_ranks(ranks, pattern, special_tokens or {}))
+
+    @classmethod
+    def from_gguf(cls, metadata: Mapping[str, object]) -> Self:
+        """Create the tokenizer from the metadata of a GGUF file with a ``gpt2`` vocabulary.
+
+        Parameters
+        ----------
+        metadata : mapping of str to object
+            The metadata of the file, as Python values or NumPy arrays.
+
+        Returns
+        -------
+        BPETokenizer
+            With the ids of the file.
+
+        Raises
+        ------
+        TokenizerError
+            If the metadata is damaged or names an unsupported pre-tokenizer.
+        """
+        return cls(gguf.from_metadata(metadata))
+
+    def to_gguf(self) -> dict[str, object]:
+        """Return the tokenizer metadata of a GGUF file, as Python values.
+
+        Returns
+        -------
+        dict
+            The keys ``tokenizer.ggml.model``, ``pre``, ``tokens``, ``token_type``, ``merges`` and those of special
+            tokens.
+
+        Raises
+        ------
+        TokenizerError
+            If GGUF has no name for the pattern.
+        """
+        return gguf.to_metadata(self._model)
 
     def to_document(self) -> dict[str, object]:
         """Return the content of this tokenizer's `tokenizer.json`.
