@@ -47,14 +47,6 @@ def test_a_position_sees_only_itself_and_those_before(model: LanguageModel) -> N
     assert np.abs(model(ids).data[0, 10:] - model(changed).data[0, 10:]).max() > 1e-3
 
 
-def test_the_cache_changes_nothing(model: LanguageModel) -> None:
-    ids = np.random.default_rng(0).integers(0, model.config.vocab_size, (3, 16))
-    whole = model(ids).data
-    caches = model.make_caches(3)
-    parts = [model(ids[:, a:b], caches=caches).data for a, b in ((0, 5), (5, 6), (6, 16))]
-    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-5)
-
-
 def test_too_many_positions_are_refused(model: LanguageModel) -> None:
     with pytest.raises(ValueError, match="knows 16 positions, and 17 are needed"):
         model(np.zeros((1, 17), np.int64))

@@ -21,8 +21,8 @@ from axone.llm.errors import (
     WorkerError,
 )
 from axone.llm.evaluation import perplexity, sliding_loss
-from axone.llm.generation.generate import Completion, SamplingOptions, TextGenerator, generate
-from axone.llm.generation.sampling import Sampling
+from axone.llm.generation.generate import Completion, TextGenerator, generate
+from axone.llm.generation.sampling import SamplingConfig
 from axone.llm.inspection.attention_maps import attention_maps, plot_attention
 from axone.llm.loss import bigram_loss, bits_per_byte, cross_entropy, next_token_loss
 from axone.llm.model import LanguageModel
@@ -70,8 +70,7 @@ __all__ = [
     "RunBusyError",
     "RunExistsError",
     "SampleText",
-    "Sampling",
-    "SamplingOptions",
+    "SamplingConfig",
     "StartEvent",
     "StepEvent",
     "TensorBoard",

@@ -5,6 +5,7 @@ import numpy as np
 from axone.autograd import Tensor
 from axone.nn import init
 from axone.nn.functional import linear
+from axone.nn.functional.linear import Dense, Forward, dense_product
 from axone.nn.functional.validation import last_axis, sizes
 from axone.nn.module import Module, Parameter
 
@@ -82,6 +83,10 @@ class Linear(Module):
         """
         last_axis(self._summary, x, self.in_features)
         return linear(x, self.weight, self.bias)
+
+    def inference(self, dense: Dense = dense_product) -> Forward:
+        """Return the layer's product on plain arrays, as `dense` computes it."""
+        return dense(self.weight.data, None if self.bias is None else self.bias.data)
 
     def extra_repr(self) -> str:
         """Return the layer's sizes."""

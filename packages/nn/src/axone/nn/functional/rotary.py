@@ -93,3 +93,19 @@ def _rotated(name: str, x: Tensor, cos: Array, sin: Array, *, heads: int) -> Ten
         return out
 
     return record(name, rotate(x.data, sin), (x,), lambda g: (rotate(g, -sin),))
+
+
+def rotate_in_place(heads: Array, cos: Array, sin: Array) -> None:
+    """Rotate heads in place, without a tape.
+
+    Parameters
+    ----------
+    heads : ndarray, shape (..., T, D)
+    cos, sin : ndarray, broadcasts to (..., T, D / 2)
+    """
+    half = heads.shape[-1] // 2
+    x, y = heads[..., :half], heads[..., half:]
+    rotated = x * cos - y * sin
+    y *= cos
+    y += x * sin
+    x[...] = rotated
