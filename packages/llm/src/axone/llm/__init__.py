@@ -1,11 +1,13 @@
 """A language model on NumPy: train it on your own text on a CPU, sample from it, read every line."""
 
+from axone.llm.chat.chat import Answer, Chat
 from axone.llm.chat.template import ChatTemplate, Message
 from axone.llm.checkpoints.bundle import load
 from axone.llm.checkpoints.checkpoint import Checkpoint
 from axone.llm.checkpoints.run import Run, unused_run
 from axone.llm.config import LanguageModelConfig
-from axone.llm.data.corpus import TextFiles, learned_dataset, python_source, read_text
+from axone.llm.data.cache import cached_dataset, user_cache
+from axone.llm.data.corpus import TextFiles, python_source, read_text
 from axone.llm.data.dataset import TokenDataset
 from axone.llm.errors import (
     AxoneError,
@@ -20,8 +22,9 @@ from axone.llm.errors import (
     WorkerError,
 )
 from axone.llm.evaluation import perplexity, sliding_loss
-from axone.llm.generation.generate import Completion, SamplingOptions, TextGenerator, generate
-from axone.llm.generation.sampling import Sampling
+from axone.llm.generation.generate import Completion, TextGenerator, generate
+from axone.llm.generation.prompt_cache import PromptCache
+from axone.llm.generation.sampling import SamplingConfig
 from axone.llm.inspection.attention_maps import attention_maps, plot_attention
 from axone.llm.loss import bigram_loss, bits_per_byte, cross_entropy, next_token_loss
 from axone.llm.model import LanguageModel
@@ -44,8 +47,10 @@ from axone.llm.training.trainer import Trainer
 
 __all__ = [
     "PRESETS",
+    "Answer",
     "AxoneError",
     "Callback",
+    "Chat",
     "ChatTemplate",
     "ChatTemplateError",
     "Checkpoint",
@@ -65,12 +70,12 @@ __all__ = [
     "NotEnoughMemoryError",
     "Preset",
     "ProgressBar",
+    "PromptCache",
     "Run",
     "RunBusyError",
     "RunExistsError",
     "SampleText",
-    "Sampling",
-    "SamplingOptions",
+    "SamplingConfig",
     "StartEvent",
     "StepEvent",
     "TensorBoard",
@@ -84,12 +89,12 @@ __all__ = [
     "attention_maps",
     "bigram_loss",
     "bits_per_byte",
+    "cached_dataset",
     "count_parameters",
     "cross_entropy",
     "download",
     "format_duration",
     "generate",
-    "learned_dataset",
     "load",
     "next_token_loss",
     "perplexity",
@@ -101,4 +106,5 @@ __all__ = [
     "require_memory",
     "sliding_loss",
     "unused_run",
+    "user_cache",
 ]

@@ -1,4 +1,4 @@
-"""A language model and its tokenizer in one folder: written together, checked together, so that they never mismatch."""
+"""Model bundles: a language model and its tokenizer in one folder, written and checked together."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from axone.llm.checkpoints.checkpoint import TOKENIZER, Checkpoint
+from axone.llm.checkpoints.checkpoint import TOKENIZER, TOKENIZER_CONFIG, Checkpoint
 from axone.llm.checkpoints.run import Run
 from axone.llm.errors import CheckpointError
 from axone.llm.model import LanguageModel
-from axone.llm.storage.atomic import require_folder
+from axone.llm.storage.atomic import require_folder, write_json
+from axone.llm.storage.regular import open_regular
 from axone.tokenizer import Tokenizer
 from axone.tokenizer import load as load_tokenizer
 
 
 @dataclass(frozen=True)
 class ModelBundle:
-    """What a checkpoint holds of a model.
+    """A language model and its tokenizer.
 
     Attributes
     ----------
     model : LanguageModel
     tokenizer : Tokenizer
-        Of no more tokens than the model knows.
+        Its vocabulary is at most that of the model.
     """
 
     model: LanguageModel
@@ -32,17 +33,20 @@ class ModelBundle:
     def __post_init__(self) -> None:
         if self.tokenizer.vocab_size > self.model.config.vocab_size:
             raise ValueError(
-                f"the model must know all {self.tokenizer.vocab_size} tokens of the tokenizer, and knows "
-                f"{self.model.config.vocab_size}"
+                f"vocab_size of the tokenizer ({self.tokenizer.vocab_size}) must be at most that of the model "
+                f"({self.model.config.vocab_size})"
             )
 
     @property
     def num_bytes(self) -> int:
-        """How much its weights take."""
+        """The size of the weights."""
         return sum(parameter.data.nbytes for parameter in self.model.parameters())
 
     def write(self, folder: Path) -> None:
-        """Write ``config.json``, ``model.safetensors`` and ``tokenizer.json``.
+        """Write the model's files, ``tokenizer.json`` and ``tokenizer_config.json``.
+
+        The last makes transformers read the ids of ``tokenizer.json``; without it, it builds GPT-2's tokenizer for GPT-2's
+        family, which gives other ids.
 
         Raises
         ------
@@ -51,18 +55,20 @@ class ModelBundle:
         """
         self.model.save_pretrained(folder)
         self.tokenizer.save(folder / TOKENIZER)
+        write_json(folder / TOKENIZER_CONFIG, self.tokenizer.tokenizer_config())
 
     @classmethod
     def read(cls, folder: Path) -> ModelBundle:
-        """Read what `write` wrote; the model in evaluation mode.
+        """Read the model, in evaluation mode, and the tokenizer of a folder.
 
         Raises
         ------
         CheckpointError
-            If a file is not what it should be.
+            If a file is missing or damaged, or the tokenizer is not the model's.
         """
         model, path = LanguageModel.from_pretrained(folder), folder / TOKENIZER
         try:
+            open_regular(path).close()
             tokenizer = load_tokenizer(path)
         except OSError as error:
             raise CheckpointError(path, f"cannot be read ({error.strerror})") from error
@@ -75,7 +81,7 @@ class ModelBundle:
 
 
 def load(folder: str | os.PathLike[str]) -> tuple[LanguageModel, Tokenizer]:
-    """Return the model and the tokenizer of a run (its best checkpoint) or of one model folder.
+    """Load the model and the tokenizer of a run (its best checkpoint) or of one model folder.
 
     Parameters
     ----------
@@ -96,8 +102,8 @@ def load(folder: str | os.PathLike[str]) -> tuple[LanguageModel, Tokenizer]:
     require_folder(path)
     run = Run(path)
     if not run.checkpoints_path.is_dir():
-        if not (path / "config.json").exists():
-            raise CheckpointError(path, "is no model: it holds neither checkpoints nor a config.json")
+        if not os.path.lexists(path / "config.json"):
+            raise CheckpointError(path, "is not a model: it holds neither checkpoints nor a config.json")
         Checkpoint(path).verify()
         found = ModelBundle.read(path)
         return found.model, found.tokenizer
@@ -108,6 +114,6 @@ def load(folder: str | os.PathLike[str]) -> tuple[LanguageModel, Tokenizer]:
         except CheckpointError:
             if checkpoint.path.exists():
                 raise
-            # The run is being trained, and has moved on from this one meanwhile.
+            # The run is being trained, and removed this checkpoint meanwhile.
         else:
             return found.model, found.tokenizer

@@ -11,8 +11,8 @@ References
 """
 
 import math
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,10 +20,13 @@ from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty_like, needs_grad, record
 from axone.nn.functional.erf import normal_tail
 from axone.nn.functional.intra_op import chunks, parallel_for
-from axone.nn.functional.validation import one_dtype
+from axone.nn.functional.linear import Forward
+from axone.nn.functional.validation import check_dtypes
 
 _SCALE = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
+GELU_FACTORS = {"cubic": _SCALE * _CUBIC, "linear": _SCALE, "half": 0.5}
+"""The factors with which `gelu_gate` is GELU in its tanh approximation."""
 _PART = 1 << 16  # elements: so many of four arrays find room in a cache
 
 
@@ -55,7 +58,7 @@ def gelu(x: Tensor, approximate: Literal["tanh", "none"] = "tanh") -> Tensor:
     ValueError
         If `approximate` is neither.
     """
-    one_dtype("gelu", x)
+    check_dtypes("gelu", x)
     if approximate == "none":
         return _exact_gelu(x)
     if approximate != "tanh":
@@ -130,7 +133,7 @@ def silu(x: Tensor) -> Tensor:
     -------
     Tensor, shape (...)
     """
-    one_dtype("silu", x)
+    check_dtypes("silu", x)
     shape, data = x.shape, np.atleast_1d(x.data)
     inverse = _inverse_logistic(data)
     y = np.divide(data, inverse, out=empty_like(data))
@@ -161,7 +164,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     ValueError
         If the shapes differ.
     """
-    one_dtype("swiglu", gate, up)
+    check_dtypes("swiglu", gate, up)
     if gate.shape != up.shape:
         raise ValueError(f"swiglu needs two inputs of one shape, and got {gate.shape} and {up.shape}")
     shape, a, b = gate.shape, np.atleast_1d(gate.data), up.data
@@ -203,7 +206,7 @@ def relu2(x: Tensor) -> Tensor:
     -------
     Tensor, shape (...)
     """
-    one_dtype("relu2", x)
+    check_dtypes("relu2", x)
     shape, data = x.shape, np.atleast_1d(x.data)
     positive = np.maximum(data, np.zeros_like(data))  # three times as quick as against the number 0
 
@@ -213,3 +216,55 @@ def relu2(x: Tensor) -> Tensor:
         return (slope.reshape(shape),)
 
     return record("relu2", np.square(positive).reshape(shape), (x,), vjp)
+
+
+def gelu_gate(dtype: np.dtype[Any], *, cubic: float | None, linear: float, half: float | None) -> Forward:
+    """Return the function ``half x (1 + tanh(x (cubic x^2 + linear)))`` of arrays, for rows too short for a Tensor.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of x.
+    cubic, linear, half : float or None
+        `GELU_FACTORS` are those of the tanh approximation. None leaves a factor of 1 out.
+    """
+    c, b, one, h = (None if number is None else np.asarray(number, dtype) for number in (cubic, linear, 1, half))
+
+    def forward(x: Array) -> Array:
+        gate = np.square(x)
+        if c is not None:
+            gate *= c
+        gate += b
+        gate *= x
+        np.tanh(gate, gate)
+        gate += one
+        gate *= x
+        if h is not None:
+            gate *= h
+        return gate
+
+    return forward
+
+
+def swiglu_gate(dtype: np.dtype[Any], *, half: float | None) -> Callable[[Array, Array], Array]:
+    """Return the function ``z (1 + tanh z) y`` of arrays, with ``z = half x``: SwiGLU if half is 0.5.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of x and y.
+    half : float or None
+        None leaves a factor of 1 out. Otherwise the function overwrites x.
+    """
+    one, h = (None if number is None else np.asarray(number, dtype) for number in (1, half))
+
+    def forward(z: Array, y: Array) -> Array:
+        if h is not None:
+            z *= h
+        gate = np.tanh(z)
+        gate += one
+        gate *= z
+        gate *= y
+        return gate
+
+    return forward

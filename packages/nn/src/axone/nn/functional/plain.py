@@ -202,9 +202,15 @@ def cross_entropy(
 
 
 def scaled_dot_product_attention(
-    q: Tensor, k: Tensor, v: Tensor, *, mask: Mask | None = None, causal: bool = False
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Mask | None = None,
+    causal: bool = False,
+    scale: float | None = None,
 ) -> Tensor:
-    """Return, for each query, the values weighted by the softmax of its products with the keys over ``sqrt(D)``.
+    """Return, for each query, the values weighted by the softmax of its scaled products with the keys.
 
     Parameters
     ----------
@@ -215,6 +221,8 @@ def scaled_dot_product_attention(
         True where a query may see a key.
     causal : bool, default False
         Whether a query sees keys up to its own position only, the last query being at the last key.
+    scale : float, optional
+        Multiplies the products of queries and keys, by default ``1 / sqrt(D)``.
 
     Returns
     -------
@@ -223,7 +231,8 @@ def scaled_dot_product_attention(
     _, H, T, D = q.shape
     K, S = k.shape[1:3]
     shared = np.repeat(np.arange(K), H // K)  # the key head that serves each query head
-    scores = q @ k[:, shared].swapaxes(-1, -2) / math.sqrt(D)  # (B, H, T, S)
+    scale = 1 / math.sqrt(D) if scale is None else scale
+    scores = q @ k[:, shared].swapaxes(-1, -2) * scale  # (B, H, T, S)
     if mask is not None:
         scores = where(mask, scores, -np.inf)
     if causal:
@@ -232,7 +241,13 @@ def scaled_dot_product_attention(
 
 
 def packed_attention(
-    qkv: Tensor, num_heads: int, num_kv_heads: int, *, mask: Mask | None = None, causal: bool = True
+    qkv: Tensor,
+    num_heads: int,
+    num_kv_heads: int,
+    *,
+    mask: Mask | None = None,
+    causal: bool = True,
+    scale: float | None = None,
 ) -> Tensor:
     """Attend with queries, keys and values that lie in one array.
 
@@ -246,6 +261,8 @@ def packed_attention(
         True where a query may see a key.
     causal : bool, default True
         Whether a query sees keys up to its own position only.
+    scale : float, optional
+        Multiplies the products of queries and keys, by default ``1 / sqrt(D)``.
 
     Returns
     -------
@@ -256,7 +273,7 @@ def packed_attention(
     D = width // (H + 2 * K)
     heads = qkv.reshape(B, T, H + 2 * K, D).swapaxes(1, 2)  # (B, H + 2K, T, D)
     q, k, v = heads[:, :H], heads[:, H : H + K], heads[:, H + K :]
-    out = scaled_dot_product_attention(q, k, v, mask=mask, causal=causal)
+    out = scaled_dot_product_attention(q, k, v, mask=mask, causal=causal, scale=scale)
     return out.swapaxes(1, 2).reshape(B, T, H * D)
 
 
