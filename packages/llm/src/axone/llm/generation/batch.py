@@ -67,7 +67,7 @@ class DecodingBatch:
         # A single sequence starts again at the first column when the context is full. The rows of a batch fill at
         # different times, so their caches have room for twice the context.
         room = self._length if len(prompts) == 1 else 2 * self._length
-        self._num_read = 0  # tokens of the first sequence
+        self._num_read = 0  # tokens of the first sequence at the last call of `logits`
         self._starts = [0] * len(prompts)  # the column where each sequence begins
         self._cache = cache
         distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(map(tuple, self.sequences)))}
@@ -102,11 +102,11 @@ class DecodingBatch:
         ndarray, shape (B, V)
             The logits after the last token of each sequence.
         """
-        held, unread = self._caches[0].length, len(self.sequences[0]) - self._num_read
-        self._num_read += unread
+        held, is_first = self._caches[0].length, self._num_read == 0
+        self._num_read = len(self.sequences[0])
         if held == 0:
             return self._prefill(self._length)
-        if unread > 1:
+        if is_first:  # the prompt cache holds the beginning
             return self._decode(np.asarray(self.sequences[0][held:])[None], self._caches)
         if held - min(self._starts) < self._length and held < self._caches[0].max_length:  # nearly always
             return self._read_last()
