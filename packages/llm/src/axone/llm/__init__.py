@@ -27,9 +27,8 @@ from axone.llm.generation.prompt_cache import PromptCache
 from axone.llm.generation.sampling import SamplingConfig
 from axone.llm.inspection.attention_maps import attention_maps, plot_attention
 from axone.llm.loss import bigram_loss, bits_per_byte, cross_entropy, next_token_loss
-from axone.llm.model import LanguageModel
+from axone.llm.model import LanguageModel, count_parameters
 from axone.llm.pretrained.hub import download
-from axone.llm.pretrained.layout import count_parameters
 from axone.llm.training.callbacks import (
     Callback,
     CheckpointEvent,

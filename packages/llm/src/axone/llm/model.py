@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Unpack
@@ -290,6 +291,36 @@ class LanguageModel(Module):
         weights.load(model.state_dict())
         model.eos_ids = source.eos_ids
         return model.eval()
+
+
+def count_parameters(config: LanguageModelConfig) -> int:
+    """Return the number of elements of all parameters of a model, without drawing or allocating them.
+
+    Parameters
+    ----------
+    config : LanguageModelConfig
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If a parameter is larger than any array can be.
+
+    Examples
+    --------
+    >>> from axone.llm import LanguageModelConfig, count_parameters
+    >>> count_parameters(LanguageModelConfig.gpt2())
+    124439808
+    """
+    try:
+        with init.skip():
+            one, two = (LanguageModel(replace(config, num_layers=count)).num_parameters() for count in (1, 2))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"a parameter of this configuration is larger than any array can be ({error})") from error
+    return one + (config.num_layers - 1) * (two - one)
 
 
 def _block(config: LanguageModelConfig, rotary: RotaryEmbedding | None, rng: np.random.Generator) -> TransformerBlock:
