@@ -2,7 +2,7 @@
 
 from axone.llm.chat.chat import Answer, Chat
 from axone.llm.chat.template import ChatTemplate, Message
-from axone.llm.checkpoints.bundle import load
+from axone.llm.checkpoints.bundle import ModelBundle, load, open_bundle
 from axone.llm.checkpoints.checkpoint import Checkpoint
 from axone.llm.checkpoints.run import Run, unused_run
 from axone.llm.config import LanguageModelConfig
@@ -66,6 +66,7 @@ __all__ = [
     "Message",
     "MetricsFile",
     "MissingDependencyError",
+    "ModelBundle",
     "NotEnoughMemoryError",
     "Preset",
     "ProgressBar",
@@ -96,6 +97,7 @@ __all__ = [
     "generate",
     "load",
     "next_token_loss",
+    "open_bundle",
     "perplexity",
     "plot_attention",
     "preset",

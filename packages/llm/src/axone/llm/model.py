@@ -25,7 +25,7 @@ from axone.llm.generation.folding import FoldCache
 from axone.llm.generation.generate import generate
 from axone.llm.generation.sampling import SamplingConfig, SamplingOptions
 from axone.llm.pretrained.folder import write_folder
-from axone.llm.pretrained.source import open_pretrained
+from axone.llm.pretrained.source import PretrainedModel, open_pretrained
 from axone.llm.types import Ids
 from axone.nn import (
     Dropout,
@@ -259,14 +259,36 @@ class LanguageModel(Module):
             If the path holds no model, or one that this class does not compute exactly.
         """
         with open_pretrained(Path(path)) as source:
-            try:
-                with init.skip():
-                    model = cls(source.config)
-            except (ValueError, OverflowError) as error:  # arrays beyond NumPy's largest dimension
-                raise CheckpointError(path, f"describes a model that cannot be built ({error})") from error
-            weights = source.match({name: parameter.shape for name, parameter in model.named_parameters()})
-            flatten(model.parameters(), dtype=source.dtype)
-            weights.load(model.state_dict())
+            return cls.from_source(source, path)
+
+    @classmethod
+    def from_source(cls, source: PretrainedModel, path: str | PathLike[str]) -> LanguageModel:
+        """Build a model from an opened folder or file, whose weights are converted straight into its parameters.
+
+        Parameters
+        ----------
+        source : PretrainedModel
+        path : path
+            Its path, for messages.
+
+        Returns
+        -------
+        LanguageModel
+            In evaluation mode.
+
+        Raises
+        ------
+        CheckpointError
+            If the weights do not fit the configuration.
+        """
+        try:
+            with init.skip():
+                model = cls(source.config)
+        except (ValueError, OverflowError) as error:  # arrays beyond NumPy's largest dimension
+            raise CheckpointError(path, f"describes a model that cannot be built ({error})") from error
+        weights = source.match({name: parameter.shape for name, parameter in model.named_parameters()})
+        flatten(model.parameters(), dtype=source.dtype)
+        weights.load(model.state_dict())
         model.eos_ids = source.eos_ids
         return model.eval()
 
