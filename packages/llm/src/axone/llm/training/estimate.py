@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import sys
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -16,8 +17,7 @@ from axone.llm.config import LanguageModelConfig
 from axone.llm.data.dataset import TokenDataset
 from axone.llm.errors import NotEnoughMemoryError
 from axone.llm.loss import next_token_loss
-from axone.llm.model import LanguageModel
-from axone.llm.pretrained.layout import count_parameters
+from axone.llm.model import LanguageModel, count_parameters
 from axone.llm.runtime import resources
 from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.training.config import TrainerConfig
@@ -63,7 +63,11 @@ def require_memory(config: LanguageModelConfig, num_replicas: int = 1) -> None:
     NotEnoughMemoryError
         If less memory is free.
     """
-    _require(count_parameters(config) * _BYTES_PER_PARAMETER * (1 + num_replicas + 2))
+    try:
+        parameters = count_parameters(config)
+    except ValueError:  # larger than any array can be
+        parameters = sys.maxsize
+    _require(parameters * _BYTES_PER_PARAMETER * (1 + num_replicas + 2))
 
 
 def estimate(
