@@ -10,6 +10,7 @@ def test_all_lists_the_public_names() -> None:
     assert axone.tokenizer.__all__ == [
         "BPETokenizer",
         "CharTokenizer",
+        "SentencePieceTokenizer",
         "StreamDecoder",
         "Tokenizer",
         "TokenizerError",

@@ -6,5 +6,15 @@ from axone.tokenizer.errors import TokenizerError
 from axone.tokenizer.gguf import from_gguf
 from axone.tokenizer.load import load
 from axone.tokenizer.protocol import StreamDecoder, Tokenizer
+from axone.tokenizer.sentencepiece import SentencePieceTokenizer
 
-__all__ = ["BPETokenizer", "CharTokenizer", "StreamDecoder", "Tokenizer", "TokenizerError", "from_gguf", "load"]
+__all__ = [
+    "BPETokenizer",
+    "CharTokenizer",
+    "SentencePieceTokenizer",
+    "StreamDecoder",
+    "Tokenizer",
+    "TokenizerError",
+    "from_gguf",
+    "load",
+]
