@@ -25,7 +25,6 @@ NOT_YET = (  # paths whose wording is being rewritten: prefixes, to be removed o
     "packages/autograd/",
     "packages/nn/",
     "packages/llm/",
-    "apps/",
     "benchmarks/autograd_speed.py",
     "benchmarks/tokenizer",
 )

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from axone.llm import user_cache
 from commands.console import UserError
 
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -20,7 +21,7 @@ def download(url: str = URL, sha256: str = SHA256, cache: Path | None = None) ->
     import requests
 
     pooch.get_logger().setLevel("ERROR")
-    folder = pooch.os_cache("axone") if cache is None else cache
+    folder = user_cache() if cache is None else cache
     try:
         return Path(pooch.retrieve(url, f"sha256:{sha256}", fname="tinyshakespeare.txt", path=folder))
     except ValueError as error:

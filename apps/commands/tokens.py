@@ -1,12 +1,10 @@
 """Texts as tokens of a tokenizer trained on them: with progress bars, and cached in the user's cache folder."""
 
-import hashlib
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from axone.llm import TextFiles, TokenDataset, format_duration, learned_dataset
+from axone.llm import TextFiles, TokenDataset, cached_dataset, format_duration
 from axone.tokenizer import BPETokenizer, CharTokenizer, Tokenizer
 
 if TYPE_CHECKING:
@@ -51,29 +49,16 @@ class Corpus:
 
     def as_characters(self) -> TokenDataset:
         """Return the texts as characters."""
-        if self.num_bytes <= IN_MEMORY:
-            return TokenDataset.from_texts(self, self._learned_characters())
-        return learned_dataset(self, self._place("char"), self._learned_characters)
+        return cached_dataset(self, f"{self._name} char", self._learned_characters, min_bytes=IN_MEMORY)
 
     def as_byte_pairs(self, vocab_size: int) -> TokenDataset:
-        """Return the texts as subwords, trained on them."""
-        return learned_dataset(self, self._place(f"bpe {vocab_size}"), lambda: self._learned_pairs(vocab_size))
+        """Return the texts as subwords of a tokenizer that is trained on them."""
+        return cached_dataset(self, f"{self._name} bpe {vocab_size}", lambda: self._learned_pairs(vocab_size))
 
     def with_tokenizer(self, tokenizer: Tokenizer) -> TokenDataset:
-        """Return the texts as tokens of a given tokenizer."""
-        if self.num_bytes <= IN_MEMORY:
-            return TokenDataset.from_texts(self, tokenizer)
+        """Return the texts as ids of a given tokenizer."""
         self._doing = "encoding"
-        folder = self._place("another's tokenizer")
-        folder.mkdir(parents=True, exist_ok=True)
-        return TokenDataset.from_texts(self, tokenizer, folder / "tokens.bin")
-
-    def _place(self, kind: str) -> Path:
-        """Return the folder in the user's cache for these texts as tokens of a kind."""
-        import pooch
-
-        name = hashlib.sha256(f"{self._name} {kind}".encode(errors="surrogateescape")).hexdigest()[:16]
-        return Path(pooch.os_cache("axone")) / "tokens" / name
+        return cached_dataset(self, f"{self._name} given", tokenizer, min_bytes=IN_MEMORY)
 
     def _learned_characters(self) -> Tokenizer:
         tokenizer = CharTokenizer.train(_joined(self))

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pooch
 import pytest
 
 from axone.llm import LossPlot
@@ -28,7 +27,7 @@ def default_sigint_handler() -> None:
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Replace the user's cache by a temporary folder."""
     folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr(pooch, "os_cache", lambda _: folder)
+    monkeypatch.setenv("AXONE_CACHE", str(folder))
     return folder
 
 

@@ -123,7 +123,7 @@ def test_the_tokenizer_of_a_run_is_opened(app: App, trained: Path, capfd: pytest
     [
         ("", "train|show"),
         ("train", "the following arguments are required: TEXT"),
-        ("train nothing.txt", "nothing.txt is not there"),
+        ("train nothing.txt", "nothing.txt does not exist"),
         ("train bpe.json --out bpe.json", "bpe.json exists"),
         ("train bpe.json --vocab-size 100", "--vocab-size (100) must be at least 256"),
         ("train bpe.json --vocab-size many", "invalid int value"),
@@ -135,7 +135,7 @@ def test_the_tokenizer_of_a_run_is_opened(app: App, trained: Path, capfd: pytest
         ("show empty text", "tokenizer.json"),
         ("show damaged.json text", "is not valid JSON"),
         ("show bpe.json text --file bpe.json", "exclude each other"),
-        ("show bpe.json --file nothing.txt", "nothing.txt is not there"),
+        ("show bpe.json --file nothing.txt", "nothing.txt does not exist"),
         ("show bpe.json text --color loud", "invalid choice"),
     ],
 )

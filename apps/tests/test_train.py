@@ -64,7 +64,8 @@ def test_subwords_are_trained_once(app: App, text_file: Path, cache: Path, capfd
     assert "nats per token" in out
     assert "tokenizer: 280 tokens trained in" in err
     (kept,) = cache.rglob("tokens.bin")
-    assert kept.samefile("runs/hamlet-tiny/data/tokens.bin")
+    (linked,) = Path("runs/hamlet-tiny/data").glob("tokens-*.bin")
+    assert kept.samefile(linked)
     assert app(train.main, line) == 0
     assert "tokenizer:" not in capfd.readouterr().err
     text_file.write_text(text_file.read_text(encoding="utf-8").upper(), encoding="utf-8")
@@ -79,7 +80,7 @@ def test_a_damaged_cache_is_written_again(
 ) -> None:
     line = f"train.py --data {text_file} --tokenizer bpe --vocab-size 280 --preset tiny --steps 1"
     assert app(train.main, line) == 0
-    for name in ("tokens.bin", "tokens.json", "tokenizer.json"):
+    for name in ("tokens.bin", "tokens.bin.json", "tokenizer.json"):
         (kept,) = cache.rglob(name)
         content = kept.read_bytes()
         kept.unlink()
@@ -199,30 +200,35 @@ def test_a_diverged_training_ends_in_one_sentence(text_file: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ("--data missing.txt", "is not there"),
+        ("--data missing.txt", "does not exist"),
         ("--data=", "--data ('') must be python, shakespeare, a file or a folder"),
         ("--preset=", "--preset ('') must be one of tiny, "),
         ("--data empty.txt", "is empty"),
-        ("--data folder", "holds none"),
-        ("--data latin.txt", "must be UTF-8"),
-        ("--data wide.txt", "must hold no NUL byte"),
-        ("--data short.txt --preset tiny", "more tokens than the context of 64"),
+        ("--data folder", "has no text files"),
+        ("--data loop", "loop does not exist"),
+        ("--data hamlet.txt --embed-dim 1000000000000000000000000000000 --num-heads 1", "MB of memory, and"),
+        ("--data latin.txt", "is not valid UTF-8"),
+        ("--data wide.txt", "has a NUL byte"),
+        ("--data short.txt --preset tiny", "must be longer than --context-length (64)"),
         ("--data hamlet.txt --preset huge", "--preset ('huge') must be one of tiny, "),
         ("--data hamlet.txt --preset tiny --steps -5", "--steps (-5) must be at least 1"),
         ("--data hamlet.txt --preset tiny --workers 0", "--workers (0) must be at least 1"),
         ("--data hamlet.txt --steps 10 --warmup-steps 20", "--warmup-steps (20) must be at most steps (10)"),
         ("--data hamlet.txt --preset tiny --seed -1", "--seed (-1) must not be negative"),
         ("--data hamlet.txt --preset tiny --steps many", "invalid int value: 'many'"),
-        ("--data hamlet.txt --preset tiny --out taken", "exists: resume it, overwrite it, or name another"),
-        ("--data hamlet.txt --preset tiny --out hamlet.txt --overwrite", "is none: name another folder"),
+        ("--data hamlet.txt --preset tiny --out taken", "exists already: resume it, overwrite it, or name another"),
+        (
+            "--data hamlet.txt --preset tiny --out hamlet.txt --overwrite",
+            "is not a run, and only a run can be overwritten",
+        ),
         ("--data hamlet.txt --preset tiny --out hamlet.txt/run", "hamlet.txt/run: cannot be made"),
-        ("--data hamlet.txt --preset tiny --init folder", "is no model"),
+        ("--data hamlet.txt --preset tiny --init folder", "is not a model"),
         ("--data hamlet.txt --init folder --num-layers 3 --tokenizer bpe", "leave out --num-layers, --tokenizer"),
         ("--data hamlet.txt --tokenizer bpe --vocab-size 100", "--vocab-size (100) must be at least 256"),
         ("--data hamlet.txt --vocab-size 300", "--vocab-size requires --tokenizer bpe"),
         ("--data hamlet.txt --tokenizer words", "invalid choice: 'words'"),
-        ("--data hamlet.txt --validation 1", "must be in (0, 1), and is 1.0"),
-        ("--data hamlet.txt --split document", "needs at least two, and there is one"),
+        ("--data hamlet.txt --validation 1", "validation (1.0) must be in (0, 1)"),
+        ("--data hamlet.txt --split document", "needs two documents, and there is one"),
         ("--data hamlet.txt --embed-dim 65 --num-heads 2", "--embed-dim (65) must be divisible by --num-heads (2)"),
         ("--data hamlet.txt --context-length 0", "--context-length (0) must be at least 1"),
         ("--data hamlet.txt --batch-size 0", "--batch-size (0) must be at least 1"),
@@ -231,11 +237,11 @@ def test_a_diverged_training_ends_in_one_sentence(text_file: Path) -> None:
             "--data hamlet.txt --min-learning-rate 1",
             "--min-learning-rate (1.0) must be between 0 and --learning-rate (0.002)",
         ),
-        ("--data /dev/null", "is none: save it first"),
+        ("--data /dev/null", "is not a regular file"),
         ("--data hamlet.txt --dropout 2", "dropout"),
         ("--data hamlet.txt --max-grad-norm 0", "--max-grad-norm (0.0) must be positive"),
         ("--data hamlet.txt --max-grad-norm inf", "--max-grad-norm (inf) must be finite"),
-        ("--resume folder", "folder: is no run"),
+        ("--resume folder", "folder: is not a run"),
         ("--resume missing", "missing: is not a folder: name a run"),
         ("--resume taken --steps 5", "--resume reads all options from the run"),
         ("--unknown", "unrecognized arguments"),
@@ -249,6 +255,7 @@ def test_a_wrong_option_is_refused_in_one_sentence(
     (tmp_path / "wide.txt").write_bytes("words".encode("utf-16-le"))
     (tmp_path / "short.txt").write_text("a few words", encoding="utf-8")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "taken").mkdir()
     before = sorted(tmp_path.rglob("*"))
     assert app(train.main, f"train.py {arguments}") == 2

@@ -74,24 +74,30 @@ def test_an_error_in_closing_is_raised_after_the_others_are_closed(model: Langua
 class Raises(Callback):
     """Raises from one of its methods at a step."""
 
-    def __init__(self, method: str, step: int) -> None:
-        self._step = step
+    def __init__(self, method: str, step: int, error: type[BaseException] = BrokenPipeError) -> None:
+        self._step, self._error = step, error
         setattr(self, method, self._raise)
 
     def _raise(self, event: Any) -> None:
         if event.step >= self._step:
-            raise BrokenPipeError("the reader of the report is gone")
+            raise self._error
 
 
+@pytest.mark.parametrize("error", [BrokenPipeError, SystemExit])
 @pytest.mark.parametrize(("method", "step"), [("on_step", 3), ("on_evaluation", 4), ("on_checkpoint", 2)])
 def test_the_step_of_a_callback_that_raises_is_saved(
-    model: LanguageModel, dataset: TokenDataset, tmp_path: Path, method: str, step: int
+    model: LanguageModel,
+    dataset: TokenDataset,
+    tmp_path: Path,
+    method: str,
+    step: int,
+    error: type[BaseException],
 ) -> None:
     """A broken pipe of the progress bar ended a training with nothing saved since the last checkpoint."""
     config = TrainerConfig(steps=4, batch_size=2, context_length=16, workers=1, save_every=2)
     run = tmp_path / "run"
-    with pytest.raises(BrokenPipeError):
-        Trainer(model, *dataset.split(), config, [Raises(method, step)], run=run).fit()
+    with pytest.raises(error):
+        Trainer(model, *dataset.split(), config, [Raises(method, step, error)], run=run).fit()
     assert Run(run).latest().step == step
     assert Trainer.resume(run).fit().step == 4
 

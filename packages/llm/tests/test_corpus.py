@@ -5,12 +5,11 @@ import os
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from axone.llm import TextFiles, bigram_loss, learned_dataset, python_source, read_text
+from axone.llm import TextFiles, bigram_loss, python_source, read_text
 from axone.llm.data import corpus
-from axone.tokenizer import CharTokenizer, Tokenizer
+from axone.tokenizer import CharTokenizer
 
 
 def test_the_standard_library_is_a_few_megabytes_of_ascii() -> None:
@@ -30,16 +29,16 @@ def test_a_folder_is_its_texts_sorted(tmp_path: Path) -> None:
     assert read_text(tmp_path) == "first\nsecond"
 
 
-def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_files_without_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
     (tmp_path / "latin.txt").write_bytes("für".encode("latin-1"))
     (tmp_path / "wide.txt").write_bytes("words".encode("utf-16-le"))
     for path, reason in (
-        (tmp_path / "missing", "is not there"),
+        (tmp_path / "missing", "does not exist"),
         (tmp_path / "empty.txt", "is empty"),
-        (tmp_path / "latin.txt", "is not at byte 1"),
-        (tmp_path / "wide.txt", "must hold no NUL byte"),
-        (tmp_path, "holds none"),
+        (tmp_path / "latin.txt", "first bad byte at 1"),
+        (tmp_path / "wide.txt", "has a NUL byte"),
+        (tmp_path, "has no text files"),
     ):
         with pytest.raises(ValueError, match=reason):
             read_text(path)
@@ -88,39 +87,20 @@ def test_a_long_file_comes_in_parts_that_new_lines_join(tmp_path: Path, monkeypa
     assert max(map(len, TextFiles(tmp_path / "a.txt"))) < 120
 
 
-def test_where_a_file_stops_being_text_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_bad_byte_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus, "_PART", 50)
     for good in (0, 1, 49, 50, 99, 1000):
         (tmp_path / "a").write_bytes("ü".encode() * good + b"\xff" + b"rest")
-        with pytest.raises(ValueError, match=f"is not at byte {2 * good}: convert it first"):
+        with pytest.raises(ValueError, match=rf"first bad byte at {2 * good}\): convert it first"):
             list(TextFiles(tmp_path / "a"))
     (tmp_path / "a").write_bytes("fine ü".encode()[:-1])
-    with pytest.raises(ValueError, match="is not at byte 5"):
+    with pytest.raises(ValueError, match="first bad byte at 5"):
         list(TextFiles(tmp_path / "a"))
 
 
-def test_a_vocabulary_is_learned_once_for_the_same_texts(tmp_path: Path) -> None:
-    learned = []
-
-    def learn() -> Tokenizer:
-        learned.append(CharTokenizer.train("abc \n"))
-        return learned[-1]
-
-    first = learned_dataset(["a b", "c"], tmp_path / "kept", learn)
-    again = learned_dataset(["a b", "c"], tmp_path / "kept", learn)
-    assert len(learned) == 1
-    assert again.tokenizer.decode(again.tokens.tolist()) == "a b\nc"
-    np.testing.assert_array_equal(first.tokens, again.tokens)
-    assert again.num_documents == 2
-    learned_dataset(["a", "b c"], tmp_path / "kept", learn)
-    assert len(learned) == 2
-
-
-@pytest.mark.parametrize("name", ["tokens.bin", "tokens.json", "tokens.documents.bin", "tokenizer.json"])
-def test_what_is_damaged_is_learned_anew(tmp_path: Path, name: str) -> None:
-    texts = ["a b", "c"]
-    learned_dataset(texts, tmp_path, lambda: CharTokenizer.train("abc \n"))
-    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-3])
-    again = learned_dataset(texts, tmp_path, lambda: CharTokenizer.train("cba \n"))
-    assert again.tokenizer.decode(again.tokens.tolist()) == "a b\nc"
-    assert again.num_documents == 2
+def test_a_byte_order_mark_is_not_a_character(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfwords")
+    assert read_text(tmp_path / "a.txt") == "words"
+    (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbf")
+    with pytest.raises(ValueError, match=r"b\.txt is empty"):
+        read_text(tmp_path / "b.txt")

@@ -131,7 +131,7 @@ def test_an_epoch_has_every_sequence_once_and_the_next_another_order(dataset: To
     train, _ = dataset.split()
     count = len(train.window_starts(16))
     first, second = (
-        np.concatenate([train.batch(3, number, BATCH, 16, order="epoch")[0] for number in range(begin, begin + 29)])
+        np.concatenate([train.batch(3, number, BATCH, 16, sampling="epoch")[0] for number in range(begin, begin + 29)])
         for begin in (0, 29)
     )
     assert len(first) == count == SEQUENCES_IN_AN_EPOCH
@@ -143,7 +143,7 @@ def test_an_epoch_has_every_sequence_once_and_the_next_another_order(dataset: To
 
 def test_epochs_need_not_be_whole_batches(dataset: TokenDataset) -> None:
     train, _ = dataset.split()
-    batches = [train.batch(3, number, 7, 16, order="epoch")[0] for number in range(SEQUENCES_IN_AN_EPOCH)]
+    batches = [train.batch(3, number, 7, 16, sampling="epoch")[0] for number in range(SEQUENCES_IN_AN_EPOCH)]
     windows, times = np.unique(np.concatenate(batches), axis=0, return_counts=True)
     everything = train.read(train.window_starts(16), 16)[0]
     _, twins = np.unique(everything, axis=0, return_counts=True)

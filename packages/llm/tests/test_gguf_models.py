@@ -107,7 +107,7 @@ def test_a_model_comes_back_from_the_file_that_was_written(changes: dict[str, An
         ({"llama.block_count": 3}, "blk.2.attn_norm.weight is missing"),
         ({"llama.block_count": 1 << 31}, "fewer tensors"),
         ({"llama.embedding_length": 20}, "token_embd.weight must have shape (29, 20)"),
-        ({"llama.attention.head_count": "4"}, "llama.attention.head_count must be a whole number"),
+        ({"llama.attention.head_count": "4"}, "llama.attention.head_count ('4') must be a whole number"),
         ({"split.count": 2}, "part of a split model"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from axone.llm import CheckpointError, Run, RunBusyError, unused_run
-from axone.llm.checkpoints.checkpoint import MOMENTS, REQUIRED, TRAINER, TrainingState
+from axone.llm.checkpoints.checkpoint import OPTIMIZER, REQUIRED, TRAINER, TrainingState
 
 HOLD = "import sys; from axone.llm.checkpoints.run import Run\nwith Run(sys.argv[1]).lock(): print(flush=True); input()"
 
@@ -53,7 +53,7 @@ class Files:
     num_bytes = 1
 
     def write(self, folder: Path) -> None:
-        for name in REQUIRED - {TRAINER, MOMENTS}:
+        for name in REQUIRED - {TRAINER, OPTIMIZER}:
             (folder / name).write_text("{}", encoding="utf-8")
 
 
@@ -103,17 +103,17 @@ def test_each_skipped_checkpoint_is_named(tmp_path: Path) -> None:
         assert text.endswith(f"{Path(f'step-{step:06d}', 'config.json')}: is missing")
 
 
-def test_checkpoints_that_are_all_damaged_are_named_in_one_sentence(tmp_path: Path) -> None:
+def test_all_damaged_checkpoints_are_named_in_one_sentence(tmp_path: Path) -> None:
     saved(tmp_path, {1: 1.0, 2: 3.0, 3: 2.0})
     damage(tmp_path, 1, 2, 3)
-    with pytest.raises(CheckpointError, match="holds no whole checkpoint: ") as caught:  # and no warning
+    with pytest.raises(CheckpointError, match="holds no valid checkpoint: ") as caught:  # and no warning
         Run(tmp_path).latest()
     for step, text in zip((3, 2, 1), caught.value.reason.split("; "), strict=True):
         assert text.endswith(f"{Path(f'step-{step:06d}', 'config.json')}: is missing")
 
 
-def test_a_run_without_a_checkpoint_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds no checkpoint yet: wait for the first, or begin again"):
+def test_a_run_without_a_checkpoint_is_refused_with_advice(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds no checkpoint yet: wait for the first, or overwrite the run"):
         Run(tmp_path).best()
 
 

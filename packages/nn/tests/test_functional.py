@@ -84,7 +84,7 @@ TABLE: dict[str, tuple[Case, ...]] = {
         case((2, 5, 36), then=(2, 2)), case((2, 5, 48), then=(4, 2)), case((2, 5, 36), then=(2, 2), causal=False),
         case((2, 5, 36), then=(4, 1), mask=mask(2, 4, 5, 5)), case((2, 5, 36), then=(4, 1), mask=mask(2, 1, 1, 5)),
         case((2, 5, 36), then=(2, 2), mask=mask(5, 5), causal=False), case((2, 1, 36), then=(2, 2)),
-        case((0, 5, 36), then=(2, 2)), case((1, 70, 6), then=(1, 1)),
+        case((0, 5, 36), then=(2, 2)), case((1, 70, 6), then=(1, 1)), case((2, 5, 36), then=(4, 1), scale=1.5),
     ),
     "packed_rms_norm": (case((2, 5, 36), (6,), (6,), then=(2, 2)), case((2, 5, 48), (6,), (6,), then=(4, 2), eps=0.1)),
     "packed_rotary": (
@@ -98,6 +98,7 @@ TABLE: dict[str, tuple[Case, ...]] = {
         case((2, 4, 5, 6), (2, 1, 7, 6), (2, 1, 7, 6), mask=mask(2, 4, 5, 7)),
         case((2, 4, 5, 6), (2, 4, 5, 6), (2, 4, 5, 6), mask=mask(2, 1, 1, 5), causal=True),
         case((1, 1, 70, 2), (1, 1, 130, 2), (1, 1, 130, 2), causal=True), case((1, 2, 70, 2), (1, 1, 3, 2), (1, 1, 3, 2)),
+        case((2, 4, 5, 6), (2, 2, 5, 6), (2, 2, 5, 6), scale=1.0), case((1, 1, 70, 2), (1, 1, 70, 2), (1, 1, 70, 2), scale=0.3),
     ),
     "silu": ELEMENTWISE,
     "softmax": (
@@ -244,7 +245,7 @@ def test_exact_gelu_matches_finite_differences() -> None:
 
 
 def test_an_unknown_gelu_approximation_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r'gelu needs approximate to be "tanh" or "none", and it is \'erf\''):
+    with pytest.raises(ValueError, match=r'approximate \(.erf.\) must be "tanh" or "none"'):
         functional.gelu(Tensor([1.0]), approximate="erf")  # type: ignore[arg-type]  # on purpose
 
 

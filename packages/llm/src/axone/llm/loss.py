@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor
-from axone.autograd.extend import Array, empty, empty_like, needs_grad, record
-from axone.autograd.mode import mode
+from axone.autograd.extend import Array, empty, empty_like, is_grad_enabled, needs_grad, record
 from axone.llm.model import LanguageModel
 from axone.llm.types import Ids
 from axone.nn.extend import exp_rows, matmul
@@ -74,7 +73,7 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Ids, *, rows: int |
     if chosen.size and (chosen.min() < 0 or chosen.max() >= V):
         raise IndexError(f"targets ({chosen.min()} to {chosen.max()}) must be from 0 to {V - 1}")
     step = max(_MAX_CHUNK // V, 1) if rows is None else rows
-    recorded = mode.recording and (needs_grad(x) or needs_grad(weight))
+    recorded = is_grad_enabled() and (needs_grad(x) or needs_grad(weight))
     dx, dw = (empty_like(flat), empty_like(w)) if recorded else (flat, w)
     if recorded:
         dw.fill(0)

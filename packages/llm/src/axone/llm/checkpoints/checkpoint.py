@@ -1,11 +1,14 @@
-"""A checkpoint: a model's folder, what is needed to resume, and a manifest of SHA-256 sums that vouches for all of it.
+"""Checkpoints: a model folder, the training state, the optimizer's state, and a manifest of SHA-256 sums.
 
 ::
 
     config.json  model.safetensors    the model, in the conventions of its family
-    tokenizer.json                    the tokenizer
-    trainer.json  trainer.safetensors the step, and what the optimizer remembers
-    manifest.json                     the sums of all files above
+    tokenizer.json                    the tokenizer, and tokenizer_config.json for transformers
+    trainer.json                      the training state
+    trainer.safetensors               the optimizer's state
+    manifest.json                     SHA-256 sums of all files above
+
+Files that a file manager adds, such as ``.DS_Store``, are ignored.
 """
 
 from __future__ import annotations
@@ -20,51 +23,51 @@ from typing import Any, Protocol
 from axone.llm.errors import CheckpointError
 from axone.llm.storage.atomic import json_bytes, new_folder, write_json
 from axone.llm.storage.json_schema import Document, Format, from_json, numbered, renamed
-from axone.llm.storage.regular import read_json, sha256
+from axone.llm.storage.regular import parse_json, read_bytes, read_json, sha256
 from axone.llm.storage.safetensors import State, read_arrays, write_arrays
 
 MANIFEST = "manifest.json"
-TOKENIZER = "tokenizer.json"
-TRAINER, MOMENTS = "trainer.json", "trainer.safetensors"
-REQUIRED = {"config.json", "model.safetensors", TOKENIZER, TRAINER, MOMENTS}
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+TRAINER, OPTIMIZER = "trainer.json", "trainer.safetensors"
+REQUIRED = {"config.json", "model.safetensors", TOKENIZER, TRAINER, OPTIMIZER}
 
-RENAMED_ENVIRONMENT = {"workers": "replicas", "threads": "workers"}
-"""Fields of the environment in format 0 of ``trainer.json``, and their names in format 1."""
+STEP = re.compile(r"step-(\d{6,12})")
+
+_LARGEST_MANIFEST = 1 << 20  # bytes
+_ADDED_BY_SYSTEMS = {"Thumbs.db", "desktop.ini"}  # and all names that begin with a dot
 
 
 def _rename_environment(document: Document) -> Document:
-    """Return ``trainer.json`` of format 0 with its environment's fields under their names in format 1."""
+    """Return ``trainer.json`` of format 0 with the names of format 1 for its numbers of workers."""
     environment = document.get("environment")
-    if not isinstance(environment, dict):
-        return document
-    return {**document, "environment": renamed(environment, RENAMED_ENVIRONMENT)}
+    names = {"workers": "replicas", "threads": "workers"}
+    return {**document, "environment": renamed(environment, names)} if isinstance(environment, dict) else document
 
 
-MANIFEST_FORMAT, TRAINER_FORMAT = Format((numbered,)), Format((_rename_environment,))
-
-STEP = re.compile(r"step-(\d{6,12})")
+MANIFEST_FORMAT = Format((numbered,))
+TRAINER_FORMAT = Format((_rename_environment,))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingState:
-    """How far a training had come: all that resuming needs besides the arrays.
+    """State of a training besides its arrays.
 
     Attributes
     ----------
     step : int
-        The steps made.
+        Number of steps made.
     validation_loss : float or None
-        What was measured with these weights, in nats a token; None if nothing was.
+        Validation loss of these weights, in nats per token; None if it was not measured.
     full_loss : float or None
-        The same over all of the held-out text, as it is measured in the end.
+        The same over all validation data, as it is measured in the end.
     latest_loss : float or None
-        The last one that was measured, maybe with earlier weights.
+        Last validation loss that was measured, maybe of earlier weights.
     best_loss : float or None
-        The lowest validation loss so far.
+        Lowest validation loss so far.
     evaluations_since_best : int
-        How often it has been measured since and was not lower.
+        Number of evaluations since then.
     environment : dict
-        What the bits of a result depend on besides the code.
+        Versions, machine and numbers of workers, which the bits of a result depend on.
     """
 
     step: int
@@ -80,7 +83,7 @@ class TrainingState:
             raise ValueError("step and evaluations_since_best must not be negative")
 
     def measured(self, loss: float) -> TrainingState:
-        """Return the progress after an evaluation."""
+        """Return the state after an evaluation."""
         better = self.best_loss is None or loss < self.best_loss
         return replace(
             self,
@@ -91,18 +94,18 @@ class TrainingState:
 
 
 class ModelFiles(Protocol):
-    """A model that writes itself into a folder: all that a checkpoint has to know of it."""
+    """A model that writes itself into a folder: all that a checkpoint needs of it."""
 
     @property
     def num_bytes(self) -> int:
-        """About how much it writes."""
+        """The approximate size of its files."""
 
     def write(self, folder: Path) -> None:
         """Write its files."""
 
 
 class Checkpoint:
-    """One checkpoint's folder.
+    """Folder of one checkpoint.
 
     Parameters
     ----------
@@ -114,23 +117,22 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """The steps made, by the folder's name."""
+        """The number of steps made, from the folder's name."""
         match = STEP.search(self.path.name)
         if match is None:
             raise CheckpointError(self.path, "is not named after a step")
         return int(match[1])
 
     @classmethod
-    def write(cls, path: Path, model: ModelFiles, progress: TrainingState, moments: State) -> Checkpoint:
-        """Write a checkpoint, durably: the folder gets its name when all of it is on the disk.
+    def write(cls, path: Path, model: ModelFiles, state: TrainingState, optimizer_state: State) -> Checkpoint:
+        """Write a checkpoint durably: the folder gets its name when all of it is on the disk.
 
         Parameters
         ----------
         path : Path
         model : ModelFiles
-        progress : TrainingState
-        moments : mapping of str to ndarray
-            What the optimizer remembers.
+        state : TrainingState
+        optimizer_state : mapping of str to ndarray
 
         Raises
         ------
@@ -140,33 +142,34 @@ class Checkpoint:
         try:
             with new_folder(path) as folder:
                 model.write(folder)
-                write_arrays(folder / MOMENTS, moments)
-                write_json(folder / TRAINER, TRAINER_FORMAT.stamp(asdict(progress)))
+                write_arrays(folder / OPTIMIZER, optimizer_state)
+                write_json(folder / TRAINER, TRAINER_FORMAT.stamp(asdict(state)))
                 names = sorted(file.name for file in folder.iterdir())
                 sums = {name: sha256(folder / name) for name in names}
                 write_json(folder / MANIFEST, MANIFEST_FORMAT.stamp({"sha256": sums}))
         except OSError as error:
-            needed = model.num_bytes + sum(array.nbytes for array in moments.values())
+            needed = model.num_bytes + sum(array.nbytes for array in optimizer_state.values())
             reason = f"{os.strerror(error.errno or errno.EIO)}, and a checkpoint takes about {needed:,} bytes"
             raise OSError(error.errno, reason, str(path)) from error
         return cls(path)
 
     def verify(self) -> None:
-        """Check every file against the manifest; a folder without one, from elsewhere, passes.
+        """Check every file against the manifest; a folder without a manifest, from elsewhere, passes.
 
         Raises
         ------
         CheckpointError
-            If a file is missing, changed or not in the manifest.
+            If a file is missing, changed, a symbolic link, not regular, or not in the manifest.
         """
         manifest = self.path / MANIFEST
-        if not manifest.exists():
+        if not os.path.lexists(manifest):
             return
-        content = read_json(manifest)
+        written = read_bytes(manifest, _LARGEST_MANIFEST, follow_links=False)
+        content = parse_json(manifest, written)
         sums = MANIFEST_FORMAT.upgrade(content, manifest).get("sha256")
         if not isinstance(sums, dict) or not all(isinstance(value, str) for value in sums.values()):
             raise CheckpointError(manifest, "must hold the files' sums under sha256")
-        if manifest.read_bytes() != json_bytes(content):
+        if not set(content) <= {"format", "sha256"} or written != json_bytes(content):
             raise CheckpointError(manifest, "is damaged: it is not written as this package writes it")
         present = self._files() - {MANIFEST}
         for name in sorted(present - set(sums)):
@@ -176,32 +179,33 @@ class Checkpoint:
         for name, expected in sums.items():
             if name not in present:
                 raise CheckpointError(self.path / name, "is missing")
-            if sha256(self.path / name) != expected:
-                raise CheckpointError(self.path / name, "is damaged: its SHA-256 sum is not the manifest's")
+            if sha256(self.path / name, follow_links=False) != expected:
+                raise CheckpointError(self.path / name, "is damaged: its SHA-256 sum is not that of the manifest")
 
     def _files(self) -> set[str]:
         try:
-            return {file.name for file in self.path.iterdir()}
+            names = {file.name for file in self.path.iterdir()}
         except OSError as error:
             raise CheckpointError(self.path, f"cannot be read ({error.strerror})") from error
+        return {name for name in names if not name.startswith(".")} - _ADDED_BY_SYSTEMS
 
     def training_state(self) -> TrainingState:
-        """Return how far training had come.
+        """Read the training state.
 
         Raises
         ------
         CheckpointError
-            If it is not what it should be.
+            If the file is missing or damaged.
         """
         path = self.path / TRAINER
         return from_json(TrainingState, TRAINER_FORMAT.upgrade(read_json(path), path), path)
 
     def optimizer_state(self) -> dict[str, Any]:
-        """Return what the optimizer remembered.
+        """Read the optimizer's state.
 
         Raises
         ------
         CheckpointError
-            If it is not what it should be.
+            If the file is missing or damaged.
         """
-        return read_arrays(self.path / MOMENTS)
+        return read_arrays(self.path / OPTIMIZER)

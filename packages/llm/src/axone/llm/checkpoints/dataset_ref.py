@@ -1,15 +1,19 @@
-"""The tokens that a run was trained on, kept with it, so that it can be resumed wherever it is moved to."""
+"""Dataset references: the tokens of a run, stored in its folder, so that it can be resumed wherever it is moved to.
+
+A token file gets a second name in the run (a hard link), which costs no space and stays valid when the first name is
+removed or replaced. Where that is not possible, the ids are written into the run.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from axone.llm.data import token_file
 from axone.llm.data.dataset import TokenDataset
-from axone.llm.errors import CheckpointError
-from axone.llm.storage.atomic import sync_folder
+from axone.llm.data.token_file import TokenFile, open_tokens
+from axone.llm.errors import CheckpointError, warn_caller
 from axone.tokenizer import Tokenizer
 
 FOLDER = "data"
@@ -17,73 +21,86 @@ FOLDER = "data"
 
 @dataclass(frozen=True)
 class DatasetRef:
-    """A part of a token file.
+    """Reference to a range of a token file.
 
     Attributes
     ----------
     path : str
-        From the run's folder on, or absolute.
+        Relative to the run's folder, in which it must be.
     start, stop : int
-        In tokens.
+        Positions of ids in the file.
+    external : bool
+        Whether the path may leave the run, as in format 0.
     """
 
     path: str
     start: int
     stop: int
+    external: bool = False
 
     def __post_init__(self) -> None:
         os.fsencode(self.path)  # a lone surrogate is a ValueError
         if not Path(self.path).name or "\0" in self.path:
-            raise ValueError(f"path must name a file, and is {self.path!r}")
-
-    def open(self, run: Path, tokenizer: Tokenizer) -> TokenDataset:
-        """Return the tokens.
-
-        Raises
-        ------
-        CheckpointError
-            If they are gone, damaged, or not as many as they were.
-        """
-        dataset = TokenDataset.open(run / self.path, tokenizer)
-        if not 0 <= self.start < self.stop <= len(dataset):
-            raise CheckpointError(
-                run / self.path, f"must hold tokens {self.start} to {self.stop}, and holds {len(dataset)}"
-            )
-        return dataset.part(self.start, self.stop)
+            raise ValueError(f"path ({self.path!r}) must name a file")
+        leaves = (
+            Path(self.path).is_absolute() or ".." in Path(self.path).parts or ".." in PurePosixPath(self.path).parts
+        )
+        if leaves and not self.external:
+            raise ValueError(f"path ({self.path!r}) must be inside the run")
 
 
-def store_dataset(run: Path, dataset: TokenDataset, name: str) -> DatasetRef:
-    """Keep a dataset in a run's folder: written, or as a second name of the file that it is in already.
+def store_datasets(run: Path, datasets: Mapping[str, TokenDataset]) -> dict[str, DatasetRef]:
+    """Store datasets in a run's folder, and return the references to them.
 
     Parameters
     ----------
     run : Path
-        The run's folder.
-    dataset : TokenDataset
-    name : str
-        Of the file, if one is written.
+    datasets : mapping of str to TokenDataset
+        By name, such as ``"train"`` and ``"validation"``: parts of one token file are stored as one.
 
-    Returns
-    -------
-    DatasetRef
+    Raises
+    ------
+    CheckpointError
+        If a token file has been cut short since it was opened.
+    OSError
+        If they cannot be stored: the message says how many bytes are needed.
     """
-    folder = run / FOLDER
-    folder.mkdir(exist_ok=True)
-    if dataset.path is None:
-        dataset.write(folder / f"{name}.bin")
-        return DatasetRef(f"{FOLDER}/{name}.bin", 0, len(dataset))
-    path = f"{FOLDER}/{dataset.path.name}" if _link(dataset.path, folder) else str(dataset.path.absolute())
-    return DatasetRef(path, dataset.start, dataset.start + len(dataset))
+    (run / FOLDER).mkdir(exist_ok=True)
+    return {name: _store(run, name, dataset) for name, dataset in datasets.items()}
 
 
-def _link(path: Path, folder: Path) -> bool:
-    """Give a token file a second name in a folder, and tell whether that worked."""
-    try:
-        for source in (path, token_file.ends_path(path), token_file.metadata_path(path)):
-            target = folder / source.name
-            if source.exists() and not target.exists():
-                os.link(source, target)
-        sync_folder(folder)
-    except OSError:  # another disk, or one without links
-        return False
-    return True
+def open_datasets(run: Path, refs: Mapping[str, DatasetRef], tokenizer: Tokenizer) -> dict[str, TokenDataset]:
+    """Open the datasets of a run; each token file is verified once.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing, damaged, or has fewer ids than a reference says.
+    """
+    files: dict[str, TokenFile] = {}
+    datasets = {}
+    for name, ref in refs.items():
+        if ref.path not in files:
+            files[ref.path] = open_tokens(run / ref.path, tokenizer)
+        whole = TokenDataset.of_file(files[ref.path], tokenizer)
+        if not 0 <= ref.start < ref.stop <= len(whole):
+            raise CheckpointError(run / ref.path, f"must hold tokens {ref.start} to {ref.stop}, and holds {len(whole)}")
+        datasets[name] = whole.part(ref.start, ref.stop)
+    return datasets
+
+
+def _store(run: Path, name: str, dataset: TokenDataset) -> DatasetRef:
+    """Link a dataset's token file into a run; write the dataset if that is not possible."""
+    file = dataset.file
+    if file is not None:
+        # Named by their content: two files of one name in different folders stay two, and two parts of one file share it.
+        path = f"{FOLDER}/tokens-{file.metadata.sha256[:16]}.bin"
+        if (run / path).exists() or file.link(run / path):
+            return DatasetRef(path, dataset.start, dataset.start + len(dataset))
+        warn_caller(
+            f"{file.path} cannot be linked into the run, which is on another disk: copying "
+            f"{dataset.tokens.nbytes:,} bytes of {name} data"
+        )
+    path = f"{FOLDER}/{name}.bin"
+    dataset.write(run / path)
+    return DatasetRef(path, 0, len(dataset))

@@ -1,15 +1,18 @@
-"""A run: the folder that training leaves, and the checkpoints in it.
+"""Runs: the folder of a training, and the checkpoints in it.
 
 ::
 
-    RUN/run.json                  all options
-    RUN/metrics.jsonl             one line for each measurement, if a callback writes it
-    RUN/lock                      the process that trains, while it does
+    RUN/run.json                  all options, and the run's identity
+    RUN/metrics.jsonl             one line per measurement, if a callback writes it
+    RUN/lock                      id of the process that trains, while it does
     RUN/data/                     the tokens
     RUN/checkpoints/step-000400/  see `checkpoint`
 
-The newest two checkpoints and the best are kept. Whatever moment a process is killed at, the next one finds a whole
+The newest two checkpoints and the best are kept. Whatever moment a process is killed at, the next one finds a valid
 checkpoint: the newest folder of that name whose sums are right.
+
+A run has an identity, and training holds a lock on its folder: a folder that was removed or replaced meanwhile is noticed
+and not written to. A symbolic link that leaves the run is refused, because training would write through it.
 """
 
 from __future__ import annotations
@@ -17,13 +20,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import warnings
-from collections.abc import Iterable, Iterator
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from axone.llm.checkpoints.checkpoint import STEP, Checkpoint, ModelFiles, TrainingState
-from axone.llm.errors import CheckpointError, RunExistsError
+from axone.llm.errors import CheckpointError, RunBusyError, RunExistsError, warn_caller
 from axone.llm.storage.atomic import (
     new_folder,
     remove_folder,
@@ -31,14 +34,16 @@ from axone.llm.storage.atomic import (
     require_creatable,
     require_folder,
     sync_folder,
+    write_json,
 )
-from axone.llm.storage.json_schema import Document, Format, renamed
+from axone.llm.storage.json_schema import FORMAT, Document, Format, renamed
 from axone.llm.storage.lock import FolderLock, locked
 from axone.llm.storage.regular import read_json
 from axone.llm.storage.safetensors import State
 
 KEPT = 2
 OPTIONS = "run.json"
+IDENTITY = "run_id"
 RENAMED_OPTIONS = {
     "clip": "max_grad_norm",
     "accumulation": "gradient_accumulation_steps",
@@ -46,24 +51,30 @@ RENAMED_OPTIONS = {
     "patience": "early_stopping_patience",
 }
 """Fields of `TrainerConfig` in format 0 of ``run.json``, and their names in format 1."""
-_REPLACED = ".replaced"  # a checkpoint that waits for its successor of the same step
+_RESERVED = {FORMAT, IDENTITY}
+_REPLACED = ".replaced"  # suffix of a checkpoint until its successor of the same step is written
 
 
-def _rename_options(document: Document) -> Document:
-    """Return ``run.json`` of format 0 with the trainer's options under their names in format 1."""
-    trainer = document.get("trainer")
-    return {**document, "trainer": renamed(trainer, RENAMED_OPTIONS)} if isinstance(trainer, dict) else document
+def _upgrade_options(document: Document) -> Document:
+    """Return ``run.json`` of format 0 in format 1: options have new names, and data may be outside of the run."""
+    trainer, data = document.get("trainer"), document.get("data")
+    if isinstance(trainer, dict):
+        document = {**document, "trainer": renamed(trainer, RENAMED_OPTIONS)}
+    if isinstance(data, dict) and all(isinstance(part, dict) for part in data.values()):
+        document = {**document, "data": {name: {**part, "external": True} for name, part in data.items()}}
+    return document
 
 
-RUN_FORMAT = Format((_rename_options,))
+RUN_FORMAT = Format((_upgrade_options,))
 
 
 class Run:
-    """A run's folder.
+    """Folder of a run.
 
     Parameters
     ----------
     path : path
+        Made absolute at once, so that a later change of the working directory does not split the run; a link is resolved.
 
     Attributes
     ----------
@@ -71,8 +82,12 @@ class Run:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()
+        if self.path.is_symlink():
+            self.path = Path(os.path.realpath(self.path))
         self.checkpoints_path = self.path / "checkpoints"
+        self._identity: str | None = None
+        self._lock: FolderLock | None = None
 
     def check_new(self, *, overwrite: bool = False) -> None:
         """Check that the folder may be made.
@@ -85,7 +100,7 @@ class Run:
         Raises
         ------
         RunExistsError
-            If it is there already and not to be overwritten, or is no run.
+            If it exists and must not be overwritten, or is not a run.
         OSError
             If it cannot be made.
         """
@@ -93,15 +108,15 @@ class Run:
             require_creatable(self.path)
             return
         if not overwrite:
-            raise RunExistsError(
-                f"the run's folder must be new, and {self.path} exists: resume it, overwrite it, or name another"
-            )
+            raise RunExistsError(f"{self.path} exists already: resume it, overwrite it, or name another folder")
         if not self.path.is_dir() or (any(self.path.iterdir()) and not (self.path / OPTIONS).exists()):
-            raise RunExistsError(f"only a run can be overwritten, and {self.path} is none: name another folder")
+            raise RunExistsError(f"{self.path} is not a run, and only a run can be overwritten: name another folder")
 
     @contextlib.contextmanager
     def created(self, *, overwrite: bool = False) -> Iterator[Path]:
-        """Give out a temporary folder for the run's options and data, and put it in place when the block ends well.
+        """Make a temporary folder for the run's options and data, and rename it when the block ends without an error.
+
+        A run that is overwritten stays locked until it is replaced.
 
         Parameters
         ----------
@@ -115,56 +130,42 @@ class Run:
         Raises
         ------
         RunExistsError
-            As `check_new`.
+            As `check_new`, or if another process has just made the folder.
         RunBusyError
-            If another process trains in the run that is to be overwritten.
+            If the run to be overwritten is being trained.
         OSError
             If it cannot be written; nothing is left behind.
         """
         self.check_new(overwrite=overwrite)
-        if self.path.exists():
-            with self.lock():
-                pass  # nobody trains it
-        try:
-            with new_folder(self.path, parents=True) as folder:
-                (folder / self.checkpoints_path.name).mkdir()
-                yield folder
-                if overwrite and self.path.exists():
-                    remove_folder(self.path)
-        except FileExistsError:
-            raise RunExistsError(f"{self.path} has just been made by another process: name another folder") from None
+        with contextlib.ExitStack() as held:
+            if self.path.exists():
+                held.enter_context(locked(self.path / "lock"))
+            try:
+                with new_folder(self.path, parents=True, overwrite=overwrite) as folder:
+                    (folder / self.checkpoints_path.name).mkdir()
+                    yield folder
+                    if os.name == "nt":  # Windows renames no folder with an open file
+                        held.close()
+            except FileExistsError:
+                raise RunExistsError(
+                    f"{self.path} has just been made by another process: resume it, or name another folder"
+                ) from None
 
-    def lock(self) -> contextlib.AbstractContextManager[FolderLock]:
-        """Return the run's lock, to be held while it is written to.
-
-        Returns
-        -------
-        context manager
+    def write_options(self, folder: Path, options: Mapping[str, Any]) -> None:
+        """Write ``run.json`` of a new run, with a new identity, into the folder that `created` yields.
 
         Raises
         ------
-        RunBusyError
-            On entering, if another process holds it.
+        ValueError
+            If an option has a reserved name.
+        OSError
+            If it cannot be written.
         """
-        return locked(self.path / "lock")
-
-    def clean(self) -> None:
-        """Remove what processes that were killed have left; to be called with the lock held."""
-        for folder in (self.path, self.checkpoints_path):
-            if folder.is_dir():
-                remove_leftovers(folder)
-        for replaced in self._found(replaced=True):
-            if self._place(replaced.step).exists():
-                remove_folder(replaced.path)
-            else:
-                replaced.path.rename(self._place(replaced.step))
-                sync_folder(self.checkpoints_path)
-
-    def discard_unsaved(self) -> None:
-        """Remove the run if it has no checkpoint, so that nothing can go on from it; with the lock held, after an error."""
-        if not self.checkpoints():
-            with contextlib.suppress(OSError):
-                remove_folder(self.path)
+        reserved = sorted(_RESERVED & set(options))
+        if reserved:
+            raise ValueError(f"notes must not have the reserved names {', '.join(reserved)}")
+        self._identity = uuid.uuid4().hex
+        write_json(folder / OPTIONS, RUN_FORMAT.stamp({IDENTITY: self._identity, **options}))
 
     def options(self) -> dict[str, Any]:
         """Read ``run.json``.
@@ -172,17 +173,22 @@ class Run:
         Returns
         -------
         dict
-            The trainer's options under ``"trainer"``, the data's places under ``"data"``, and what whoever began the
-            run noted besides.
+            The trainer's options under ``"trainer"``, dataset references under ``"data"``, and the notes of the caller
+            that began the run.
 
         Raises
         ------
         CheckpointError
-            If the folder is no run.
+            If the folder is not a run.
         """
+        options = self._read_options()
+        self._identity = options.pop(IDENTITY, None)
+        return options
+
+    def _read_options(self) -> dict[str, Any]:
         require_folder(self.path)
-        if not (self.path / OPTIONS).exists():
-            raise CheckpointError(self.path, f"is no run: it holds no {OPTIONS}")
+        if not os.path.lexists(self.path / OPTIONS):
+            raise CheckpointError(self.path, f"is not a run: it holds no {OPTIONS}")
         return RUN_FORMAT.upgrade(read_json(self.path / OPTIONS), self.path / OPTIONS)
 
     @property
@@ -193,12 +199,64 @@ class Run:
         except CheckpointError:
             return "\n"
 
-    def save(self, model: ModelFiles, progress: TrainingState, moments: State) -> Checkpoint:
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run's lock while it is written to.
+
+        Raises
+        ------
+        RunBusyError
+            If another process holds it, or the folder is another run than the one that was created or opened.
+        CheckpointError
+            If the folder is missing, or has a symbolic link that leaves it.
+        """
+        require_folder(self.path)
+        with locked(self.path / "lock") as lock:
+            if self._identity is not None and self._read_options().get(IDENTITY) != self._identity:
+                raise RunBusyError(f"{self.path} was replaced by another run: resume that one, or name another folder")
+            self._require_links_inside()
+            self._lock = lock
+            try:
+                yield
+            finally:
+                self._lock = None
+
+    def _require_links_inside(self) -> None:
+        """Check that no symbolic link leaves the folder: training would write through it."""
+        root = os.path.realpath(self.path)
+        for folder, folders, files in os.walk(self.path):
+            for path in (Path(folder, name) for name in folders + files):
+                if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+                    raise CheckpointError(path, "is a symbolic link that leaves the run: replace it by a copy")
+
+    def _is_replaced(self) -> bool:
+        """Return whether the folder was removed or replaced since it was locked."""
+        return self._lock is not None and not self._lock.is_held()
+
+    def clean(self) -> None:
+        """Remove what killed processes have left; the caller must hold the lock."""
+        for folder in (self.path, self.checkpoints_path):
+            if folder.is_dir():
+                remove_leftovers(folder)
+        for replaced in self._found(replaced=True):
+            if self._checkpoint_path(replaced.step).exists():
+                remove_folder(replaced.path)
+            else:
+                replaced.path.rename(self._checkpoint_path(replaced.step))
+                sync_folder(self.checkpoints_path)
+
+    def discard_unsaved(self) -> None:
+        """Remove the run if it has no checkpoint, because nothing can continue from it; the caller must hold the lock."""
+        if not self._is_replaced() and not self.checkpoints():
+            with contextlib.suppress(OSError):
+                remove_folder(self.path)
+
+    def save(self, model: ModelFiles, state: TrainingState, optimizer_state: State) -> Checkpoint:
         """Write a checkpoint, and remove those that are neither new nor the best.
 
         Parameters
         ----------
-        model, progress, moments
+        model, state, optimizer_state
             As for `Checkpoint.write`.
 
         Returns
@@ -207,22 +265,26 @@ class Run:
 
         Raises
         ------
+        CheckpointError
+            If the folder was removed or replaced since it was locked; nothing is written then.
         OSError
-            If it cannot be written: those that are there stay, and nothing else is left behind.
+            If it cannot be written: other checkpoints stay, and nothing is left behind.
         """
-        place = self._place(progress.step)
-        if place.exists():  # damaged and made anew, or evaluated after it was saved
-            place.rename(place.with_name(f".{place.name}{_REPLACED}"))
+        if self._is_replaced():
+            raise CheckpointError(self.path, "was removed or replaced while it was trained: nothing is saved there")
+        path = self._checkpoint_path(state.step)
+        if path.exists():  # damaged and made again, or evaluated after it was saved
+            path.rename(path.with_name(f".{path.name}{_REPLACED}"))
             sync_folder(self.checkpoints_path)
         try:
-            checkpoint = Checkpoint.write(place, model, progress, moments)
+            checkpoint = Checkpoint.write(path, model, state, optimizer_state)
         finally:
             self.clean()
-        self._rotate(progress.step)
+        self._rotate(state.step)
         return checkpoint
 
     def checkpoints(self) -> list[Checkpoint]:
-        """Return the checkpoints, whole or not.
+        """Return all checkpoints, valid or not.
 
         Returns
         -------
@@ -233,7 +295,7 @@ class Run:
         return [found[step] for step in sorted(found)]
 
     def latest(self) -> Checkpoint:
-        """Return the newest checkpoint that is whole; warn of those skipped.
+        """Return the newest valid checkpoint, and warn of those that were skipped.
 
         Returns
         -------
@@ -244,10 +306,10 @@ class Run:
         CheckpointError
             If there is none, naming those that are damaged.
         """
-        return self._first_whole(reversed(self.checkpoints()))
+        return self._first_valid(reversed(self.checkpoints()))
 
     def best(self) -> Checkpoint:
-        """Return the whole checkpoint with the lowest validation loss, the newest if none was measured.
+        """Return the valid checkpoint with the lowest validation loss, the newest if none was evaluated.
 
         Returns
         -------
@@ -259,9 +321,9 @@ class Run:
             If there is none, naming those that are damaged.
         """
         newest_first = reversed(self.checkpoints())
-        return self._first_whole(sorted(newest_first, key=_validation_loss))
+        return self._first_valid(sorted(newest_first, key=_validation_loss))
 
-    def _first_whole(self, checkpoints: Iterable[Checkpoint]) -> Checkpoint:
+    def _first_valid(self, checkpoints: Iterable[Checkpoint]) -> Checkpoint:
         damaged: list[str] = []
         for checkpoint in checkpoints:
             try:
@@ -272,17 +334,17 @@ class Run:
                 damaged.append(str(error))
             else:
                 for reason in damaged:
-                    warnings.warn(f"skipped a damaged checkpoint: {reason}", stacklevel=3)
+                    warn_caller(f"skipped a damaged checkpoint: {reason}")
                 return checkpoint
         if damaged:
-            raise CheckpointError(self.path, f"holds no whole checkpoint: {'; '.join(damaged)}")
-        raise CheckpointError(self.path, "holds no checkpoint yet: wait for the first, or begin again and overwrite it")
+            raise CheckpointError(self.path, f"holds no valid checkpoint: {'; '.join(damaged)}")
+        raise CheckpointError(self.path, "holds no checkpoint yet: wait for the first, or overwrite the run")
 
-    def _place(self, step: int) -> Path:
+    def _checkpoint_path(self, step: int) -> Path:
         return self.checkpoints_path / f"step-{step:06d}"
 
     def _found(self, *, replaced: bool = False) -> list[Checkpoint]:
-        """Return the checkpoints, or those that wait for their successors."""
+        """Return the checkpoints, or those that are being replaced."""
         before, after = (r"\.", re.escape(_REPLACED)) if replaced else ("", "")
         name = re.compile(before + STEP.pattern + after)
         paths = self.checkpoints_path.iterdir() if self.checkpoints_path.is_dir() else ()
@@ -291,7 +353,7 @@ class Run:
     def _rotate(self, step: int) -> None:
         """Remove checkpoints up to a step that are neither among the newest of them nor the best.
 
-        Later ones can only be damaged: training went on from before them. They wait until it has come that far.
+        Later ones can only be damaged, because training continued from an earlier one. They stay until it reaches them.
         """
         written = [c for c in self.checkpoints() if c.step <= step]
         keep = [*written[-KEPT:], min(reversed(written), key=_validation_loss)]
@@ -301,7 +363,7 @@ class Run:
 
 
 def _validation_loss(checkpoint: Checkpoint) -> float:
-    """Return the loss that was measured with a checkpoint, infinite if none was or it cannot be read."""
+    """Return the validation loss of a checkpoint, infinite if it was not measured or cannot be read."""
     with contextlib.suppress(CheckpointError):
         loss = checkpoint.training_state().validation_loss
         if loss is not None:
@@ -310,7 +372,7 @@ def _validation_loss(checkpoint: Checkpoint) -> float:
 
 
 def unused_run(name: str) -> Path:
-    """Return a path for a new run: ``runs/NAME``, numbered if there is one.
+    """Return a path for a new run: ``runs/NAME``, with a number if that exists.
 
     Parameters
     ----------

@@ -1,33 +1,25 @@
-"""Where training text comes from: the user's files, or the source of Python's standard library on this machine.
-
-And the folder where it is kept as tokens, with the tokenizer that was learned from it.
-"""
+"""Corpora: the texts of the user's files, or of Python's standard library on this machine."""
 
 from __future__ import annotations
 
 import codecs
 import os
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import NoReturn
 
-from axone.llm.data.dataset import TokenDataset
-from axone.llm.data.token_file import holds, text_sum
-from axone.llm.errors import CheckpointError
-from axone.tokenizer import Tokenizer, TokenizerError, load
-
-_PART = 1 << 24  # characters: a longer file comes in parts, so that it need not fit into memory
+_PART = 1 << 24  # characters: a longer file is yielded in parts, so that it need not fit into memory
 
 
 class TextFiles:
-    """The texts of a file, or of all text files in a folder and those below it, sorted by path.
+    """Texts of a file, or of all text files in a folder and those below it, sorted by path.
 
-    Each iteration reads them anew, so they can be gone through again and again and are never in memory together. A file
-    of more than 16 million characters comes in parts, cut where a line ends: joined with new lines, the texts are the
-    whole. What holds a NUL byte is no text but data, whatever its name. Files in a folder that are none, are not UTF-8, are
-    empty or hidden are passed over.
+    Each iteration reads the files again, so that they are never in memory together. A file of more than 16 million
+    characters is yielded in parts that end at a line end: joined with line feeds, the texts are the whole. A byte order
+    mark at the start is not part of the text. A file with a NUL byte is not text, whatever its name. Inside a folder,
+    files that are not UTF-8 text, are empty or hidden are skipped.
 
     Parameters
     ----------
@@ -36,8 +28,8 @@ class TextFiles:
     Raises
     ------
     ValueError
-        If there is no text: no such path, an empty file, one that is not UTF-8 or holds a NUL byte, a folder without text.
-        If something of it that is not hidden cannot be read.
+        If there is no text: no such path, an empty file, one that is not UTF-8 or has a NUL byte, a folder without text.
+        If a file or folder that is not hidden cannot be read.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
@@ -45,17 +37,15 @@ class TextFiles:
         if path.is_dir():
             self._files = [file for file in _visible_files(path) if _is_text(file)]
             if not self._files:
-                raise ValueError(f"the folder must hold text files in UTF-8, and {path} holds none")
+                raise ValueError(f"{path} has no text files in UTF-8: name a folder that has some, or a file")
             return
         if not path.exists():
-            raise ValueError(f"the data must be a file or a folder, and {path} is not there")
+            raise ValueError(f"{path} does not exist: name a text file or a folder of text files")
         if not path.is_file():
-            raise ValueError(
-                f"the data must be a file that can be read again and again, and {path} is none: save it first"
-            )
+            raise ValueError(f"{path} is not a regular file, and can be read only once: save it to a file first")
         self._files = [path]
         if not any(_read(path)):
-            raise ValueError(f"the file must hold text, and {path} is empty")
+            raise ValueError(f"{path} is empty: name a file with text")
 
     def __iter__(self) -> Iterator[str]:
         for file in self._files:
@@ -63,12 +53,12 @@ class TextFiles:
 
     @property
     def num_bytes(self) -> int:
-        """How large the files are together."""
+        """The size of all files, in bytes."""
         return sum(file.stat().st_size for file in self._files)
 
 
 def read_text(path: str | PathLike[str]) -> str:
-    """Return the text of a file, or of all text files in a folder, joined with new lines.
+    """Read the text of a file, or of all text files in a folder, joined with line feeds.
 
     Parameters
     ----------
@@ -88,10 +78,10 @@ def read_text(path: str | PathLike[str]) -> str:
 
 
 def python_source() -> str:
-    """Return the modules of Python's standard library, one after the other: a few megabytes of ASCII.
+    """Read the modules of Python's standard library: a few megabytes of ASCII.
 
-    It is the same text on every machine with the same Python: the files directly in the library's folder, sorted by
-    name, without those that hold other than ASCII. Packages, and with them the tests, are left out.
+    The text is the same on every machine with the same Python: the files directly in the library's folder, sorted by
+    name, without those that have other characters than ASCII. Packages, and with them the tests, are left out.
 
     Returns
     -------
@@ -103,64 +93,26 @@ def python_source() -> str:
     return "\n".join(source.decode().replace("\r\n", "\n") for source in sources if source.isascii())
 
 
-def learned_dataset(texts: Iterable[str], folder: str | PathLike[str], learn: Callable[[], Tokenizer]) -> TokenDataset:
-    """Return texts as tokens of a tokenizer learned from them; both are kept in a folder and reused for the same texts.
-
-    Parameters
-    ----------
-    texts : iterable of str
-        Gone through several times, so it must be possible to go through them again.
-    folder : path
-        Made if it is not there.
-    learn : callable
-        Returns the tokenizer; called only if the folder does not hold whole tokens of these very texts.
-
-    Returns
-    -------
-    TokenDataset
-
-    Raises
-    ------
-    ValueError
-        If there is no text, or the tokenizer does not know it.
-    OSError
-        If the folder cannot be written.
-    """
-    folder = Path(folder)
-    path = folder / "tokens.bin"
-    try:
-        tokenizer = load(folder)
-        if holds(path, tokenizer, text_sum(texts, None)):
-            return TokenDataset.open(path, tokenizer)
-    except (OSError, TokenizerError, CheckpointError):
-        pass
-    tokenizer = learn()
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(folder)
-    return TokenDataset.from_texts(texts, tokenizer, path)
-
-
 def _read(file: Path) -> Iterator[str]:
-    r"""Yield a file's text in pieces, its lines ending in ``\n``."""
+    r"""Yield the text of a file in pieces, its lines ending in ``\n``, without a byte order mark."""
     try:
-        with file.open(encoding="utf-8") as stream:
+        with file.open(encoding="utf-8-sig") as stream:
             while piece := stream.read(_PART):
                 if "\0" in piece:
-                    raise _NoTextError(
-                        f"the text must hold no NUL byte, and {file} does, as UTF-16 and data that is no text do: "
-                        f"convert it to UTF-8 first"
+                    raise _NotTextError(
+                        f"{file} has a NUL byte, as UTF-16 and binary data have: convert it to UTF-8 first"
                     )
                 yield piece
     except UnicodeDecodeError:
-        raise _NoTextError(
-            f"the text must be UTF-8, and {file} is not at byte {_first_bad_byte(file)}: convert it first"
+        raise _NotTextError(
+            f"{file} is not valid UTF-8 (first bad byte at {_first_bad_byte(file)}): convert it first"
         ) from None
     except OSError as error:
         _refuse(error)
 
 
 def _first_bad_byte(file: Path) -> int:
-    """Return where a file stops being UTF-8."""
+    """Return the position of the first byte that is not valid UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     before = 0
     with file.open("rb") as stream:
@@ -175,7 +127,7 @@ def _first_bad_byte(file: Path) -> int:
 
 
 def _parts(file: Path) -> Iterator[str]:
-    """Yield a file's text in parts that new lines join to the whole."""
+    """Yield the text of a file in parts, which line feeds join to the whole."""
     rest = ""
     for piece in _read(file):
         before, line_end, after = piece.rpartition("\n")
@@ -188,7 +140,7 @@ def _parts(file: Path) -> Iterator[str]:
 
 
 def _visible_files(folder: Path) -> list[Path]:
-    """Return the files in a folder and those below it, sorted by path, without what is hidden."""
+    """Return the files in a folder and those below it, sorted by path, without hidden ones."""
     found = []
     for place, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -203,9 +155,9 @@ def _refuse(error: OSError) -> NoReturn:
 def _is_text(file: Path) -> bool:
     try:
         return sum(1 for _ in _read(file)) > 0
-    except _NoTextError:
+    except _NotTextError:
         return False
 
 
-class _NoTextError(ValueError):
-    """A file can be read, and is no text."""
+class _NotTextError(ValueError):
+    """The content of a file is not text."""

@@ -1,11 +1,12 @@
-"""TokenDataset: a text as tokens, and the windows that training and evaluation read from it.
+"""Token datasets: the ids of a text, and batches of sequences as functions of seed and number.
 
-A batch is a function of seed and number alone, so that nothing has to be remembered to resume in the same order.
+A run that is resumed draws the same batches, because nothing else determines them.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -15,18 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.llm.data import token_file
-from axone.llm.data.sampler import Order, batch_starts, even_starts
+from axone.llm.data.sampler import SamplingMode, batch_starts, even_starts
+from axone.llm.data.token_file import TokenFile
+from axone.llm.errors import CheckpointError
 from axone.llm.types import Ids
 from axone.tokenizer import Tokenizer
 
 Batch: TypeAlias = tuple[Ids, Ids]
-"""Inputs and targets, each (B, T): a target is the token that follows."""
+"""Inputs and targets, each (B, T): a target is the id that follows its input."""
 
-_DECODED_AT_ONCE = 1 << 20  # tokens
+_DECODED_AT_ONCE = 1 << 20  # ids
+_LONGEST_PATH = 4096  # characters: no longer text can be the name of a file
 
 
 class TokenDataset:
-    """The tokens of a text, in memory or in a file.
+    """The ids of a text, in memory or in a memory-mapped file.
 
     Parameters
     ----------
@@ -34,33 +38,23 @@ class TokenDataset:
     tokenizer : Tokenizer
         The one that made them.
     ends : ndarray of int, shape (D,), optional
-        Where each document ends; None for a single one.
-    path : path, optional
-        The file that holds them.
-    start : int, default 0
-        Where this part begins in the file, in tokens.
+        End of each document; None for a single one.
 
     Attributes
     ----------
     tokens : ndarray of int, shape (N,)
     tokenizer : Tokenizer
     path : Path or None
+        The token file, if the ids are in one.
     start : int
+        Position of the first id in the file.
     """
 
-    def __init__(
-        self,
-        tokens: Ids,
-        tokenizer: Tokenizer,
-        *,
-        ends: NDArray[np.integer[Any]] | None = None,
-        path: str | PathLike[str] | None = None,
-        start: int = 0,
-    ) -> None:
+    def __init__(self, tokens: Ids, tokenizer: Tokenizer, *, ends: NDArray[np.integer[Any]] | None = None) -> None:
         self.tokens = tokens
         self.tokenizer = tokenizer
-        self.path = None if path is None else Path(path)
-        self.start = start
+        self.file: TokenFile | None = None
+        self.start = 0
         self._ends = np.asarray([len(tokens)]) if ends is None else ends
 
     @classmethod
@@ -70,6 +64,7 @@ class TokenDataset:
         Parameters
         ----------
         text : str
+            The text itself; `read_text` reads it from a file.
         tokenizer : Tokenizer
         path : path, optional
             The token file, as in `from_texts`.
@@ -80,8 +75,12 @@ class TokenDataset:
 
         Raises
         ------
+        TypeError
+            If the text is not a string.
         ValueError
-            If the text is empty, or the tokenizer does not know it.
+            If the text is empty or names a file, or the tokenizer cannot encode it.
+        CheckpointError
+            If a file at `path` is not part of a token file.
         OSError
             If the file cannot be written.
 
@@ -94,6 +93,10 @@ class TokenDataset:
         >>> len(dataset), dataset.num_bytes
         (18, 18)
         """
+        if not isinstance(text, str):
+            raise TypeError(f"text must be a string, not {type(text).__name__}: read a file with read_text(path)")
+        if len(text) < _LONGEST_PATH and "\0" not in text and os.path.isfile(text):  # noqa: PTH113 - Path.is_file raises for a long name
+            raise ValueError(f"text ({text!r}) is the name of a file: read it with read_text({text!r})")
         return cls.from_texts([text], tokenizer, path)
 
     @classmethod
@@ -110,14 +113,13 @@ class TokenDataset:
         Parameters
         ----------
         texts : iterable of str
-            The documents. With a `path` they are read twice, so it must be possible to go through them again; they are
-            never in memory together.
+            The documents. With a `path` they are iterated twice, and are never in memory together.
         tokenizer : Tokenizer
         path : path, optional
-            Write the tokens to this file and read them from there when needed. If it is there already and text and
-            tokenizer are unchanged, it is used as it is.
+            Write the ids to this file and memory-map it. If it is there and text and tokenizer are unchanged, it is used
+            as it is. ``NAME.json`` and ``NAME.documents`` beside it belong to it.
         separator : sequence of int, optional
-            The tokens between two documents, by default those of a new line.
+            The ids between two documents, by default those of a line feed.
 
         Returns
         -------
@@ -126,50 +128,31 @@ class TokenDataset:
         Raises
         ------
         ValueError
-            If there is no text, or the tokenizer does not know it.
+            If there is no text, or the tokenizer cannot encode it.
         TypeError
-            If texts for a file can be gone through only once.
+            If `texts` is a single string, or an iterator although there is a `path`.
+        CheckpointError
+            If a file at `path` is not part of a token file.
         OSError
             If the file cannot be written.
         """
+        if isinstance(texts, str):
+            raise TypeError("texts must be several documents, not one string: use from_text, or pass a list")
         if path is None:
             documents = list(token_file.encoded(texts, tokenizer, separator))
             if not any(map(len, documents)):
-                raise ValueError("a dataset needs at least one token, and the text is empty")
+                raise ValueError("text must have at least one token, and it is empty")
             return cls(np.concatenate(documents), tokenizer, ends=np.cumsum([len(ids) for ids in documents]))
         if isinstance(texts, Iterator):
-            raise TypeError(
-                "texts for a token file are read twice: give a list, or another that can be gone through again"
-            )
-        path = Path(path)
+            raise TypeError("texts for a token file are iterated twice, and an iterator ends: pass a list")
+        path = Path(path).absolute()
         text = token_file.text_sum(texts, separator)
-        if not token_file.holds(path, tokenizer, text):
+        try:
+            file = token_file.open_tokens(path, tokenizer, text=text)
+        except CheckpointError:
             documents_of = token_file.encoded(texts, tokenizer, separator)
-            token_file.write_tokens(path, documents_of, tokenizer, text)
-        return cls.open(path, tokenizer)
-
-    @classmethod
-    def is_current(
-        cls,
-        path: str | PathLike[str],
-        texts: Iterable[str],
-        tokenizer: Tokenizer,
-        *,
-        separator: Sequence[int] | None = None,
-    ) -> bool:
-        """Tell whether a token file is whole and holds what `from_texts` would write there.
-
-        Parameters
-        ----------
-        path : path
-        texts, tokenizer, separator
-            As in `from_texts`.
-
-        Returns
-        -------
-        bool
-        """
-        return token_file.holds(Path(path), tokenizer, token_file.text_sum(texts, separator))
+            file = token_file.write_tokens(path, documents_of, tokenizer, text)
+        return cls.of_file(file, tokenizer)
 
     @classmethod
     def open(cls, path: str | PathLike[str], tokenizer: Tokenizer) -> TokenDataset:
@@ -179,7 +162,7 @@ class TokenDataset:
         ----------
         path : path
         tokenizer : Tokenizer
-            The one that made the tokens.
+            The one that made the ids.
 
         Returns
         -------
@@ -190,11 +173,22 @@ class TokenDataset:
         CheckpointError
             If it is not there, damaged, or of another tokenizer.
         """
-        tokens, ends = token_file.read_tokens(Path(path), tokenizer)
-        return cls(tokens, tokenizer, ends=ends, path=path)
+        return cls.of_file(token_file.open_tokens(Path(path).absolute(), tokenizer), tokenizer)
+
+    @classmethod
+    def of_file(cls, file: TokenFile, tokenizer: Tokenizer) -> TokenDataset:
+        """Return the ids of a token file that is open, with the tokenizer that made them."""
+        dataset = cls(file.tokens, tokenizer, ends=file.ends)
+        dataset.file = file
+        return dataset
+
+    @property
+    def path(self) -> Path | None:
+        """The token file, if the ids are in one."""
+        return None if self.file is None else self.file.path
 
     def write(self, path: str | PathLike[str]) -> TokenDataset:
-        """Write the tokens to a file, durably.
+        """Write the ids to a token file, durably.
 
         Parameters
         ----------
@@ -203,30 +197,32 @@ class TokenDataset:
         Returns
         -------
         TokenDataset
-            The same, read from there.
+            The same ids, memory-mapped.
 
         Raises
         ------
+        CheckpointError
+            If a file at `path` is not part of a token file.
         OSError
             If the file cannot be written.
         """
-        path = Path(path)
+        self._require_whole()
         starts = [0, *self._ends[:-1].tolist()]
         documents = (self.tokens[start:stop] for start, stop in zip(starts, self._ends.tolist()))
-        token_file.write_tokens(path, documents, self.tokenizer, "", tokens=len(self))
-        return self.open(path, self.tokenizer)
+        file = token_file.write_tokens(Path(path).absolute(), documents, self.tokenizer, "", tokens=len(self))
+        return self.of_file(file, self.tokenizer)
 
     def split(
         self, validation: float = 0.1, *, by: Literal["token", "document"] = "token"
     ) -> tuple[TokenDataset, TokenDataset]:
-        """Return the first part for training and the last for validation.
+        """Split the ids: the first part for training, the last for validation.
 
         Parameters
         ----------
         validation : float, default 0.1
-            The share of the tokens held out, in (0, 1).
+            The fraction of the ids held out, in (0, 1).
         by : {"token", "document"}
-            Where the cut may be: anywhere, or only between two documents, at the place nearest to the share.
+            Whether to cut anywhere, or between the two documents where that is nearest to the fraction.
 
         Returns
         -------
@@ -235,58 +231,56 @@ class TokenDataset:
         Raises
         ------
         ValueError
-            If the share is out of its range, or there is only one document to be split by documents.
+            If the fraction is out of its range, or a single document is to be split by documents.
         """
         if not 0 < validation < 1:
-            raise ValueError(f"the share for validation must be in (0, 1), and is {validation}")
+            raise ValueError(f"validation ({validation}) must be in (0, 1)")
         cut = int(len(self) * (1 - validation))
         if by == "document":
             between = self._ends[:-1]
             if not len(between):
-                raise ValueError("a split by documents needs at least two, and there is one: split by tokens")
+                raise ValueError("a split by documents needs two documents, and there is one: split by tokens")
             cut = int(between[np.abs(between - cut).argmin()])
         return self.part(0, cut), self.part(cut, len(self))
 
     def part(self, start: int, stop: int) -> TokenDataset:
-        """Return a part of the tokens.
+        """Return the ids of a range of positions.
 
         Parameters
         ----------
         start, stop : int
-            Where it begins and ends.
 
         Returns
         -------
         TokenDataset
         """
         ends = self._ends[(self._ends > start) & (self._ends < stop)] - start
-        return TokenDataset(
-            self.tokens[start:stop],
-            self.tokenizer,
-            ends=np.append(ends, stop - start),
-            path=self.path,
-            start=self.start + start,
-        )
+        part = TokenDataset(self.tokens[start:stop], self.tokenizer, ends=np.append(ends, stop - start))
+        part.file, part.start = self.file, self.start + start
+        return part
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     @property
     def num_documents(self) -> int:
-        """How many documents there are, those included of which only a part is here."""
+        """The number of documents, including those of which only a part is here."""
         return len(self._ends)
 
     @functools.cached_property
     def num_bytes(self) -> int:
-        """The length of the text behind the tokens, in bytes of UTF-8."""
+        """The length of the decoded text, in bytes of UTF-8."""
+        self._require_whole()
         decoder = self.tokenizer.stream_decoder()
         total = 0
         for start in range(0, len(self), _DECODED_AT_ONCE):
             total += len(decoder.push(self.tokens[start : start + _DECODED_AT_ONCE].tolist()).encode())
         return total + len(decoder.flush().encode())
 
-    def batch(self, seed: int, number: int, batch_size: int, context_length: int, *, order: Order = "random") -> Batch:
-        """Return windows, a function of the arguments alone.
+    def batch(
+        self, seed: int, number: int, batch_size: int, context_length: int, *, sampling: SamplingMode = "random"
+    ) -> Batch:
+        """Return a batch of sequences, a function of the arguments alone.
 
         Parameters
         ----------
@@ -294,9 +288,8 @@ class TokenDataset:
             Each batch of a training has its own number, from 0.
         batch_size, context_length : int
             B and T.
-        order : {"random", "epoch"}
-            Windows from anywhere; or those that follow each other without overlap, shuffled anew in each epoch, so
-            that each epoch has every one of them exactly once.
+        sampling : {"random", "epoch"}
+            Sequences from random positions, or consecutive ones, shuffled in each epoch, each once per epoch.
 
         Returns
         -------
@@ -305,20 +298,22 @@ class TokenDataset:
         Raises
         ------
         ValueError
-            If there are not enough tokens for one window.
+            If there are not enough ids for one sequence.
+        CheckpointError
+            If the token file has been cut short since it was opened.
         """
         self.require(context_length)
-        return self.read(batch_starts(seed, number, batch_size, context_length, len(self), order), context_length)
+        return self.read(batch_starts(seed, number, batch_size, context_length, len(self), sampling), context_length)
 
     def window_starts(self, context_length: int, limit: int | None = None) -> Ids:
-        """Return where the windows start that follow each other without overlap.
+        """Return the start of every consecutive sequence.
 
         Parameters
         ----------
         context_length : int
             T.
         limit : int, optional
-            The most windows, evenly spread.
+            The largest number of sequences, evenly spread.
 
         Returns
         -------
@@ -328,7 +323,7 @@ class TokenDataset:
         return even_starts(context_length, len(self), limit)
 
     def read(self, starts: Ids, context_length: int) -> Batch:
-        """Return the windows that start at some places.
+        """Return the sequences at given starts.
 
         Parameters
         ----------
@@ -339,12 +334,18 @@ class TokenDataset:
         Returns
         -------
         inputs, targets : ndarray of int, shape (B, T)
+
+        Raises
+        ------
+        CheckpointError
+            If the token file has been cut short since it was opened.
         """
+        self._require_whole()
         both = self.tokens[starts[:, None] + np.arange(context_length + 1)].astype(np.int64)  # (B, T + 1)
         return both[:, :-1], both[:, 1:]
 
     def require(self, context_length: int) -> None:
-        """Check that there is a window of `context_length` tokens and the one that follows.
+        """Check that there is a sequence of `context_length` ids and the one that follows.
 
         Parameters
         ----------
@@ -358,6 +359,10 @@ class TokenDataset:
         """
         if len(self) <= context_length:
             raise ValueError(
-                f"the text must have more tokens than the context of {context_length}, and this part of it has "
-                f"{len(self)}: give a longer text or a shorter context"
+                f"dataset ({len(self)} tokens) must be longer than context_length ({context_length}): use a longer text or "
+                f"a shorter context"
             )
+
+    def _require_whole(self) -> None:
+        if self.file is not None:
+            self.file.require_whole()

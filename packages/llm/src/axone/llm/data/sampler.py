@@ -1,6 +1,6 @@
-"""Which windows of a text are read when: functions of numbers alone, so that nothing is remembered to resume in order.
+"""Samplers: the starts of a batch's sequences as functions of numbers alone, so that a resumed run draws the same.
 
-A window is T tokens and the T that follow each of them, so N tokens hold (N - 1) // T windows that do not overlap.
+A sequence is T ids and the T that follow each of them, so that N ids have (N - 1) // T consecutive sequences.
 """
 
 import functools
@@ -10,19 +10,21 @@ import numpy as np
 
 from axone.llm.types import Ids
 
-Order: TypeAlias = Literal["random", "epoch"]
+SamplingMode: TypeAlias = Literal["random", "epoch"]
 
-_AT_ONCE = 16  # batches: amid a training a generator takes 150 us to make, and 20 right after another
+_AT_ONCE = 16  # batches: between training steps a generator takes 150 us to make, and 20 right after another
 
 
-def batch_starts(seed: int, number: int, batch_size: int, context_length: int, tokens: int, order: Order) -> Ids:
-    """Return where the windows of a batch start, in one of the orders: see `random_starts` and `epoch_starts`."""
-    starts = random_starts if order == "random" else epoch_starts
+def batch_starts(
+    seed: int, number: int, batch_size: int, context_length: int, tokens: int, sampling: SamplingMode
+) -> Ids:
+    """Return the starts of a batch's sequences by `random_starts` or `epoch_starts`."""
+    starts = random_starts if sampling == "random" else epoch_starts
     return starts(seed, number, batch_size, context_length, tokens)
 
 
 def random_starts(seed: int, number: int, batch_size: int, context_length: int, tokens: int) -> Ids:
-    """Return where the windows of a batch start: anywhere in the text.
+    """Return random starts of a batch's sequences.
 
     Parameters
     ----------
@@ -34,35 +36,36 @@ def random_starts(seed: int, number: int, batch_size: int, context_length: int, 
     Returns
     -------
     ndarray of int, shape (B,)
+        Read-only.
     """
-    run, place = divmod(number, _AT_ONCE)
-    return _drawn(seed, run, tokens - context_length, batch_size)[place]
+    group, index = divmod(number, _AT_ONCE)
+    return _random(seed, group, tokens - context_length, batch_size)[index]
 
 
 def epoch_starts(seed: int, number: int, batch_size: int, context_length: int, tokens: int) -> Ids:
-    """Return where the windows of a batch start: every one of them once before any comes again.
+    """Return the starts of a batch's sequences in shuffled epochs: each consecutive sequence once per epoch.
 
     Parameters and result are those of `random_starts`. A batch may end an epoch and begin the next.
     """
-    windows = (tokens - 1) // context_length
-    numbers = number * batch_size + np.arange(batch_size)  # of all epochs' windows
-    epochs = numbers // windows
+    sequences = (tokens - 1) // context_length
+    numbers = number * batch_size + np.arange(batch_size)  # counted over all epochs
+    epochs = numbers // sequences
     starts = np.empty(batch_size, np.int64)
     for epoch in range(epochs[0], epochs[-1] + 1):
-        here = epochs == epoch
-        starts[here] = _shuffled(seed, epoch, windows)[numbers[here] % windows]
+        chosen = epochs == epoch
+        starts[chosen] = _shuffled(seed, epoch, sequences)[numbers[chosen] % sequences]
     return starts * context_length
 
 
 def even_starts(context_length: int, tokens: int, limit: int | None = None) -> Ids:
-    """Return where the windows start that follow each other without overlap.
+    """Return the start of every consecutive sequence.
 
     Parameters
     ----------
     context_length, tokens : int
         T and N.
     limit : int, optional
-        The most windows, evenly spread.
+        The largest number of sequences, evenly spread.
 
     Returns
     -------
@@ -76,18 +79,19 @@ def even_starts(context_length: int, tokens: int, limit: int | None = None) -> I
 
 
 @functools.lru_cache(maxsize=2)
-def _drawn(seed: int, run: int, windows: int, batch_size: int) -> tuple[Ids, ...]:
-    """Return the starts of several batches, each drawn by a generator of its own."""
-    numbers = range(run * _AT_ONCE, (run + 1) * _AT_ONCE)
-    drawn = tuple(np.random.default_rng((seed, number)).integers(0, windows, batch_size) for number in numbers)
-    for starts in drawn:
-        starts.flags.writeable = False  # the cache returns them again
-    return drawn
+def _random(seed: int, group: int, stop: int, batch_size: int) -> list[Ids]:
+    """Return the starts of several batches, each drawn by its own generator."""
+    numbers = range(group * _AT_ONCE, (group + 1) * _AT_ONCE)
+    return [_read_only(np.random.default_rng((seed, number)).integers(0, stop, batch_size)) for number in numbers]
 
 
 @functools.lru_cache(maxsize=2)
 def _shuffled(seed: int, epoch: int, count: int) -> Ids:
-    """Return the numbers below `count` in the order of an epoch."""
-    numbers: Ids = np.random.default_rng((seed, epoch)).permutation(count)
-    numbers.flags.writeable = False  # the cache returns them again
-    return numbers
+    """Return the numbers below `count` in an epoch's order."""
+    return _read_only(np.random.default_rng((seed, epoch)).permutation(count))
+
+
+def _read_only(array: Ids) -> Ids:
+    """Forbid writing to an array that a cache returns several times."""
+    array.flags.writeable = False
+    return array

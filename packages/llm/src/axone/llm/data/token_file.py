@@ -1,19 +1,25 @@
-"""Token files: a text as 16 or 32 bits a token, written once and read where it is needed.
+"""Token files: the ids of a text as 16 or 32 bits per token, written once and memory-mapped.
 
 ::
 
-    NAME.bin             the tokens, one after the other, as NumPy's `memmap` reads them
-    NAME.documents.bin   where each document ends, 64 bits each, if there are several
-    NAME.json            what they hold, and the sums of text, tokenizer and files: written last
+    NAME                the ids, one after the other, little-endian; any name, such as tokens.bin
+    NAME.documents      end of each document, 64 bits each, if there are several
+    NAME.json           metadata: sizes, and SHA-256 sums of the text, the tokenizer and the ids
 
-A file is made anew only if the text or the tokenizer has changed.
+A file is written again only if the text or the tokenizer has changed. A file that is not part of a token file, such as a
+``NAME.json`` of the user's own, is never replaced. The metadata are renamed into place before the ids, so that whatever
+moment a process is killed at, what it leaves is known to be a token file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import mmap
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.llm.errors import CheckpointError
-from axone.llm.storage.atomic import write_chunks, write_json
-from axone.llm.storage.json_schema import Format, from_json, numbered
-from axone.llm.storage.regular import read_json, sha256
+from axone.llm.storage.atomic import replacing_file, sync_folder, write_chunks, write_json
+from axone.llm.storage.json_schema import FORMAT, Format, from_json, numbered
+from axone.llm.storage.regular import open_regular, read_json
 from axone.llm.types import Ids
 from axone.tokenizer import Tokenizer
 
@@ -31,18 +37,18 @@ METADATA_FORMAT = Format((numbered,))
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenFile:
-    """What ``NAME.json`` says.
+class Metadata:
+    """Metadata of a token file, as ``NAME.json`` has them.
 
     Attributes
     ----------
     dtype : {"uint16", "uint32"}
     tokens, documents : int
-        How many there are.
+        Their numbers.
     text, tokenizer : str
-        SHA-256 sums of what the tokens were made from.
+        SHA-256 sums of the text and the tokenizer.
     sha256 : str
-        The sum of ``NAME.bin``.
+        SHA-256 sum of the ids.
     """
 
     dtype: Literal["uint16", "uint32"]
@@ -52,21 +58,101 @@ class TokenFile:
     tokenizer: str
     sha256: str
 
+    def __post_init__(self) -> None:
+        if self.tokens < 1 or self.documents < 1:
+            raise ValueError(f"tokens ({self.tokens}) and documents ({self.documents}) must be at least 1")
+
+
+class TokenFile:
+    """A memory-mapped token file.
+
+    Parameters
+    ----------
+    path : Path
+        For messages, and to link it.
+    file : FileIO
+        The open file; the mapping keeps a descriptor of its own.
+    metadata : Metadata
+    ends : ndarray of int, shape (D,)
+        End of each document.
+
+    Attributes
+    ----------
+    path : Path
+    metadata : Metadata
+    tokens : ndarray of uint16 or uint32, shape (N,)
+        Read-only.
+    ends : ndarray of int, shape (D,)
+    """
+
+    def __init__(self, path: Path, file: FileIO, metadata: Metadata, ends: NDArray[np.int64]) -> None:
+        self.path = path
+        self.metadata = metadata
+        self.ends = ends
+        self._status = os.fstat(file.fileno())
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.tokens: Ids = np.frombuffer(mapping, np.dtype(metadata.dtype).newbyteorder("<"))
+
+    def require_whole(self) -> None:
+        """Check that the file has not been cut short: reading beyond its end would end the process (SIGBUS).
+
+        The path is checked, which takes 2 us: worker processes close the descriptors that they inherit. A file that was
+        removed or replaced at this path stays mapped, and nothing can cut it short by name.
+
+        Raises
+        ------
+        CheckpointError
+            If it has.
+        """
+        with contextlib.suppress(OSError):
+            status = self.path.stat()
+            if os.path.samestat(status, self._status) and status.st_size < self._status.st_size:
+                raise CheckpointError(
+                    self.path,
+                    f"was cut short from {self._status.st_size:,} to {status.st_size:,} bytes while it was read",
+                )
+
+    def link(self, target: Path) -> bool:
+        """Give the file a second name, with metadata beside it, and return whether that worked.
+
+        It does not on another disk, on one without links, if the target exists, or if the path names another file by now.
+        """
+        try:
+            os.link(self.path, target)
+        except OSError:
+            return False
+        if not os.path.samestat(target.lstat(), self._status):
+            target.unlink()
+            return False
+        _write_metadata(target, self.metadata, self.ends)
+        sync_folder(target.parent)
+        return True
+
+
+def metadata_path(path: Path) -> Path:
+    """Return the path of a token file's metadata."""
+    return path.with_name(f"{path.name}.json")
+
+
+def documents_path(path: Path) -> Path:
+    """Return the path of the ends of a token file's documents."""
+    return path.with_name(f"{path.name}.documents")
+
 
 def token_dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
-    """Return the smallest dtype that holds all tokens."""
+    """Return the smallest dtype that holds all ids of a tokenizer."""
     return np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
 
 
 def encoded(texts: Iterable[str], tokenizer: Tokenizer, separator: Sequence[int] | None) -> Iterator[Ids]:
-    """Yield the tokens of each document; those of the separator come with all but the last.
+    """Yield the ids of each document, with those of the separator after all but the last.
 
     Parameters
     ----------
     texts : iterable of str
     tokenizer : Tokenizer
     separator : sequence of int, optional
-        By default those of a new line.
+        By default the ids of a line feed.
 
     Yields
     ------
@@ -84,120 +170,157 @@ def encoded(texts: Iterable[str], tokenizer: Tokenizer, separator: Sequence[int]
 
 
 def write_tokens(
-    path: Path, documents: Iterable[Ids], tokenizer: Tokenizer, text: str, *, tokens: int | None = None
-) -> None:
-    """Write a token file, document by document.
+    path: Path,
+    documents: Iterable[Ids],
+    tokenizer: Tokenizer,
+    text: str,
+    *,
+    tokens: int | None = None,
+    replace_any: bool = False,
+) -> TokenFile:
+    """Write a token file, document by document, and map it.
 
     Parameters
     ----------
     path : Path
-        ``NAME.bin``.
     documents : iterable of ndarray
-        The tokens of each.
+        The ids of each document.
     tokenizer : Tokenizer
         The one that made them.
     text : str
-        The text's sum.
+        SHA-256 sum of the text.
     tokens : int, optional
-        How many there are, if that is known before.
+        The number of ids, if it is known before.
+    replace_any : bool, default False
+        Whether files that are not a token file may be replaced: in a cache folder.
 
     Raises
     ------
+    ValueError
+        If there is no token.
+    CheckpointError
+        If a file there is not part of a token file.
     OSError
-        If it cannot be written; an old file stays.
+        If it cannot be written; an old token file stays.
     """
+    if not replace_any:
+        _require_replaceable(path)
     dtype = token_dtype(tokenizer)
     ends: list[int] = []
-    sum_ = hashlib.sha256()
-
-    def parts() -> Iterator[memoryview]:
+    total = hashlib.sha256()
+    with replacing_file(path, None if tokens is None else tokens * dtype.itemsize) as file:
         for ids in documents:
             part = np.ascontiguousarray(ids, dtype.newbyteorder("<")).view(np.uint8).data
-            sum_.update(part)
+            total.update(part)
+            file.write(part)
             ends.append((ends[-1] if ends else 0) + len(ids))
-            yield part
         if not any(ends):
-            raise ValueError("a dataset needs at least one token, and the text is empty")
-
-    metadata_path(path).unlink(missing_ok=True)  # what it says holds no longer
-    write_chunks(path, parts(), None if tokens is None else tokens * dtype.itemsize)
-    if len(ends) > 1:
-        write_chunks(ends_path(path), [np.asarray(ends, "<i8").view(np.uint8).data], size=8 * len(ends))
-    content = TokenFile(
-        dtype="uint16" if dtype.itemsize == 2 else "uint32",
-        tokens=ends[-1] if ends else 0,
-        documents=len(ends),
-        text=text,
-        tokenizer=tokenizer.sha256(),
-        sha256=sum_.hexdigest(),
-    )
-    write_json(metadata_path(path), METADATA_FORMAT.stamp(asdict(content)))
+            raise ValueError("text must have at least one token, and it is empty")
+        metadata = Metadata(
+            dtype="uint16" if dtype.itemsize == 2 else "uint32",
+            tokens=ends[-1],
+            documents=len(ends),
+            text=text,
+            tokenizer=tokenizer.sha256(),
+            sha256=total.hexdigest(),
+        )
+        _write_metadata(path, metadata, np.asarray(ends, np.int64))
+    with _open(path) as opened:
+        return TokenFile(path, opened, metadata, np.asarray(ends, np.int64))
 
 
-def read_tokens(path: Path, tokenizer: Tokenizer) -> tuple[Ids, NDArray[np.int64]]:
-    """Open a token file.
+def open_tokens(path: Path, tokenizer: Tokenizer, *, text: str | None = None) -> TokenFile:
+    """Verify and map a token file.
 
-    Returns
-    -------
-    tokens : memmap of uint16 or uint32, shape (N,)
-    ends : ndarray of int, shape (D,)
-        Where each document ends.
+    Parameters
+    ----------
+    path : Path
+    tokenizer : Tokenizer
+    text : str, optional
+        The SHA-256 sum that its text must have.
 
     Raises
     ------
     CheckpointError
-        If it is not there, damaged, or of another tokenizer.
+        If it is not there, damaged, of another tokenizer or of another text.
     """
-    content = _read_metadata(path)
-    if content.tokenizer != tokenizer.sha256():
+    metadata, documents = _read_metadata(path)
+    if metadata.tokenizer != tokenizer.sha256():
         raise CheckpointError(path, "was made by another tokenizer")
-    if sha256(path) != content.sha256:
-        raise CheckpointError(path, "is damaged: its SHA-256 sum is another")
-    dtype = np.dtype(content.dtype).newbyteorder("<")
-    if content.tokens < 1 or path.stat().st_size != content.tokens * dtype.itemsize:
-        raise CheckpointError(path, f"must hold {content.tokens} tokens of {content.dtype}")
-    tokens = np.memmap(path, dtype, mode="r")
-    ends = np.asarray([content.tokens])
-    if content.documents > 1:
-        try:
-            ends = np.fromfile(ends_path(path), "<i8")
-        except OSError as error:
-            raise CheckpointError(ends_path(path), f"cannot be read ({error.strerror})") from error
-        if len(ends) != content.documents or ends[-1] != content.tokens or (np.diff(ends) < 0).any():
-            raise CheckpointError(ends_path(path), f"must hold the ends of {content.documents} documents")
-    return tokens, ends.astype(np.int64)
-
-
-def _read_metadata(path: Path) -> TokenFile:
-    """Return what the metadata file of a token file says."""
-    metadata = metadata_path(path)
-    return from_json(TokenFile, METADATA_FORMAT.upgrade(read_json(metadata), metadata), metadata)
-
-
-def holds(path: Path, tokenizer: Tokenizer, text: str) -> bool:
-    """Tell whether a whole token file is there that was made from a text, by its sum, with a tokenizer."""
-    try:
-        read_tokens(path, tokenizer)
-        return _read_metadata(path).text == text
-    except CheckpointError:
-        return False
+    if text is not None and metadata.text != text:
+        raise CheckpointError(path, "was made from another text")
+    with _open(path) as file:
+        expected = metadata.tokens * np.dtype(metadata.dtype).itemsize
+        if os.fstat(file.fileno()).st_size != expected:
+            raise CheckpointError(path, f"is damaged: {metadata.tokens} tokens of {metadata.dtype} have another size")
+        if hashlib.file_digest(file, "sha256").hexdigest() != metadata.sha256:
+            raise CheckpointError(path, "is damaged: its SHA-256 sum is not that of its metadata")
+        ends = np.asarray([metadata.tokens]) if metadata.documents == 1 else _read_ends(documents, metadata)
+        return TokenFile(path, file, metadata, ends)
 
 
 def text_sum(texts: Iterable[str], separator: Sequence[int] | None) -> str:
-    """Return the SHA-256 sum of documents and what stands between them."""
+    """Return the SHA-256 sum of documents and the separator between them."""
     total = hashlib.sha256(repr(separator if separator is None else list(separator)).encode())
     for text in texts:
-        content = text.encode(errors="surrogatepass")  # the tokenizer will say what is wrong with it
+        content = text.encode(errors="surrogatepass")  # the tokenizer refuses surrogates by name
         total.update(len(content).to_bytes(8, "little"))
         total.update(content)
     return total.hexdigest()
 
 
-def metadata_path(path: Path) -> Path:
-    """Return the path of the file that says what a token file holds."""
-    return path.with_suffix(".json")
+def _write_metadata(path: Path, metadata: Metadata, ends: NDArray[np.int64]) -> None:
+    """Write what belongs to a token file beside its ids."""
+    write_json(metadata_path(path), METADATA_FORMAT.stamp(asdict(metadata)))
+    if len(ends) > 1:
+        write_chunks(documents_path(path), [ends.astype("<i8", copy=False).view(np.uint8).data], size=8 * len(ends))
 
 
-def ends_path(path: Path) -> Path:
-    """Return the path of the file that holds where each document ends."""
-    return path.with_suffix(".documents.bin")
+def _open(path: Path) -> FileIO:
+    try:
+        return open_regular(path)
+    except OSError as error:
+        raise CheckpointError(path, f"cannot be read ({error.strerror or error})") from error
+
+
+def _read_metadata(path: Path) -> tuple[Metadata, Path]:
+    """Return the metadata of a token file, and the path of the ends of its documents.
+
+    Files of format 0 are called ``STEM.json`` and ``STEM.documents.bin`` instead.
+    """
+    metadata, documents = metadata_path(path), documents_path(path)
+    if not os.path.lexists(metadata):
+        old = path.with_suffix(".json")
+        with contextlib.suppress(CheckpointError):  # a file of the user's
+            content = read_json(old)
+            if FORMAT not in content:
+                return from_json(Metadata, content, old), path.with_suffix(".documents.bin")
+    return from_json(Metadata, METADATA_FORMAT.upgrade(read_json(metadata), metadata), metadata), documents
+
+
+def _read_ends(path: Path, metadata: Metadata) -> NDArray[np.int64]:
+    """Return the ends of a token file's documents."""
+    with _open(path) as file:
+        whole = os.fstat(file.fileno()).st_size == 8 * metadata.documents
+        ends = np.frombuffer(file.read() if whole else b"", "<i8").astype(np.int64)
+    if len(ends) != metadata.documents or ends[-1] != metadata.tokens or (np.diff(ends, prepend=0) < 0).any():
+        raise CheckpointError(path, f"must hold the ends of {metadata.documents} documents")
+    return ends
+
+
+def _require_replaceable(path: Path) -> None:
+    """Check that a new token file would replace a token file, an empty file or none.
+
+    Raises
+    ------
+    CheckpointError
+        If it would replace another file.
+    """
+    present = [each for each in (path, metadata_path(path), documents_path(path)) if os.path.lexists(each)]
+    if not present or (present == [path] and path.is_file() and not path.stat().st_size):
+        return
+    try:
+        _read_metadata(path)
+    except CheckpointError as error:
+        reason = "exists, and is not part of a token file: name another path, or remove it"
+        raise CheckpointError(present[0], reason) from error

@@ -3,6 +3,7 @@
 Every JSON file of this package carries ``"format": N``. A reader upgrades older documents and refuses newer ones.
 """
 
+import contextlib
 import math
 import types
 from collections.abc import Callable, Mapping
@@ -99,11 +100,11 @@ def from_json(kind: type[T], content: object, path: Path, *, called: Mapping[str
         A dataclass whose fields are whole numbers, numbers, booleans, strings, literals, tuples of these, objects that
         are kept as they are, or None.
     content : object
-        What the file holds; a field with a default may be missing.
+        The file's content; a field with a default may be missing.
     path : Path
         The file, for the message.
     called : mapping of str to str, optional
-        What the file calls a field, where it has another name.
+        The file's name of a field, where it differs.
 
     Raises
     ------
@@ -145,9 +146,11 @@ def _value(value: Any, hint: Any, name: str, path: Path) -> Any:
             return from_json(option, value, path)
         if option in {int, bool, str} and type(value) is option:
             return value
-        if option is float and type(value) in {int, float} and math.isfinite(value):
-            return float(value)
-    raise CheckpointError(path, f"{name} must be {_describe(hint)}, and is {value!r:.60}")
+        if option is float and type(value) in {int, float}:
+            with contextlib.suppress(OverflowError):  # a whole number beyond the largest float
+                if math.isfinite(float(value)):
+                    return float(value)
+    raise CheckpointError(path, f"{name} ({value!r:.60}) must be {_describe(hint)}")
 
 
 def _describe(hint: Any) -> str:

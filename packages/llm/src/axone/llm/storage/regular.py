@@ -17,6 +17,8 @@ from axone.llm.errors import CheckpointError
 
 LARGEST_JSON = 1 << 26  # bytes: far above any option file, and small enough to read
 
+_DEEPEST = 32  # levels of containers in a JSON file
+
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 NO_FOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
 """Flag of `os.open` that refuses a symbolic link; zero on Windows, where making links takes a privilege."""
@@ -73,7 +75,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return parse_json(path, read_bytes(path, LARGEST_JSON))
 
 
-def read_bytes(path: Path, limit: int) -> bytes:
+def read_bytes(path: Path, limit: int, *, follow_links: bool = True) -> bytes:
     """Return the content of a regular file.
 
     Parameters
@@ -81,6 +83,8 @@ def read_bytes(path: Path, limit: int) -> bytes:
     path : Path
     limit : int
         The largest size that is read, in bytes.
+    follow_links : bool, default True
+        Whether the path may be a symbolic link to the file.
 
     Raises
     ------
@@ -88,7 +92,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
         If the file cannot be read, or is larger.
     """
     try:
-        with open_regular(path) as file:
+        with open_regular(path, follow_links=follow_links) as file:
             content = bytearray()
             while len(content) <= limit and (part := file.read(1 << 20)):
                 content += part
@@ -111,6 +115,8 @@ def parse_json(path: Path, content: bytes) -> dict[str, Any]:
         raise CheckpointError(path, f"is not JSON ({error})") from error
     if not isinstance(value, dict):
         raise CheckpointError(path, "must hold a JSON object")
+    if _is_deep(value):
+        raise CheckpointError(path, "is nested too deeply to be an option file")
     return value
 
 
@@ -134,6 +140,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) != len(pairs):
         raise ValueError("a name appears twice in one object")
     return fields
+
+
+def _is_deep(value: Any) -> bool:
+    """Return whether containers are nested more deeply than any of ours: repr and json.dumps would fail on them."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        values = (item for each in level for item in (each.values() if isinstance(each, dict) else each))
+        level = [item for item in values if isinstance(item, dict | list)]
+    return bool(level)
 
 
 def _number(text: str) -> float:

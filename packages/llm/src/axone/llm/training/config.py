@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from axone.llm.data.sampler import Order
+from axone.llm.data.sampler import SamplingMode
 from axone.llm.runtime.resources import MAX_WORKERS, available_cores
 from axone.llm.storage.field_types import require_field_types
 
@@ -87,7 +87,7 @@ class TrainerConfig:
     momentum: float = 0.95
     max_grad_norm: float | None = 1.0
     gradient_accumulation_steps: int = 1
-    sampling: Order = "random"
+    sampling: SamplingMode = "random"
     eval_every: int = 250
     eval_windows: int | None = 200
     save_every: int | None = None

@@ -201,7 +201,7 @@ class TrainingLoop:
         """Save a state that is not saved yet if a callback raises: an error of the reporting loses no step."""
         try:
             yield
-        except Exception as error:
+        except BaseException as error:
             if self._write is not None and state != self._saved and self._steps.is_finite():
                 try:
                     self._write(state)

@@ -72,29 +72,29 @@ class TrainingStep:
         norm : float
             Norm of the gradient before clipping.
         """
-        config, count = self._config, self._workers.num_replicas
-        size, turns, length = config.batch_size, config.gradient_accumulation_steps, config.context_length
+        config, length = self._config, self._config.context_length
+        size, accumulation, count = config.batch_size, config.gradient_accumulation_steps, self._workers.num_replicas
         cuts = [size * i // count for i in range(count + 1)]
 
-        def starts(begin: int, end: int) -> Iterator[Ids]:
-            """Yield the first tokens of a worker's sequences, batch by batch, drawn only when needed."""
-            for number in range(step * turns, (step + 1) * turns):
+        def shard(begin: int, end: int) -> Iterator[Ids]:
+            """Yield the first tokens of a replica's sequences, batch by batch, drawn only when needed."""
+            for number in range(step * accumulation, (step + 1) * accumulation):
                 drawn = batch_starts(config.seed, number, size, length, len(self._train_data), config.sampling)
                 yield drawn[begin:end]
 
-        shares = [starts(begin, end) for begin, end in itertools.pairwise(cuts)]
-        weights = [(end - begin) / (size * turns) for begin, end in itertools.pairwise(cuts)]
+        shards = [shard(begin, end) for begin, end in itertools.pairwise(cuts)]
+        weights = [(end - begin) / (size * accumulation) for begin, end in itertools.pairwise(cuts)]
 
-        def prepare(replica: LanguageModel, worker: int, turn: int) -> None:
+        def prepare(replica: LanguageModel, index: int, batch: int) -> None:
             if not replica.training:
                 replica.train()
             if replica.config.dropout:
-                reseed_dropout(replica, (config.seed, step, worker, turn))
+                reseed_dropout(replica, (config.seed, step, index, batch))
 
         def loss(replica: LanguageModel, starts: Ids) -> Tensor:
             return next_token_loss(replica, *self._train_data.read(starts, length))
 
-        total = self._workers.compute_gradients(shares, prepare, loss, weights)
+        total = self._workers.compute_gradients(shards, prepare, loss, weights)
         return total, self._workers.clip_gradients(config.max_grad_norm)
 
     def update(self, step: int) -> float:

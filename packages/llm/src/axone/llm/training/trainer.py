@@ -18,8 +18,8 @@ from typing import Any
 
 from axone.llm.checkpoints.bundle import ModelBundle
 from axone.llm.checkpoints.checkpoint import Checkpoint, TrainingState
-from axone.llm.checkpoints.dataset_ref import DatasetRef, store_dataset
-from axone.llm.checkpoints.run import OPTIONS, RUN_FORMAT, Run
+from axone.llm.checkpoints.dataset_ref import DatasetRef, open_datasets, store_datasets
+from axone.llm.checkpoints.run import OPTIONS, Run
 from axone.llm.data.dataset import TokenDataset
 from axone.llm.errors import CheckpointError, RunBusyError, warn_caller
 from axone.llm.loss import bits_per_byte
@@ -27,7 +27,6 @@ from axone.llm.model import LanguageModel
 from axone.llm.runtime import resources
 from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.runtime.signals import record_signals
-from axone.llm.storage.atomic import write_json
 from axone.llm.storage.json_schema import from_json
 from axone.llm.training.callbacks import Callback, EndEvent, StartEvent, closing
 from axone.llm.training.config import TrainerConfig
@@ -138,20 +137,18 @@ class Trainer:
         parts = options.pop("data", None)
         if not isinstance(parts, dict) or set(parts) != {"train", "validation"}:
             raise CheckpointError(path, "must say which data to train and to validate on")
-        train, validation = (
-            from_json(DatasetRef, parts[name], path).open(place.path, found.tokenizer)
-            for name in ("train", "validation")
-        )
+        refs = {name: from_json(DatasetRef, part, path) for name, part in parts.items()}
+        data = open_datasets(place.path, refs, found.tokenizer)
         config = from_json(TrainerConfig, options.pop("trainer", None), path)
         try:
-            trainer = cls(found.model, train, validation, config, callbacks, run=run, notes=options)
+            trainer = cls(found.model, data["train"], data["validation"], config, callbacks, notes=options)
         except ValueError as error:
             raise CheckpointError(path, str(error)) from error
-        trainer._resumed, trainer._seen = checkpoint, seen
+        trainer.run, trainer._resumed, trainer._seen = place, checkpoint, seen
         return trainer
 
     def estimate(self) -> Estimate:
-        """Measure a few steps on a replica of the model, and predict the time and memory of the training.
+        """Measure a few steps with a learning rate of 0, and predict the time and memory of the training.
 
         Returns
         -------
@@ -197,7 +194,7 @@ class Trainer:
             return self._train(None)
         if self._resumed is None:
             with self.run.created(overwrite=self._overwrite) as folder:
-                self._write_options(folder)
+                self._write_options(self.run, folder)
         with self.run.lock():
             if self._resumed is not None and [checkpoint.path for checkpoint in self.run.checkpoints()] != self._seen:
                 raise RunBusyError(
@@ -268,10 +265,7 @@ class Trainer:
     def _environment(self) -> dict[str, Any]:
         return {**resources.environment(), "replicas": self.config.num_replicas, "workers": self.config.num_workers}
 
-    def _write_options(self, folder: Path) -> None:
-        data = {
-            name: asdict(store_dataset(folder, dataset, name))
-            for name, dataset in (("train", self.train_data), ("validation", self.validation_data))
-        }
-        options = {**self.notes, "trainer": asdict(self.config), "data": data}
-        write_json(folder / OPTIONS, RUN_FORMAT.stamp(options))
+    def _write_options(self, run: Run, folder: Path) -> None:
+        refs = store_datasets(folder, {"train": self.train_data, "validation": self.validation_data})
+        data = {name: asdict(ref) for name, ref in refs.items()}
+        run.write_options(folder, {**self.notes, "trainer": asdict(self.config), "data": data})
