@@ -1,6 +1,6 @@
 """Character and byte-level BPE tokenizers in plain Python and NumPy."""
 
-from axone.tokenizer.bpe import BPETokenizer
+from axone.tokenizer.bpe import BPETokenizer, SubwordTokenizer
 from axone.tokenizer.char import CharTokenizer
 from axone.tokenizer.errors import TokenizerError
 from axone.tokenizer.gguf import from_gguf
@@ -13,6 +13,7 @@ __all__ = [
     "CharTokenizer",
     "SentencePieceTokenizer",
     "StreamDecoder",
+    "SubwordTokenizer",
     "Tokenizer",
     "TokenizerError",
     "from_gguf",

@@ -1,5 +1,6 @@
 """Base class of tokenizers with merges: encoding, and the check for special tokens that a text must not spell."""
 
+from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
@@ -41,6 +42,21 @@ class SubwordTokenizer(BaseTokenizer):
     def added_tokens(self) -> dict[str, int]:
         """Ids of the user-defined tokens, which are always found in a text."""
         return dict(self._encoder.added_tokens)
+
+    @abstractmethod
+    def to_gguf(self) -> dict[str, object]:
+        """Return the tokenizer metadata of a GGUF file, as Python values.
+
+        Returns
+        -------
+        dict
+            The keys that begin with ``tokenizer.ggml.``.
+
+        Raises
+        ------
+        TokenizerError
+            If the format cannot express the tokenizer.
+        """
 
     def encode(self, text: str, *, allowed_special: Collection[str] | Literal["all"] = _NONE) -> list[int]:
         """Return the ids of a text.
