@@ -14,12 +14,12 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
 
-from axone.llm import Run, Sampling, SamplingOptions, TextGenerator, load
+from axone.llm import Run, SamplingConfig, TextGenerator, load
 from commands import console
 from commands.console import UserError, in_options
 
@@ -92,11 +92,11 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             write_several(generator, [prompt for prompt in prompts for _ in range(options.samples)], options)
     except ValueError as error:  # an option that the library refuses
-        raise UserError(in_options(str(error), [*SamplingOptions.__annotations__, "stop"])) from error
+        raise UserError(in_options(str(error), [*(field.name for field in fields(SamplingConfig)), "stop"])) from error
     return console.SUCCESS
 
 
-def sampling(options: argparse.Namespace) -> SamplingOptions:
+def sampling(options: argparse.Namespace) -> SamplingConfig:
     """Return the sampling options.
 
     Raises
@@ -104,15 +104,13 @@ def sampling(options: argparse.Namespace) -> SamplingOptions:
     ValueError
         If an option is out of range.
     """
-    chosen: SamplingOptions = {
-        "temperature": options.temperature,
-        "top_k": options.top_k,
-        "top_p": options.top_p,
-        "min_p": options.min_p,
-        "repetition_penalty": options.repetition_penalty,
-    }
-    Sampling(**chosen)
-    return chosen
+    return SamplingConfig(
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        min_p=options.min_p,
+        repetition_penalty=options.repetition_penalty,
+    )
 
 
 def given_prompts(options: argparse.Namespace) -> list[str]:
@@ -149,15 +147,15 @@ def stream(
 ) -> Iterator[str]:
     """Return the pieces of a prompt's continuation."""
     return generator.stream(
-        prompt, max_new_tokens=options.max_new_tokens, stop=options.stop, rng=rng, **sampling(options)
+        prompt, max_new_tokens=options.max_new_tokens, stop=options.stop, rng=rng, sampling=sampling(options)
     )
 
 
 def write_several(generator: TextGenerator, prompts: list[str], options: argparse.Namespace) -> None:
     """Write the continuations of prompts, generated in one batch, as text or as JSON."""
-    seeds = None if options.seed is None else list(range(options.seed, options.seed + len(prompts)))
+    rngs = [np.random.default_rng(None if options.seed is None else options.seed + i) for i in range(len(prompts))]
     completions = generator.complete(
-        prompts, max_new_tokens=options.max_new_tokens, stop=options.stop, seeds=seeds, **sampling(options)
+        prompts, max_new_tokens=options.max_new_tokens, stop=options.stop, rngs=rngs, sampling=sampling(options)
     )
     for number, (prompt, completion) in enumerate(zip(prompts, completions), 1):
         if options.json:

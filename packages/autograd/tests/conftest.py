@@ -1,3 +1,3 @@
-"""What pytest shall leave alone: scripts that ask a peer, which the environment does not have."""
+"""Paths that pytest skips: scripts that import PyTorch, which the workspace does not install."""
 
 collect_ignore = ["frozen"]

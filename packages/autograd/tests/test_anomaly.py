@@ -1,4 +1,4 @@
-"""Anomaly detection: the operation and the line are named; what is in order passes."""
+"""Anomaly detection: errors name the operation and the line; finite results pass."""
 
 import sys
 import threading
@@ -13,7 +13,7 @@ from axone.autograd.mode import mode
 
 
 def here(ahead: int = 1) -> str:
-    """Return the place of a line ahead of the caller's, as the message names it."""
+    """Return file and number of a line after the caller's, as the message names them."""
     frame = sys._getframe(1)
     return f"{frame.f_code.co_filename}:{frame.f_lineno + ahead}"
 
@@ -37,7 +37,7 @@ def test_the_forward_operation_and_line_are_named(name: str, data: list[float], 
     assert str(raised.value) == f"{name} of shape (2,) {fault}, at {line}"
 
 
-def test_a_nan_that_came_in() -> None:
+def test_a_nan_among_the_inputs() -> None:
     with detect_anomaly(), pytest.raises(AnomalyError, match=r"multiply of shape .* was given a NaN"):
         Tensor([np.nan, 1.0]) * 2
 
@@ -54,7 +54,7 @@ def test_the_backward_operation_and_line_are_named() -> None:
     )
 
 
-def test_a_recipe_is_looked_at_too() -> None:
+def test_a_deferred_gradient_is_checked() -> None:
     x = Tensor(np.ones((2, 2)), requires_grad=True)
     huge = np.full((2, 2), 1e200)
     with detect_anomaly():
@@ -63,7 +63,7 @@ def test_a_recipe_is_looked_at_too() -> None:
             y.sum().backward()
 
 
-def test_a_raw_write_that_spoils_a_backward() -> None:
+def test_a_raw_write_to_an_array_that_backward_needs() -> None:
     x, w = Tensor([1.0, 2.0], requires_grad=True), Tensor([3.0, 4.0], requires_grad=True)
     with detect_anomaly():
         line = here()
@@ -72,12 +72,12 @@ def test_a_raw_write_that_spoils_a_backward() -> None:
         with pytest.raises(AnomalyError) as raised:
             y.backward()
     assert str(raised.value) == (
-        f"multiply of shape (2,), computed at {line}, needs an array of shape (2,) for its backward, and it was "
-        "written to since: write to a copy, or after the backward"
+        f"multiply of shape (2,), computed at {line}, needs an array of shape (2,) for its backward, but the array was "
+        "written to: write to a copy, or after the backward pass"
     )
 
 
-def test_a_raw_write_that_spoils_nothing() -> None:
+def test_a_raw_write_to_an_array_that_backward_does_not_need() -> None:
     x, w = Tensor([1.0, 2.0], requires_grad=True), Tensor([3.0, 4.0], requires_grad=True)
     with detect_anomaly():
         y = (x + w).sum()
@@ -86,7 +86,7 @@ def test_a_raw_write_that_spoils_nothing() -> None:
     np.testing.assert_array_equal(x.grad, [1.0, 1.0])
 
 
-def test_what_is_in_order_passes() -> None:
+def test_infinities_of_a_mask_pass() -> None:
     x = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
     mask = np.array([[True, False], [True, True]])
     with detect_anomaly():
@@ -96,17 +96,17 @@ def test_what_is_in_order_passes() -> None:
     assert np.isfinite(x.grad).all()
 
 
-def test_it_is_off_outside_and_in_other_threads() -> None:
+def test_detection_is_off_outside_and_in_other_threads() -> None:
     with detect_anomaly():
-        thread_sees: list[object] = []
-        thread = threading.Thread(target=lambda: thread_sees.append(mode.watchers))
+        seen: list[object] = []
+        thread = threading.Thread(target=lambda: seen.append(mode.observers))
         thread.start()
         thread.join()
         with detect_anomaly():
             pass
         with pytest.raises(AnomalyError):
             ag.log(Tensor(0.0))
-    assert thread_sees == [()]
-    assert mode.watchers == ()
+    assert seen == [()]
+    assert mode.observers == ()
     with np.errstate(divide="ignore"):
         assert ag.log(Tensor(0.0)).item() == -np.inf

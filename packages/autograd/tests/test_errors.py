@@ -1,4 +1,4 @@
-"""What a user can get wrong: the whole sentence of each error."""
+"""Error messages for misuse, compared word by word."""
 
 from collections.abc import Callable
 
@@ -97,88 +97,85 @@ def complex_gradient_into_a_buffer() -> None:
             (parameter(2, 3) * 2).backward,
             ValueError,
             (
-                "backward without a gradient needs a single number, and this Tensor has shape (2, 3): reduce it first, for "
-                "instance with sum(), or give backward(gradient)"
+                "backward of a Tensor of shape (2, 3) needs a gradient: reduce it to a single number, for instance with "
+                "sum(), or call backward(gradient)"
             ),
         ),
         (
             lambda: parameter(2, 3).backward(np.ones(3)),
             ValueError,
-            "the gradient must have the Tensor's shape (2, 3), and it has (3,)",
+            "gradient has shape (3,), it must have the Tensor's shape (2, 3)",
         ),
         (
             lambda: setattr(parameter(2, 3), "grad", np.ones(3)),
             ValueError,
-            "grad must have the Tensor's shape (2, 3), and this has (3,)",
+            "grad has shape (3,), it must have the Tensor's shape (2, 3)",
         ),
         (
             lambda: grad(parameter(2).sum(), parameter(2)),  # type: ignore[arg-type]  # the point
             TypeError,
-            "grad needs a sequence of Tensors, and got one: put it into a list",
+            "inputs of grad must be a sequence of Tensors, got one Tensor: put it into a list",
         ),
         (
             lambda: ag.pad(parameter(2), ((1, 2), (3, 4))),
             ValueError,
-            "pad needs a number, (before, after), or one such pair for each axis of shape (2,), and got ((1, 2), (3, 4))",
+            "pad_width (((1, 2), (3, 4))) must be a number, (before, after), or one such pair for each axis of shape (2,)",
         ),
         (
             lambda: SGD(parameter(2), lr=0.1),
             ValueError,
-            (
-                "an optimizer needs Tensors that were made, not computed, and parameter 0 is the result of 'getitem': "
-                "give it a list of parameters"
-            ),
+            ("parameter 0 is the result of 'getitem' and not a leaf: pass a list of the Tensors that you created"),
         ),
         (
             lambda: SGD([{"lr": 0.1}], lr=0.1),
             ValueError,
-            "a group needs its parameters, under 'params', and has ['lr']",
+            "a parameter group needs the key 'params', got ['lr']",
         ),
         (
             backward_twice,
             RuntimeError,
             (
-                "backward goes through a graph once, and 'sum' of shape () has already been passed: compute the output "
-                "again, or add up the losses and call backward on their sum"
+                "backward has already consumed 'sum' of shape (): compute the output again, or add up the losses and call "
+                "backward on their sum"
             ),
         ),
         (
             lambda: Tensor([1.0]).backward(),
             RuntimeError,
             (
-                "backward needs a Tensor that was computed, while recording, from one with requires_grad=True, and this "
-                "one of shape (1,) was not"
+                "backward of a Tensor of shape (1,) needs recorded operations: compute it from a Tensor with "
+                "requires_grad=True, outside of no_grad()"
             ),
         ),
         (
             lambda: grad(Tensor([1.0]), []),
             RuntimeError,
             (
-                "backward needs a Tensor that was computed, while recording, from one with requires_grad=True, and this "
-                "one of shape (1,) was not"
+                "backward of a Tensor of shape (1,) needs recorded operations: compute it from a Tensor with "
+                "requires_grad=True, outside of no_grad()"
             ),
         ),
         (
             write_to_what_the_graph_needs,
             RuntimeError,
             (
-                "an in-place write needs a Tensor that no recorded operation depends on, and this one of shape (2,) is "
-                "part of a graph: call backward first, write to a copy, or use where()"
+                "an in-place write would change a Tensor of shape (2,) that is part of a graph: call backward first, "
+                "write to a copy, or use where()"
             ),
         ),
         (
             write_to_a_result,
             RuntimeError,
             (
-                "an in-place write needs a Tensor that no recorded operation depends on, and this one of shape (2,) is "
-                "part of a graph: call backward first, write to a copy, or use where()"
+                "an in-place write would change a Tensor of shape (2,) that is part of a graph: call backward first, "
+                "write to a copy, or use where()"
             ),
         ),
         (
             write_to_a_parameter,
             RuntimeError,
             (
-                "an in-place write is not recorded, and this Tensor of shape (2,) requires gradients: write inside "
+                "an in-place write to a Tensor of shape (2,) that requires gradients is not recorded: write inside "
                 "no_grad(), or use where()"
             ),
         ),
@@ -186,7 +183,7 @@ def complex_gradient_into_a_buffer() -> None:
             write_what_requires_gradients,
             RuntimeError,
             (
-                "an in-place write is not recorded, and the values of shape () require gradients: write their .data, or "
+                "an in-place write of values of shape () that require gradients is not recorded: write their .data, or "
                 "use where() or concatenate()"
             ),
         ),
@@ -194,85 +191,122 @@ def complex_gradient_into_a_buffer() -> None:
             lambda: Tensor(np.arange(3), requires_grad=True),
             TypeError,
             (
-                "only a Tensor of floating-point numbers can require gradients, and this one is int64: convert it first, "
-                "for instance with dtype=np.float32"
+                "requires_grad=True needs floating-point numbers, got int64: convert them, for instance with "
+                "dtype=np.float32"
             ),
         ),
         (
             lambda: parameter(2) + parameter(2, dtype=np.float64),
             TypeError,
-            (
-                "add needs two Tensors of one floating-point dtype, and these are float32 and float64: convert one with "
-                "astype()"
-            ),
+            ("add needs Tensors of one floating-point dtype, got float32 and float64: convert one with astype()"),
         ),
         (
             lambda: ag.concatenate([parameter(2), parameter(2, dtype=np.float64)]),
             TypeError,
             (
-                "concatenate needs two Tensors of one floating-point dtype, and these are float32 and float64: convert "
-                "one with astype()"
+                "concatenate needs Tensors of one floating-point dtype, got float32 and float64: convert one with "
+                "astype()"
             ),
         ),
         (
             lambda: parameter(2).astype(int),
             TypeError,
-            "no gradient flows through int64, and astype got a Tensor that requires one: detach() it",
+            "astype(int64) would drop the gradients of a Tensor: call detach() first",
         ),
         (
             lambda: parameter(2, 3) * parameter(2),
             ValueError,
-            "multiply needs shapes that broadcast, and these are (2, 3) and (2,)",
+            "multiply needs shapes that broadcast, got (2, 3) and (2,)",
         ),
         (
             lambda: ag.where(np.ones(4, bool), parameter(2, 3), 0.0),
             ValueError,
-            "where needs shapes that broadcast, and these are (4,), (2, 3) and ()",
+            "where needs shapes that broadcast, got (4,), (2, 3) and ()",
+        ),
+        (
+            lambda: ag.dot(parameter(2, 3), parameter(2, 3)),
+            ValueError,
+            "dot needs equal lengths of contracted axes, got axes [1] of shape (2, 3) and [0] of (2, 3)",
+        ),
+        (
+            lambda: ag.tensordot(parameter(2, 3), parameter(2, 3)[:1]),
+            ValueError,
+            "tensordot needs equal lengths of contracted axes, got axes [0, 1] of shape (2, 3) and [0, 1] of (1, 3)",
+        ),
+        (
+            lambda: ag.norm(parameter(2), ord=3),
+            ValueError,
+            "ord (3) of norm over 1 axes must be None, 1, 2 or inf",
+        ),
+        (
+            lambda: ag.norm(parameter(2, 3), ord=1),
+            ValueError,
+            "ord (1) of norm over 2 axes must be None or 'fro'",
+        ),
+        (
+            lambda: ag.norm(parameter(2, 3, 1), ord="fro"),
+            ValueError,
+            "ord ('fro') of norm over 3 axes must be None",
+        ),
+        (
+            lambda: ag.hstack([parameter(2, 3), parameter(3, 3)]),
+            ValueError,
+            "hstack needs shapes that are equal except along axis 1, got (2, 3), (3, 3)",
+        ),
+        (
+            lambda: ag.vstack([]),
+            ValueError,
+            "vstack needs shapes that are equal except along axis 0, got none",
+        ),
+        (
+            lambda: parameter(2, 3) % parameter(2),
+            ValueError,
+            "remainder needs shapes that broadcast, got (2, 3) and (2,)",
         ),
         (
             lambda: parameter(2, 3) @ parameter(2, 3),
             ValueError,
-            "matmul needs shapes (..., n, k) and (..., k, m), and these are (2, 3) and (2, 3)",
+            "matmul needs shapes (..., n, k) and (..., k, m), got (2, 3) and (2, 3)",
         ),
         (
             lambda: parameter(2, 2, 3) @ parameter(3, 3, 2),
             ValueError,
-            "matmul needs shapes (..., n, k) and (..., k, m), and these are (2, 2, 3) and (3, 3, 2)",
+            "matmul needs shapes (..., n, k) and (..., k, m), got (2, 2, 3) and (3, 3, 2)",
         ),
         (
             lambda: parameter() @ parameter(2),
             ValueError,
-            "matmul needs shapes (..., n, k) and (..., k, m), and these are () and (2,)",
+            "matmul needs shapes (..., n, k) and (..., k, m), got () and (2,)",
         ),
         (
             lambda: parameter(2, 3).reshape(4, -1),
             ValueError,
-            "reshape needs a shape of 6 elements for shape (2, 3), and got (4, -1)",
+            "reshape needs a shape of 6 elements for shape (2, 3), got (4, -1)",
         ),
         (
             lambda: parameter(2, 3).transpose(0, 0),
             ValueError,
-            "transpose needs each axis of shape (2, 3) once, and got (0, 0)",
+            "axes (0, 0) of transpose must name each axis of shape (2, 3) once",
         ),
         (
             lambda: parameter(2, 3).squeeze(0),
             ValueError,
-            "squeeze removes axes of length one, and got axis 0 for shape (2, 3)",
+            "axis 0 of shape (2, 3) must have length one for squeeze",
         ),
         (
             lambda: ag.broadcast_to(parameter(2, 3), (2, 4)),
             ValueError,
-            "broadcast_to cannot stretch shape (2, 3) to (2, 4)",
+            "shape (2, 3) does not broadcast to (2, 4)",
         ),
         (
             lambda: ag.concatenate([parameter(2, 3), parameter(2)]),
             ValueError,
-            "concatenate needs shapes that are equal except along axis 0, and these are (2, 3), (2,)",
+            "concatenate needs shapes that are equal except along axis 0, got (2, 3), (2,)",
         ),
         (
             lambda: ag.stack([parameter(2, 3), parameter(2)]),
             ValueError,
-            "stack needs arrays of one shape, and these are (2, 3), (2,)",
+            "stack needs arrays of one shape, got (2, 3), (2,)",
         ),
         (
             lambda: ag.split(parameter(2, 3), 3, axis=3),
@@ -287,42 +321,42 @@ def complex_gradient_into_a_buffer() -> None:
         (
             lambda: ag.split(parameter(5), 2),
             ValueError,
-            "split cannot cut shape (5,) into 2 along axis 0",
+            "split cannot divide axis 0 of shape (5,) into 2 equal parts",
         ),
         (
             lambda: ag.pad(parameter(5), 2, mode="mean"),
             ValueError,
-            "the mode of pad must be 'constant' or one of ('edge', 'reflect', 'symmetric', 'wrap'), and is 'mean'",
+            "mode ('mean') of pad must be 'constant' or one of ('edge', 'reflect', 'symmetric', 'wrap')",
         ),
         (
             lambda: parameter(0, 3).max(axis=0),
             ValueError,
-            "max needs at least one element, and there is none in shape (0, 3) over axis 0",
+            "max needs at least one element, got shape (0, 3) over axis 0",
         ),
         (
             lambda: ag.clip(parameter(2), parameter(2), None),
             TypeError,
-            "the bounds of clip are constants, and one requires gradients: use maximum and minimum",
+            "clip needs constant bounds, got one that requires gradients: use maximum and minimum",
         ),
         (
             lambda: parameter(2) + "1",
             TypeError,
-            "add needs numbers beside a Tensor, and got str",
+            "add needs numbers beside a Tensor, got str",
         ),
         (
             lambda: parameter(2) * Value(1.0),  # type: ignore[operator]  # the misuse under test
             TypeError,
-            "multiply needs numbers beside a Tensor, and got Value",
+            "multiply needs numbers beside a Tensor, got Value",
         ),
         (
             lambda: parameter(2, 3).item(),
             ValueError,
-            "item() needs a Tensor of one element, and this one has shape (2, 3)",
+            "item needs a Tensor of one element, got shape (2, 3)",
         ),
         (
             lambda: list(parameter()),
             TypeError,
-            "a 0-d Tensor cannot be iterated over: use item()",
+            "iteration needs a Tensor of at least one axis, got shape (): use item()",
         ),
         (
             short_vjp,
@@ -343,16 +377,16 @@ def test_message(misuse: Callable[[], object], error: type[Exception], message: 
 
 
 @pytest.mark.parametrize(
-    "name", ["sum", "mean", "var", "std", "max", "min", "cumsum", "softmax", "log_softmax", "logsumexp"]
+    "name", ["sum", "prod", "mean", "var", "std", "max", "min", "cumsum", "softmax", "log_softmax", "logsumexp"]
 )
 @pytest.mark.parametrize("axis", ["x", 1.5, [0], (0, 1.5)])
-def test_what_is_no_axis_is_named(name: str, axis: object) -> None:
+def test_an_axis_that_is_not_an_integer(name: str, axis: object) -> None:
     with pytest.raises(TypeError) as raised:
         getattr(ag, name)(parameter(2, 3), axis=axis)
-    what = "a whole number" if name == "cumsum" else "a whole number or a tuple of them"
-    assert str(raised.value) == f"the axis of {name} must be {what}, and is {axis!r}"
+    what = "an integer" if name == "cumsum" else "an integer or a tuple of integers"
+    assert str(raised.value) == f"axis ({axis!r}) of {name} must be {what}"
 
 
-def test_einsum_says_what_does_not_fit() -> None:
+def test_einsum_with_shapes_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"^einsum 'ij,jk->ik' does not fit shapes \(2, 3\), \(2, 3\): "):
         ag.einsum("ij,jk->ik", parameter(2, 3), parameter(2, 3))

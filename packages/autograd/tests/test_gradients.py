@@ -1,6 +1,6 @@
-"""Every operation against finite differences, at shapes and arguments that hypothesis makes up.
+"""Gradients of every operation against finite differences, at shapes and arguments that hypothesis generates.
 
-A few of each in every test run. As a script, many, and a table of what was tried:
+A test run tries a few calls of each operation. As a script, this module tries many and prints a table:
 
     python packages/autograd/tests/test_gradients.py --examples 1000
 """
@@ -12,6 +12,7 @@ import collections
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,15 +23,36 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from axone.autograd import ops
+from axone.autograd.ops import NONDIFFERENTIABLE
 from axone.autograd.testing import check_grads
 
 Shape = tuple[int, ...]
 Call = tuple[Callable[..., Any], Sequence[Shape]]  # a function of as many Tensors as there are shapes
 
 Draw = st.DrawFn
-DOMAINS = {"divide": (0.5, 2.0), "power": (0.3, 2.0), "log": (0.2, 3.0), "log1p": (-0.8, 3.0), "sqrt": (0.2, 3.0)}
+DOMAINS = {
+    "divide": (0.5, 2.0),
+    "power": (0.3, 2.0),
+    "log": (0.2, 3.0),
+    "log1p": (-0.8, 3.0),
+    "sqrt": (0.2, 3.0),
+    "remainder": (1.05, 2.0),
+}
 NOT_ANALYTIC = {
-    *("abs", "astype", "clip", "leaky_relu", "max", "maximum", "min", "minimum", "relu", "sigmoid"),
+    *(
+        "abs",
+        "astype",
+        "clip",
+        "leaky_relu",
+        "max",
+        "maximum",
+        "min",
+        "minimum",
+        "norm",
+        "relu",
+        "remainder",
+        "sigmoid",
+    ),
 }
 
 any_shape = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
@@ -42,9 +64,8 @@ def named(name: str) -> Any:
     return getattr(ops, name)
 
 
-@st.composite
-def unary(draw: Draw, name: str) -> Call:
-    return named(name), [draw(any_shape)]
+def unary(name: str) -> st.SearchStrategy[Call]:
+    return st.tuples(st.just(named(name)), st.tuples(any_shape))
 
 
 @st.composite
@@ -58,10 +79,12 @@ def axis_of(shape: Shape) -> st.SearchStrategy[int]:
 
 
 def axes_of(shape: Shape, fewest: int = 0) -> st.SearchStrategy[tuple[int, ...]]:
-    """Return some axes of a shape, counted from either end, each at most once."""
-    if not shape:
-        return st.just(())
-    return st.lists(axis_of(shape), min_size=fewest, unique_by=lambda axis: axis % len(shape)).map(tuple)
+    """Return a tuple of distinct axes of a shape, counted from either end."""
+    return (
+        st.just(())
+        if not shape
+        else st.lists(axis_of(shape), min_size=fewest, unique_by=lambda axis: axis % len(shape)).map(tuple)
+    )
 
 
 def any_axes(shape: Shape) -> st.SearchStrategy[Any]:
@@ -71,13 +94,13 @@ def any_axes(shape: Shape) -> st.SearchStrategy[Any]:
 
 @st.composite
 def reduced(draw: Draw, name: str) -> Call:
-    shape = draw(any_shape if name == "sum" else filled_shape)
+    shape = draw(any_shape if name in {"sum", "prod"} else filled_shape)
     options = {"axis": draw(any_axes(shape)), "keepdims": draw(st.booleans())}
     if name in {"var", "std"}:
         axes = range(len(shape)) if options["axis"] is None else np.atleast_1d(options["axis"])
         count = int(np.prod([shape[int(axis)] for axis in axes]))
         options["ddof"] = draw(st.integers(0, max(count - 1, 0)))
-        if name == "std" and count == 1:  # there is nothing to deviate: no derivative
+        if name == "std" and count == 1:  # the deviation of one element has no derivative
             shape = (*shape, 2)
             options["axis"] = -1
             options["ddof"] = 0
@@ -85,22 +108,11 @@ def reduced(draw: Draw, name: str) -> Call:
 
 
 @st.composite
-def normalised(draw: Draw, name: str) -> Call:
-    shape = draw(any_shape)
-    axis = draw(any_axes(shape))
-    return lambda x: named(name)(x, axis), [shape]
-
-
-@st.composite
 def along(draw: Draw, name: str) -> Call:
     shape = draw(any_shape)
-    axis = draw(st.none() | axis_of(shape) if shape else st.none())
+    one = st.none() | axis_of(shape) if shape else st.none()
+    axis = draw(one if name == "cumsum" else any_axes(shape))
     return lambda x: named(name)(x, axis), [shape]
-
-
-@st.composite
-def astype(draw: Draw) -> Call:
-    return lambda x: ops.astype(x, np.float64), [draw(any_shape)]
 
 
 @st.composite
@@ -112,8 +124,7 @@ def clip(draw: Draw) -> Call:
 
 @st.composite
 def leaky_relu(draw: Draw) -> Call:
-    slope = draw(st.floats(-2, 2))
-    return lambda x: ops.leaky_relu(x, slope), [draw(any_shape)]
+    return partial(ops.leaky_relu, negative_slope=draw(st.floats(-2, 2))), [draw(any_shape)]
 
 
 @st.composite
@@ -130,6 +141,55 @@ def matmul(draw: Draw) -> Call:
     left = draw(st.sampled_from([(k,), (n, k), (*batch[0], n, k)]))
     right = draw(st.sampled_from([(k,), (k, m), (*batch[1], k, m)]))
     return ops.matmul, [left, right]
+
+
+@st.composite
+def dot(draw: Draw) -> Call:
+    k = draw(side)
+    sides = hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=3)
+    left, right = draw(sides), draw(sides)
+    shapes = [(*left, k), (*right[:-1], k, *right[-1:])]
+    return ops.dot, draw(st.sampled_from([shapes, [(), shapes[1]], [shapes[0], ()]]))
+
+
+@st.composite
+def tensordot(draw: Draw) -> Call:
+    shape = draw(any_shape)
+    over = draw(axes_of(shape))
+    contracted = [shape[axis] for axis in over]
+    other = draw(st.permutations([*enumerate(contracted), *((-1, n) for n in draw(any_shape)[:2])]))
+    labels = [label for label, _ in other]
+    axes = (over, tuple(labels.index(i) for i in range(len(over))))
+    return lambda a, b: ops.tensordot(a, b, axes), [shape, tuple(n for _, n in other)]
+
+
+@st.composite
+def norm(draw: Draw) -> Call:
+    shape = draw(filled_shape)
+    axis = draw(any_axes(shape))
+    count = len(shape) if axis is None else len(axis) if isinstance(axis, tuple) else 1
+    ord: Any = draw(st.sampled_from([None, 1, 2, np.inf] if count == 1 else [None, "fro"] if count == 2 else [None]))
+    keepdims = draw(st.booleans())
+    return lambda x: ops.norm(x, ord, axis, keepdims=keepdims), [shape]
+
+
+@st.composite
+def repeat(draw: Draw) -> Call:
+    shape = draw(any_shape)
+    axis = draw(st.none() | axis_of(shape) if shape else st.none())
+    length = int(np.prod(shape)) if axis is None else shape[axis]
+    repeats = draw(st.integers(0, 3) | st.lists(st.integers(0, 3), min_size=length, max_size=length))
+    return lambda x: ops.repeat(x, repeats, axis), [shape]
+
+
+@st.composite
+def stacked(draw: Draw, name: str) -> Call:
+    shape = draw(hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=3))
+    lengths = draw(st.lists(side, min_size=1, max_size=4))
+    rows = name == "vstack" and len(shape) == 1  # whose only axis has one length
+    axis = min(1, len(shape) - 1) if name == "hstack" else 0
+    shapes = [shape if rows else (*shape[:axis], n, *shape[axis + 1 :]) for n in lengths]
+    return lambda *arrays: named(name)(arrays), shapes
 
 
 @st.composite
@@ -241,8 +301,8 @@ def take(draw: Draw) -> Call:
     shape = draw(hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=4))
     axis = draw(st.none() | axis_of(shape))
     length = int(np.prod(shape)) if axis is None else shape[axis]
-    wanted = hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=4)
-    indices = draw(hnp.arrays(np.int64, wanted, elements=st.integers(-length, length - 1)))
+    shapes = hnp.array_shapes(min_dims=0, max_dims=2, min_side=0)
+    indices = draw(hnp.arrays(np.int64, shapes, elements=st.integers(-length, length - 1)))
     return lambda x: ops.take(x, indices, axis), [shape]
 
 
@@ -266,17 +326,19 @@ def pad(draw: Draw) -> Call:
 @st.composite
 def triangle(draw: Draw, name: str) -> Call:
     shape = draw(hnp.array_shapes(min_dims=2, max_dims=4, min_side=0, max_side=4))
-    k = draw(st.integers(-4, 4))
-    return lambda x: named(name)(x, k), [shape]
+    return partial(named(name), k=draw(st.integers(-4, 4))), [shape]
 
 
 CALLS: dict[str, st.SearchStrategy[Call]] = {
-    **{name: unary(name) for name in ("abs", "cos", "exp", "log", "log1p", "negative", "relu", "sigmoid", "sin", "sqrt", "tanh")},
-    **{name: binary(name) for name in ("add", "subtract", "multiply", "divide", "power", "maximum", "minimum")},
-    **{name: reduced(name) for name in ("sum", "mean", "var", "std", "max", "min", "logsumexp")},
-    **{name: normalised(name) for name in ("softmax", "log_softmax")},
+    **{name: unary(name) for name in ("abs", "copy", "cos", "exp", "log", "log1p", "negative", "positive", "ravel", "relu")},
+    **{name: unary(name) for name in ("sigmoid", "sin", "sqrt", "square", "tanh")},
+    **{name: binary(name) for name in ("add", "subtract", "multiply", "divide", "power", "remainder", "maximum", "minimum")},
+    **{name: reduced(name) for name in ("sum", "prod", "mean", "var", "std", "max", "min", "logsumexp")},
+    **{name: along(name) for name in ("cumsum", "softmax", "log_softmax")},
+    **{name: stacked(name) for name in ("hstack", "vstack")},
     **{name: triangle(name) for name in ("tril", "triu")},
-    "astype": astype(), "broadcast_to": broadcast_to(), "clip": clip(), "concatenate": concatenate(), "cumsum": along("cumsum"),
+    "astype": st.tuples(st.just(partial(ops.astype, dtype=np.float64)), st.tuples(any_shape)), "broadcast_to": broadcast_to(), "clip": clip(), "concatenate": concatenate(),
+    "dot": dot(), "norm": norm(), "outer": st.tuples(st.just(ops.outer), st.tuples(any_shape, any_shape)), "repeat": repeat(), "tensordot": tensordot(),
     "einsum": einsum(), "expand_dims": expand_dims(), "flip": flip(), "getitem": getitem(), "leaky_relu": leaky_relu(),
     "matmul": matmul(), "pad": pad(), "reshape": reshape(), "roll": roll(), "split": split(), "squeeze": squeeze(),
     "stack": stack(), "swapaxes": swapaxes(), "take": take(), "transpose": transpose(), "where": where(),
@@ -284,16 +346,16 @@ CALLS: dict[str, st.SearchStrategy[Call]] = {
 
 
 def points(name: str, shapes: Sequence[Shape], seed: int) -> list[NDArray[np.float64]]:
-    """Return numbers in random order, no two of them near each other and none near a whole number: kinks are far."""
+    """Return distinct numbers in random order, none near another or near an integer, so that no kink is near."""
     low, high = DOMAINS.get(name, (-2.0, 2.0))
     sizes = [int(np.prod(shape)) for shape in shapes]
-    total = 4 * (sum(sizes) // 4 + 1)  # so that no whole number is on the grid
+    total = 4 * (sum(sizes) // 4 + 1)  # so that no integer is on the grid
     grid = low + (high - low) * (np.random.default_rng(seed).permutation(total) + 0.3) / total
     return [part.reshape(shape) for part, shape in zip(np.split(grid, np.cumsum(sizes)), shapes)]
 
 
 def try_calls(name: str, examples: int) -> collections.Counter[Shape]:
-    """Check the gradients of an operation at so many calls, and return the shapes of their first inputs."""
+    """Check the gradients of a number of calls of an operation; count the calls by the shape of the first input."""
     tried: collections.Counter[Shape] = collections.Counter()
 
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -311,7 +373,7 @@ def try_calls(name: str, examples: int) -> collections.Counter[Shape]:
 
 
 def test_every_operation_has_calls() -> None:
-    assert sorted(CALLS) == sorted(ops.__all__)
+    assert sorted([*CALLS, *NONDIFFERENTIABLE]) == sorted(ops.__all__)
 
 
 @pytest.mark.parametrize("name", sorted(CALLS))
@@ -320,7 +382,7 @@ def test_gradients(name: str) -> None:
 
 
 def main() -> None:
-    """Try many calls of each operation, and print how many."""
+    """Try many calls of each operation, and print their number."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=1000, help="calls of each operation")
     examples = parser.parse_args().examples
@@ -329,8 +391,9 @@ def main() -> None:
         tried = try_calls(name, examples)
         total += tried.total()
         sys.stdout.write(f"{name:14}{tried.total():6} calls, {len(tried):4} shapes of the first input\n")
-    seconds = time.perf_counter() - start
-    sys.stdout.write(f"{len(CALLS)} operations, {total} calls, no wrong gradient, {seconds:.0f} s\n")
+    sys.stdout.write(
+        f"{len(CALLS)} operations, {total} calls, no wrong gradient, {time.perf_counter() - start:.0f} s\n"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Memory that is used again: never while anything stands on it, within bounds, and given back."""
+"""Memory pool: memory is reused only when no array uses it, within bounds, and freed at the end."""
 
 import threading
 import weakref
@@ -26,7 +26,7 @@ VIEWS = (
 
 
 def block(array: Any) -> Any:
-    """Return what the array's memory belongs to."""
+    """Return the object that owns the array's memory."""
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array
@@ -42,8 +42,8 @@ def block(array: Any) -> Any:
         max_size=40,
     )
 )
-def test_no_array_is_made_where_another_or_its_view_lives(orders: list[tuple[str, int, int]]) -> None:
-    living: list[tuple[Any, Any]] = []  # an array, and what must stand in it
+def test_memory_of_a_living_array_or_view_is_never_reused(orders: list[tuple[str, int, int]]) -> None:
+    living: list[tuple[Any, Any]] = []  # an array, and its expected content
     with reused_memory():
         for number, (order, which, how) in enumerate(orders):
             if order == "make":
@@ -63,7 +63,7 @@ def test_no_array_is_made_where_another_or_its_view_lives(orders: list[tuple[str
             array = expected = None
 
 
-def test_what_is_dropped_is_used_again_by_arrays_of_other_shapes() -> None:
+def test_memory_of_a_dropped_array_is_reused_for_other_shapes() -> None:
     with reused_memory():
         first = empty((256, 128), FLOAT)
         place = first.ctypes.data
@@ -73,7 +73,7 @@ def test_what_is_dropped_is_used_again_by_arrays_of_other_shapes() -> None:
         assert empty_like(second).ctypes.data != place
 
 
-def test_small_arrays_and_those_outside_are_numpys_own() -> None:
+def test_small_arrays_and_arrays_outside_own_their_memory() -> None:
     assert empty(LARGE, FLOAT).flags.owndata
     with reused_memory():
         assert not empty(LARGE, FLOAT).flags.owndata
@@ -82,7 +82,7 @@ def test_small_arrays_and_those_outside_are_numpys_own() -> None:
     assert empty(LARGE, FLOAT).flags.owndata
 
 
-def test_an_array_outlives_the_end_and_the_rest_is_given_back() -> None:
+def test_an_array_outlives_the_end_and_other_memory_is_freed() -> None:
     with reused_memory():
         kept, dropped = empty(LARGE, FLOAT), empty(LARGE, FLOAT)
         kept.fill(7)
@@ -97,18 +97,18 @@ def test_an_array_outlives_the_end_and_the_rest_is_given_back() -> None:
     assert blocks[0]() is None
 
 
-def test_sizes_that_nobody_asks_for_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_sizes_not_requested_for_long_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "FORGOTTEN", 10)
     with reused_memory():
         rare = weakref.ref(block(empty((8 * LARGE[0],), FLOAT)))
         for _ in range(11):
             empty(LARGE, FLOAT)
-        assert rare() is not None  # as long as no more memory is needed
+        assert rare() is not None  # kept as long as no more memory is needed
         empty((2 * LARGE[0],), FLOAT)
         assert rare() is None
 
 
-def test_a_thread_uses_its_own_memory_only() -> None:
+def test_threads_do_not_share_memory() -> None:
     handed: list[Any] = []
 
     def work() -> None:
@@ -131,7 +131,7 @@ def test_a_thread_uses_its_own_memory_only() -> None:
         assert handed[0].ctypes.data not in {place, places[0]}
 
 
-def test_threads_that_pass_arrays_on_never_see_one_overwritten() -> None:
+def test_arrays_passed_between_threads_are_not_overwritten() -> None:
     wrong: list[int] = []
     passed: list[tuple[int, Any]] = []
 
@@ -153,7 +153,7 @@ def test_threads_that_pass_arrays_on_never_see_one_overwritten() -> None:
     assert not wrong
 
 
-def test_a_generator_may_be_ended_in_another_thread() -> None:
+def test_a_generator_closed_in_another_thread() -> None:
     def steps() -> Any:
         with reused_memory():
             yield empty(LARGE, FLOAT)
@@ -168,7 +168,7 @@ def test_a_generator_may_be_ended_in_another_thread() -> None:
         assert not empty(LARGE, FLOAT).flags.owndata
 
 
-def test_where_references_tell_nothing_arrays_are_numpys_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arrays_own_their_memory_where_references_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_references", lambda _: 1)
     assert memory._unused() < 0
     monkeypatch.setattr(memory, "_UNUSED", -1)
@@ -176,7 +176,7 @@ def test_where_references_tell_nothing_arrays_are_numpys_own(monkeypatch: pytest
         assert empty(LARGE, FLOAT).flags.owndata
 
 
-def test_gradients_are_the_same_in_memory_used_again() -> None:
+def test_gradients_are_equal_in_reused_memory() -> None:
     rng = np.random.default_rng(0)
     start = rng.standard_normal((160, 160))
 

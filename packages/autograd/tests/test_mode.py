@@ -1,4 +1,4 @@
-"""Switching recording off: where it holds, and where not."""
+"""no_grad: nesting, decorators, generators and threads."""
 
 import threading
 from collections.abc import Generator, Iterator
@@ -11,15 +11,15 @@ from axone.autograd.mode import mode
 x = Tensor(2.0, requires_grad=True)
 
 
-def test_it_nests_and_ends_with_an_error_too() -> None:
+def test_no_grad_nests_and_ends_after_an_error() -> None:
     with no_grad():
         with no_grad():
-            assert not mode.recording
-        assert not mode.recording
+            assert not mode.grad_enabled
+        assert not mode.grad_enabled
         with pytest.raises(ZeroDivisionError), no_grad():
             1 / 0  # noqa: B018 - the error is the point
-        assert not mode.recording
-    assert mode.recording
+        assert not mode.grad_enabled
+    assert mode.grad_enabled
 
 
 def test_a_decorated_function() -> None:
@@ -30,18 +30,18 @@ def test_a_decorated_function() -> None:
 
     assert not double(x).requires_grad
     assert double.__doc__ == "Return twice."
-    assert mode.recording
+    assert mode.grad_enabled
 
 
-def test_a_decorated_generator_leaves_its_caller_alone() -> None:
+def test_a_decorated_generator_does_not_affect_its_caller() -> None:
     @no_grad()
     def steps() -> Iterator[bool]:
         for _ in range(3):
-            yield mode.recording
+            yield mode.grad_enabled
 
     for recording in steps():
         assert not recording
-        assert mode.recording
+        assert mode.grad_enabled
 
 
 def test_a_decorated_generator_is_sent_to_thrown_into_and_closed() -> None:
@@ -55,10 +55,10 @@ def test_a_decorated_generator_is_sent_to_thrown_into_and_closed() -> None:
                 try:
                     got = yield got
                 except KeyError:
-                    got = f"caught, recording: {mode.recording}"
+                    got = f"caught, recording: {mode.grad_enabled}"
             return "returned"
         finally:
-            closed.append(mode.recording)
+            closed.append(mode.grad_enabled)
 
     generator = echo()
     assert next(generator) == "start"
@@ -70,10 +70,10 @@ def test_a_decorated_generator_is_sent_to_thrown_into_and_closed() -> None:
     next(another)
     another.close()
     assert len(closed) == 2
-    assert mode.recording
+    assert mode.grad_enabled
 
 
-def test_another_thread_goes_on_recording() -> None:
+def test_another_thread_still_records() -> None:
     seen: list[bool] = []
     with no_grad():
         thread = threading.Thread(target=lambda: seen.append((x * 2).requires_grad))

@@ -1,4 +1,4 @@
-"""Optimizers: options, groups, state, Values; clipping and schedules."""
+"""Optimizers: options, parameter groups, state, Values; gradient clipping and schedules."""
 
 import itertools
 from collections.abc import Callable, Iterable
@@ -39,7 +39,7 @@ def train(optimizer: Optimizer, params: list[Tensor], steps: Iterable[int]) -> N
 
 
 @every_optimizer
-def test_a_resumed_optimizer_goes_on_bit_for_bit(make: Callable[[Any], Optimizer]) -> None:
+def test_a_resumed_optimizer_continues_with_the_same_bits(make: Callable[[Any], Optimizer]) -> None:
     whole = parameters()
     train(make(whole), whole, range(20))
 
@@ -56,7 +56,7 @@ def test_a_resumed_optimizer_goes_on_bit_for_bit(make: Callable[[Any], Optimizer
 
 
 @every_optimizer
-def test_it_descends(make: Callable[[Any], Optimizer]) -> None:
+def test_the_loss_falls(make: Callable[[Any], Optimizer]) -> None:
     p = Tensor(np.full((2, 2), 3.0), requires_grad=True)
     optimizer = make([p])
     losses = []
@@ -70,7 +70,7 @@ def test_it_descends(make: Callable[[Any], Optimizer]) -> None:
 
 
 @pytest.mark.parametrize("make", [m for name, m in MAKERS.items() if name != "Muon"])
-def test_values_are_driven_as_tensors_are(make: Callable[[Any], Optimizer]) -> None:
+def test_values_are_updated_as_tensors_are(make: Callable[[Any], Optimizer]) -> None:
     numbers = [0.5, -1.0, 2.0]
     values = [Value(x) for x in numbers]
     tensor = Tensor(np.array(numbers), requires_grad=True)
@@ -102,7 +102,7 @@ def test_groups_have_options_of_their_own() -> None:
     assert optimizer.lr == 0.2
 
 
-def test_a_parameter_without_a_gradient_stays() -> None:
+def test_a_parameter_without_a_gradient_is_unchanged() -> None:
     used, unused = Tensor([1.0], requires_grad=True), Tensor([1.0], requires_grad=True)
     optimizer = AdamW([used, unused])
     used.grad = np.ones(1, np.float32)
@@ -174,7 +174,7 @@ def test_a_flat_buffer_stays_bound() -> None:
     np.testing.assert_array_equal(gradient[:4], [-4.0] * 4)  # 2 + 2 of weights at -1 after the first step
 
 
-def test_blocks_may_be_shared_among_threads() -> None:
+def test_blocks_can_run_in_several_threads() -> None:
     rng = np.random.default_rng(0)
     start, gradient = rng.normal(size=(2, 2 * BLOCK + 7))
     ends: list[NDArray[Any]] = []
@@ -189,7 +189,7 @@ def test_blocks_may_be_shared_among_threads() -> None:
     assert (ends[0] != start).all()
 
 
-def test_orthogonal_evens_out_the_singular_values() -> None:
+def test_orthogonal_makes_singular_values_about_equal() -> None:
     rng = np.random.default_rng(0)
     for shape in ((8, 8), (16, 4), (4, 16)):
         matrix = rng.normal(size=shape)
@@ -199,7 +199,7 @@ def test_orthogonal_evens_out_the_singular_values() -> None:
     np.testing.assert_array_equal(orthogonal(np.zeros((2, 3))), np.zeros((2, 3)))
 
 
-def test_matrices_are_told_from_the_rest() -> None:
+def test_split_matrices_separates_hidden_matrices_from_the_rest() -> None:
     named = {
         "embedding.weight": Tensor(np.ones((9, 4)), requires_grad=True),
         "blocks.0.weight": Tensor(np.ones((4, 4)), requires_grad=True),
@@ -213,52 +213,63 @@ def test_matrices_are_told_from_the_rest() -> None:
 @pytest.mark.parametrize(
     ("misuse", "message"),
     [
-        (lambda _: SGD([], lr=0.1), "an optimizer needs at least one parameter, and got none"),
-        (lambda p: SGD([p, p], lr=0.1), "each parameter may be given to an optimizer once, and one appears twice"),
+        (lambda _: SGD([], lr=0.1), "params is empty: an optimizer needs at least one parameter"),
+        (lambda p: SGD([p, p], lr=0.1), "parameter 1 is given twice: pass each parameter once"),
         (
             lambda p: SGD([p, Tensor([1.0])], lr=0.1),
-            "an optimizer needs parameters with requires_grad=True, and parameter 1 has not",
+            "parameter 1 does not require gradients: create it with requires_grad=True",
         ),
-        (lambda p: SGD([p], lr=-0.1), "lr must not be negative, and is -0.1"),
-        (lambda p: SGD([p], lr=0.1, momentum=1.0), "momentum must be in [0, 1), and is 1.0"),
+        (lambda p: SGD([p], lr=-0.1), "lr (-0.1) must not be negative"),
+        (lambda p: SGD([p], lr=0.1, momentum=1.0), "momentum (1.0) must be in [0, 1)"),
         (
             lambda p: SGD([p], lr=0.1, nesterov=True),
-            "nesterov looks ahead along the velocity, so it needs a momentum above 0",
+            "nesterov=True needs a momentum above 0",
         ),
-        (lambda p: Adam([p], betas=(0.9, 1.0)), "betas must be in [0, 1), and are (0.9, 1.0)"),
+        (lambda p: Adam([p], betas=(0.9, 1.0)), "betas must be two numbers in [0, 1), got (0.9, 1.0)"),
+        (
+            lambda p: AdamW([p], betas=(0.9,)),  # type: ignore[arg-type]  # the misuse under test
+            "betas must be two numbers in [0, 1), got (0.9,)",
+        ),
+        (
+            lambda p: AdamW([p], betas="09"),  # type: ignore[arg-type]  # the misuse under test
+            "betas must be two numbers in [0, 1), got '09'",
+        ),
         (
             lambda p: AdamW([{"params": [p], "decay": 1}]),
-            "the options of a group are ['betas', 'eps', 'lr', 'lr_scale', 'weight_decay'], and got ['decay']",
+            (
+                "options of a parameter group must be among ['betas', 'eps', 'lr', 'lr_scale', 'weight_decay'], got "
+                "['decay']"
+            ),
         ),
         (
             lambda p: SGD([{"params": [p], "lr_scale": 0}], lr=0.1),
-            "lr_scale must be positive, and is 0: leave out the parameters that stay as they are",
+            "lr_scale (0) must be positive: leave out parameters that should not change",
         ),
         (
             lambda p: SGD([p, Value(1.0)], lr=0.1),
-            "the parameters of a group must be Tensors or Values, all of one kind, and are ['Tensor', 'Value']",
+            "a parameter group must hold Tensors only or Values only, got ['Tensor', 'Value']",
         ),
         (
             lambda p: Muon([p]),
-            "Muon is for matrices, and got one of shape (2,): give the others to AdamW, see split_matrices",
+            "Muon needs matrices, got a parameter of shape (2,): pass it to AdamW, see split_matrices",
         ),
         (
             lambda _: Muon([Value(1.0)]),
-            "Muon is for matrices, and got a Value: give the others to AdamW, see split_matrices",
+            "Muon needs matrices, got a Value: pass it to AdamW, see split_matrices",
         ),
         (
             lambda p: AdamW([p]).load_state_dict(
                 {"steps": np.ones(1, int), "0.first_moment": np.ones(3), "x": np.ones(1)}
             ),
             (
-                "the state does not fit this optimizer: 0.second_moment is missing; x is not expected; 0.first_moment must "
-                "have shape (2,) and has (3,)"
+                "the state does not fit the optimizer: 0.second_moment is missing; x is unexpected; 0.first_moment has "
+                "shape (3,), it must have (2,)"
             ),
         ),
-        (lambda p: clip_grad_norm([p], 0), "max_norm must be positive, and is 0"),
+        (lambda p: clip_grad_norm([p], 0), "max_norm (0) must be positive"),
         (
             lambda _: cosine(-1, max_lr=1, min_lr=0, warmup_steps=0, total_steps=1),
-            "a schedule needs step and warmup_steps of at least 0 and total_steps of at least 1, and got -1, 0 and 1",
+            "step (-1) and warmup_steps (0) must not be negative, and total_steps (1) must be positive",
         ),
     ],
 )
@@ -291,16 +302,16 @@ def test_schedules(schedule: Callable[..., float]) -> None:
     assert schedule(0, max_lr=1.0, min_lr=0.1, warmup_steps=0, total_steps=10) == 1.0
 
 
-def test_what_is_remembered_can_be_kept_elsewhere() -> None:
+def test_state_arrays_can_be_relocated() -> None:
     weight, twin = (Tensor(np.arange(4.0), requires_grad=True) for _ in range(2))
     moved, plain = AdamW([weight]), AdamW([twin])
-    place = [np.full(4, np.nan) for _ in AdamW.remembered]
-    places = iter(place)
+    shared = [np.full(4, np.nan) for _ in AdamW.state_names]
+    targets = iter(shared)
 
     def move(array: NDArray[Any]) -> NDArray[Any]:
-        there = next(places)
-        there[...] = array
-        return there
+        target = next(targets)
+        target[...] = array
+        return target
 
     for step in range(4):
         if step == 2:
@@ -309,7 +320,7 @@ def test_what_is_remembered_can_be_kept_elsewhere() -> None:
             parameter.grad = np.ones(4) * (step + 1)
             optimizer.step()
     np.testing.assert_array_equal(weight.data, twin.data)
-    for name, array in zip(AdamW.remembered, place):
+    for name, array in zip(AdamW.state_names, shared):
         assert moved.state_dict()[f"0.{name}"] is array
         np.testing.assert_array_equal(array, plain.state_dict()[f"0.{name}"])
 

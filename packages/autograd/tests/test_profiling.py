@@ -1,4 +1,4 @@
-"""Profiles: what is counted, in which threads, and that nothing stays behind."""
+"""Profiler: counts, times, threads, and the restored profile function."""
 
 import sys
 import threading
@@ -8,7 +8,7 @@ import numpy as np
 
 import axone.autograd as ag
 from axone.autograd import Tensor, detect_anomaly, no_grad, profile
-from axone.autograd.extend import Array, Product, record, watched_alike
+from axone.autograd.extend import Array, Product, record, with_observers
 from axone.autograd.mode import mode
 
 
@@ -18,7 +18,7 @@ def counted(measured: profile) -> dict[tuple[str, str], tuple[int, int]]:
 
 
 def slow(x: Tensor) -> Tensor:
-    """Return `x`, after a while; the backward and its recipe take their time too."""
+    """Return `x` after a delay; the backward and its deferred gradient have delays too."""
     time.sleep(0.02)
 
     class Late(Product):
@@ -41,7 +41,7 @@ def test_calls_and_bytes_of_both_directions() -> None:
             (ag.exp(x) * x).sum().backward()
         with no_grad():
             ag.exp(x)
-    ag.exp(x).sum().backward()  # no longer
+    ag.exp(x).sum().backward()  # not measured
     assert sys.getprofile() is before
     assert counted(measured) == {
         ("exp", "forward"): (4, 4 * 128),
@@ -56,11 +56,11 @@ def test_calls_and_bytes_of_both_directions() -> None:
     assert shares == sorted(shares, reverse=True)
 
 
-def test_the_time_is_that_of_the_operation_and_of_its_recipes() -> None:
+def test_the_time_includes_deferred_gradients() -> None:
     x = Tensor(np.ones((4, 4)), requires_grad=True)
     with profile() as measured:
         y = slow(x)
-        time.sleep(0.05)  # the user's own
+        time.sleep(0.05)  # belongs to no operation
         y.backward(np.ones((4, 4)))
     assert counted(measured) == {("slow", "forward"): (1, 128), ("slow", "backward"): (1, 128)}
     seconds = {m.direction: m.seconds for m in measured.measurements()}
@@ -68,7 +68,7 @@ def test_the_time_is_that_of_the_operation_and_of_its_recipes() -> None:
     assert seconds["backward"] >= 0.04
 
 
-def test_each_result_of_one_call_has_its_own_time() -> None:
+def test_each_result_of_one_operation_has_its_own_time() -> None:
     def twice(x: Tensor) -> list[Tensor]:
         time.sleep(0.02)
         first = record("first", x.data, (x,), lambda g: (g,))
@@ -81,23 +81,23 @@ def test_each_result_of_one_call_has_its_own_time() -> None:
     assert seconds["second"] < seconds["first"]
 
 
-def test_workers_count_and_other_threads_do_not() -> None:
+def test_workers_with_observers_are_measured_and_other_threads_are_not() -> None:
     x = Tensor(np.ones(3), requires_grad=True)
 
     def work() -> None:
         ag.exp(x).sum().backward()
 
     with profile() as measured:
-        worker, other = threading.Thread(target=watched_alike(work)), threading.Thread(target=work)
+        worker, other = threading.Thread(target=with_observers(work)), threading.Thread(target=work)
         for thread in (worker, other):
             thread.start()
             thread.join()
-        watched_alike(work)()  # here too, and only once
+        with_observers(work)()  # counted once in this thread
     assert {calls for calls, _ in counted(measured).values()} == {2}
-    assert mode.watchers == ()
+    assert mode.observers == ()
 
 
-def test_it_goes_with_another_one_and_with_anomalies() -> None:
+def test_nested_profiles_and_anomaly_detection() -> None:
     x = Tensor(np.full((70, 70), 0.01), requires_grad=True)
     with profile() as outer, detect_anomaly(), profile() as inner:
         (x @ x).sum().backward()
@@ -105,7 +105,7 @@ def test_it_goes_with_another_one_and_with_anomalies() -> None:
     assert all(m.seconds > 0 for m in outer.measurements())
     assert x.grad is not None
     np.testing.assert_allclose(x.grad, np.full((70, 70), 1.4))
-    assert mode.watchers == ()
+    assert mode.observers == ()
 
 
 def test_the_table() -> None:

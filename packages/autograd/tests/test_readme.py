@@ -16,12 +16,12 @@ def test_the_first_example_has_about_twenty_lines() -> None:
 
 def test_the_network_learns(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
-    exec(EXAMPLES[0], names)  # noqa: S102 - our own text
+    exec(EXAMPLES[0], names)  # noqa: S102 - text of this repository
     assert names["loss"].item() < 0.01
     assert capsys.readouterr().out.startswith("loss 0.00")
 
 
-def test_the_operation_of_ones_own() -> None:
+def test_the_custom_operation() -> None:
     names: dict[str, Any] = {}
-    exec(EXAMPLES[1], names)  # noqa: S102 - our own text
+    exec(EXAMPLES[1], names)  # noqa: S102 - text of this repository
     assert "softplus" in names

@@ -1,4 +1,4 @@
-"""Extreme inputs: what must stay finite, and what the ends of a domain give."""
+"""Extreme inputs: overflow, infinities, NaN and the ends of domains."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ def test_huge_scores_stay_finite(operation: object) -> None:
     assert np.isfinite(x.grad).all()
 
 
-def test_a_row_that_a_mask_leaves_empty() -> None:
+def test_a_fully_masked_row() -> None:
     x = Tensor([[-np.inf, -np.inf], [0.0, -np.inf]], requires_grad=True)
     p = ag.softmax(x)
     np.testing.assert_array_equal(p.data, [[0.0, 0.0], [1.0, 0.0]])
@@ -40,7 +40,7 @@ def test_a_row_that_a_mask_leaves_empty() -> None:
 
 
 @pytest.mark.parametrize("scores", [[-np.inf, -np.inf], [0.0, -np.inf], [1e4, -1e4, 0.0], [np.nan, 1.0], [3.0]])
-def test_a_single_row_is_as_a_row_among_others(scores: list[float]) -> None:
+def test_softmax_of_one_row_equals_that_of_several(scores: list[float]) -> None:
     row, rows = Tensor(scores, requires_grad=True), Tensor([scores, scores], requires_grad=True)
     one, both = ag.softmax(row), ag.softmax(rows)
     np.testing.assert_array_equal(both.data, [one.data, one.data])
@@ -52,12 +52,12 @@ def test_a_single_row_is_as_a_row_among_others(scores: list[float]) -> None:
     np.testing.assert_allclose(rows.grad, np.stack([row.grad, row.grad]), rtol=1e-6)
 
 
-def test_softmax_agrees_with_its_logarithm_far_out() -> None:
+def test_log_softmax_is_the_logarithm_of_softmax_for_tiny_probabilities() -> None:
     x = Tensor(np.array([0.0, -80.0], dtype=np.float32))
     np.testing.assert_allclose(np.log(ag.softmax(x).data), ag.log_softmax(x).data, rtol=1e-6)
 
 
-def test_sigmoid_keeps_its_digits() -> None:
+def test_sigmoid_is_accurate_at_both_ends() -> None:
     x = Tensor(np.array([-40.0, 40.0, -800.0, 800.0]), requires_grad=True)
     y = ag.sigmoid(x)
     np.testing.assert_allclose(y.data, [np.exp(-40.0), 1.0, 0.0, 1.0], rtol=1e-15)
@@ -106,7 +106,7 @@ def test_adam_with_a_zero_gradient(optimizer: type[AdamW]) -> None:
     assert np.isfinite(p.data).all()
 
 
-SELECTED: dict[str, Callable[[Tensor], Tensor]] = {  # each has an infinite slope outside of what is selected
+SELECTED: dict[str, Callable[[Tensor], Tensor]] = {  # each has an infinite gradient at the element not selected
     "where": lambda x: ag.sqrt(ag.where(x > 0, x, 0.0)),
     "where, second": lambda x: ag.sqrt(ag.where(x <= 0, 0.0, x)),
     "relu": lambda x: ag.log(ag.relu(x)),
@@ -121,7 +121,7 @@ SELECTED: dict[str, Callable[[Tensor], Tensor]] = {  # each has an infinite slop
 @pytest.mark.filterwarnings("ignore:divide by zero")
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
 @pytest.mark.parametrize("function", SELECTED.values(), ids=SELECTED)
-def test_an_infinite_gradient_of_what_is_not_selected_is_dropped(
+def test_an_infinite_gradient_of_an_unselected_element_is_dropped(
     function: Callable[[Tensor], Tensor], dtype: type
 ) -> None:
     x = Tensor(np.array([-1.0, 4.0], dtype), requires_grad=True)
@@ -137,7 +137,7 @@ def test_the_standard_deviation_of_equal_numbers_drops_an_infinite_gradient() ->
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (4, 3), (2, 0)])
-def test_a_masked_gradient_is_that_of_numpy_where(shape: tuple[int, ...]) -> None:
+def test_mask_gradient_equals_numpy_where(shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     for dtype in (np.float16, np.float32, np.float64, np.longdouble):
         gradient: NDArray[Any] = np.asarray(rng.normal(size=shape[::-1])).astype(dtype).T
@@ -169,7 +169,7 @@ def test_logsumexp_of_an_infinite_score() -> None:
         *(ag.softmax, ag.log_softmax, ag.logsumexp, ag.squeeze, lambda x, axis: ag.take(x, [0, 0], axis)),
     ],
 )
-def test_a_single_number_has_axis_zero_as_in_numpy(operation: Callable[..., Tensor], axis: int) -> None:
+def test_a_0d_tensor_accepts_axis_zero_as_in_numpy(operation: Callable[..., Tensor], axis: int) -> None:
     number, row = Tensor(np.array(3.0), requires_grad=True), Tensor(np.array([3.0]), requires_grad=True)
     one, expected = operation(number, axis=axis), operation(row, axis=0)
     np.testing.assert_array_equal(one.data.reshape(-1), expected.data.reshape(-1))

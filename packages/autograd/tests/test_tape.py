@@ -1,4 +1,4 @@
-"""The walk back: what it adds up, what it frees, what it refuses."""
+"""The backward pass: gradients it accumulates, memory it frees, misuse it refuses."""
 
 import gc
 import sys
@@ -46,11 +46,11 @@ def test_the_two_inputs_of_add_do_not_share_a_gradient() -> None:
     assert not np.shares_memory(a.grad, b.grad)
 
 
-def test_a_second_backward_is_refused_and_changes_nothing() -> None:
+def test_a_refused_second_backward_changes_nothing() -> None:
     x = Tensor(2.0, requires_grad=True)
     y = x * x
     y.backward()
-    with pytest.raises(RuntimeError, match=r"'multiply' of shape .* has already been passed"):
+    with pytest.raises(RuntimeError, match=r"backward has already consumed 'multiply' of shape"):
         (y + x).backward()
     assert x.grad is not None
     assert x.grad == 4.0
@@ -99,7 +99,7 @@ def test_many_gradients_of_one_input_add_up(shape: tuple[int, ...], intermediate
     np.testing.assert_array_equal(x.grad, np.full(shape, 1.0 + 4.0 + 12.0))
 
 
-def test_a_chain_in_twice_the_length_allocates_twice_as_much() -> None:
+def test_allocation_grows_linearly_with_the_length_of_a_chain() -> None:
     def blocks(n: int) -> int:
         y = Tensor(1.0, requires_grad=True)
         before = sys.getallocatedblocks()
@@ -112,7 +112,7 @@ def test_a_chain_in_twice_the_length_allocates_twice_as_much() -> None:
     assert blocks(20_000) < 2.1 * blocks(10_000)
 
 
-def test_steps_leave_nothing_behind() -> None:
+def test_training_steps_do_not_leak_memory() -> None:
     w = Tensor(np.ones((4, 4)), requires_grad=True)
 
     def step() -> None:
@@ -132,7 +132,7 @@ def test_steps_leave_nothing_behind() -> None:
         gc.enable()
 
 
-def test_memory_falls_as_the_walk_goes_on() -> None:
+def test_memory_falls_during_the_backward_pass() -> None:
     y = Tensor(np.ones(3), requires_grad=True)
     alive: list[int] = []
     references: list[weakref.ref[np.ndarray]] = []
@@ -166,25 +166,25 @@ def test_memory_falls_as_the_walk_goes_on() -> None:
         (lambda: Scattered(np.array([[5, 0], [5, 5]]), np.ones((2, 2))), [[1, 0], [0, 0], [0, 3]]),
     ],
 )
-def test_a_recipe_arrives_alone_first_and_last(
+def test_a_deferred_gradient_alone_first_and_last(
     deferred: Callable[[], Deferred], expected: object, intermediate: bool
 ) -> None:
     def apply(t: Tensor, name: str) -> Tensor:
         return record(name, np.zeros(()), (t,), lambda _: (deferred(),))
 
-    wanted = np.asarray(expected, dtype=np.float64)
+    alone = np.asarray(expected, dtype=np.float64)
     for before, after in ((0, 0), (1, 0), (0, 1), (2, 1)):
         x = Tensor(np.ones((3, 2)), requires_grad=True)
         y = x * 1 if intermediate else x
-        terms = [y.sum()] * before + [apply(y, "recipe")] + [y.sum() for _ in range(after)]
+        terms = [y.sum()] * before + [apply(y, "deferred")] + [y.sum() for _ in range(after)]
         total = terms[0]
         for term in terms[1:]:
             total = total + term
         total.backward()
-        np.testing.assert_array_equal(x.grad, wanted + before + after)
+        np.testing.assert_array_equal(x.grad, alone + before + after)
     x = Tensor(np.ones((3, 2)), requires_grad=True)
     twice = apply(x, "first") + apply(x, "second") + x.sum()
-    np.testing.assert_array_equal(grad(twice, [x])[0], 2 * wanted + 1)
+    np.testing.assert_array_equal(grad(twice, [x])[0], 2 * alone + 1)
 
 
 def test_rows_of_a_long_table() -> None:
@@ -215,7 +215,7 @@ def test_an_infinite_gradient_stays_in_its_row(damage: float, row: int) -> None:
     np.testing.assert_allclose(found, 2 * expected, rtol=1e-6)
 
 
-def test_gradients_whose_square_is_infinite_add_up() -> None:
+def test_gradients_whose_squares_overflow_add_up() -> None:
     found = np.empty((2, 1), np.float32)
     Rows(np.array([1, 0, 0]), np.array([[1e30], [2e30], [3e30]], np.float32)).write(found)
     np.testing.assert_allclose(found, [[5e30], [1e30]], rtol=1e-6)
@@ -227,7 +227,7 @@ def test_rows_of_an_empty_table() -> None:
     assert found.shape == (0, 3)
 
 
-def test_a_recipe_writes_into_the_bound_buffer() -> None:
+def test_a_deferred_gradient_is_written_into_the_bound_buffer() -> None:
     flat = np.full(6, np.nan, np.float32)
     w = Tensor(np.ones((2, 3)), requires_grad=True, dtype=np.float32)
     w.grad = flat.reshape(2, 3)
@@ -236,7 +236,7 @@ def test_a_recipe_writes_into_the_bound_buffer() -> None:
     np.testing.assert_array_equal(flat, np.full(6, 4.0))
 
 
-def test_grad_of_shared_parts_and_of_what_is_not_reached() -> None:
+def test_grad_of_shared_subgraphs_and_of_unreached_inputs() -> None:
     x, unused = Tensor([1.0, 2.0], requires_grad=True), Tensor([5.0], requires_grad=True)
     y = x * 2
     first, second, third, fourth = grad((y * y).sum() + y.sum(), [x, y, unused, x])
@@ -249,14 +249,14 @@ def test_grad_of_shared_parts_and_of_what_is_not_reached() -> None:
     assert x.grad is None
 
 
-def test_check_grads_sees_a_wrong_gradient() -> None:
+def test_check_grads_finds_a_wrong_gradient() -> None:
     def wrong(x: Tensor) -> Tensor:
         data = x.data
         return record("wrong", data**2, (x,), lambda g: (2.1 * data * g,))
 
-    with pytest.raises(AssertionError, match=r"the gradient of input 0, of shape \(3,\), gives a slope of"):
+    with pytest.raises(AssertionError, match=r"the gradient of input 0 of shape \(3,\) gives the slope"):
         check_grads(wrong, [[1.0, 2.0, 3.0]])
     with pytest.raises(AssertionError, match="the gradient of input 0"):
         check_grads(wrong, [[1.0, 2.0, 3.0]], complex_step=True)
-    with pytest.raises(ValueError, match="no output requires gradients"):
+    with pytest.raises(ValueError, match="no output of the function requires gradients"):
         check_grads(lambda x: Tensor(x.data), [[1.0]])

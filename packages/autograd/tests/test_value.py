@@ -1,4 +1,4 @@
-"""Value: what each operation computes, its slopes, and what a walk back adds up."""
+"""Value: results and slopes of each operation, and gradients of a backward pass."""
 
 import gc
 import math
@@ -51,7 +51,7 @@ def test_gradients_are_central_differences(
     assert b.grad == pytest.approx((at(0, h) - at(0, -h)) / (2 * h), rel=1e-7, abs=1e-7)
 
 
-def test_results_are_those_of_numbers() -> None:
+def test_results_equal_those_of_python_numbers() -> None:
     a, b = Value(1.5), Value(-2.0)
     assert ((a + b).data, (a - b).data, (a * b).data, (a / b).data) == (-0.5, 3.5, -3.0, -0.75)
     assert ((-a).data, (a**2).data, (b**3).data, (a**b).data) == (-1.5, 2.25, -8.0, 1.5**-2)
@@ -103,7 +103,7 @@ def test_sigmoid_and_tanh_are_stable(x: float) -> None:
         assert 0 <= v.grad <= 1
 
 
-def test_sigmoid_keeps_its_digits_on_both_sides() -> None:
+def test_sigmoid_is_accurate_on_both_sides() -> None:
     assert Value(-40.0).sigmoid().data == pytest.approx(math.exp(-40.0), rel=1e-15)
     v = Value(40.0)
     v.sigmoid().backward()
@@ -119,34 +119,34 @@ def test_powers_at_zero() -> None:
 @pytest.mark.parametrize(
     ("compute", "error", "message"),
     [
-        (lambda: Value(0.0).log(), ValueError, "log needs a positive Value, and this is 0"),
-        (lambda: Value(-2.5).log(), ValueError, "log needs a positive Value, and this is -2.5"),
-        (lambda: Value(710.0).exp(), OverflowError, "exp of more than 709 is too large for a float, and this is 710"),
-        (lambda: Value(1.0) / 0, ZeroDivisionError, "a Value cannot be divided by zero, and this is 1 / 0"),
+        (lambda: Value(0.0).log(), ValueError, "log(0) does not exist: the Value must be positive"),
+        (lambda: Value(-2.5).log(), ValueError, "log(-2.5) does not exist: the Value must be positive"),
+        (lambda: Value(710.0).exp(), OverflowError, "exp(710) is too large for a float: the Value must be at most 709"),
+        (lambda: Value(1.0) / 0, ZeroDivisionError, "1 / 0: a Value cannot be divided by zero"),
         (
             lambda: Value(-2.0) ** 0.5,
             ValueError,
-            "-2 ** 0.5 is not a real number, and a Value or its slope would have to be",
+            "-2 ** 0.5 is not a real number, which a Value and its slope must be",
         ),
-        (lambda: Value(0.0) ** 0.5, ValueError, "0 ** -0.5 is not finite, and a Value or its slope would have to be"),
+        (lambda: Value(0.0) ** 0.5, ValueError, "0 ** -0.5 is not finite, which a Value and its slope must be"),
         (
             lambda: Value(-2.0) ** Value(2.0),
             ValueError,
             (
-                "a power whose exponent is a Value needs a base that is not negative, and this is -2 ** 2: "
-                "give the exponent as a plain number"
+                "-2 ** 2 with a Value as the exponent has no slope, because the base is negative: pass the exponent as a "
+                "number"
             ),
         ),
         (lambda: Value(1e300) ** 2, OverflowError, "1e+300 ** 2 is too large for a float"),
         (
             lambda: Value([1.0]),  # type: ignore[arg-type]  # the misuse under test
             TypeError,
-            "a Value holds one real number, and got list: take a Tensor for more",
+            "a Value needs one real number, got list: use a Tensor for arrays",
         ),
         (
             lambda: Value(1.0) + "1",  # type: ignore[operator]  # the misuse under test
             TypeError,
-            "a Value holds one real number, and got str: take a Tensor for more",
+            "a Value needs one real number, got str: use a Tensor for arrays",
         ),
     ],
 )

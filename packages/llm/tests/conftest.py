@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,3 +44,44 @@ def config(dataset: TokenDataset) -> LanguageModelConfig:
 @pytest.fixture
 def model(config: LanguageModelConfig) -> LanguageModel:
     return LanguageModel(config, rng=np.random.default_rng(0))
+
+
+MODELS: dict[str, dict[str, Any]] = {
+    "gpt2": {},
+    "gpt2 without biases": {"bias": False, "tie_embeddings": False, "num_heads": 3, "embed_dim": 12},
+    "llama": {"norm": "rms", "mlp": "swiglu", "position": "rotary", "num_kv_heads": 2, "bias": False, "dropout": 0.5},
+    "qwen2": {"norm": "rms", "mlp": "swiglu", "position": "rotary", "bias": False, "qkv_bias": True, "head_dim": 6},
+    "rms and gelu": {"norm": "rms", "qk_norm": True},
+    "one key head": {"mlp": "swiglu", "position": "rotary", "qk_norm": True, "num_kv_heads": 1},
+    "squared relu": {"mlp": "relu2", "num_kv_heads": 2},
+}
+"""Changes of a small GPT-2 that together use every branch of inference."""
+
+
+def build_model(kind: str = "gpt2", dtype: type[np.floating] = np.float32, **changes: Any) -> LanguageModel:
+    """Return a model in evaluation mode whose every parameter matters, biases and gains too."""
+    fields: dict[str, Any] = {
+        "vocab_size": 19,
+        "context_length": 12,
+        "num_layers": 2,
+        "num_heads": 4,
+        "embed_dim": 16,
+    }
+    config = LanguageModelConfig(**{**fields, **MODELS[kind], **changes})
+    model = LanguageModel(config, rng=np.random.default_rng(0)).eval()
+    rng = np.random.default_rng(1)
+    for parameter in model.parameters():
+        parameter.data += 0.3 * rng.standard_normal(parameter.shape).astype(np.float32)
+    return model.astype(dtype)
+
+
+@pytest.fixture(params=MODELS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """A kind of model, for `build`."""
+    return str(request.param)
+
+
+@pytest.fixture
+def build() -> Callable[..., LanguageModel]:
+    """The function `build_model`."""
+    return build_model

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from axone.llm import CheckpointError, LanguageModel, LanguageModelConfig, cross_entropy
+from axone.llm import CheckpointError, LanguageModel, LanguageModelConfig, count_parameters, cross_entropy
 from axone.llm.loss import next_token_loss
-from axone.llm.pretrained.layout import count_parameters, parameter_shapes
 from axone.llm.storage.safetensors import read_arrays, write_arrays
 
 
@@ -47,14 +46,6 @@ def test_a_position_sees_only_itself_and_those_before(model: LanguageModel) -> N
     assert np.abs(model(ids).data[0, 10:] - model(changed).data[0, 10:]).max() > 1e-3
 
 
-def test_the_cache_changes_nothing(model: LanguageModel) -> None:
-    ids = np.random.default_rng(0).integers(0, model.config.vocab_size, (3, 16))
-    whole = model(ids).data
-    caches = model.make_caches(3)
-    parts = [model(ids[:, a:b], caches=caches).data for a, b in ((0, 5), (5, 6), (6, 16))]
-    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-5)
-
-
 def test_too_many_positions_are_refused(model: LanguageModel) -> None:
     with pytest.raises(ValueError, match="knows 16 positions, and 17 are needed"):
         model(np.zeros((1, 17), np.int64))
@@ -76,11 +67,13 @@ SHAPES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("changes", SHAPES)
-def test_names_and_shapes_are_known_without_a_model(config: LanguageModelConfig, changes: dict[str, Any]) -> None:
-    config = dataclasses.replace(config, **changes)
-    model = LanguageModel(config)
-    assert dict(parameter_shapes(config)) == {name: p.shape for name, p in model.named_parameters()}
-    assert count_parameters(config) == model.num_parameters()
+def test_parameters_are_counted_without_building_them(config: LanguageModelConfig, changes: dict[str, Any]) -> None:
+    for num_layers in (1, 5):
+        config = dataclasses.replace(config, num_layers=num_layers, **changes)
+        assert count_parameters(config) == LanguageModel(config).num_parameters()
+    assert count_parameters(dataclasses.replace(config, num_layers=10**9, **changes)) > 10**12
+    with pytest.raises(ValueError, match="a parameter of this configuration is larger than any array can be"):
+        count_parameters(dataclasses.replace(config, vocab_size=1 << 62))
 
 
 @pytest.mark.parametrize("changes", SHAPES)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from axone.llm import Sampling
+from axone.llm import SamplingConfig
 
 FROZEN = Path(__file__).parent / "frozen" / "hugging_face_processors.npz"
 
@@ -26,7 +26,7 @@ def options_of(row: list[float]) -> dict[str, Any]:
     }
 
 
-def test_filters_leave_what_hugging_faces_leave_of_10000_rows() -> None:
+def test_filters_keep_the_tokens_that_hugging_face_keeps_in_10000_rows() -> None:
     with np.load(FROZEN) as frozen:
         options, eighths, seen = frozen["options"], frozen["eighths"], frozen["seen"]
         left, scores = frozen["left"], frozen["scores"]
@@ -34,12 +34,12 @@ def test_filters_leave_what_hugging_faces_leave_of_10000_rows() -> None:
     tied = [len(set(row)) < len(row) for rows in eighths.tolist() for row in rows]
     assert sum(tied) > 9_000
     for number, row in enumerate(options.tolist()):
-        sampling = Sampling(**options_of(row))
+        sampling = SamplingConfig(**options_of(row))
         logits = eighths[number].astype(np.float32) / 8
         ours = np.stack([sampling.filter(x, s) for x, s in zip(logits, seen[number])])
         theirs = np.unpackbits(left[number], axis=-1).astype(bool)
-        # Which of several equal tokens top-p keeps depends on a sort that is not stable there: only how many is sure.
-        penalized = np.stack([Sampling(**only_penalty(row)).filter(x, s) for x, s in zip(logits, seen[number])])
+        # Hugging Face's sort is not stable: only the number of equal tokens that top-p keeps is certain.
+        penalized = np.stack([SamplingConfig(**only_penalty(row)).filter(x, s) for x, s in zip(logits, seen[number])])
         np.testing.assert_array_equal(
             kept_values(penalized, np.isfinite(ours)), kept_values(penalized, theirs), str(row)
         )
@@ -56,14 +56,14 @@ def only_penalty(row: list[float]) -> dict[str, Any]:
 
 
 def kept_values(rows: NDArray[Any], left: NDArray[Any]) -> NDArray[Any]:
-    """Return the values that are left of each row, sorted."""
+    """Return the kept values of each row, sorted."""
     return np.sort(np.where(left, rows, -np.inf), axis=-1)
 
 
 @pytest.mark.parametrize(("options", "kept"), [({}, 16), ({"temperature": 1.5, "top_k": 4}, 4)])
 def test_draws_follow_the_probabilities(options: dict[str, Any], kept: int) -> None:
     logits = np.log(np.array([0.3, 0.25, 0.2, 0.1, *([0.15 / 12] * 12)]))
-    sampling, rng = Sampling(**options), np.random.default_rng(5)
+    sampling, rng = SamplingConfig(**options), np.random.default_rng(5)
     draws = np.bincount([sampling.choose(logits, [], rng) for _ in range(100_000)], minlength=16)
     wanted = np.exp(sampling.filter(logits, []))
     wanted *= 100_000 / wanted.sum()
@@ -75,11 +75,11 @@ def test_draws_follow_the_probabilities(options: dict[str, Any], kept: int) -> N
 
 @pytest.mark.parametrize("temperature", [1e-6, 1e-3, 1.0, 1e3, 1e6])
 @pytest.mark.parametrize("options", [{}, {"top_p": 0.9}, {"top_k": 2}, {"min_p": 0.1}])
-def test_probabilities_are_numbers_at_any_temperature(temperature: float, options: dict[str, Any]) -> None:
+def test_probabilities_are_finite_at_any_temperature(temperature: float, options: dict[str, Any]) -> None:
     rng = np.random.default_rng(0)
     rows = [np.array([1e4, -1e4, 0.0], np.float32), np.zeros(3, np.float32), np.array([3e38, -3e38, 1.0], np.float32)]
     rows += list(rng.normal(0, 100, (50, 3)).astype(np.float32))
-    sampling = Sampling(temperature=temperature, **options)
+    sampling = SamplingConfig(temperature=temperature, **options)
     for row in rows:
         probabilities = np.exp(sampling.filter(row, []))
         probabilities /= probabilities.sum()
@@ -98,13 +98,13 @@ def test_probabilities_are_numbers_at_any_temperature(temperature: float, option
         ({"top_k": 99}, [0, 1, 2, 3]),
     ],
 )
-def test_filters_leave_what_they_should(options: dict[str, Any], left: list[int]) -> None:
-    filtered = Sampling(**options).filter(np.log(np.array([0.5, 0.3, 0.15, 0.05])), [])
+def test_filters_keep_the_expected_tokens(options: dict[str, Any], left: list[int]) -> None:
+    filtered = SamplingConfig(**options).filter(np.log(np.array([0.5, 0.3, 0.15, 0.05])), [])
     assert np.flatnonzero(np.isfinite(filtered)).tolist() == left
 
 
-def left_by_sorting_all(logits: NDArray[Any], p: float) -> list[int]:
-    """Return what top-p leaves, by its definition."""
+def kept_by_sorting_all(logits: NDArray[Any], p: float) -> list[int]:
+    """Return the tokens that top-p keeps, by its definition."""
     rising = np.argsort(logits, kind="stable")
     probabilities = np.exp(logits - logits.max())
     dropped = np.cumsum(probabilities[rising] / probabilities.sum()) <= 1 - p
@@ -114,36 +114,36 @@ def left_by_sorting_all(logits: NDArray[Any], p: float) -> list[int]:
 
 @pytest.mark.parametrize("size", [1, 2, 7, 256, 257, 3000, 50257])
 @pytest.mark.parametrize("steps", [1, 4, 1000])  # few steps: many equal scores
-def test_top_p_leaves_what_sorting_everything_leaves(size: int, steps: int) -> None:
+def test_top_p_keeps_the_tokens_that_sorting_all_keeps(size: int, steps: int) -> None:
     rng = np.random.default_rng(size + steps)
     for spread in (0.01, 3.0, 40.0):
         logits = np.round(rng.normal(0, 1, size) * steps) / steps * spread
         for p in (1e-9, 0.1234, 0.9, 0.99987, rng.uniform()):
-            filtered = Sampling(top_p=p).filter(logits, [])
-            assert np.flatnonzero(np.isfinite(filtered)).tolist() == left_by_sorting_all(logits, p)
+            filtered = SamplingConfig(top_p=p).filter(logits, [])
+            assert np.flatnonzero(np.isfinite(filtered)).tolist() == kept_by_sorting_all(logits, p)
 
 
 def test_top_p_keeps_the_last_of_equal_scores() -> None:
     for size in (4, 65536):
-        filtered = Sampling(top_p=0.5).filter(np.zeros(size), [])
+        filtered = SamplingConfig(top_p=0.5).filter(np.zeros(size), [])
         assert np.flatnonzero(np.isfinite(filtered)).tolist() == list(range(size // 2, size))
 
 
 @pytest.mark.parametrize("size", [7, 3000, 50257])
-def test_top_k_leaves_the_k_largest_and_those_tied(size: int) -> None:
+def test_top_k_keeps_the_k_largest_and_tied_scores(size: int) -> None:
     rng = np.random.default_rng(size)
     for logits in (rng.normal(0, 1, size), rng.integers(0, 9, size) / 4, np.zeros(size)):
         for k in (1, 2, 50, 196, 2000):
-            filtered = Sampling(top_k=k).filter(logits, [])
+            filtered = SamplingConfig(top_k=k).filter(logits, [])
             wanted = np.flatnonzero(logits >= np.sort(logits)[-min(k, size)])
             assert np.flatnonzero(np.isfinite(filtered)).tolist() == wanted.tolist()
 
 
 @pytest.mark.parametrize("size", [5, 4097, 50257])
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.7}, {"top_k": 40}, {"top_p": 0.8}, {"min_p": 0.01}])
-def test_a_draw_is_where_the_sum_of_probabilities_passes_it(size: int, options: dict[str, Any]) -> None:
+def test_a_draw_takes_the_token_at_which_the_sum_of_probabilities_passes_it(size: int, options: dict[str, Any]) -> None:
     logits = np.random.default_rng(size).normal(0, 3, size).astype(np.float32)
-    sampling, rng, same = Sampling(**options), np.random.default_rng(1), np.random.default_rng(1)
+    sampling, rng, same = SamplingConfig(**options), np.random.default_rng(1), np.random.default_rng(1)
     cumulative = np.exp(sampling.filter(logits, [])).cumsum()
     for _ in range(30):
         wanted = cumulative.searchsorted(same.random() * cumulative[-1], side="right")
@@ -151,7 +151,7 @@ def test_a_draw_is_where_the_sum_of_probabilities_passes_it(size: int, options: 
 
 
 class Edge(np.random.Generator):
-    """Draws the number that it is given."""
+    """A generator that draws one given number."""
 
     def __init__(self, number: float) -> None:
         super().__init__(np.random.PCG64(0))
@@ -162,7 +162,7 @@ class Edge(np.random.Generator):
 
 
 @pytest.mark.parametrize("size", [10, 5000])
-def test_no_draw_is_a_token_of_no_probability(size: int) -> None:
+def test_tokens_of_probability_zero_are_never_drawn(size: int) -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
         logits = rng.normal(0, 3, size)
@@ -170,7 +170,7 @@ def test_no_draw_is_a_token_of_no_probability(size: int) -> None:
         possible[rng.integers(size)] = True
         logits[~possible] = -np.inf
         for share in (0.0, np.nextafter(1.0, 0.0), rng.random()):
-            assert possible[Sampling().choose(logits, [], Edge(share))]
+            assert possible[SamplingConfig().choose(logits, [], Edge(share))]
 
 
 @pytest.mark.parametrize(
@@ -186,39 +186,39 @@ def test_no_draw_is_a_token_of_no_probability(size: int) -> None:
 )
 @pytest.mark.parametrize("size", [1, 65, 5000])
 def test_logits_of_a_diverged_model_are_refused(options: dict[str, Any], size: int) -> None:
-    sampling, rng = Sampling(**options), np.random.default_rng(size)
+    sampling, rng = SamplingConfig(**options), np.random.default_rng(size)
     damaged = {"-inf": np.full(size, -np.inf, np.float32)}
     for reason in ("nan", "inf"):
         damaged[reason] = rng.normal(0, 3, size).astype(np.float32)
         damaged[reason][rng.integers(size)] = reason
     for reason, logits in damaged.items():
         for choice in (lambda x: sampling.choose(x, [0], rng), lambda x: sampling.filter(x, [0])):
-            with pytest.raises(ValueError, match=rf"the largest logit is a finite number, and it is {reason}: the tra"):
+            with pytest.raises(ValueError, match=rf"the largest logit \({reason}\) must be finite: the training"):
                 choice(logits)
 
 
-def test_a_token_may_be_ruled_out() -> None:
+def test_logits_of_minus_infinity_are_allowed() -> None:
     logits = np.array([-np.inf, 1.0, -np.inf])
     for temperature in (0.0, 1.0):
-        assert Sampling(temperature=temperature).choose(logits, [], np.random.default_rng(0)) == 1
+        assert SamplingConfig(temperature=temperature).choose(logits, [], np.random.default_rng(0)) == 1
 
 
-def test_a_penalty_makes_what_occurred_less_probable() -> None:
-    filtered = Sampling(repetition_penalty=2.0, temperature=0).filter(np.array([4.0, -1.0, 1.0]), [0, 1, 0])
+def test_a_penalty_makes_tokens_that_occurred_less_probable() -> None:
+    filtered = SamplingConfig(repetition_penalty=2.0, temperature=0).filter(np.array([4.0, -1.0, 1.0]), [0, 1, 0])
     np.testing.assert_array_equal(filtered, [2.0, -2.0, 1.0])
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"temperature": -1.0}, "temperature must be at least 0"),
-        ({"temperature": float("nan")}, "temperature must be at least 0"),
-        ({"top_k": 0}, "top_k must be at least 1"),
-        ({"top_p": 0.0}, r"top_p must be in \(0, 1\]"),
-        ({"min_p": 1.5}, r"min_p must be in \[0, 1\]"),
-        ({"repetition_penalty": 0.0}, "repetition_penalty must be positive"),
+        ({"temperature": -1.0}, r"temperature \(-1.0\) must be at least 0"),
+        ({"temperature": float("nan")}, r"temperature \(nan\) must be at least 0"),
+        ({"top_k": 0}, r"top_k \(0\) must be at least 1"),
+        ({"top_p": 0.0}, r"top_p \(0.0\) must be in \(0, 1\]"),
+        ({"min_p": 1.5}, r"min_p \(1.5\) must be in \[0, 1\]"),
+        ({"repetition_penalty": 0.0}, r"repetition_penalty \(0.0\) must be positive"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        Sampling(**options)
+        SamplingConfig(**options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -79,12 +80,16 @@ TABLE: dict[str, tuple[Case, ...]] = {
     "linear": (
         case((2, 3, 4), (5, 4), (5,)), case((3, 4), (5, 4)), case((4,), (5, 4), (5,)), case((0, 4), (5, 4), (5,)),
     ),
+    "linear_cross_entropy": (
+        case((2, 3, 4), (7, 4), then=(ids(2, 3),)), case((6, 4), (5, 4), then=(ids(6),), rows=1),
+        case((6, 4), (5, 4), then=(ids(6),), rows=4), case((4,), (5, 4), then=(ids(),)), case((6, 1), (5, 1), then=(ids(6),), rows=100),
+    ),
     "mse_loss": (case((2, 3), (2, 3)), case((), ()), case((0, 3), (0, 3)), case((2, 3, 4), (2, 3, 4))),
     "packed_attention": (
         case((2, 5, 36), then=(2, 2)), case((2, 5, 48), then=(4, 2)), case((2, 5, 36), then=(2, 2), causal=False),
         case((2, 5, 36), then=(4, 1), mask=mask(2, 4, 5, 5)), case((2, 5, 36), then=(4, 1), mask=mask(2, 1, 1, 5)),
         case((2, 5, 36), then=(2, 2), mask=mask(5, 5), causal=False), case((2, 1, 36), then=(2, 2)),
-        case((0, 5, 36), then=(2, 2)), case((1, 70, 6), then=(1, 1)),
+        case((0, 5, 36), then=(2, 2)), case((1, 70, 6), then=(1, 1)), case((2, 5, 36), then=(4, 1), scale=1.5),
     ),
     "packed_rms_norm": (case((2, 5, 36), (6,), (6,), then=(2, 2)), case((2, 5, 48), (6,), (6,), then=(4, 2), eps=0.1)),
     "packed_rotary": (
@@ -98,6 +103,7 @@ TABLE: dict[str, tuple[Case, ...]] = {
         case((2, 4, 5, 6), (2, 1, 7, 6), (2, 1, 7, 6), mask=mask(2, 4, 5, 7)),
         case((2, 4, 5, 6), (2, 4, 5, 6), (2, 4, 5, 6), mask=mask(2, 1, 1, 5), causal=True),
         case((1, 1, 70, 2), (1, 1, 130, 2), (1, 1, 130, 2), causal=True), case((1, 2, 70, 2), (1, 1, 3, 2), (1, 1, 3, 2)),
+        case((2, 4, 5, 6), (2, 2, 5, 6), (2, 2, 5, 6), scale=1.0), case((1, 1, 70, 2), (1, 1, 70, 2), (1, 1, 70, 2), scale=0.3),
     ),
     "silu": ELEMENTWISE,
     "softmax": (
@@ -244,7 +250,7 @@ def test_exact_gelu_matches_finite_differences() -> None:
 
 
 def test_an_unknown_gelu_approximation_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r'gelu needs approximate to be "tanh" or "none", and it is \'erf\''):
+    with pytest.raises(ValueError, match=r'approximate \(.erf.\) must be "tanh" or "none"'):
         functional.gelu(Tensor([1.0]), approximate="erf")  # type: ignore[arg-type]  # on purpose
 
 
@@ -263,6 +269,24 @@ def test_the_loss_is_zero_if_all_targets_are_ignored() -> None:
     loss.backward()
     assert loss.item() == 0
     np.testing.assert_array_equal(logits.grad, np.zeros((3, 4)))
+
+
+def test_linear_cross_entropy_checks_shapes_and_targets() -> None:
+    x, weight = Tensor(np.zeros((2, 3))), Tensor(np.zeros((5, 3)))
+    with pytest.raises(ValueError, match=r"x of shape \(2, 3\) and targets of shape \(3,\)"):
+        functional.linear_cross_entropy(x, weight, np.zeros(3, np.int64))
+    with pytest.raises(IndexError, match=r"targets \(0 to 5\) must be from 0 to 4"):
+        functional.linear_cross_entropy(x, weight, np.array([0, 5]))
+
+
+def test_linear_cross_entropy_never_holds_all_logits() -> None:
+    x = Tensor(np.ones((64, 4), np.float32), requires_grad=True)
+    weight = Tensor(np.ones((3000, 4), np.float32), requires_grad=True)
+    tracemalloc.start()
+    functional.linear_cross_entropy(x, weight, np.zeros(64, np.int64), rows=2).backward()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 3000 * 4 / 2
 
 
 def test_a_last_axis_of_length_0_is_an_error() -> None:

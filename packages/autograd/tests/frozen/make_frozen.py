@@ -1,10 +1,10 @@
-"""Ask PyTorch for values and gradients, and freeze its answers as the JSON files beside this script.
+"""Compute values and gradients with PyTorch, and write them to the JSON files beside this script.
 
 Run with a Python that has PyTorch (made with 2.13)::
 
     python packages/autograd/tests/frozen/make_frozen.py
 
-``operations.json``: every operation in float32, with the weights that its output was projected on.
+``operations.json``: every operation in float32, with the gradient of its output.
 ``graphs.json``: 200 random expressions of numbers in float64, as programs: a step is an operation and its operands,
 each the number of an earlier result or, in a list of its own, a plain number.
 ``optimizers.json``: parameters after ten steps along given gradients, in float64.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch  # type: ignore[import-not-found]  # a peer, which our environment does not have
+import torch  # type: ignore[import-not-found]  # not installed in the workspace
 
 FOLDER = Path(__file__).parent
 F = torch.nn.functional
@@ -27,7 +27,7 @@ def write(name: str, content: Any) -> None:
     (FOLDER / name).write_text(f"[\n{rows}\n]\n", encoding="utf-8")
 
 
-# One call of each operation: its name here, its inputs' shapes and options, and what PyTorch calls it.
+# One call of each operation: its name, the shapes of its inputs, its options, and PyTorch's function.
 MASK = [[True, False, True], [False, True, True]]
 POSITIVE = {"log", "sqrt", "power", "divide"}
 OPERATIONS: list[tuple[str, list[tuple[int, ...]], dict[str, Any], Any]] = [
@@ -79,6 +79,24 @@ OPERATIONS: list[tuple[str, list[tuple[int, ...]], dict[str, Any], Any]] = [
     ("triu", [(3, 3)], {"k": 1}, lambda x: torch.triu(x, 1)),
     ("var", [(2, 3)], {}, lambda x: torch.var(x, unbiased=False)),
     ("where", [(2, 3), (2, 3)], {"condition": MASK}, lambda x, y: torch.where(torch.tensor(MASK), x, y)),
+    ("copy", [(2, 3)], {}, torch.clone),
+    ("dot", [(3,), (3,)], {}, torch.dot),
+    ("hstack", [(2, 3), (2, 1)], {}, lambda *x: torch.hstack(x)),
+    ("norm", [(2, 3)], {"axis": 1, "ord": 2}, lambda x: torch.linalg.vector_norm(x, 2, 1)),
+    ("outer", [(2,), (3,)], {}, torch.outer),
+    ("positive", [(2, 3)], {}, torch.positive),
+    ("prod", [(2, 3)], {"axis": 1}, lambda x: torch.prod(x, 1)),
+    ("ravel", [(2, 3)], {}, torch.ravel),
+    ("remainder", [(2, 3), (3,)], {}, torch.remainder),
+    ("repeat", [(2, 3)], {"repeats": 2, "axis": 1}, lambda x: x.repeat_interleave(2, 1)),
+    ("square", [(2, 3)], {}, torch.square),
+    (
+        "tensordot",
+        [(2, 3, 4), (4, 2)],
+        {"axes": [[0, 2], [1, 0]]},
+        lambda x, y: torch.tensordot(x, y, ([0, 2], [1, 0])),
+    ),
+    ("vstack", [(2, 3), (3,)], {}, lambda *x: torch.vstack(x)),
 ]
 
 
@@ -144,7 +162,7 @@ def graph(rng: np.random.Generator) -> dict[str, Any]:
             results.append(output)
             program.append([name, *operands])
     used = {x for _, *operands in program for x in operands if not isinstance(x, list)}
-    for i in sorted(set(range(len(results))) - used)[:-1]:  # so that all of it counts
+    for i in sorted(set(range(len(results))) - used)[:-1]:  # so that the output depends on every result
         results.append(results[-1] + results[i])
         program.append(["add", len(results) - 2, i])
     results[-1].backward()
@@ -157,7 +175,7 @@ def graph(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def suits(name: str, numbers: list[float], plain: list[bool]) -> bool:
-    """Whether an operation is defined at these numbers, and not at a kink."""
+    """Return whether an operation is defined and differentiable at these numbers."""
     x, y = numbers[0], numbers[-1]
     if name == "log":
         return x > 0.05

@@ -1,6 +1,6 @@
-"""The arrays under a Tensor: their types, and summing a gradient back over broadcast axes.
+"""Array types and helpers: conversion to arrays, and the sum of a gradient over broadcast axes.
 
-The floor of the package: it knows NumPy and nothing of Axone.
+The lowest layer of the package: it imports NumPy and nothing of Axone.
 """
 
 import functools
@@ -19,10 +19,11 @@ Axis: TypeAlias = int | tuple[int, ...] | None
 
 DEFAULT_DTYPE = np.dtype(np.float32)
 
-_NUMBERS = (float, int, bool)
-
 SMALL = 4096
-"""Elements: up to here the start of a NumPy call costs more than its work, and a detour with a quicker one pays."""
+"""Elements: up to here the overhead of a NumPy call exceeds its work, and a detour with less overhead pays off."""
+
+_NUMBERS = (float, int, bool)
+_INTEGERS: dict[int, type[np.signedinteger[Any]]] = {2: np.int16, 4: np.int32, 8: np.int64}  # by bytes
 
 
 def to_array(data: ArrayLike, dtype: np.typing.DTypeLike | None = None) -> NDArray[Any]:
@@ -31,7 +32,7 @@ def to_array(data: ArrayLike, dtype: np.typing.DTypeLike | None = None) -> NDArr
     Parameters
     ----------
     data : array_like
-        What to convert. An array is returned as it is, without a copy, if its dtype already fits.
+        The numbers. An array is returned as it is, without a copy, if its dtype already fits.
     dtype : dtype, optional
         The dtype to convert to, instead of the one above.
 
@@ -46,11 +47,11 @@ def to_array(data: ArrayLike, dtype: np.typing.DTypeLike | None = None) -> NDArr
     """
     if type(data) in _NUMBERS:
         return np.asarray(data, DEFAULT_DTYPE if dtype is None else dtype)
-    array = np.asarray(data)  # first in its own dtype: None would become NaN, and "1" a number
+    array = np.asarray(data)  # without a dtype, because with one None becomes NaN, and "1" a number
     keeps_dtype = hasattr(data, "dtype")
     if array.dtype.kind not in "bufic":
         huge = array.dtype.kind == "O" and not keeps_dtype and all(isinstance(item, Number) for item in array.flat)
-        if not huge:  # lists may hold integers of more than 64 bits
+        if not huge:  # a list may hold integers of more than 64 bits
             kind = type(data).__name__
             what = f"{kind} of dtype {array.dtype}" if keeps_dtype or array.ndim else kind
             raise TypeError(f"a Tensor needs numbers, got {what}")
@@ -67,7 +68,7 @@ def unbroadcast(gradient: Array, shape: Shape) -> Array:
     gradient : ndarray
         Of the broadcast shape.
     shape : tuple of int
-        The shape that the input had before.
+        The shape of the input before broadcasting.
 
     Returns
     -------
@@ -95,14 +96,11 @@ def unbroadcast(gradient: Array, shape: Shape) -> Array:
     return reduced.reshape(shape)
 
 
-_INTEGERS: dict[int, type[np.signedinteger[Any]]] = {2: np.int16, 4: np.int32, 8: np.int64}  # by bytes
-
-
 def mask_gradient(gradient: Array, mask: NDArray[np.bool_]) -> Array:
-    """Return a gradient where a mask is set, and zero elsewhere, even where the gradient is infinite or NaN.
+    """Return a gradient where a mask is true, and zero elsewhere, even where the gradient is infinite or NaN.
 
-    The bits are multiplied as integers by 0 or 1: as fast as ``gradient * mask``, whose ``inf * 0`` is NaN, and seven
-    times as fast as ``numpy.where`` on a million numbers.
+    The bits are multiplied as integers by 0 or 1: as fast as ``gradient * mask``, whose ``inf * 0`` is NaN. For a
+    million float32 numbers, `numpy.where` takes seven times as long.
 
     Parameters
     ----------
@@ -113,6 +111,13 @@ def mask_gradient(gradient: Array, mask: NDArray[np.bool_]) -> Array:
     Returns
     -------
     ndarray, broadcast shape
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from axone.autograd.extend import mask_gradient
+    >>> mask_gradient(np.array([1.0, np.inf]), np.array([True, False]))
+    array([1., 0.])
     """
     integer = _INTEGERS.get(gradient.itemsize)
     if integer is None:  # long doubles
@@ -122,7 +127,7 @@ def mask_gradient(gradient: Array, mask: NDArray[np.bool_]) -> Array:
 
 
 def stretch(array: Array, shape: Shape) -> Array:
-    """Return an array broadcast to a shape: the reverse of a sum. Not to be written to.
+    """Return an array broadcast to a shape, as the gradient of a sum is. Not to be written to.
 
     Parameters
     ----------
@@ -143,12 +148,12 @@ def stretch(array: Array, shape: Shape) -> Array:
 
 @functools.lru_cache
 def ones(count: int, dtype: np.dtype[Any]) -> Array:
-    """Return a vector of ones, not to be written to: a product with it is a sum, for short ones in a third of the time.
+    """Return a vector of ones, not to be written to: a dot product with it sums short vectors three times as fast.
 
     Parameters
     ----------
     count : int
-        How many, at most `SMALL`.
+        The length, at most `SMALL`.
     dtype : dtype
 
     Returns

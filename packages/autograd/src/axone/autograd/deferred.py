@@ -1,9 +1,9 @@
-"""Gradients that are not computed yet: a `vjp` may return a recipe for an array instead of the array.
+"""Deferred gradients: a `vjp` may return an object that computes a gradient into an array that the engine chooses.
 
-The engine owns no array that a `vjp` returns, for it may be shared; so it has to copy the gradient of a weight, or to
-add it to what is already there, and a large matrix is written twice. A recipe is told where its result belongs: the
-product of activations and gradients then goes straight into the weight's own gradient, which may be a part of one
-flat buffer. And a recipe for few elements of a large array adds just these.
+The engine must not keep an array that a `vjp` returns, because the `vjp` may return it twice. It would copy the gradient
+of a weight, or add it to the sum, and so write a large matrix twice. A deferred gradient receives the array to write to:
+the product of activations and gradients then goes directly into the weight's gradient, which may be a view of one flat
+buffer. A deferred gradient for a few elements of a large array adds only these.
 """
 
 from math import isfinite
@@ -17,23 +17,23 @@ from axone.autograd.memory import empty_like
 
 
 class Deferred:
-    """A gradient that knows how to write itself. It has the shape of the input it belongs to, not a broadcast one.
+    """Base class of deferred gradients; each has the shape of its input, not a broadcast one.
 
-    A class derives from it and defines `write`. (It is no `abc.ABC`, whose `isinstance` costs more than a small
-    gradient does.)
+    A subclass defines `write`. (This is not an `abc.ABC`, whose `isinstance` takes longer than a small gradient.)
 
-    Carried out once, in the order of the walk, before the next `vjp` runs: it may hold the arrays that the `vjp` was
-    given or allocated.
+    The engine computes it once, in the order of the backward pass, before it calls the next `vjp`. So it may hold the
+    arrays that the `vjp` was given or allocated.
     """
 
     __slots__ = ()
 
     def write(self, out: Array) -> None:
-        """Overwrite an array, whatever it holds, with the gradient.
+        """Overwrite an array with the gradient.
 
         Parameters
         ----------
         out : ndarray, shape of the input
+            Its old content is undefined.
         """
         raise NotImplementedError(f"{type(self).__name__} must define write(out)")
 
@@ -85,14 +85,14 @@ class Product(Deferred):
 
 
 class Part(Deferred):
-    """A gradient that is zero outside of a part which a basic index picks, each element at most once.
+    """A gradient that is zero outside of a part that a basic index selects.
 
     Parameters
     ----------
     index : int, slice, None, Ellipsis, or a tuple of these
-        Where the part is. A boolean array will do as well.
+        Selects the part. A boolean array works as well: it also selects each element at most once.
     values : ndarray
-        The gradient there, of the shape that the index picks.
+        The gradient of the part, of the shape that the index selects.
     """
 
     __slots__ = ("index", "values")
@@ -107,23 +107,23 @@ class Part(Deferred):
         out[self.index] = self.values
 
     def add(self, out: Array) -> None:
-        """Add to the part alone."""
+        """Add the values to the part."""
         out[self.index] += self.values
 
 
-_ONE_HOT = 1 << 23  # multiplications: up to here the one-hot product is quicker than the sort
+_ONE_HOT = 1 << 23  # multiplications: up to here the one-hot product is faster than the sort
 
 
 class Rows(Deferred):
-    """A gradient for rows that were looked up, each any number of times: the rows of one number are added up.
+    """A gradient for rows that were looked up any number of times: gradients for the same row are added.
 
-    ``numpy.add.at`` would do that one element at a time. For a short table the product with the one-hot matrix is far
-    faster; for a long one the numbers are sorted, and neighbours of one number are added until none are left.
+    ``numpy.add.at`` would add one element at a time. For a short table the product with the one-hot matrix is far
+    faster; for a long one the ids are sorted, and neighbours of one id are added until none are left.
 
     Parameters
     ----------
     ids : ndarray of int, shape (N,)
-        Which row of the input each gradient is for, from 0.
+        The row of the input to which each gradient belongs, from 0.
     values : ndarray, shape (N, ...)
         The gradients.
     """
@@ -135,7 +135,7 @@ class Rows(Deferred):
         self.values = values
 
     def write(self, out: Array) -> None:
-        """Set every row to its sum, zero where it was not looked up."""
+        """Set every row to its sum; to zero if it was not looked up."""
         short = out.ndim == 2 and 0 < len(out) <= len(self.ids) and out.size * len(self.ids) <= _ONE_HOT
         if not (short and self._multiply(out)):
             out.fill(0)
@@ -152,9 +152,9 @@ class Rows(Deferred):
 
     @np.errstate(invalid="ignore", over="ignore")
     def _multiply(self, out: Array) -> bool:
-        """Overwrite a table with the one-hot product; tell whether that is the gradient, as it is for finite values.
+        """Overwrite a table with the one-hot product; return whether it is the gradient, as it is for finite values.
 
-        Zero times an infinite value is not a number, in every row: so it is enough to look at one of them.
+        Zero times infinity is NaN, and one infinite value makes every row NaN: one row shows whether there was any.
         """
         one_hot = np.zeros((len(out), len(self.ids)), self.values.dtype)  # (rows, N)
         one_hot[self.ids, np.arange(len(self.ids))] = 1
@@ -163,29 +163,29 @@ class Rows(Deferred):
         return isfinite(row.dot(row))
 
     def _sums(self) -> tuple[NDArray[np.integer[Any]], Array]:
-        """Return each number once, and the sum of its rows."""
-        if (self.ids[1:] > self.ids[:-1]).all():  # as positions are
+        """Return each id once, and the sum of its rows."""
+        if (self.ids[1:] > self.ids[:-1]).all():  # sorted and unique, as positions are
             return self.ids, self.values
         order = np.argsort(self.ids, kind="stable")
         ids, rows = self.ids[order], self.values[order]  # (N,), (N, ...)
-        place = np.arange(len(ids))  # where the rows are that are left
+        left = np.arange(len(ids))  # indices of the rows that remain
         while True:
             number = np.arange(len(ids))
-            first = np.concatenate(([True], ids[1:] != ids[:-1]))  # where a run of one number begins
+            first = np.concatenate(([True], ids[1:] != ids[:-1]))  # begins a run of one id
             second = (number - np.maximum.accumulate(number * first)) % 2 == 1
             if not second.any():
-                return ids, rows[place]
-            rows[place[:-1][second[1:]]] += rows[place[second]]
-            ids, place = ids[~second], place[~second]
+                return ids, rows[left]
+            rows[left[:-1][second[1:]]] += rows[left[second]]
+            ids, left = ids[~second], left[~second]
 
 
 class Scattered(Deferred):
-    """A gradient for single elements that were picked anywhere, each any number of times.
+    """A gradient for single elements that were selected at any positions, each any number of times.
 
     Parameters
     ----------
     positions : ndarray of int
-        Where each was picked, counted through the flattened input.
+        The position of each in the flattened input.
     values : ndarray, shape of `positions`
         The gradients.
     """
@@ -197,6 +197,6 @@ class Scattered(Deferred):
         self.values = values
 
     def write(self, out: Array) -> None:
-        """Set every element to its sum, zero where it was not picked."""
+        """Set every element to its sum; to zero if it was not selected."""
         totals = np.bincount(self.positions.reshape(-1), self.values.reshape(-1), minlength=out.size)
         out[...] = totals.reshape(out.shape)

@@ -1,8 +1,8 @@
-"""Pictures of graphs, as SVG and in pure Python: what was computed from what, with values, shapes and gradients.
+"""Pictures of graphs as SVG, in pure Python: operations and leaves with values, shapes and gradients.
 
-The layout is the usual one for such graphs, in three steps: every node gets a column, one right of its last input; the
-nodes of a column are ordered by the mean height of their neighbours, swept back and forth a few times, so that few
-edges cross; and they are moved towards that height as far as their neighbours in the column allow.
+The layout has three steps, as in Sugiyama's method: every node gets a column, one to the right of its last input; the
+nodes of a column are sorted by the mean height of their neighbours, in several forward and backward sweeps, so that few
+edges cross; then each node moves towards that height as far as the others in its column allow.
 
 References
 ----------
@@ -25,7 +25,7 @@ T = TypeVar("T")
 _CHARACTER, _LINE = 7.2, 16.0  # of the font, in pixels
 _PADDING, _COLUMN_GAP, _ROW_GAP, _MARGIN = 8.0, 44.0, 14.0, 12.0
 _SWEEPS = 12
-_STYLE = {  # by selector, each below the class of the picture, so that a page that shows it inline keeps its own
+_STYLE = {  # by selector, each inside the class of the picture, so that an inline picture does not change its page
     "text": "text-anchor:middle;font:12px ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;fill:#1b1f24",
     ".name": "font-weight:600",
     ".leaf rect": "fill:#e8f1fb;stroke:#3b73b9",
@@ -62,23 +62,23 @@ class Drawing:
         Parameters
         ----------
         path : str or path-like
-            By custom it ends in ``.svg``.
+            Usually ends in ``.svg``.
         """
-        with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - pathlib alone would take a tenth of our import
+        with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - importing pathlib would take a tenth of our import time
             file.write(self.svg)
 
 
 def draw(output: Value | Tensor, *, names: Mapping[str, object] | None = None) -> Drawing:
-    """Draw what a Value or a Tensor was computed from, the inputs on the left, the output on the right.
+    """Draw the graph of a Value or a Tensor, from the leaves on the left to the output on the right.
 
     Parameters
     ----------
     output : Value or Tensor
-        A Value is drawn with number and gradient of every node. A Tensor is drawn with shapes, and before its backward,
-        for that consumes the graph.
+        The picture of a Value shows the number and the gradient of every node. The picture of a Tensor shows shapes;
+        draw it before `backward`, which consumes the graph.
     names : mapping of str to Value or Tensor, optional
-        What to call them in the picture. All else in it is passed over, so ``vars()`` and
-        ``dict(model.named_parameters())`` will do.
+        Names for nodes in the picture. Other entries are ignored, so you may pass ``vars()`` or
+        ``dict(model.named_parameters())``.
 
     Returns
     -------
@@ -87,9 +87,9 @@ def draw(output: Value | Tensor, *, names: Mapping[str, object] | None = None) -
     Raises
     ------
     ValueError
-        If a backward has been through the Tensor's graph.
+        If a backward pass has consumed the Tensor's graph.
     TypeError
-        If `output` is neither, or `names` holds the names as values instead of keys.
+        If `output` is neither a Value nor a Tensor, or `names` holds the names as values instead of keys.
 
     Examples
     --------
@@ -101,70 +101,69 @@ def draw(output: Value | Tensor, *, names: Mapping[str, object] | None = None) -
     '<svg xmlns="http://www.w3'
     """
     if not isinstance(output, Value | Tensor):
-        raise TypeError(f"draw needs a Value or a Tensor, and got {type(output).__name__}")
-    called: dict[Value | Node | Leaf, str] = {}
+        raise TypeError(f"draw needs a Value or a Tensor, got {type(output).__name__}")
+    name_of: dict[Value | Node | Leaf, str] = {}
     for name, named in (names or {}).items():
         if not isinstance(name, str):
-            raise TypeError(f"names must lead from names to what they name, and {name!r} is no name: turn them round")
+            raise TypeError(f"names must map strings to Values or Tensors, got the key {name!r}: swap keys and values")
         if isinstance(named, Value | Tensor):
-            called.setdefault(_in_graph(named), name)
+            name_of.setdefault(_vertex(named), name)
     if isinstance(output, Value):
-        return Drawing(_svg(_boxes(output, lambda value: value._inputs, lambda value: _value_lines(value, called))))
-    return Drawing(
-        _svg(_boxes(output._node or leaf_of(output), _tensor_inputs, lambda place: _tensor_lines(place, called)))
-    )
+        return Drawing(_svg(_boxes(output, lambda value: value._inputs, lambda value: _value_lines(value, name_of))))
+    root = output._node or leaf_of(output)
+    return Drawing(_svg(_boxes(root, _tensor_inputs, lambda vertex: _tensor_lines(vertex, name_of))))
 
 
-def _in_graph(named: Value | Tensor) -> Value | Node | Leaf:
-    """Return what stands for a Value or a Tensor in its graph."""
+def _vertex(named: Value | Tensor) -> Value | Node | Leaf:
+    """Return the node that represents a Value or a Tensor in its graph."""
     return named if isinstance(named, Value) else named._node or leaf_of(named)
 
 
-def _title(name: str | None, operation: str, otherwise: str) -> str:
-    """Return a box's first line: its name, the operation it comes from, or both."""
+def _title(name: str | None, operation: str, default: str) -> str:
+    """Return a box's first line: its name, its operation, or both; a default for a leaf without a name."""
     if name is None:
-        return operation or otherwise
+        return operation or default
     return f"{name} = {operation}" if operation else name
 
 
-def _value_lines(value: Value, called: Mapping[Value | Node | Leaf, str]) -> list[str]:
-    title = _title(called.get(value), value._operation, "value")
+def _value_lines(value: Value, name_of: Mapping[Value | Node | Leaf, str]) -> list[str]:
+    title = _title(name_of.get(value), value._operation, "value")
     return [title, f"data {value.data:.4g}", f"grad {value.grad:.4g}"]
 
 
-def _tensor_inputs(place: Node | Leaf) -> Sequence[Node | Leaf]:
-    if isinstance(place, Leaf):
+def _tensor_inputs(vertex: Node | Leaf) -> Sequence[Node | Leaf]:
+    if isinstance(vertex, Leaf):
         return ()
-    if place.consumed:
+    if vertex.consumed:
         raise ValueError(
-            f"backward consumes the graph, and {place.name!r} of shape {place.shape} has been passed: draw it before"
+            f"backward has already consumed {vertex.name!r} of shape {vertex.shape}: draw the graph before backward"
         )
-    return [source for source in place.inputs if source is not None]
+    return [source for source in vertex.inputs if source is not None]
 
 
-def _tensor_lines(place: Node | Leaf, called: Mapping[Value | Node | Leaf, str]) -> list[str]:
-    name = called.get(place)
-    if isinstance(place, Leaf):
-        return [_title(name, "", "parameter" if place.wanted else "constant"), str(place.shape)]
-    return [_title(name, place.name, ""), str(place.shape)]
+def _tensor_lines(vertex: Node | Leaf, name_of: Mapping[Value | Node | Leaf, str]) -> list[str]:
+    name = name_of.get(vertex)
+    if isinstance(vertex, Leaf):
+        return [_title(name, "", "parameter" if vertex.requires_grad else "constant"), str(vertex.shape)]
+    return [_title(name, vertex.name, ""), str(vertex.shape)]
 
 
 class _Box:
-    """A node of the picture."""
+    """A node in the picture, or a bend of an edge, which has no lines of text."""
 
     def __init__(self, lines: list[str], inputs: list[_Box], column: int) -> None:
-        self.lines = lines  # none for the bend of an edge
+        self.lines = lines
         self.inputs = inputs
         self.users: list[_Box] = []
         self.column = column
         self.x = 0.0
-        self.y = 0.0  # of the middle
+        self.y = 0.0  # the middle
         self.width = max(map(len, lines)) * _CHARACTER + 2 * _PADDING if lines else 0.0
         self.height = len(lines) * _LINE + _PADDING if lines else 0.0
 
 
 def _boxes(output: T, inputs_of: Callable[[T], Sequence[T]], lines_of: Callable[[T], list[str]]) -> list[_Box]:
-    """Return a box for each node of a graph, each after its inputs, and the output last."""
+    """Return a box for each node of a graph, in topological order, the output last."""
     boxes: dict[T, _Box] = {}
     stack = [output]
     while stack:
@@ -180,14 +179,14 @@ def _boxes(output: T, inputs_of: Callable[[T], Sequence[T]], lines_of: Callable[
             boxes[node] = box = _Box(lines_of(node), sources, column)
             for source in sources:
                 source.users.append(box)
-    for box in reversed(list(boxes.values())):  # right before its first use, not at the far left
+    for box in reversed(list(boxes.values())):  # just left of its first use, not in the first column
         if box.users:
             box.column = min(user.column for user in box.users) - 1
     return list(boxes.values())
 
 
 def _with_bends(boxes: Sequence[_Box]) -> list[_Box]:
-    """Return the boxes and a bend in every column that an edge passes, so that it takes its own way there."""
+    """Return the boxes, and a bend in every column that an edge crosses, so that it avoids the boxes there."""
     bends: list[_Box] = []
     for box in boxes:
         for user in list(box.users):
@@ -202,8 +201,8 @@ def _with_bends(boxes: Sequence[_Box]) -> list[_Box]:
     return [*bends, *boxes]
 
 
-def _place(boxes: Sequence[_Box]) -> None:
-    """Give every box its place."""
+def _lay_out(boxes: Sequence[_Box]) -> None:
+    """Set the position of every box."""
     columns: list[list[_Box]] = [[] for _ in range(1 + max(box.column for box in boxes))]
     for box in boxes:
         columns[box.column].append(box)
@@ -212,32 +211,32 @@ def _place(boxes: Sequence[_Box]) -> None:
         width = max(box.width for box in column)
         _stack(column, [0.0] * len(column))
         for box in column:
-            box.width = box.width or width  # a bend passes the whole column
+            box.width = box.width or width  # a bend crosses the whole column
             box.x = x + (width - box.width) / 2
         x += width + _COLUMN_GAP
     for sweep in range(_SWEEPS):
         forward = sweep % 2 == 0
         for column in columns if forward else reversed(columns):
-            wishes = {box: _mean([near.y for near in (box.inputs if forward else box.users)], box.y) for box in column}
-            column.sort(key=wishes.__getitem__)
-            _stack(column, [wishes[box] for box in column])
+            ideal = {box: _mean([near.y for near in (box.inputs if forward else box.users)], box.y) for box in column}
+            column.sort(key=ideal.__getitem__)
+            _stack(column, [ideal[box] for box in column])
     top = min(box.y - box.height / 2 for box in boxes)
     for box in boxes:
         box.y += _MARGIN - top
 
 
-def _mean(numbers: Sequence[float], otherwise: float) -> float:
-    return sum(numbers) / len(numbers) if numbers else otherwise
+def _mean(numbers: Sequence[float], default: float) -> float:
+    return sum(numbers) / len(numbers) if numbers else default
 
 
-def _stack(column: Sequence[_Box], wishes: Sequence[float]) -> None:
-    """Put the boxes of a column below each other, as near to the heights that they wish as the order allows.
+def _stack(column: Sequence[_Box], heights: Sequence[float]) -> None:
+    """Arrange the boxes of a column in order, as near to their ideal heights as possible.
 
-    Boxes that would overlap become a block, which stands where it is best for them together.
+    Boxes that would overlap are merged into a block, centred at the mean of their heights.
     """
     blocks: list[tuple[list[_Box], float]] = []  # the boxes and the middle of the block
-    for box, wish in zip(column, wishes):
-        block, middle = [box], wish
+    for box, ideal in zip(column, heights):
+        block, middle = [box], ideal
         while blocks and blocks[-1][1] + _extent(blocks[-1][0]) / 2 + _ROW_GAP > middle - _extent(block) / 2:
             above, height = blocks.pop()
             middle = (height * len(above) + middle * len(block)) / (len(above) + len(block))
@@ -257,7 +256,7 @@ def _extent(block: Sequence[_Box]) -> float:
 def _svg(boxes: Sequence[_Box]) -> str:
     """Return the document."""
     boxes = _with_bends(boxes)
-    _place(boxes)
+    _lay_out(boxes)
     width = max(box.x + box.width for box in boxes) + _MARGIN
     height = max(box.y + box.height / 2 for box in boxes) + _MARGIN
     edges = [_edge(source, box) for box in boxes for source in box.inputs]
@@ -289,5 +288,5 @@ def _node(box: _Box, *, output: bool) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return a text as XML writes it."""
+    """Return a text with XML's special characters escaped."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,11 +1,12 @@
-"""Memory that is used again: the large arrays of a training step take the place of those that nobody refers to any longer.
+"""Memory pool for large arrays: the arrays of a training step reuse the memory of arrays without references.
 
-Every step makes the same large arrays and drops them. Most allocators hand large blocks back to the system and fetch new
-ones page by page, which can take as long as the arithmetic. Inside `reused_memory`, `empty` keeps the blocks it makes, and
-hands a block out again once CPython's count of references says that no array and no view stands on it. Nothing is
-copied, and nothing has to be given back: an array that lives on keeps its block for itself, also after the end.
+Every step allocates the same large arrays and drops them. Most allocators return large blocks to the system and fetch
+new ones page by page, which can take as long as the arithmetic. Inside `reused_memory`, `empty` keeps its blocks, and
+reuses a block when CPython's reference count shows that no array and no view uses it. Nothing is copied, and nothing has
+to be released: an array that lives on keeps its block for itself, also after `reused_memory` has ended.
 
-Small arrays stay with NumPy, whose allocator keeps them anyway, and so do all where references are not counted.
+Small arrays are left to NumPy, whose allocator keeps them anyway; so are all arrays on a Python that does not count
+references.
 
 References
 ----------
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from axone.autograd.arrays import Array, Shape
 
 SMALLEST = 1 << 16  # bytes: smaller arrays are left to NumPy
-FORGOTTEN = 1 << 12  # requests of other sizes, after which the blocks of a size go
+FORGOTTEN = 1 << 12  # requests for other sizes, after which the blocks of a size are freed
 
 _ndarray = np.ndarray
 _references: Callable[[object], int] = getattr(sys, "getrefcount", lambda _: 0)
@@ -39,35 +40,35 @@ class _Pool:
     def __init__(self) -> None:
         self.holders = 0
         self._blocks: dict[int, list[NDArray[np.uint8]]] = {}
-        self._asked: dict[int, int] = {}  # which was the last request of each size
+        self._last_request: dict[int, int] = {}  # by size
         self._requests = 0
 
     def array(self, shape: Shape, dtype: np.dtype[Any], size: int) -> Array:
-        """Return an array on a block that nothing else stands on."""
+        """Return an array on a block that no other array uses."""
         step = 1 << (size - 1).bit_length() - 3  # four sizes up to each power of two, so that similar arrays share
         size = -(-size // step) * step
         self._requests += 1
-        self._asked[size] = self._requests
+        self._last_request[size] = self._requests
         blocks = self._blocks.setdefault(size, [])
         for block in blocks:
             if _references(block) == _UNUSED:
                 array = _ndarray(shape, dtype, block)
-                if _references(block) == _UNUSED + 1:  # no finalizer or signal handler has taken it in between
+                if _references(block) == _UNUSED + 1:  # no finalizer or signal handler took it in between
                     return array
-        self._forget()
+        self._free_old_sizes()
         blocks.append(_ndarray(size, np.uint8))
         return _ndarray(shape, dtype, blocks[-1])
 
     def clear(self) -> None:
-        """Let go of all blocks: those of living arrays stay with these."""
+        """Drop the references to all blocks: living arrays keep theirs."""
         self._blocks.clear()
-        self._asked.clear()
+        self._last_request.clear()
 
-    def _forget(self) -> None:
-        """Let go of the sizes that were not asked for in a long time, before another block is made."""
-        for size, last in list(self._asked.items()):
+    def _free_old_sizes(self) -> None:
+        """Drop the blocks of sizes that were not requested for a long time, before another block is allocated."""
+        for size, last in list(self._last_request.items()):
             if self._requests - last > FORGOTTEN:
-                del self._asked[size], self._blocks[size]
+                del self._last_request[size], self._blocks[size]
 
 
 class _Local(threading.local):
@@ -78,9 +79,9 @@ _local = _Local()
 
 
 def _unused() -> int:
-    """Return how many references `_Pool.array` counts to a block that nothing stands on; -1 if they do not tell."""
+    """Return how many references `_Pool.array` counts to a block that no array uses; -1 if the count is not exact."""
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
-        return -1  # other threads' references may then be counted late
+        return -1  # without the lock, references of other threads may be counted late
     for block in [np.empty(8, np.uint8)]:
         alone = _references(block)
         array = _ndarray((2, 2), np.uint16, block)
@@ -95,7 +96,7 @@ _UNUSED = _unused()
 
 @contextlib.contextmanager
 def reused_memory() -> Iterator[None]:
-    """Let `empty` use memory again in this thread, until all who asked for it have ended; then it is given back.
+    """Let `empty` reuse memory in this thread; the end of the outermost such context frees the memory.
 
     Examples
     --------
@@ -120,12 +121,12 @@ def reused_memory() -> Iterator[None]:
         pool.holders -= 1
         if not pool.holders:
             pool.clear()
-            if _local.pool is pool:  # a generator may be ended in another thread
+            if _local.pool is pool:  # another thread may close the generator
                 _local.pool = None
 
 
 def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
-    """Return an array that holds anything, as ``numpy.empty`` does: inside `reused_memory`, if it is large, in used memory.
+    """Return an uninitialized array, as ``numpy.empty`` does: inside `reused_memory`, a large one in reused memory.
 
     Parameters
     ----------
@@ -136,7 +137,7 @@ def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
     Returns
     -------
     ndarray, shape `shape`
-        In C order. The caller's own, as any other array.
+        In C order, owned by the caller.
     """
     pool = _local.pool
     if pool is not None and pool.holders:
@@ -147,7 +148,7 @@ def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
 
 
 def empty_like(array: Array) -> Array:
-    """Return what `empty` does, with the shape and dtype of an array.
+    """Return an uninitialized array with the shape and dtype of another, as `empty` does.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""What a thread does with the operations it meets: record them or not, and who watches.
+"""State of each thread: whether operations are recorded, and the observers that are called after each of them.
 
-The state belongs to one thread, so that a worker which evaluates does not switch off the gradients of one that
-trains. A new thread starts out recording and unwatched.
+The state is thread-local, so that a thread which evaluates does not switch off the gradients of one that trains. A new
+thread starts with recording on and without observers.
 """
 
 from __future__ import annotations
@@ -22,97 +22,119 @@ R = TypeVar("R")
 
 
 class Mode(threading.local):
-    """The switches of one thread."""
+    """The thread-local state."""
 
-    recording: bool = True
-    watchers: tuple[Watcher, ...] = ()
+    grad_enabled: bool = True
+    observers: tuple[Observer, ...] = ()
 
 
 mode = Mode()
 
 
-class Watcher:
-    """Sees every operation as it is computed, in the threads that enter it: the base of anomaly detection and profiles."""
+class Observer:
+    """Base class of `detect_anomaly` and `profile`: a context manager that is called after each operation of its thread."""
 
     def __enter__(self) -> Self:
-        mode.watchers = (*mode.watchers, self)
-        self._entered()
+        mode.observers = (*mode.observers, self)
+        self._on_enter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._left()
-        mode.watchers = mode.watchers[:-1]
+        self._on_exit()
+        mode.observers = mode.observers[:-1]
 
-    def _entered(self) -> None:
-        """Called in a thread from which on it is watched."""
+    def _on_enter(self) -> None:
+        """Run when a thread enters the context."""
 
-    def _left(self) -> None:
-        """Called in a thread that is not watched any longer."""
+    def _on_exit(self) -> None:
+        """Run when a thread leaves the context."""
 
-    def _computed(self, name: str, data: Array, inputs: Sequence[object], node: Node | None) -> None:
-        """Called by `record` after the forward of an operation; `node` is None if it was not recorded."""
+    def _on_operation(self, name: str, data: Array, inputs: Sequence[object], node: Node | None) -> None:
+        """Run after the forward of an operation; `node` is None if the operation was not recorded."""
         raise NotImplementedError
 
 
-def is_watched() -> bool:
-    """Return whether a watcher, such as `profile` or `detect_anomaly`, watches the operations of this thread.
+def is_grad_enabled() -> bool:
+    """Return whether this thread records operations: false inside `no_grad`.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> from axone.autograd import no_grad
+    >>> from axone.autograd.extend import is_grad_enabled
+    >>> with no_grad():
+    ...     is_grad_enabled()
+    False
+    """
+    return mode.grad_enabled
+
+
+def is_observed() -> bool:
+    """Return whether this thread is inside `detect_anomaly` or `profile`.
+
+    Returns
+    -------
+    bool
 
     Examples
     --------
     >>> from axone.autograd import profile
-    >>> from axone.autograd.extend import is_watched
+    >>> from axone.autograd.extend import is_observed
     >>> with profile():
-    ...     is_watched()
+    ...     is_observed()
     True
     """
-    return bool(mode.watchers)
+    return bool(mode.observers)
 
 
-def watched_alike(function: Callable[[], R]) -> Callable[[], R]:
-    """Return a function as another thread shall call it for this one: watched by whoever watches this thread.
+def with_observers(function: Callable[[], R]) -> Callable[[], R]:
+    """Bind a function to the observers of this thread, so that another thread can run it under them.
 
     Parameters
     ----------
     function : callable
-        Takes no arguments. Whether it records, it says itself, with `no_grad`.
+        Takes no arguments. The other thread's own `no_grad` decides whether it records.
 
     Returns
     -------
     callable
-        Does the same, inside `detect_anomaly` and `profile` where this thread is inside of them now.
+        Calls `function` inside each `detect_anomaly` and `profile` that is active in this thread now.
 
     Examples
     --------
     >>> import threading
     >>> from axone.autograd import exp, profile
-    >>> from axone.autograd.extend import watched_alike
+    >>> from axone.autograd.extend import with_observers
     >>> with profile() as measured:
-    ...     worker = threading.Thread(target=watched_alike(lambda: exp(1.0)))
+    ...     worker = threading.Thread(target=with_observers(lambda: exp(1.0)))
     ...     worker.start()
     ...     worker.join()
     >>> [measurement.operation for measurement in measured.measurements()]
     ['exp']
     """
-    watchers = mode.watchers
-    if not watchers:
+    observers = mode.observers
+    if not observers:
         return function
 
-    def watched() -> R:
+    def observed() -> R:
         with contextlib.ExitStack() as stack:
-            for watcher in watchers:
-                if watcher not in mode.watchers:
-                    stack.enter_context(watcher)
+            for observer in observers:
+                if observer not in mode.observers:
+                    stack.enter_context(observer)
             return function()
 
-    return watched
+    return observed
 
 
 class no_grad:  # noqa: N801 - lower case as a context manager, as in PyTorch
     """Compute without recording, as a context manager or a decorator; local to the thread.
 
-    Decorating a generator function turns recording off while the generator runs and back on while its caller does.
+    A decorated generator function runs without recording; its caller's code between two items is recorded as usual.
 
     Examples
     --------
@@ -125,19 +147,19 @@ class no_grad:  # noqa: N801 - lower case as a context manager, as in PyTorch
     """
 
     def __init__(self) -> None:
-        self._before: list[bool] = []
+        self._previous: list[bool] = []
 
     def __enter__(self) -> None:
-        self._before.append(mode.recording)
-        mode.recording = False
+        self._previous.append(mode.grad_enabled)
+        mode.grad_enabled = False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        mode.recording = self._before.pop()
+        mode.grad_enabled = self._previous.pop()
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Return `function` with recording off inside it."""
+        """Return `function` wrapped so that it runs without recording."""
         if inspect.isgeneratorfunction(function):
             return cast("Callable[P, R]", _no_grad_generator(function))
 
@@ -167,7 +189,7 @@ def _no_grad_generator(function: Callable[P, Generator[Any, Any, Any]]) -> Calla
                     sent = yield item
                 except GeneratorExit:
                     raise
-                except BaseException as error:  # noqa: BLE001 - whatever the caller throws goes to the generator
+                except BaseException as error:  # noqa: BLE001 - passed on to the generator, whatever the caller throws
                     resume = functools.partial(generator.throw, error)
                 else:
                     resume = functools.partial(generator.send, sent)

@@ -1,8 +1,9 @@
-"""How often each operation ran, how long it took and how much it returned, forward and backward.
+"""Profiler: calls, time and result size of each operation, forward and backward.
 
-An operation is the function that calls `record`: its forward lasts from its own call to that line, so while a profile
-is open Python reports every call (`sys.setprofile`). The backward is the time in the operation's vector-Jacobian product
-and in the recipes that this returns. What the engine does between operations, as adding up gradients, is in neither.
+An operation is the function that calls `record`. Its forward lasts from the start of that function to the call of
+`record`; to know the start, the profiler is called at every function call (`sys.setprofile`). Its backward is the time
+in its vector-Jacobian product and in the deferred gradients that this returns. Neither includes the engine's own work
+between operations, such as adding gradients.
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ from typing import Any, NamedTuple
 
 from axone.autograd.arrays import Array
 from axone.autograd.deferred import Deferred
-from axone.autograd.mode import Watcher
+from axone.autograd.mode import Observer
 from axone.autograd.tape import Gradient, Node
 
 
 class Measurement(NamedTuple):
-    """What one operation took in one direction, all its calls together.
+    """Total cost of all calls of one operation in one direction.
 
     Attributes
     ----------
     operation : str
-        Its name.
+        The operation's name.
     direction : str
         ``"forward"`` or ``"backward"``.
     calls : int
     seconds : float
     share : float
-        Of the time of all operations in both directions, from 0 to 1.
+        The fraction of the time of all operations in both directions, from 0 to 1.
     bytes : int
-        The size of the arrays that it returned, views included.
+        The size of the returned arrays, including views.
     """
 
     operation: str
@@ -47,22 +48,22 @@ class Measurement(NamedTuple):
 
 
 class _Thread(threading.local):
-    """What one thread knows of the calls that it is in."""
+    """State of one thread."""
 
-    starts: dict[FrameType, float]  # when each function that still runs was called
-    before: list[Any]  # whom Python told of calls until then, None for nobody
+    starts: dict[FrameType, float]  # the start time of each running function
+    previous: list[Any]  # the profile functions that were set before, to be restored; None for none
 
     def __init__(self) -> None:
         self.starts = {}
-        self.before = []
+        self.previous = []
 
 
-class profile(Watcher):  # noqa: N801 - lower case as a context manager, as in PyTorch
-    """Measure every operation inside, forward and backward; a context manager.
+class profile(Observer):  # noqa: N801 - lower case as a context manager, as in PyTorch
+    """Measure every operation, forward and backward; a context manager.
 
-    It belongs to the thread that enters it and to the workers to which that thread hands its work, as a trainer does
-    (`axone.autograd.extend.watched_alike`); their times add up. Measuring takes a few microseconds for each operation,
-    and nothing where no profile is open. Entered again, it goes on counting.
+    It measures the thread that enters it, and workers whose function that thread has bound to its observers, as a
+    trainer does (`axone.autograd.extend.with_observers`); their times add up. Measuring takes a few microseconds per
+    operation; without a profile there is no cost. Entering it again continues counting.
 
     Examples
     --------
@@ -82,12 +83,12 @@ class profile(Watcher):  # noqa: N801 - lower case as a context manager, as in P
         self._thread = _Thread()
 
     def measurements(self) -> list[Measurement]:
-        """Return what has been measured so far, the longest first.
+        """Return the measurements so far, the longest first.
 
         Returns
         -------
         list of Measurement
-            Two for each operation that was walked back through, else one.
+            Two for each operation with a backward, otherwise one.
         """
         with self._lock:
             sums = dict(self._sums)
@@ -113,32 +114,32 @@ class profile(Watcher):  # noqa: N801 - lower case as a context manager, as in P
 
     __str__ = table
 
-    def _entered(self) -> None:
-        """Have Python tell of every call in this thread; see `Watcher`."""
+    def _on_enter(self) -> None:
+        """Set a profile function that notes the start time of every call in this thread; see `Observer`."""
         starts = self._thread.starts
-        before: Any = sys.getprofile()
+        previous: Any = sys.getprofile()
 
-        def told(frame: FrameType, event: str, argument: Any) -> None:
+        def note_start(frame: FrameType, event: str, argument: Any) -> None:
             if event == "call":
                 starts[frame] = perf_counter()
             elif event == "return":
                 starts.pop(frame, None)
-            if callable(before):
-                before(frame, event, argument)
+            if callable(previous):
+                previous(frame, event, argument)
 
-        self._thread.before.append(before)
-        sys.setprofile(told)
+        self._thread.previous.append(previous)
+        sys.setprofile(note_start)
 
-    def _left(self) -> None:
-        """Have Python tell whom it told before; see `Watcher`."""
-        sys.setprofile(self._thread.before.pop())
+    def _on_exit(self) -> None:
+        """Restore the previous profile function; see `Observer`."""
+        sys.setprofile(self._thread.previous.pop())
         self._thread.starts.clear()
 
-    def _computed(self, name: str, data: Array, _inputs: Sequence[object], node: Node | None) -> None:
-        """Count a forward, and put a clock around the backward; see `Watcher`."""
+    def _on_operation(self, name: str, data: Array, _inputs: Sequence[object], node: Node | None) -> None:
+        """Count a forward, and wrap the vector-Jacobian product to time the backward; see `Observer`."""
         now, starts, operation = perf_counter(), self._thread.starts, sys._getframe(2)
         self._count(name, "forward", 1, now - starts.get(operation, now), data.nbytes)
-        starts[operation] = now  # from here on for its next result, should it have several
+        starts[operation] = now  # an operation with several results records each: the next one starts here
         if node is None or node.vjp is None:
             return
         vjp = node.vjp
@@ -149,35 +150,35 @@ class profile(Watcher):  # noqa: N801 - lower case as a context manager, as in P
             seconds = perf_counter() - start
             size = sum(part.nbytes for part in parts if part is not None and not isinstance(part, Deferred))
             self._count(name, "backward", 1, seconds, size)
-            return [_TimedRecipe(part, count) if isinstance(part, Deferred) else part for part in parts]
+            return [_TimedGradient(part, count) if isinstance(part, Deferred) else part for part in parts]
 
         count = functools.partial(self._count, name, "backward", 0)
         node.vjp = timed
 
     def _count(self, name: str, direction: str, calls: int, seconds: float, size: int) -> None:
         with self._lock:
-            before = self._sums.get((name, direction), (0, 0.0, 0))
-            self._sums[name, direction] = before[0] + calls, before[1] + seconds, before[2] + size
+            total = self._sums.get((name, direction), (0, 0.0, 0))
+            self._sums[name, direction] = total[0] + calls, total[1] + seconds, total[2] + size
 
 
-class _TimedRecipe(Deferred):
-    """A recipe that counts its time."""
+class _TimedGradient(Deferred):
+    """A deferred gradient that measures its own computation."""
 
-    __slots__ = ("count", "recipe")
+    __slots__ = ("count", "gradient")
 
-    def __init__(self, recipe: Deferred, count: Callable[[float, int], None]) -> None:
-        self.recipe = recipe
+    def __init__(self, gradient: Deferred, count: Callable[[float, int], None]) -> None:
+        self.gradient = gradient
         self.count = count
 
     def write(self, out: Array) -> None:
-        """Carry out the recipe; see `Deferred`."""
-        self._time(self.recipe.write, out)
+        """Compute the gradient into `out`; see `Deferred`."""
+        self._time(self.gradient.write, out)
 
     def add(self, out: Array) -> None:
-        """Carry out the recipe; see `Deferred`."""
-        self._time(self.recipe.add, out)
+        """Add the gradient to `out`; see `Deferred`."""
+        self._time(self.gradient.add, out)
 
-    def _time(self, carry_out: Callable[[Array], None], out: Array) -> None:
+    def _time(self, compute: Callable[[Array], None], out: Array) -> None:
         start = perf_counter()
-        carry_out(out)
+        compute(out)
         self.count(perf_counter() - start, out.nbytes)

@@ -1,6 +1,6 @@
-"""`record`: how an operation makes the Tensor that it returns, and puts itself into the graph.
+"""`record`: makes the Tensor that an operation returns, and adds the operation to the graph.
 
-It runs once for each operation, so its lines are counted: objects are made without a call of their ``__init__``, and the
+It runs once for each operation, so every line costs: objects are created without calling their ``__init__``, and the
 common case looks nothing up twice.
 """
 
@@ -18,16 +18,16 @@ _ndarray = np.ndarray
 
 
 def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tensor:
-    """Make the Tensor that an operation returns, and record the operation if a gradient may be wanted.
+    """Make the Tensor that an operation returns, and record the operation if an input requires a gradient.
 
     Parameters
     ----------
     name : str
-        The operation's name, for error messages and pictures.
+        The operation's name, for error messages, profiles and pictures.
     data : ndarray
-        What the operation computed.
+        The result of the operation.
     inputs : sequence of Tensor or array_like
-        What it was computed from. All but Tensors are constants.
+        The inputs of the operation. All but Tensors are constants.
     vjp : callable
         Takes the gradient of the output, an array of the shape of `data` that it must not change, and returns one
         array or None for each input. A gradient may have the shape to which its input was broadcast: the engine sums
@@ -53,29 +53,29 @@ def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tenso
     out = _new(Tensor)
     out.data = data = data if type(data) is _ndarray else np.asarray(data)
     out._leaf = node = None
-    wanted = False
-    if mode.recording:
-        places: list[Node | Leaf | None] = []
-        for source in inputs:
-            place: Node | Leaf | None = None
-            if isinstance(source, Tensor):
-                if source.requires_grad:
-                    wanted = True
-                place = source._node
-                if place is None:
-                    place = source._leaf or leaf_of(source)
-                    place.data = source.data
-                    place.wanted = source.requires_grad
-            places.append(place)
-        if wanted:
+    requires_grad = False
+    if mode.grad_enabled:
+        sources: list[Node | Leaf | None] = []
+        for value in inputs:
+            source: Node | Leaf | None = None
+            if isinstance(value, Tensor):
+                if value.requires_grad:
+                    requires_grad = True
+                source = value._node
+                if source is None:
+                    source = value._leaf or leaf_of(value)
+                    source.data = value.data
+                    source.requires_grad = value.requires_grad
+            sources.append(source)
+        if requires_grad:
             node = Node()
             node.index = next_index()
             node.name = name
             node.shape = data.shape
-            node.inputs = places
+            node.inputs = sources
             node.vjp = vjp
     out._node = node
-    out.requires_grad = wanted
-    for watcher in mode.watchers:
-        watcher._computed(name, data, inputs, node)
+    out.requires_grad = requires_grad
+    for observer in mode.observers:
+        observer._on_operation(name, data, inputs, node)
     return out

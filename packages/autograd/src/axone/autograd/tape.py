@@ -1,11 +1,11 @@
-"""The tape: a graph of recorded operations, and the walk back through it.
+"""The tape: a graph of recorded operations, and the backward pass through it.
 
-Each recorded operation is a `Node` that knows the nodes of its inputs and its vector-Jacobian product: the function
-that turns the gradient of its output into the gradients of its inputs. Where the graph ends in a Tensor that the user
-made, a `Leaf` stands. Nodes point at nodes and never at Tensors, so an intermediate array lives only as long as a
-vector-Jacobian product holds it.
+Each recorded operation is a `Node` that holds the nodes of its inputs and its vector-Jacobian product: the function
+that maps the gradient of its output to the gradients of its inputs. A `Leaf` represents a Tensor that the user made.
+Nodes refer to nodes and never to Tensors, so an intermediate array lives only as long as a vector-Jacobian product
+holds it.
 
-Nothing here knows what a Tensor is; `tensor.py` builds on it.
+This module does not import Tensor; `tensor.py` builds on it.
 
 References
 ----------
@@ -16,7 +16,9 @@ References
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
+import sys
 from collections.abc import Callable, Collection, Sequence
 from operator import attrgetter
 from typing import Any, TypeAlias, final
@@ -29,10 +31,10 @@ from axone.autograd.deferred import Deferred
 from axone.autograd.memory import empty, empty_like
 
 Gradient: TypeAlias = Array | Deferred | None
-"""What a `vjp` returns for one input: an array, a recipe for one, or None where no gradient flows."""
+"""The gradient that a `vjp` returns for one input: an array, a deferred gradient, or None if no gradient flows."""
 
 VJP: TypeAlias = Callable[[Array], Sequence[Gradient]]
-"""A vector-Jacobian product: from the gradient of an operation's output to those of its inputs."""
+"""A vector-Jacobian product: maps the gradient of an operation's output to those of its inputs."""
 
 ndarray = np.ndarray
 
@@ -43,47 +45,55 @@ _by_age = attrgetter("index")
 
 @final
 class Leaf:
-    """Where the graph ends: the place of a Tensor that the user made, with the gradient that arrives there.
+    """A Tensor that the user made, as an end of the graph: it accumulates the gradients that the Tensor receives.
 
-    The Tensor holds its Leaf and the Leaf not the Tensor, so that nothing is held in a circle. A Leaf that anything
-    else holds belongs to a graph, which may still need the Tensor's values: in-place writes ask for that.
+    The Tensor holds its Leaf and the Leaf does not hold the Tensor, so that there is no reference cycle. Further
+    references to a Leaf come from graphs, which may still need the Tensor's values: in-place writes check for them.
+
+    ========  =========  ====================================================================================
+    is_zero   is_stale   `gradient`
+    ========  =========  ====================================================================================
+    False     False      is the accumulated gradient; the next one is added
+    True      False      is filled with zeros; the next gradient overwrites it, which saves reading it
+    True      True       counts as zero but holds old numbers; the next gradient overwrites it, reading it fills it
+    ========  =========  ====================================================================================
     """
 
-    __slots__ = ("data", "gradient", "is_void", "is_zero", "wanted")
+    __slots__ = ("data", "gradient", "is_stale", "is_zero", "requires_grad")
 
-    data: Array  # the Tensor's when it was last recorded, as is `wanted`
-    wanted: bool  # whether the Tensor requires a gradient
+    data: Array  # the Tensor's when it was last recorded
+    requires_grad: bool  # likewise
 
     def __init__(self) -> None:
         self.gradient: Array | None = None
-        self.is_zero = False  # zero throughout: the next gradient may overwrite it instead of being added
-        self.is_void = False  # zero, but not yet written as such
+        self.is_zero = False
+        self.is_stale = False
 
     @property
     def shape(self) -> Shape:
         """The shape of the Tensor."""
         return self.data.shape
 
-    def accumulate(self, part: Array | Deferred, arrived: Array) -> None:
-        """Add a gradient to what is there: a recipe is carried out in place, an array that is not ours is copied.
+    def accumulate(self, part: Array | Deferred, received: Array) -> None:
+        """Add a gradient to the sum: a deferred one is computed in place, an array of the caller's is copied.
 
         Parameters
         ----------
         part : ndarray or Deferred
-            What the `vjp` returned.
-        arrived : ndarray
-            What the `vjp` was given.
+            The gradient, as the `vjp` returned it.
+        received : ndarray
+            The gradient that the `vjp` was given.
 
         Raises
         ------
         TypeError
             If the gradient is complex.
         """
-        if not self.wanted:
+        if not self.requires_grad:
             return
         total, data = self.gradient, self.data
         if isinstance(part, Deferred):
-            refuse_complex(arrived)
+            refuse_complex(received)
             if total is None:
                 self.gradient = total = np.empty(data.shape, data.dtype)
                 part.write(total)
@@ -107,7 +117,26 @@ class Leaf:
                 total[...] = reduced
             else:
                 total += reduced
-        self.is_zero = self.is_void = False
+        self.is_zero = self.is_stale = False
+
+
+def graph_references(leaf: Leaf) -> int:
+    """Return how many recorded operations that no backward pass has consumed hold a Leaf.
+
+    On CPython that is the reference count, minus the references of the Tensor and of this call. On a Python that does not
+    count references, the garbage collector searches for the lists in which `record` keeps the inputs of an operation.
+    """
+    if _is_counted:
+        return _count_references(leaf) - _not_of_graphs
+    return sum(type(holder) is list for holder in gc.get_referrers(leaf))
+
+
+_count_references: Callable[[object], int] = getattr(sys, "getrefcount", lambda _: 0)
+_is_counted, _not_of_graphs = True, 0
+_holder = [Leaf()]
+_not_of_graphs = graph_references(_holder[0])
+_holder *= 3
+_is_counted = graph_references(_holder[0]) == 2
 
 
 @final
@@ -120,77 +149,77 @@ class Node:
     name: str
     shape: Shape
     inputs: Sequence[Node | Leaf | None]
-    vjp: VJP | None  # None once a backward has been through
+    vjp: VJP | None  # None after a backward pass
 
     @property
     def consumed(self) -> bool:
-        """Whether a backward has been through it."""
+        """Whether a backward pass has gone through it."""
         return self.vjp is None
 
 
-def backward(root: Node | Leaf, gradient: Array, wanted: Collection[Node | Leaf] = ()) -> dict[Node | Leaf, Array]:
-    """Walk from `root` back to the leaves, consuming the graph.
+def backward(root: Node | Leaf, gradient: Array, inputs: Collection[Node | Leaf] = ()) -> dict[Node | Leaf, Array]:
+    """Propagate a gradient from `root` to the leaves, consuming the graph.
 
     Parameters
     ----------
     root : Node or Leaf
-        Where to start.
+        The output of the graph.
     gradient : ndarray
         The gradient of the result with respect to the output of `root`, of its shape. Never written to.
-    wanted : collection of Node or Leaf
-        If given, the gradients of these are returned and no leaf's owner gets any.
+    inputs : collection of Node or Leaf
+        If given, return the gradients of these instead of accumulating any in a Leaf.
 
     Returns
     -------
     dict
-        The gradients of `wanted` that were reached. They may share memory.
+        The gradients of those `inputs` that were reached. They may share memory.
 
     Raises
     ------
     RuntimeError
-        If a backward has already been through part of the graph. Nothing has been changed then.
+        If a backward pass has already consumed part of the graph. Nothing has been changed then.
     ValueError
-        If a `vjp` returns what does not fit its inputs.
+        If a `vjp` returns gradients that do not fit its inputs.
     """
     collected: dict[Node | Leaf, Array] = {}
     if isinstance(root, Leaf):
-        if not wanted:
+        if not inputs:
             root.accumulate(gradient, gradient)
-        elif root in wanted:
+        elif root in inputs:
             collected[root] = gradient
         return collected
     totals: dict[Node | Leaf, Array] = {root: gradient}
-    ours: set[Node | Leaf] = set()  # whose total was allocated here
+    owned: set[Node | Leaf] = set()  # nodes whose total was allocated here
     for node in _reachable(root):
-        vjp, inputs = node.vjp, node.inputs
-        node.vjp, node.inputs = None, ()  # memory falls as the walk goes on
-        arrived = totals.pop(node, None)
-        if arrived is None or vjp is None:  # every path to it was cut by a None
+        vjp, sources = node.vjp, node.inputs
+        node.vjp, node.inputs = None, ()  # memory falls during the pass
+        received = totals.pop(node, None)
+        if received is None or vjp is None:  # a None cut every path to it
             continue
-        if wanted and node in wanted:
-            collected[node] = arrived
-        parts = vjp(arrived)
-        if len(parts) != len(inputs):
+        if inputs and node in inputs:
+            collected[node] = received
+        parts = vjp(received)
+        if len(parts) != len(sources):
             raise ValueError(
-                f"the vjp of {node.name!r} must return a gradient or None for each of its {len(inputs)} inputs, "
+                f"the vjp of {node.name!r} must return a gradient or None for each of its {len(sources)} inputs, "
                 f"and returned {len(parts)}"
             )
         try:
-            for source, part in zip(inputs, parts):
+            for source, part in zip(sources, parts):
                 if part is None or source is None:
                     continue
                 if type(source) is Node:
                     if source in totals or isinstance(part, Deferred) or part.shape != source.shape:
-                        _add(source, part, totals, ours, arrived.dtype)
+                        _add(source, part, totals, owned, received.dtype)
                     else:
                         totals[source] = part  # the usual case
-                elif not wanted:
-                    source.accumulate(part, arrived)
-                elif source in wanted:
-                    _add(source, part, collected, ours, arrived.dtype)
+                elif not inputs:
+                    source.accumulate(part, received)
+                elif source in inputs:
+                    _add(source, part, collected, owned, received.dtype)
         except ValueError as error:
             raise ValueError(f"the vjp of {node.name!r} returned {error}") from error
-        del vjp, parts, arrived  # and what they hold, before the next product allocates
+        del vjp, parts, received  # free the arrays that they hold before the next product allocates
     return collected
 
 
@@ -210,8 +239,8 @@ def default_gradient(result: Array) -> Array:
         refuse_complex(result)
         return np.ones_like(result)
     raise ValueError(
-        f"backward without a gradient needs a single number, and this Tensor has shape {result.shape}: reduce it "
-        "first, for instance with sum(), or give backward(gradient)"
+        f"backward of a Tensor of shape {result.shape} needs a gradient: reduce it to a single number, for instance with "
+        "sum(), or call backward(gradient)"
     )
 
 
@@ -224,7 +253,7 @@ def _one(dtype: np.dtype[Any]) -> Array:
 
 
 def checked_gradient(result: Array, gradient: ArrayLike) -> Array:
-    """Return a gradient that the user gave as an array.
+    """Return the user's gradient as an array.
 
     Raises
     ------
@@ -236,7 +265,7 @@ def checked_gradient(result: Array, gradient: ArrayLike) -> Array:
     refuse_complex(result)
     array: Array = np.asarray(gradient, result.dtype)
     if array.shape != result.shape:
-        raise ValueError(f"the gradient must have the Tensor's shape {result.shape}, and it has {array.shape}")
+        raise ValueError(f"gradient has shape {array.shape}, it must have the Tensor's shape {result.shape}")
     return array
 
 
@@ -250,43 +279,43 @@ def refuse_complex(array: Array) -> None:
 
 
 def _add(
-    place: Node | Leaf,
+    vertex: Node | Leaf,
     part: Array | Deferred,
     totals: dict[Node | Leaf, Array],
-    ours: set[Node | Leaf],
+    owned: set[Node | Leaf],
     dtype: np.dtype[Any],
 ) -> None:
-    """Add a gradient to what has arrived at a place; in place only if the total there was allocated here."""
-    total = totals.get(place)
+    """Add a gradient to the total of a Node or Leaf; in place only if that array was allocated here."""
+    total = totals.get(vertex)
     if isinstance(part, Deferred):
         if total is None:
-            total = empty(place.shape, dtype)
+            total = empty(vertex.shape, dtype)
             part.write(total)
         else:
-            total = total if place in ours else total.copy()
+            total = total if vertex in owned else total.copy()
             part.add(total)
-        ours.add(place)
+        owned.add(vertex)
     else:
-        reduced = part if part.shape == place.shape else unbroadcast(part, place.shape)
+        reduced = part if part.shape == vertex.shape else unbroadcast(part, vertex.shape)
         if total is None:
             total = reduced
-        elif place in ours:
+        elif vertex in owned:
             total += reduced
-        else:  # the first is not ours: `add` returns the same array for both of its inputs
+        else:  # a vjp may return one array for several inputs, as that of `add` does
             total = np.add(total, reduced, out=empty_like(total))
-            ours.add(place)
-    totals[place] = total
+            owned.add(vertex)
+    totals[vertex] = total
 
 
 def _reachable(root: Node) -> list[Node]:
-    """Return every node that a gradient from `root` can reach, youngest first: each before its inputs."""
+    """Return every Node that a gradient from `root` can reach, youngest first, so that each precedes its inputs."""
     seen = {root}
     order = [root]
-    for node in order:  # which grows
+    for node in order:  # the list grows during the loop
         if node.vjp is None:
             raise RuntimeError(
-                f"backward goes through a graph once, and {node.name!r} of shape {node.shape} has already been "
-                "passed: compute the output again, or add up the losses and call backward on their sum"
+                f"backward has already consumed {node.name!r} of shape {node.shape}: compute the output again, or add up "
+                "the losses and call backward on their sum"
             )
         for source in node.inputs:
             if type(source) is Node and source not in seen:

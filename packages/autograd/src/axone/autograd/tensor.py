@@ -1,13 +1,11 @@
-"""Tensor: an array that knows where it came from; and `record`, by which operations make one.
+"""Tensor: an array with a gradient and its position in the graph; and `grad`.
 
-The class holds data, gradient and a place in the graph. What can be computed with it is in `ops`, one floor up, and
-`operators.py` hangs those functions on the class as operators and methods: the declarations below under
-``TYPE_CHECKING`` tell type checkers what it hangs where, and a test holds the two together.
+The operations are functions in `ops`, which imports this module. `methods.py` then sets them on the class as operators
+and methods; `declarations.pyi` declares these to type checkers, and a test checks that both agree.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
@@ -15,20 +13,26 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from axone.autograd import tape
-from axone.autograd.arrays import Array, Axis, Shape, to_array
+from axone.autograd.arrays import Array, Shape, to_array
 from axone.autograd.mode import mode
+from axone.autograd.pytorch_names import Size
 from axone.autograd.tape import Leaf, Node
 
+if TYPE_CHECKING:
+    from axone.autograd.declarations import TensorMethods
+else:
+    TensorMethods = object
 
-class Tensor:
-    """An n-dimensional array that records what is computed with it, so that gradients can be walked back.
+
+class Tensor(TensorMethods):
+    """An n-dimensional array that records the operations on it, so that `backward` can compute gradients.
 
     Parameters
     ----------
     data : array_like
         Python numbers and lists become float32; an array keeps its dtype and is not copied.
     requires_grad : bool, default False
-        Whether `backward` leaves a gradient in `.grad`.
+        Whether `backward` accumulates a gradient in `.grad`.
     dtype : dtype, optional
         Convert `data` to this first.
 
@@ -37,14 +41,14 @@ class Tensor:
     data : ndarray
         The values. Writing to it is never recorded.
     grad : ndarray or None
-        The sum of the gradients of all backwards since `zero_grad`; None before the first.
+        The sum of the gradients of all backward passes since `zero_grad`; None before the first.
     requires_grad : bool
         Whether gradients flow to it: true for parameters, and for every recorded result.
 
     Raises
     ------
     TypeError
-        If a Tensor of integers or booleans shall require gradients.
+        If `data` are not numbers, or if a Tensor of integers or booleans should require gradients.
 
     Examples
     --------
@@ -64,51 +68,41 @@ class Tensor:
         self.data = to_array(data, dtype)
         if requires_grad and not np.issubdtype(self.data.dtype, np.floating):
             raise TypeError(
-                f"only a Tensor of floating-point numbers can require gradients, and this one is {self.data.dtype}: "
-                "convert it first, for instance with dtype=np.float32"
+                f"requires_grad=True needs floating-point numbers, got {self.data.dtype}: convert them, for instance with "
+                "dtype=np.float32"
             )
         self.requires_grad = requires_grad
-        self._node: Node | None = None  # the operation that computed it, if that was recorded
-        self._leaf: Leaf | None = None  # its place in graphs otherwise, once it is in one or has a gradient
+        self._node: Node | None = None  # the operation that computed it, if it was recorded
+        self._leaf: Leaf | None = None  # represents it in graphs otherwise, from its first operation or gradient on
 
     @property
     def grad(self) -> Array | None:
-        """The sum of the gradients of all backwards since `zero_grad`; None before the first."""
+        """The sum of the gradients of all backward passes since `zero_grad`; None before the first."""
         leaf = self._leaf
         if leaf is None:
             return None
-        if leaf.is_void and leaf.gradient is not None:
+        if leaf.is_stale and leaf.gradient is not None:
             leaf.gradient.fill(0)
-        leaf.is_zero = leaf.is_void = False  # whoever holds the array may write to it
+        leaf.is_zero = leaf.is_stale = False  # the caller may write to the array
         return leaf.gradient
 
     @grad.setter
     def grad(self, gradient: Array | None) -> None:
         if gradient is not None and gradient.shape != self.data.shape:
-            raise ValueError(f"grad must have the Tensor's shape {self.data.shape}, and this has {gradient.shape}")
+            raise ValueError(f"grad has shape {gradient.shape}, it must have the Tensor's shape {self.data.shape}")
         leaf = leaf_of(self)
         leaf.gradient = gradient
-        leaf.is_zero = leaf.is_void = False
+        leaf.is_zero = leaf.is_stale = False
 
     def zero_grad(self) -> None:
-        """Set the gradient to zero, in place: the array stays, and with it any buffer that it is a view of.
+        """Set the gradient to zero in place, which keeps the array and any flat buffer that it is a view of.
 
-        The next backward then overwrites it instead of adding to it, unless `grad` has been looked at in between.
+        The next backward pass overwrites the zeros instead of adding to them, unless `grad` was read in between.
         """
         leaf = self._leaf
-        if leaf is not None and leaf.gradient is not None and (leaf.is_void or not leaf.is_zero):
+        if leaf is not None and leaf.gradient is not None and (leaf.is_stale or not leaf.is_zero):
             leaf.gradient.fill(0)
-            leaf.is_zero, leaf.is_void = True, False
-
-    def discard_grad(self) -> None:
-        """Set the gradient to zero, but leave the writing of zeros to whoever first looks at `grad`.
-
-        The array stays, and until then it holds what it held. A backward that comes first overwrites it, so that a
-        pass over the memory is saved; a trainer that reads one flat buffer looks at every `grad` before.
-        """
-        leaf = self._leaf
-        if leaf is not None and leaf.gradient is not None and not leaf.is_zero:
-            leaf.is_zero = leaf.is_void = True
+            leaf.is_zero, leaf.is_stale = True, False
 
     @property
     def shape(self) -> Shape:
@@ -123,7 +117,7 @@ class Tensor:
     @property
     def size(self) -> int:
         """The number of elements."""
-        return self.data.size
+        return Size(self.data.size)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -139,7 +133,7 @@ class Tensor:
             If there is not exactly one.
         """
         if self.data.size != 1:
-            raise ValueError(f"item() needs a Tensor of one element, and this one has shape {self.shape}")
+            raise ValueError(f"item needs a Tensor of one element, got shape {self.shape}")
         return self.data.item()
 
     def numpy(self) -> Array:
@@ -147,7 +141,7 @@ class Tensor:
         return self.data
 
     def detach(self) -> Tensor:
-        """Return a Tensor of the same array that is not part of the graph."""
+        """Return a Tensor of the same array, not copied, that is not part of the graph."""
         return Tensor(self.data)
 
     def backward(self, gradient: ArrayLike | None = None) -> None:
@@ -161,22 +155,23 @@ class Tensor:
         Raises
         ------
         RuntimeError
-            If there is nothing to walk back through, or another backward has been there.
+            If the Tensor does not require gradients, or if another backward pass has consumed the graph.
+        TypeError
+            If numbers are complex.
         ValueError
             If `gradient` is missing for more than one element, or has another shape.
         """
-        place = self._node or _place(self)
+        data, root = self.data, self._node or _root(self)
         tape.backward(
-            place,
-            tape.default_gradient(self.data) if gradient is None else tape.checked_gradient(self.data, raw(gradient)),
+            root, tape.default_gradient(data) if gradient is None else tape.checked_gradient(data, raw(gradient))
         )
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        """Return the data for ``np.asarray(t)``, unless gradients would be lost that way without a word."""
+        """Return the data for ``np.asarray(t)``, unless that would drop gradients silently."""
         if self.requires_grad:
             raise TypeError(
-                f"NumPy would make a plain array of this Tensor of shape {self.shape}, which requires gradients: "
-                "give it .data if that is meant, and use the operations of axone.autograd if it is not"
+                f"NumPy would drop the gradients of a Tensor of shape {self.shape}: pass its .data if a plain array is "
+                "meant, otherwise use the operations of axone.autograd"
             )
         return np.array(self.data, dtype, copy=copy)
 
@@ -185,7 +180,7 @@ class Tensor:
 
     def __iter__(self) -> Iterator[Tensor]:
         if self.ndim == 0:
-            raise TypeError("a 0-d Tensor cannot be iterated over: use item()")
+            raise TypeError("iteration needs a Tensor of at least one axis, got shape (): use item()")
         return (self[i] for i in range(len(self.data)))
 
     def __len__(self) -> int:
@@ -201,7 +196,7 @@ class Tensor:
         return int(self.item())
 
     def __format__(self, spec: str) -> str:
-        """Format the only element, as in ``f"{loss:.4f}"``; without a format, any Tensor as `repr` does."""
+        """Format the only element, as in ``f"{loss:.4f}"``; without a format, any Tensor as in `repr`."""
         return format(self.item(), spec) if spec else repr(self)
 
     def __repr__(self) -> str:
@@ -213,7 +208,7 @@ class Tensor:
         dtype = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
         return f"Tensor({body}{dtype}{note})"
 
-    # Comparisons give boolean arrays and are not recorded; hashing is by identity.
+    # Comparisons return boolean arrays and are not recorded; hashing is by identity.
     __hash__ = object.__hash__
 
     def __eq__(self, other: object) -> NDArray[np.bool_]:  # type: ignore[override]  # elementwise, as in NumPy
@@ -242,72 +237,36 @@ class Tensor:
         RuntimeError
             If a recorded operation still needs the values, or the Tensor requires gradients while recording.
         """
-        in_graph = self._leaf is not None and sys.getrefcount(self._leaf) > _OURS
+        in_graph = self._leaf is not None and tape.graph_references(self._leaf) > 0
         if in_graph or (self._node is not None and not self._node.consumed):
             raise RuntimeError(
-                f"an in-place write needs a Tensor that no recorded operation depends on, and this one of shape "
-                f"{self.shape} is part of a graph: call backward first, write to a copy, or use where()"
+                f"an in-place write would change a Tensor of shape {self.shape} that is part of a graph: call backward "
+                "first, write to a copy, or use where()"
             )
-        if self.requires_grad and mode.recording:
+        if self.requires_grad and mode.grad_enabled:
             raise RuntimeError(
-                f"an in-place write is not recorded, and this Tensor of shape {self.shape} requires gradients: "
-                "write inside no_grad(), or use where()"
+                f"an in-place write to a Tensor of shape {self.shape} that requires gradients is not recorded: write "
+                "inside no_grad(), or use where()"
             )
-        if mode.recording and needs_grad(value):
+        if mode.grad_enabled and needs_grad(value):
             raise RuntimeError(
-                f"an in-place write is not recorded, and the values of shape {value.shape} require gradients: "
-                "write their .data, or use where() or concatenate()"
+                f"an in-place write of values of shape {value.shape} that require gradients is not recorded: write their "
+                ".data, or use where() or concatenate()"
             )
         self.data[index] = raw(value)
 
-    if TYPE_CHECKING:  # hung on the class by operators.py
-
-        def __add__(self, other: Operand) -> Tensor: ...
-        def __radd__(self, other: Operand) -> Tensor: ...
-        def __sub__(self, other: Operand) -> Tensor: ...
-        def __rsub__(self, other: Operand) -> Tensor: ...
-        def __mul__(self, other: Operand) -> Tensor: ...
-        def __rmul__(self, other: Operand) -> Tensor: ...
-        def __truediv__(self, other: Operand) -> Tensor: ...
-        def __rtruediv__(self, other: Operand) -> Tensor: ...
-        def __pow__(self, other: Operand) -> Tensor: ...
-        def __rpow__(self, other: Operand) -> Tensor: ...
-        def __matmul__(self, other: Operand) -> Tensor: ...
-        def __rmatmul__(self, other: Operand) -> Tensor: ...
-        def __neg__(self) -> Tensor: ...
-        def __abs__(self) -> Tensor: ...
-        def __getitem__(self, index: Any) -> Tensor: ...
-        @property
-        def T(self) -> Tensor: ...  # noqa: N802 - NumPy's name
-        def astype(self, dtype: DTypeLike) -> Tensor: ...
-        def clip(self, min: ArrayLike | None = None, max: ArrayLike | None = None) -> Tensor: ...
-        def cumsum(self, axis: int | None = None) -> Tensor: ...
-        def max(self, axis: Axis = None, *, keepdims: bool = False) -> Tensor: ...
-        def mean(self, axis: Axis = None, *, keepdims: bool = False) -> Tensor: ...
-        def min(self, axis: Axis = None, *, keepdims: bool = False) -> Tensor: ...
-        def reshape(self, *shape: int | Sequence[int]) -> Tensor: ...
-        def squeeze(self, axis: Axis = None) -> Tensor: ...
-        def std(self, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False) -> Tensor: ...
-        def sum(self, axis: Axis = None, *, keepdims: bool = False) -> Tensor: ...
-        def swapaxes(self, axis1: int, axis2: int) -> Tensor: ...
-        def take(self, indices: ArrayLike, axis: int | None = None) -> Tensor: ...
-        def transpose(self, *axes: int | Sequence[int] | None) -> Tensor: ...
-        def var(self, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False) -> Tensor: ...
-
-
-_OURS = 2  # references to a Leaf outside of graphs: that of its Tensor, and the one of asking
 
 Operand: TypeAlias = Tensor | ArrayLike
-"""What stands beside a Tensor in an operation: another one, an array, a list, a number."""
+"""An input of an operation: a Tensor, an array, a list, or a number."""
 
 
 def raw(value: object) -> Any:
-    """Return the array of a Tensor, and anything else as it is."""
+    """Return the array of a Tensor; return any other value unchanged."""
     return value.data if isinstance(value, Tensor) else value
 
 
 def needs_grad(value: object) -> TypeGuard[Tensor]:
-    """Return whether a gradient for an input is wanted, so that a `vjp` can leave out what is not.
+    """Return whether an input requires a gradient, so that a `vjp` can skip the gradients of the others.
 
     Parameters
     ----------
@@ -330,12 +289,12 @@ def needs_grad(value: object) -> TypeGuard[Tensor]:
 
 
 def is_leaf(value: object) -> bool:
-    """Return whether a Tensor was made by the user, as a weight is: worth a recipe, see `Deferred`."""
+    """Return whether a value is a Tensor that the user made, as a weight is: worth a deferred gradient."""
     return isinstance(value, Tensor) and value._node is None
 
 
 def grad(output: Tensor, inputs: Sequence[Tensor], gradient: ArrayLike | None = None) -> list[Array]:
-    """Return the gradients of `output` with respect to `inputs`, leaving every `.grad` alone.
+    """Return the gradients of `output` with respect to `inputs`, without changing any `.grad`.
 
     Parameters
     ----------
@@ -354,9 +313,9 @@ def grad(output: Tensor, inputs: Sequence[Tensor], gradient: ArrayLike | None = 
     Raises
     ------
     RuntimeError
-        If there is nothing to walk back through, or another backward has been there.
+        If `output` does not require gradients, or if another backward pass has consumed the graph.
     TypeError
-        If `inputs` is a single Tensor.
+        If `inputs` is a single Tensor, or if numbers are complex.
 
     Examples
     --------
@@ -366,31 +325,56 @@ def grad(output: Tensor, inputs: Sequence[Tensor], gradient: ArrayLike | None = 
     [array([2., 6.], dtype=float32)]
     """
     if isinstance(inputs, Tensor):
-        raise TypeError("grad needs a sequence of Tensors, and got one: put it into a list")
-    places = [source._node or leaf_of(source) for source in inputs]
-    start = _place(output)
-    seed = tape.default_gradient(output.data) if gradient is None else tape.checked_gradient(output.data, raw(gradient))
-    found = tape.backward(start, seed, wanted=set(places))
+        raise TypeError("inputs of grad must be a sequence of Tensors, got one Tensor: put it into a list")
+    vertices = [tensor._node or leaf_of(tensor) for tensor in inputs]
+    data, root = output.data, _root(output)
+    seed = tape.default_gradient(data) if gradient is None else tape.checked_gradient(data, raw(gradient))
+    found = tape.backward(root, seed, set(vertices))
     for array in found.values():
         tape.refuse_complex(array)
-    return [found[place].copy() if place in found else np.zeros_like(t.data) for place, t in zip(places, inputs)]
+    return [found[vertex].copy() if vertex in found else np.zeros_like(t.data) for vertex, t in zip(vertices, inputs)]
+
+
+def discard_grad(tensor: Tensor) -> None:
+    """Mark a gradient as zero without writing zeros: the next backward pass overwrites it, which saves a write.
+
+    The array stays, and holds its old numbers until the backward pass or until `grad` is read, which fills it with
+    zeros. Read every `grad` before you read a flat buffer of which the gradients are views.
+
+    Parameters
+    ----------
+    tensor : Tensor
+
+    Examples
+    --------
+    >>> from axone.autograd import Tensor
+    >>> from axone.autograd.extend import discard_grad
+    >>> w = Tensor([1.0, 2.0], requires_grad=True)
+    >>> (w * 3.0).sum().backward()
+    >>> discard_grad(w)
+    >>> w.grad
+    array([0., 0.], dtype=float32)
+    """
+    leaf = tensor._leaf
+    if leaf is not None and leaf.gradient is not None and not leaf.is_zero:
+        leaf.is_zero = leaf.is_stale = True
 
 
 def leaf_of(tensor: Tensor) -> Leaf:
-    """Return the Leaf that stands for a Tensor in the graph."""
+    """Return the Leaf that represents a Tensor in graphs."""
     if tensor._leaf is None:
         tensor._leaf = Leaf()
     leaf = tensor._leaf
     leaf.data = tensor.data
-    leaf.wanted = tensor.requires_grad
+    leaf.requires_grad = tensor.requires_grad
     return leaf
 
 
-def _place(tensor: Tensor) -> Node | Leaf:
-    """Return where a walk back from `tensor` starts."""
+def _root(tensor: Tensor) -> Node | Leaf:
+    """Return the Node or Leaf at which a backward pass of `tensor` starts."""
     if not tensor.requires_grad:
         raise RuntimeError(
-            f"backward needs a Tensor that was computed, while recording, from one with requires_grad=True, and this "
-            f"one of shape {tensor.shape} was not"
+            f"backward of a Tensor of shape {tensor.shape} needs recorded operations: compute it from a Tensor with "
+            "requires_grad=True, outside of no_grad()"
         )
     return tensor._node or leaf_of(tensor)

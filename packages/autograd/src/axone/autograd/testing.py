@@ -1,6 +1,6 @@
-"""Checks for operations, ours and a third party's: does the gradient fit the function?
+"""Gradient check for operations: compares gradients with finite differences.
 
-Not imported by the package itself.
+The package itself does not import this module.
 
 References
 ----------
@@ -40,31 +40,31 @@ def check_grads(
 ) -> None:
     """Compare the gradients of a function with finite differences, in float64.
 
-    The output is projected on random numbers and the inputs are moved in random directions, one input at a time: a few
+    The output is projected on random weights, and one input at a time is moved in random directions. This takes a few
     calls for any size, and an error in any element shows.
 
     Parameters
     ----------
     function : callable
-        From Tensors to a Tensor or a sequence of Tensors.
+        Maps Tensors to a Tensor or a sequence of Tensors.
     inputs : sequence of array_like
-        Where to check, converted to float64. Not at a kink, where there is no derivative.
+        The point at which to check, converted to float64. The function must be differentiable there.
     complex_step : bool, default False
-        Differentiate with an imaginary step in place of differences: exact to the last digits. The function must be
-        analytic and must pass complex numbers on, as ``exp`` does and ``abs`` does not.
+        Differentiate with an imaginary step instead of differences, which is exact to the last digits. The function must
+        be analytic and accept complex numbers, as ``exp`` does and ``abs`` does not.
     eps : float, default 1e-6
         The step of the differences.
     rtol, atol : float, default 1e-3 and 1e-5
-        How far apart the two may be; 1e-12 of both with `complex_step`.
+        The relative and absolute tolerance; 1e-12 each with `complex_step`.
     rng : numpy.random.Generator, optional
-        For the random numbers; the same ones every time by default.
+        For the weights and directions; by default the same in every call.
 
     Raises
     ------
     AssertionError
-        If a gradient is wrong, naming the input.
+        If a gradient is wrong; names the input.
     ValueError
-        If the output does not depend on the inputs in a recorded way.
+        If no output requires gradients.
 
     Examples
     --------
@@ -104,8 +104,8 @@ def check_grads(
             found = 0.0 if leaf.grad is None else float(np.sum(leaf.grad * direction))
             if not abs(found - expected) <= atol + rtol * abs(expected):
                 raise AssertionError(
-                    f"the gradient of input {i}, of shape {point.shape}, gives a slope of {found:.9g} along a random "
-                    f"direction, and the function has {expected:.9g}"
+                    f"the gradient of input {i} of shape {point.shape} gives the slope {found:.9g} in a random direction, "
+                    f"{'the complex step' if complex_step else 'finite differences'} give{'s' * complex_step} {expected:.9g}"
                 )
 
 
@@ -114,10 +114,10 @@ def _sequence(output: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 def _backward(outputs: Sequence[Tensor], weights: Sequence[NDArray[Any]]) -> None:
-    """Walk back from all outputs at once, for they may share parts of one graph."""
+    """Run one backward pass for all outputs, because they may share parts of one graph."""
     reached = [(output, weight) for output, weight in zip(outputs, weights) if output.requires_grad]
     if not reached:
-        raise ValueError("check_grads needs a function that records what it computes, and no output requires gradients")
+        raise ValueError("no output of the function requires gradients: compute it with operations that are recorded")
     if len(reached) == 1:
         reached[0][0].backward(reached[0][1])
         return

@@ -1,15 +1,15 @@
-"""Value: a number that knows where it came from. The whole idea of automatic differentiation, in one file.
+"""Value: a number that records how it was computed. The whole idea of automatic differentiation, in one file.
 
-Computing with Values computes numbers as usual, and on the way builds a graph: each result remembers the Values it was
-computed from, its *inputs*, and how steeply it changes with each of them, its *slopes*. For ``c = a * b`` the slope
-with respect to `a` is `b`, and the other way round.
+Computing with Values computes numbers as usual, and builds a graph: each result holds the Values that it was computed
+from, its *inputs*, and its derivative with respect to each of them, its *slopes*. For ``c = a * b`` the slope with
+respect to `a` is `b`, and the slope with respect to `b` is `a`.
 
-The chain rule then says how the last result changes with the first inputs: along one path through the graph the slopes
-multiply, and over several paths the products add up. `Value.backward` walks from the result to the inputs once and
-applies both: each Value hands its gradient, times the slope, to each of its inputs, which adds up what it gets.
+The chain rule gives the derivative of the last result with respect to the first inputs: along one path through the graph
+the slopes multiply, and over several paths the products add up. `Value.backward` goes from the result to the inputs once
+and applies both rules: each Value adds its gradient, times the slope, to the gradient of each of its inputs.
 
-That is all there is to it. `Tensor` does the same with arrays instead of numbers, a thousand times faster; nothing
-here depends on it, nor on NumPy.
+That is all there is to it. `Tensor` does the same with arrays instead of numbers, a thousand times faster; this module
+depends neither on it nor on NumPy.
 
 References
 ----------
@@ -25,7 +25,7 @@ from numbers import Real
 
 
 class Value:
-    """A number that remembers what it was computed from, so that gradients can be walked back.
+    """A number that records how it was computed, so that `backward` can compute gradients.
 
     Parameters
     ----------
@@ -37,8 +37,8 @@ class Value:
     data : float
         The number.
     grad : float
-        How steeply the result that `backward` was called on changes with this number. It adds up over several
-        backwards, until it is set to zero.
+        The derivative, with respect to this number, of the result on which `backward` was called. It adds up over
+        several backward passes, until you set it to zero.
 
     Raises
     ------
@@ -66,7 +66,7 @@ class Value:
 
     __slots__ = ("__weakref__", "_inputs", "_operation", "_slopes", "data", "grad")
 
-    __array_ufunc__ = None  # a NumPy number on the left then leaves the operation to us
+    __array_ufunc__ = None  # lets Value handle an operation with a NumPy number on the left
 
     def __init__(self, data: float) -> None:
         self.data: float = data if type(data) is float else _number(data)
@@ -96,7 +96,7 @@ class Value:
         if not isinstance(other, Value):
             other = Value(other)
         if other.data == 0:
-            raise ZeroDivisionError(f"a Value cannot be divided by zero, and this is {self.data:g} / 0")
+            raise ZeroDivisionError(f"{self.data:g} / 0: a Value cannot be divided by zero")
         quotient = self.data / other.data
         return _result(quotient, "/", (self, other), (1 / other.data, -quotient / other.data))
 
@@ -112,17 +112,17 @@ class Value:
         return _result(-self.data, "neg", (self,), (-1.0,))
 
     def exp(self) -> Value:
-        """Return e to the power of this.
+        """Return e to the power of this Value.
 
         Raises
         ------
         OverflowError
-            If the result is too large for a float: for more than 709.
+            If the result is too large for a float, as it is above 709.
         """
         try:
             power = math.exp(self.data)
         except OverflowError:
-            raise OverflowError(f"exp of more than 709 is too large for a float, and this is {self.data:g}") from None
+            raise OverflowError(f"exp({self.data:g}) is too large for a float: the Value must be at most 709") from None
         return _result(power, "exp", (self,), (power,))
 
     def log(self) -> Value:
@@ -131,30 +131,30 @@ class Value:
         Raises
         ------
         ValueError
-            If this is not positive.
+            If this Value is not positive.
         """
         if self.data <= 0:
-            raise ValueError(f"log needs a positive Value, and this is {self.data:g}")
+            raise ValueError(f"log({self.data:g}) does not exist: the Value must be positive")
         return _result(math.log(self.data), "log", (self,), (1 / self.data,))
 
     def tanh(self) -> Value:
-        """Return the hyperbolic tangent: an S-curve from -1 to 1."""
+        """Return the hyperbolic tangent, a sigmoid curve from -1 to 1."""
         t = math.tanh(self.data)
         return _result(t, "tanh", (self,), (1 - t * t,))
 
     def sigmoid(self) -> Value:
-        """Return ``1 / (1 + exp(-x))``: an S-curve from 0 to 1."""
-        e = math.exp(-abs(self.data))  # at most 1: it cannot overflow
-        near, far = 1 / (1 + e), e / (1 + e)  # the two add up to 1, and both keep all their digits
+        """Return the logistic sigmoid ``1 / (1 + exp(-x))``."""
+        e = math.exp(-abs(self.data))  # at most 1, so it cannot overflow
+        near, far = 1 / (1 + e), e / (1 + e)  # near + far = 1, and both are accurate
         return _result(near if self.data >= 0 else far, "sigmoid", (self,), (near * far,))
 
     def relu(self) -> Value:
-        """Return this where it is positive, and else zero."""
-        cut = self.data <= 0  # NaN is not, and stays
+        """Return the rectified linear unit: the larger of this Value and zero."""
+        cut = self.data <= 0  # false for NaN, which therefore stays NaN
         return _result(0.0 if cut else self.data, "relu", (self,), (0.0 if cut else 1.0,))
 
     def leaky_relu(self, negative_slope: float = 0.01) -> Value:
-        """Return this where it is positive, and else `negative_slope` times it.
+        """Return this Value if it is positive, otherwise `negative_slope` times it.
 
         Parameters
         ----------
@@ -183,16 +183,16 @@ class Value:
         return _result(power, f"{x:g} **", (self,), (slope,))
 
     def backward(self) -> None:
-        """Add to the `grad` of every Value that this was computed from how steeply this changes with it.
+        """Add the derivative of this Value to the `grad` of every Value that it was computed from.
 
-        The gradients of results on the way start from zero each time; those of the Values that the user made add up
-        over several calls, so set them to zero in between.
+        The gradients of intermediate results start from zero in each call. Those of leaves, the Values that you created,
+        add up over several calls: set them to zero in between.
         """
         order = _inputs_first(self)
         for value in order:
             if value._inputs:
                 value.grad = 0.0
-        self.grad += 1.0  # this changes with itself as steeply as can be
+        self.grad += 1.0  # the derivative of a Value with respect to itself
         for value in reversed(order):
             for source, slope in zip(value._inputs, value._slopes):
                 source.grad += slope * value.grad
@@ -203,7 +203,7 @@ class Value:
 
 
 def _result(data: float, operation: str, inputs: tuple[Value, ...], slopes: tuple[float, ...]) -> Value:
-    """Return the Value that an operation computed, joined to the graph."""
+    """Return the Value that an operation computed, connected to the graph."""
     result = Value(data)
     result._operation = operation
     result._inputs = inputs
@@ -214,7 +214,7 @@ def _result(data: float, operation: str, inputs: tuple[Value, ...], slopes: tupl
 def _inputs_first(result: Value) -> list[Value]:
     """Return every Value that `result` was computed from, each after its own inputs: a topological order.
 
-    A stack of our own instead of recursion: Python would stop at a depth of a thousand.
+    An explicit stack replaces recursion, which Python limits to a depth of about a thousand.
     """
     order: list[Value] = []
     entered: set[Value] = set()
@@ -224,7 +224,7 @@ def _inputs_first(result: Value) -> list[Value]:
         value = stack[-1]
         if value not in entered:
             entered.add(value)
-            stack.extend(value._inputs)  # they come first, `value` waits below them
+            stack.extend(value._inputs)  # processed before `value`, which stays below them
         else:
             stack.pop()
             if value not in left:
@@ -234,7 +234,7 @@ def _inputs_first(result: Value) -> list[Value]:
 
 
 def _power_of_values(base: Value, exponent: Value) -> Value:
-    """Return ``base ** exponent`` where both can change."""
+    """Return ``base ** exponent`` of two Values."""
     x, y = base.data, exponent.data
     power, along_exponent = _exponential(x, y)
     along_base = y * _power(x, y - 1) if y != 0 else 0.0
@@ -245,20 +245,20 @@ def _exponential(x: float, y: float) -> tuple[float, float]:
     """Return ``x ** y`` and its slope with respect to y."""
     if x < 0:
         raise ValueError(
-            f"a power whose exponent is a Value needs a base that is not negative, and this is {x:g} ** {y:g}: "
-            "give the exponent as a plain number"
+            f"{x:g} ** {y:g} with a Value as the exponent has no slope, because the base is negative: pass the exponent "
+            "as a number"
         )
     power = _power(x, y)
     return power, power * math.log(x) if x != 0 and power != 0 else 0.0
 
 
 def _power(x: float, y: float) -> float:
-    """Return ``x ** y`` as a real number, or say why there is none."""
+    """Return ``x ** y`` as a real number; raise an error that says why it is none."""
     try:
         return math.pow(x, y)
     except ValueError:
         what = "is not finite" if x == 0 else "is not a real number"
-        raise ValueError(f"{x:g} ** {y:g} {what}, and a Value or its slope would have to be") from None
+        raise ValueError(f"{x:g} ** {y:g} {what}, which a Value and its slope must be") from None
     except OverflowError:
         raise OverflowError(f"{x:g} ** {y:g} is too large for a float") from None
 
@@ -266,5 +266,5 @@ def _power(x: float, y: float) -> float:
 def _number(data: object) -> float:
     """Return a plain number as a float."""
     if not isinstance(data, Real):
-        raise TypeError(f"a Value holds one real number, and got {type(data).__name__}: take a Tensor for more")
+        raise TypeError(f"a Value needs one real number, got {type(data).__name__}: use a Tensor for arrays")
     return float(data)

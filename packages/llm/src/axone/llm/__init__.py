@@ -1,7 +1,8 @@
 """A language model on NumPy: train it on your own text on a CPU, sample from it, read every line."""
 
+from axone.llm.chat.chat import Answer, Chat
 from axone.llm.chat.template import ChatTemplate, Message
-from axone.llm.checkpoints.bundle import load
+from axone.llm.checkpoints.bundle import ModelBundle, load, open_bundle
 from axone.llm.checkpoints.checkpoint import Checkpoint
 from axone.llm.checkpoints.run import Run, unused_run
 from axone.llm.config import LanguageModelConfig
@@ -21,13 +22,13 @@ from axone.llm.errors import (
     WorkerError,
 )
 from axone.llm.evaluation import perplexity, sliding_loss
-from axone.llm.generation.generate import Completion, SamplingOptions, TextGenerator, generate
-from axone.llm.generation.sampling import Sampling
+from axone.llm.generation.generate import Completion, TextGenerator, generate
+from axone.llm.generation.prompt_cache import PromptCache
+from axone.llm.generation.sampling import SamplingConfig
 from axone.llm.inspection.attention_maps import attention_maps, plot_attention
 from axone.llm.loss import bigram_loss, bits_per_byte, cross_entropy, next_token_loss
-from axone.llm.model import LanguageModel
+from axone.llm.model import LanguageModel, count_parameters
 from axone.llm.pretrained.hub import download
-from axone.llm.pretrained.layout import count_parameters
 from axone.llm.training.callbacks import (
     Callback,
     CheckpointEvent,
@@ -45,8 +46,10 @@ from axone.llm.training.trainer import Trainer
 
 __all__ = [
     "PRESETS",
+    "Answer",
     "AxoneError",
     "Callback",
+    "Chat",
     "ChatTemplate",
     "ChatTemplateError",
     "Checkpoint",
@@ -63,15 +66,16 @@ __all__ = [
     "Message",
     "MetricsFile",
     "MissingDependencyError",
+    "ModelBundle",
     "NotEnoughMemoryError",
     "Preset",
     "ProgressBar",
+    "PromptCache",
     "Run",
     "RunBusyError",
     "RunExistsError",
     "SampleText",
-    "Sampling",
-    "SamplingOptions",
+    "SamplingConfig",
     "StartEvent",
     "StepEvent",
     "TensorBoard",
@@ -93,6 +97,7 @@ __all__ = [
     "generate",
     "load",
     "next_token_loss",
+    "open_bundle",
     "perplexity",
     "plot_attention",
     "preset",

@@ -9,22 +9,24 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
 from axone.autograd import Tensor
 from axone.llm.config import LanguageModelConfig
 from axone.llm.errors import CheckpointError
-from axone.llm.generation.cache import RowCache, SequenceCache
-from axone.llm.generation.folding import Folds
-from axone.llm.generation.joint import JointReader
+from axone.llm.generation.decoder import Decoder
+from axone.llm.generation.folding import FoldCache
+from axone.llm.generation.generate import generate
+from axone.llm.generation.sampling import SamplingConfig, SamplingOptions
 from axone.llm.pretrained.folder import write_folder
-from axone.llm.pretrained.source import open_pretrained
+from axone.llm.pretrained.source import PretrainedModel, open_pretrained
+from axone.llm.types import Ids
 from axone.nn import (
     Dropout,
     Embedding,
@@ -42,10 +44,8 @@ from axone.nn import (
     TransformerBlock,
     init,
 )
-from axone.nn.extend import Mask, Positions, flatten
+from axone.nn.extend import RowCache, flatten
 from axone.nn.functional import linear
-
-Ids = NDArray[np.integer[Any]]
 
 
 class LanguageModel(Module):
@@ -59,7 +59,12 @@ class LanguageModel(Module):
     ----------
     config : LanguageModelConfig
     rng : numpy.random.Generator, optional
-        Where the first weights come from; None draws a fresh one.
+        Draws the first weights; None makes a new one.
+
+    Attributes
+    ----------
+    eos_ids : tuple of int
+        Ids that end a text: `generate` stops there by default. Empty unless the model's folder names some.
 
     Examples
     --------
@@ -87,7 +92,7 @@ class LanguageModel(Module):
             if config.position == "learned"
             else None,
         )
-        self._folds = Folds()
+        self._fold_cache = FoldCache()
         self.head = None
         if not config.tie_embeddings:
             self.head = Linear(config.embed_dim, config.vocab_size, bias=False, rng=rng)
@@ -103,25 +108,12 @@ class LanguageModel(Module):
                 init.constant(parameter, 0)
         flatten(self.parameters())
 
-    def __call__(
-        self,
-        ids: Ids,
-        *,
-        caches: Sequence[KVCache] | None = None,
-        mask: Mask | None = None,
-        positions: Positions | None = None,
-    ) -> Tensor:
-        """Return unnormalized log-probabilities of the token that follows each position.
+    def __call__(self, ids: Ids) -> Tensor:
+        """Return the unnormalized log-probabilities of the token after each position.
 
         Parameters
         ----------
         ids : ndarray of int, shape (B, T)
-        caches : sequence of KVCache, optional
-            From `make_caches`; holds the S positions read before these.
-        mask : ndarray of bool, broadcasts to (B, H, T, S + T), optional
-            True where a position may see another, besides that none sees those that follow: for padded batches.
-        positions : ndarray of int, shape (T,) or (B, T), optional
-            Where the tokens stand, by default after those that `caches` hold.
 
         Returns
         -------
@@ -132,10 +124,10 @@ class LanguageModel(Module):
         ValueError
             If `ids` has another number of axes, or there are more positions than were learned.
         """
-        return self._logits(self._stream(ids, caches, mask, positions))
+        return linear(self.hidden(ids), self.output_weight)
 
     def hidden(self, ids: Ids) -> Tensor:
-        """Return what the output layer sees: the normalized stream after the last block.
+        """Return the input of the output layer: the normalized stream after the last block.
 
         Parameters
         ----------
@@ -145,42 +137,89 @@ class LanguageModel(Module):
         -------
         Tensor, shape (B, T, C)
         """
-        return self._stream(ids, None, None, None)
+        ids = np.asarray(ids)
+        if ids.ndim != 2:
+            raise ValueError(f"ids of shape {ids.shape} must have shape (B, T)")
+        return self.transformer(self.dropout(self.embedding(ids)))
 
     @property
     def output_weight(self) -> Parameter:
         """The weight of the output layer, of shape (V, C): the token embedding, if they are tied."""
         return self.embedding.weight if self.head is None else self.head.weight
 
-    def reader(self) -> JointReader:
-        """Return what reads tokens into caches several times as quickly as a call does: what generation needs.
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        *,
+        max_new_tokens: int,
+        sampling: SamplingConfig | None = None,
+        stop_ids: Sequence[int] | None = None,
+        rng: np.random.Generator | None = None,
+        workers: int | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Iterator[int]:
+        """Yield new tokens, one at a time, as the function `axone.llm.generate` does.
 
-        It may hold copies of the weights, as they are now: make a new one when they have changed. As a context manager it
-        may fork processes that help it.
+        Parameters
+        ----------
+        prompt_ids, max_new_tokens, sampling, stop_ids, rng, workers, **options
+            As in `axone.llm.generate`.
+
+        Yields
+        ------
+        int
         """
-        return JointReader(self.transformer, self.embedding.weight.data, self.output_weight.data, folds=self._folds)
+        config = SamplingConfig.merge(sampling, options)
+        return generate(
+            self,
+            prompt_ids,
+            max_new_tokens=max_new_tokens,
+            sampling=config,
+            stop_ids=stop_ids,
+            rng=rng,
+            workers=workers,
+        )
 
-    def make_caches(self, batch: int, length: int | None = None) -> list[SequenceCache]:
-        """Return empty caches, one for each block.
+    def decoder(self, *, workers: int | None = None) -> Decoder:
+        """Return a decoder, which reads tokens into caches several times as fast as a call.
+
+        It may hold copies of the weights: make a new one when they have changed. As a context manager it may fork
+        processes.
+
+        Parameters
+        ----------
+        workers : int, optional
+            As in `axone.llm.generate`.
+        """
+        return Decoder(
+            self.transformer,
+            self.embedding.weight.data,
+            self.output_weight.data,
+            workers=workers,
+            fold_cache=self._fold_cache,
+        )
+
+    def make_caches(self, batch: int, length: int | None = None) -> list[KVCache]:
+        """Return empty KV caches, one for each block.
 
         Parameters
         ----------
         batch : int
             B.
         length : int, optional
-            How many positions there is room for, by default the context's.
+            The most positions, by default those of the context. Memory is allocated as they are filled.
 
         Returns
         -------
-        list of SequenceCache
+        list of KVCache
             From the first block to the last.
         """
         config = self.config
-        room, dtype = config.context_length if length is None else length, self.embedding.weight.dtype
-        shape = config.kv_heads, room, config.head_width
+        dtype, max_length = self.embedding.weight.dtype, config.context_length if length is None else length
+        shape = config.kv_heads, max_length, config.head_width
         if batch == 1 and RowCache.pays(config.num_heads, *shape):
             return [RowCache(*shape, dtype=dtype) for _ in range(config.num_layers)]
-        return [SequenceCache(batch, *shape, dtype=dtype) for _ in range(config.num_layers)]
+        return [KVCache(batch, *shape, dtype=dtype) for _ in range(config.num_layers)]
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder.
@@ -220,28 +259,68 @@ class LanguageModel(Module):
             If the path holds no model, or one that this class does not compute exactly.
         """
         with open_pretrained(Path(path)) as source:
-            try:
-                with init.skip():
-                    model = cls(source.config)
-            except (ValueError, OverflowError) as error:  # arrays beyond NumPy's largest dimension
-                raise CheckpointError(path, f"describes a model that cannot be built ({error})") from error
-            weights = source.match({name: parameter.shape for name, parameter in model.named_parameters()})
-            flatten(model.parameters(), dtype=source.dtype)
-            weights.load(model.state_dict())
+            return cls.from_source(source, path)
+
+    @classmethod
+    def from_source(cls, source: PretrainedModel, path: str | PathLike[str]) -> LanguageModel:
+        """Build a model from an opened folder or file, whose weights are converted straight into its parameters.
+
+        Parameters
+        ----------
+        source : PretrainedModel
+        path : path
+            Its path, for messages.
+
+        Returns
+        -------
+        LanguageModel
+            In evaluation mode.
+
+        Raises
+        ------
+        CheckpointError
+            If the weights do not fit the configuration.
+        """
+        try:
+            with init.skip():
+                model = cls(source.config)
+        except (ValueError, OverflowError) as error:  # arrays beyond NumPy's largest dimension
+            raise CheckpointError(path, f"describes a model that cannot be built ({error})") from error
+        weights = source.match({name: parameter.shape for name, parameter in model.named_parameters()})
+        flatten(model.parameters(), dtype=source.dtype)
+        weights.load(model.state_dict())
         model.eos_ids = source.eos_ids
         return model.eval()
 
-    def _stream(
-        self, ids: Ids, caches: Sequence[KVCache] | None, mask: Mask | None, positions: Positions | None
-    ) -> Tensor:
-        ids = np.asarray(ids)
-        if ids.ndim != 2:
-            raise ValueError(f"a language model reads ids of shape (B, T), and these have shape {ids.shape}")
-        x = self.dropout(self.embedding(ids))  # (B, T, C)
-        return self.transformer(x, mask=mask, caches=caches, positions=positions)
 
-    def _logits(self, x: Tensor) -> Tensor:
-        return linear(x, self.output_weight)
+def count_parameters(config: LanguageModelConfig) -> int:
+    """Return the number of elements of all parameters of a model, without drawing or allocating them.
+
+    Parameters
+    ----------
+    config : LanguageModelConfig
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If a parameter is larger than any array can be.
+
+    Examples
+    --------
+    >>> from axone.llm import LanguageModelConfig, count_parameters
+    >>> count_parameters(LanguageModelConfig.gpt2())
+    124439808
+    """
+    try:
+        with init.skip():
+            one, two = (LanguageModel(replace(config, num_layers=count)).num_parameters() for count in (1, 2))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"a parameter of this configuration is larger than any array can be ({error})") from error
+    return one + (config.num_layers - 1) * (two - one)
 
 
 def _block(config: LanguageModelConfig, rotary: RotaryEmbedding | None, rng: np.random.Generator) -> TransformerBlock:

@@ -1,8 +1,12 @@
 """Public interface for packages that build on axone.nn beyond its layers.
 
 - **Types**: `Layer`, `Attention`, `Mask`, `Positions`.
-- **Memory**: `flatten` moves the parameters of a module into one aligned `Arena`.
-- **Array kernels**, which record nothing: `attend` (attention), `exp_rows` and `softmax_rows`, `matmul`, `ones`.
+- **Inference on arrays**: `Module.inference` returns a `Forward`; a `Dense`, by default `dense_product`, says how a linear
+  product is computed. A `CachedModule` also reads a cache: its `CachedForward` takes a `DecodeContext`.
+- **Memory**: `flatten` moves the parameters of a module into one aligned `Arena`; `RowCache` is a KV cache for one
+  short sequence.
+- **Array kernels**, which record nothing: `attend` (attention), `exp_rows` and `softmax_rows`, `gelu_gate`,
+  `swiglu_gate`, `matmul`, `ones`.
 - **Parallelism**: a caller that runs one thread per core asks for `blocked_matmul`; one that has idle threads assigns
   them to an operation with `use_threads`. An operation of your own cuts its work into `chunks` and passes them to
   `parallel_for`.
@@ -11,13 +15,16 @@ Operations of your own are recorded with `axone.autograd.extend.record`.
 """
 
 from axone.nn.arena import CACHE_LINE, Allocate, Arena, flatten
+from axone.nn.cache import RowCache
+from axone.nn.decoding import Attention, CachedForward, CachedModule, DecodeContext, single_position
+from axone.nn.functional.activation import gelu_gate, swiglu_gate
 from axone.nn.functional.attention import Mask, attend
 from axone.nn.functional.blocked_matmul import BlockedProduct, blocked_matmul, matmul, ones
 from axone.nn.functional.intra_op import Run, chunks, is_single_threaded, parallel_for, use_threads
+from axone.nn.functional.linear import Dense, Forward, dense_product
 from axone.nn.functional.softmax import exp_rows, softmax_rows
 from axone.nn.module import Layer
 from axone.nn.position import Positions
-from axone.nn.transformer import Attention
 
 __all__ = [
     "CACHE_LINE",
@@ -25,19 +32,29 @@ __all__ = [
     "Arena",
     "Attention",
     "BlockedProduct",
+    "CachedForward",
+    "CachedModule",
+    "DecodeContext",
+    "Dense",
+    "Forward",
     "Layer",
     "Mask",
     "Positions",
+    "RowCache",
     "Run",
     "attend",
     "blocked_matmul",
     "chunks",
+    "dense_product",
     "exp_rows",
     "flatten",
+    "gelu_gate",
     "is_single_threaded",
     "matmul",
     "ones",
     "parallel_for",
+    "single_position",
     "softmax_rows",
+    "swiglu_gate",
     "use_threads",
 ]

@@ -13,9 +13,11 @@ import numpy as np
 from axone.autograd import Tensor, relu
 from axone.nn.dropout import Dropout
 from axone.nn.functional import gelu, relu2, silu, swiglu
-from axone.nn.functional.validation import last_axis
+from axone.nn.functional.activation import GELU_FACTORS, gelu_gate, swiglu_gate
+from axone.nn.functional.linear import Dense, Forward, dense_product
+from axone.nn.functional.validation import check_last_axis
 from axone.nn.linear import Linear
-from axone.nn.module import Layer, Module
+from axone.nn.module import Layer, Module, call_without_tape
 
 Activation: TypeAlias = Literal["gelu", "silu", "relu", "relu2"]
 
@@ -88,8 +90,17 @@ class FeedForward(Module):
         -------
         Tensor, shape (..., C)
         """
-        last_axis(self._summary, x, self.up_proj.weight.shape[1])
+        check_last_axis(self._summary, x, self.up_proj.weight.shape[1])
         return self.dropout(self.down_proj(_ACTIVATIONS[self.activation](self.up_proj(x))))
+
+    def inference(self, dense: Dense = dense_product) -> Forward:
+        """Return the layer's forward on plain arrays."""
+        up, down = self.up_proj.inference(dense), self.down_proj.inference(dense)
+        if self.activation == "gelu":
+            activation = gelu_gate(self.up_proj.weight.dtype, **GELU_FACTORS)
+        else:
+            activation = call_without_tape(_ACTIVATIONS[self.activation])
+        return lambda x: down(activation(up(x)))
 
     def extra_repr(self) -> str:
         """Return the layer's sizes and activation."""
@@ -151,8 +162,14 @@ class SwiGLU(Module):
         -------
         Tensor, shape (..., C)
         """
-        last_axis(self._summary, x, self.up_proj.weight.shape[1])
+        check_last_axis(self._summary, x, self.up_proj.weight.shape[1])
         return self.dropout(self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x))))
+
+    def inference(self, dense: Dense = dense_product) -> Forward:
+        """Return the layer's forward on plain arrays."""
+        gate, up, down = (layer.inference(dense) for layer in (self.gate_proj, self.up_proj, self.down_proj))
+        gated = swiglu_gate(self.gate_proj.weight.dtype, half=0.5)
+        return lambda x: down(gated(gate(x), up(x)))
 
     def extra_repr(self) -> str:
         """Return the layer's sizes."""

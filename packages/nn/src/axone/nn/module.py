@@ -9,14 +9,16 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from axone.autograd import Tensor
+from axone.autograd import Tensor, no_grad
+from axone.autograd.extend import Array
 from axone.nn import init
 from axone.nn.arena import flatten
+from axone.nn.functional.linear import Dense, Forward, dense_product
 from axone.nn.pytorch import METHODS, check_arguments, check_forward
 
 Layer: TypeAlias = Callable[[Tensor], Tensor]
@@ -73,6 +75,7 @@ class Module:
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         check_forward(cls)
+        restore_default(cls, "inference", Module.inference)
 
     if not TYPE_CHECKING:  # for type checkers a misspelt name stays an error
 
@@ -87,6 +90,31 @@ class Module:
             super().__getattribute__(name)  # raises the usual error, and that of a property which lacks an attribute
 
         __new__.__signature__ = inspect.Signature([inspect.Parameter("cls", inspect.Parameter.POSITIONAL_ONLY)])
+
+    def inference(self, dense: Dense = dense_product) -> Forward:  # noqa: ARG002 - for those who override it
+        """Return the module's forward on plain arrays: by default a call of the module under `no_grad`.
+
+        A layer that defines its own states the arithmetic of ``__call__`` in evaluation mode, without a tape. A subclass
+        that overrides ``__call__`` alone gets the default back. The arrays of the parameters are looked up now.
+
+        Parameters
+        ----------
+        dense : callable, optional
+            From a weight (out, in) and a bias or None to the function that computes ``x W^T + b``: by default one product.
+
+        Returns
+        -------
+        callable
+            From rows (N, C), or one vector (C,), to a new array.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from axone.nn import LayerNorm
+        >>> LayerNorm(3).inference()(np.array([1.0, 2.0, 3.0], np.float32)).round(3)
+        array([-1.225,  0.   ,  1.225], dtype=float32)
+        """
+        return call_without_tape(cast("Layer", self))
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
         """Yield this module and all modules below it, each once, with their paths.
@@ -268,6 +296,42 @@ class Module:
                 lines.append(f"{'  ' * depth}{path}  Parameter{item.shape}  {item.size:,}")
         head = self._summary()
         return "\n".join([f"{head}  {self.num_parameters():,} parameters", *lines[1:]]) if lines[1:] else head
+
+
+def restore_default(cls: type[Module], name: str, default: Callable[..., object]) -> None:
+    """Restore the default of a method in a class that redefines ``__call__`` and not the method.
+
+    Parameters
+    ----------
+    cls : type
+    name : str
+        A method that returns the arithmetic of ``__call__`` in another form.
+    default : callable
+        The method that calls the module.
+    """
+
+    def definer(method: str) -> int:
+        """Return the place in the method resolution order of the class that defines a method."""
+        return min((place for place, kind in enumerate(cls.__mro__) if method in vars(kind)), default=len(cls.__mro__))
+
+    if definer("__call__") < definer(name):
+        setattr(cls, name, default)
+
+
+def inference(layer: Layer, dense: Dense = dense_product) -> Forward:
+    """Return the forward on plain arrays of a layer that may be any function of a Tensor."""
+    module: object = layer  # mypy takes no function for a Module
+    return module.inference(dense) if isinstance(module, Module) else call_without_tape(layer)
+
+
+def call_without_tape(layer: Layer) -> Forward:
+    """Return a function of arrays that calls a layer under `no_grad`."""
+
+    def forward(x: Array) -> Array:
+        with no_grad():
+            return layer(Tensor(x)).data
+
+    return forward
 
 
 _WALKED = (Module, Parameter, list, tuple, dict)

@@ -3,8 +3,10 @@
 import numpy as np
 
 from axone.autograd import Tensor
+from axone.autograd.extend import Array
 from axone.nn.functional import layer_norm, rms_norm
-from axone.nn.functional.validation import last_axis, sizes
+from axone.nn.functional.linear import Dense, Forward, dense_product
+from axone.nn.functional.validation import check_last_axis, check_sizes
 from axone.nn.module import Module, Parameter
 
 
@@ -41,7 +43,7 @@ class LayerNorm(Module):
     """
 
     def __init__(self, dim: int, *, eps: float = 1e-5, bias: bool = True) -> None:
-        sizes("LayerNorm", dim=dim)
+        check_sizes("LayerNorm", dim=dim)
         self.eps = eps
         self.weight = Parameter(np.ones(dim, np.float32))
         self.bias = Parameter(np.zeros(dim, np.float32)) if bias else None
@@ -62,8 +64,12 @@ class LayerNorm(Module):
         ValueError
             If the last axis of `x` is not C long.
         """
-        last_axis(self._summary, x, self.weight.size)
+        check_last_axis(self._summary, x, self.weight.size)
         return layer_norm(x, self.weight, self.bias, eps=self.eps)
+
+    def inference(self, dense: Dense = dense_product) -> Forward:  # noqa: ARG002 - no product
+        """Return the layer's forward on plain arrays."""
+        return _norm(self.weight.data, None if self.bias is None else self.bias.data, self.eps, centred=True)
 
     def extra_repr(self) -> str:
         """Return the layer's size."""
@@ -99,7 +105,7 @@ class RMSNorm(Module):
     """
 
     def __init__(self, dim: int, *, eps: float = 1e-6) -> None:
-        sizes("RMSNorm", dim=dim)
+        check_sizes("RMSNorm", dim=dim)
         self.eps = eps
         self.weight = Parameter(np.ones(dim, np.float32))
 
@@ -119,9 +125,37 @@ class RMSNorm(Module):
         ValueError
             If the last axis of `x` is not C long.
         """
-        last_axis(self._summary, x, self.weight.size)
+        check_last_axis(self._summary, x, self.weight.size)
         return rms_norm(x, self.weight, eps=self.eps)
+
+    def inference(self, dense: Dense = dense_product) -> Forward:  # noqa: ARG002 - no product
+        """Return the layer's forward on plain arrays."""
+        return _norm(self.weight.data, None, self.eps, centred=False)
 
     def extra_repr(self) -> str:
         """Return the layer's size."""
         return f"{self.weight.size}"
+
+
+def _norm(gamma: Array, beta: Array | None, eps: float, *, centred: bool) -> Forward:
+    """Return the function that divides by the root mean square, after subtracting the mean if `centred`."""
+    number = gamma.dtype.type
+    share, epsilon = number(1 / gamma.size), number(eps)
+    average = np.full_like(gamma, share) if centred else None
+
+    def forward(x: Array) -> Array:
+        if average is not None:
+            x = x - _column(x.dot(average))
+        squares = x.dot(x) if x.ndim == 1 else np.vecdot(x, x)
+        y: Array = x / _column(np.sqrt(squares * share + epsilon))
+        y *= gamma
+        if beta is not None:
+            y += beta
+        return y
+
+    return forward
+
+
+def _column(of_rows: Array) -> Array:
+    """Return one number for each row as a column; that of a single vector stays as it is, which NumPy handles faster."""
+    return of_rows[..., None] if of_rows.ndim else of_rows

@@ -6,34 +6,28 @@ References
 .. [2] R. Xiong et al., "On Layer Normalization in the Transformer Architecture", https://arxiv.org/abs/2002.04745
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from axone.autograd import Tensor
+from axone.autograd.extend import Array
 from axone.nn.cache import KVCache
+from axone.nn.decoding import Attention, CachedForward, CachedModule, DecodeContext, cached_inference, call_on_rows
 from axone.nn.embedding import Embedding
 from axone.nn.functional.attention import Mask
-from axone.nn.module import Layer, Module
+from axone.nn.functional.linear import Dense, dense_product
+from axone.nn.module import Layer, Module, inference, restore_default
 from axone.nn.position import Positions
 
-
-class Attention(Protocol):
-    """What a block asks of its attention; `MultiHeadAttention` is one."""
-
-    def __call__(
-        self,
-        x: Tensor,
-        *,
-        mask: Mask | None = None,
-        cache: KVCache | None = None,
-        positions: Positions | None = None,
-    ) -> Tensor:
-        """Return what each position gathers from those that it sees."""
+StackForward: TypeAlias = Callable[[Array, Sequence[KVCache], DecodeContext], Array]
+"""As `CachedForward`, with one cache for each block."""
 
 
-class TransformerBlock(Module):
+class TransformerBlock(CachedModule):
     """Attention, then a feed-forward layer, each on a normalized copy of the stream and added back to it.
 
     ``x = x + attention(attention_norm(x))``, then ``x = x + mlp(mlp_norm(x))``.
@@ -87,6 +81,21 @@ class TransformerBlock(Module):
         """
         x = x + self.attention(self.attention_norm(x), mask=mask, cache=cache, positions=positions)
         return x + self.mlp(self.mlp_norm(x))
+
+    def cached_inference(self, dense: Dense = dense_product) -> CachedForward:
+        """Return the block's forward on plain arrays, with a cache: it adds to its input in place."""
+        attention_norm, mlp_norm = inference(self.attention_norm, dense), inference(self.mlp_norm, dense)
+        attention, mlp = cached_inference(self.attention, dense), inference(self.mlp, dense)
+
+        def forward(x: Array, cache: KVCache, context: DecodeContext) -> Array:
+            normed = attention_norm(x)
+            if context.last_only:
+                x = context.last_rows(x)
+            x += attention(normed, cache, context)
+            x += mlp(mlp_norm(x))
+            return x
+
+        return forward
 
 
 class Transformer(Module):
@@ -165,3 +174,50 @@ class Transformer(Module):
         for i, block in enumerate(self.blocks):
             x = block(x, mask=mask, cache=caches[i] if caches else None, positions=positions)
         return self.norm(x)
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        restore_default(cls, "cached_inference", _call_on_rowss)
+
+    def cached_inference(self, dense: Dense = dense_product) -> StackForward:
+        """Return the forward on plain arrays, with a cache for each block: the loop over the blocks without a tape.
+
+        Parameters
+        ----------
+        dense : callable, optional
+            From a weight (out, in) and a bias or None to the function that computes ``x W^T + b``: by default one product.
+
+        Returns
+        -------
+        callable
+            From rows (N, C) or one vector (C,), one `KVCache` for each block and a `DecodeContext` to rows (N, C), or
+            (B, C) if only the last positions are wanted; those of a single sequence are one vector (C,), which NumPy
+            handles faster. It overwrites its input.
+        """
+        learned = None if self.position is None else self.position.weight.data
+        blocks, norm = [block.cached_inference(dense) for block in self.blocks], inference(self.norm, dense)
+
+        def forward(x: Array, caches: Sequence[KVCache], context: DecodeContext) -> Array:
+            if learned is not None and x.ndim == 1:
+                x += learned[context.positions.item()]
+            elif learned is not None:
+                rows = x.reshape(context.batch, -1, x.shape[1])  # (B, T, C), a view
+                rows += learned.take(context.positions, axis=0)
+            every = context._replace(last_only=False) if context.last_only else context
+            for block, cache in zip(blocks, caches, strict=True):
+                x = block(x, cache, context if cache is caches[-1] else every)
+            return norm(x[0] if context.last_only and len(x) == 1 else x)
+
+        return forward
+
+
+def _call_on_rowss(self: Transformer, dense: Dense = dense_product) -> StackForward:  # noqa: ARG001 - as the method
+    """Return a function of arrays that calls a Transformer under `no_grad`: for classes that redefine ``__call__``."""
+
+    def forward(x: Array, caches: Sequence[KVCache], context: DecodeContext) -> Array:
+        y = call_on_rows(
+            lambda rows, mask: self(rows, mask=mask, caches=caches, positions=context.positions), x, context
+        )
+        return y[0] if context.last_only and len(y) == 1 else y
+
+    return forward

@@ -1,10 +1,10 @@
-"""Arithmetic on each pair of elements, with broadcasting: sums, products, quotients, powers."""
+"""Elementwise arithmetic with broadcasting: sums, products, quotients, remainders and powers."""
 
 import numpy as np
 
 from axone.autograd.arrays import SMALL, Array, mask_gradient
 from axone.autograd.memory import empty_like
-from axone.autograd.ops.operands import misfit, operands, values
+from axone.autograd.ops.dtypes import misfit, operands, values
 from axone.autograd.record import record
 from axone.autograd.tensor import Operand, Tensor, needs_grad
 
@@ -36,7 +36,7 @@ def add(a: Operand, b: Operand) -> Tensor:
 
 
 def _sum_of_many(x: Array, y: Array) -> Array:
-    """Return ``x + y`` in memory that was used before, if they are alike: the stream past a residual branch."""
+    """Return ``x + y``, in reused memory if both have one shape, as the two inputs of a residual connection have."""
     alike = x.shape == y.shape and x.dtype == y.dtype
     return np.add(x, y, out=empty_like(x)) if alike else x + y
 
@@ -92,7 +92,7 @@ def multiply(a: Operand, b: Operand) -> Tensor:
             [6., 8.]])
     """
     if a is b:
-        return _square(a)
+        return _square("multiply", a)
     x, y = operands("multiply", a, b)
     needs_a, needs_b = needs_grad(a), needs_grad(b)
 
@@ -106,8 +106,28 @@ def multiply(a: Operand, b: Operand) -> Tensor:
     return record("multiply", data, (a, b), vjp)
 
 
-def _square(a: Operand) -> Tensor:
-    """Return ``a * a``, with one gradient in place of two that would have to be added up."""
+def square(x: Operand) -> Tensor:
+    """Return the square of each element.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+
+    Returns
+    -------
+    Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.square([1.0, -3.0])
+    Tensor([1., 9.])
+    """
+    return _square("square", x)
+
+
+def _square(name: str, a: Operand) -> Tensor:
+    """Return ``a * a``, with one gradient instead of two that the engine would have to add."""
     x = values(a)
 
     def vjp(g: Array) -> tuple[Array]:
@@ -115,7 +135,7 @@ def _square(a: Operand) -> Tensor:
         dx += dx
         return (dx,)
 
-    return record("multiply", x * x, (a,), vjp)
+    return record(name, x * x, (a,), vjp)
 
 
 def divide(a: Operand, b: Operand) -> Tensor:
@@ -150,13 +170,40 @@ def divide(a: Operand, b: Operand) -> Tensor:
     return record("divide", quotient, (a, b), vjp)
 
 
+def remainder(a: Operand, b: Operand) -> Tensor:
+    """Return the remainder of ``a / b`` with the sign of `b`, as ``a % b`` does.
+
+    Parameters
+    ----------
+    a, b : Tensor or array_like
+        Of shapes that broadcast.
+
+    Returns
+    -------
+    Tensor, broadcast shape
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.remainder([5.0, -5.0], 3.0)
+    Tensor([2., 1.])
+    """
+    x, y = operands("remainder", a, b)
+    needs_b = needs_grad(b)
+    try:
+        data = np.remainder(x, y)
+    except ValueError:
+        raise misfit("remainder", x, y) from None
+    return record("remainder", data, (a, b), lambda g: (g, -g * np.floor_divide(x, y) if needs_b else None))
+
+
 def power(a: Operand, b: Operand) -> Tensor:
     """Return ``a ** b``.
 
     Parameters
     ----------
     a, b : Tensor or array_like
-        Of shapes that broadcast. A plain number as the exponent is much faster than an array.
+        Of shapes that broadcast. A Python number as the exponent is much faster than an array.
 
     Returns
     -------
@@ -164,7 +211,7 @@ def power(a: Operand, b: Operand) -> Tensor:
 
     Notes
     -----
-    The slope with respect to the exponent is ``a ** b * log(a)``: zero at ``0 ** 0``, NaN where `a` is negative.
+    The derivative with respect to the exponent is ``a ** b * log(a)``: zero at ``0 ** 0``, NaN where `a` is negative.
 
     Examples
     --------
@@ -185,23 +232,23 @@ def power(a: Operand, b: Operand) -> Tensor:
 
     def vjp(g: Array) -> tuple[Array | None, Array | None]:
         base = exponent = None
-        if needs_a:  # where the exponent is 0 the slope is 0, also at 0, where x ** -1 is not finite, and at infinity
+        if needs_a:  # an exponent of 0 has the derivative 0 at every base, also where x ** -1 is not finite
             base = mask_gradient(g * y * np.power(x, np.where(y == 0, 0, y - 1)), y != 0)
-        if needs_b:  # x ** y grows slower than log(x): 0 at 0 ** 2 and inf ** -2; and at 0 ** 0, as in PyTorch
-            sloped = (x < 0) | (result != 0) & ((x != 0) | (y != 0))
+        if needs_b:  # 0 at 0 ** 2 and inf ** -2, the limits of x ** y log(x); and at 0 ** 0, as in PyTorch
+            nonzero = (x < 0) | (result != 0) & ((x != 0) | (y != 0))
             with np.errstate(invalid="ignore", divide="ignore"):
-                exponent = mask_gradient(g * result * np.log(x), sloped)
+                exponent = mask_gradient(g * result * np.log(x), nonzero)
         return base, exponent
 
     return record("power", result, (a, b), vjp)
 
 
 def _power_of_number(a: Operand, n: float) -> Tensor:
-    """Return ``a ** n`` by NumPy's operator, which knows short cuts for squares, roots and reciprocals."""
+    """Return ``a ** n`` by NumPy's operator, which has fast paths for squares, roots and reciprocals."""
     x = values(a)
 
     def vjp(g: Array) -> tuple[Array]:
-        if n == 0:  # also at 0, where x ** -1 is not finite
+        if n == 0:  # the derivative is 0 at every base, also where x ** -1 is not finite
             return (np.zeros_like(g),)
         slope = x ** (n - 1)
         slope *= n
@@ -209,6 +256,26 @@ def _power_of_number(a: Operand, n: float) -> Tensor:
         return (slope,)
 
     return record("power", x**n, (a,), vjp)
+
+
+def positive(x: Operand) -> Tensor:
+    """Return ``+x``, a copy.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+
+    Returns
+    -------
+    Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.positive([1.0, -2.0])
+    Tensor([ 1., -2.])
+    """
+    return record("positive", np.positive(values(x)), (x,), lambda g: (g,))
 
 
 def negative(x: Operand) -> Tensor:

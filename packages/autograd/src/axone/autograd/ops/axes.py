@@ -1,4 +1,4 @@
-"""Axes of a reduction: which they are, how many elements they hold, what shape they leave."""
+"""Axes of a reduction: their checks, the number of elements that they hold, and the shape that remains."""
 
 import math
 from typing import Any
@@ -7,32 +7,36 @@ import numpy as np
 
 from axone.autograd.arrays import Array, Axis, Shape
 
-# What `numpy.sum` and its kin call, without their overhead. Typed Any, for NumPy's stubs want to know `keepdims`.
+# The ufunc methods that `numpy.sum` and the like call, without their overhead. Typed Any, because NumPy's stubs require
+# `keepdims` to be a literal.
 add_reduce: Any = np.add.reduce
+multiply_reduce: Any = np.multiply.reduce
 maximum_reduce: Any = np.maximum.reduce
 minimum_reduce: Any = np.minimum.reduce
 
 
 def refuse(name: str, axis: object, *, several: bool = True) -> None:
-    """Raise a `TypeError` that says what an axis is, if this is none: after NumPy has refused something.
+    """Raise a `TypeError` if an axis is not an integer: called after NumPy has raised one that does not say so.
 
     Parameters
     ----------
     name : str
-        The operation's.
+        The operation's name.
     axis : object
-        What it was given.
+        The axis that was given.
     several : bool, default True
         Whether it may be a tuple.
     """
     for one in axis if isinstance(axis, tuple) and several else (axis,):
         if one is not None and (isinstance(one, bool) or not hasattr(one, "__index__")):
-            what = "a whole number or a tuple of them" if several else "a whole number"
-            raise TypeError(f"the axis of {name} must be {what}, and is {axis!r}") from None
+            what = "an integer or a tuple of integers" if several else "an integer"
+            raise TypeError(f"axis ({axis!r}) of {name} must be {what}") from None
 
 
-def axes_of(axis: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
-    """Return the axes counted from the first; none for a 0-d array, whose axis NumPy lets be 0 or -1."""
+def axes_of(axis: Axis, ndim: int) -> tuple[int, ...]:
+    """Return axes counted from the first: all for None, and none for axis 0 or -1 of a 0-d array, as in NumPy."""
+    if axis is None:
+        return tuple(range(ndim))
     if ndim == 0 and axis in {0, -1}:
         return ()
     return np.lib.array_utils.normalize_axis_tuple(axis, ndim)
@@ -40,13 +44,11 @@ def axes_of(axis: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
 
 def count_of(shape: Shape, axis: Axis) -> int:
     """Return how many elements are reduced to one."""
-    if axis is None:
-        return math.prod(shape)
-    return math.prod(shape[i] for i in axes_of(axis, len(shape)))
+    return math.prod(shape) if axis is None else math.prod(shape[i] for i in axes_of(axis, len(shape)))
 
 
 def kept_shape(shape: Shape, axis: Axis) -> Shape:
-    """Return the shape with every reduced axis kept at length one."""
+    """Return the shape after a reduction with ``keepdims=True``: every reduced axis has length one."""
     if axis is None:
         return (1,) * len(shape)
     axes = axes_of(axis, len(shape))
@@ -54,5 +56,5 @@ def kept_shape(shape: Shape, axis: Axis) -> Shape:
 
 
 def dropped(kept: Array, axis: Axis) -> Array:
-    """Return an array without the axes that were kept at length one."""
+    """Return an array without the reduced axes, which were kept with length one."""
     return kept.reshape(()) if axis is None else kept.squeeze(axis)

@@ -1,8 +1,8 @@
 """Einstein summation.
 
-The gradient of an operand is again such a sum: that of the output's gradient with the other operands, over the axes
-that the operand does not have. Three things need care: an axis that only this operand has (the gradient is constant
-along it), a letter that occurs twice in it (the gradient lies on the diagonal), and the ellipsis.
+The gradient of an operand is an Einstein summation too: of the output's gradient with the other operands, over the axes
+that the operand does not have. Three cases are special: an axis that only this operand has (the gradient is constant
+along it), a letter that occurs twice in the operand (the gradient lies on the diagonal), and the ellipsis.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from axone.autograd.arrays import Array, unbroadcast
-from axone.autograd.ops.operands import many_operands
+from axone.autograd.ops.dtypes import many_operands
 from axone.autograd.record import record
 from axone.autograd.tensor import Operand, Tensor, needs_grad
 
@@ -23,11 +23,11 @@ def einsum(subscripts: str, *operands: Operand, optimize: bool = False) -> Tenso
     Parameters
     ----------
     subscripts : str
-        A letter for each axis of each operand and of the output, ``"ij,jk->ik"``; ``...`` stands for the other axes.
-        Without an output, the letters that occur once, in the order of the alphabet.
+        A letter for each axis of each operand and of the output, ``"ij,jk->ik"``; ``...`` means the other axes.
+        Without an output, it has the letters that occur once, in alphabetical order.
     *operands : Tensor or array_like
     optimize : bool, default False
-        Whether to look for a fast order of products; worth it from matrices of some size on.
+        Whether to search for a fast order of products, which pays off for large operands.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def einsum(subscripts: str, *operands: Operand, optimize: bool = False) -> Tenso
 
 
 def _explicit(subscripts: str, arrays: Sequence[Array]) -> tuple[list[str], str]:
-    """Return the subscripts of each operand and of the output, with letters in place of the ellipsis."""
+    """Return the subscripts of each operand and of the output, with letters instead of the ellipsis."""
     inputs, arrow, output = subscripts.replace(" ", "").partition("->")
     terms = inputs.split(",")
     if len(terms) != len(arrays):

@@ -1,13 +1,13 @@
-"""Functions of each element: exponentials, logarithms, roots, curves, rectifiers.
+"""Elementwise functions: exponentials, logarithms, roots, trigonometric functions and activations.
 
-The products below work in place on arrays that they made themselves, and with operators rather than ``out=``, so that
-the same lines do for the numbers that NumPy returns in place of 0-d arrays.
+Each `vjp` works in place on arrays that it allocated, with operators instead of ``out=``, because NumPy returns numbers
+in place of 0-d arrays.
 """
 
 import numpy as np
 
 from axone.autograd.arrays import Array, mask_gradient
-from axone.autograd.ops.operands import values
+from axone.autograd.ops.dtypes import values
 from axone.autograd.record import record
 from axone.autograd.tensor import Operand, Tensor
 
@@ -58,7 +58,7 @@ def log(x: Operand) -> Tensor:
 
 
 def log1p(x: Operand) -> Tensor:
-    """Return the natural logarithm of one plus each element, exact also where `x` is tiny.
+    """Return the natural logarithm of one plus each element, accurate also for tiny elements.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def sqrt(x: Operand) -> Tensor:
     Parameters
     ----------
     x : Tensor or array_like
-        Numbers that are not negative. At zero the slope is infinite.
+        Numbers that are not negative. The derivative at zero is infinite.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def sqrt(x: Operand) -> Tensor:
 
 
 def abs(x: Operand) -> Tensor:
-    """Return the absolute value of each element; its slope at zero is taken as zero.
+    """Return the absolute value of each element; its derivative at zero is defined as zero.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def cos(x: Operand) -> Tensor:
 
 
 def tanh(x: Operand) -> Tensor:
-    """Return the hyperbolic tangent of each element: an S-curve from -1 to 1.
+    """Return the hyperbolic tangent of each element, a sigmoid curve from -1 to 1.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def tanh(x: Operand) -> Tensor:
 
 
 def sigmoid(x: Operand) -> Tensor:
-    """Return ``1 / (1 + exp(-x))`` of each element: an S-curve from 0 to 1, exact at both of its ends.
+    """Return the logistic sigmoid ``1 / (1 + exp(-x))`` of each element, accurate at both ends.
 
     Parameters
     ----------
@@ -217,9 +217,9 @@ def sigmoid(x: Operand) -> Tensor:
     Tensor([0. , 0.5, 1. ])
     """
     data = values(x)
-    e = np.exp(-np.abs(data))  # at most 1: it cannot overflow
+    e = np.exp(-np.abs(data))  # at most 1, so it cannot overflow
     near = 1 / (1 + e)
-    far = e * near  # near + far = 1, and both keep all their digits
+    far = e * near  # near + far = 1, and both are accurate
 
     def vjp(g: Array) -> tuple[Array]:
         dx = near * far
@@ -230,7 +230,7 @@ def sigmoid(x: Operand) -> Tensor:
 
 
 def relu(x: Operand) -> Tensor:
-    """Return each element where it is positive, and else zero.
+    """Return the rectified linear unit of each element: the larger of the element and zero.
 
     Parameters
     ----------
@@ -247,11 +247,11 @@ def relu(x: Operand) -> Tensor:
     Tensor([0., 2.])
     """
     result = np.maximum(values(x), 0)
-    return record("relu", result, (x,), lambda g: (mask_gradient(g, result != 0),))  # NaN passes, as in PyTorch
+    return record("relu", result, (x,), lambda g: (mask_gradient(g, result != 0),))  # passes at NaN, as in PyTorch
 
 
 def leaky_relu(x: Operand, negative_slope: float = 0.01) -> Tensor:
-    """Return each element where it is positive, and else `negative_slope` times it.
+    """Return positive elements unchanged and multiply the others by `negative_slope`.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""Adam and AdamW: a step in the direction of the mean gradient, divided by its recent size.
+"""Adam and AdamW: steps along the mean gradient, divided by the root of the mean squared gradient.
 
-With the moments m and v, the gradient g and the number of steps t::
+With the moments m and v, the gradient g and the number t of updates of the parameter::
 
     m = b1 m + (1 - b1) g            v = b2 v + (1 - b2) g^2
     p = (1 - lr decay) p - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
@@ -16,6 +16,8 @@ References
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 
@@ -25,7 +27,7 @@ from axone.autograd.optim.optimizer import Group, Kernel, Optimizer, Params, che
 
 
 class AdamW(Optimizer):
-    """Adam with weight decay apart from the gradient.
+    """Adam with decoupled weight decay.
 
     Parameters
     ----------
@@ -38,7 +40,7 @@ class AdamW(Optimizer):
     eps : float, default 1e-8
         Added to the denominator.
     weight_decay : float, default 0.01
-        The share of `lr` by which a weight shrinks at each step.
+        Each step multiplies a weight by ``1 - lr * weight_decay``.
 
     Raises
     ------
@@ -47,7 +49,7 @@ class AdamW(Optimizer):
 
     Examples
     --------
-    Biases do not shrink, and learn more slowly here:
+    Without weight decay for biases, and with half their learning rate:
 
     >>> from axone.autograd import Tensor
     >>> from axone.autograd.optim import AdamW
@@ -61,7 +63,7 @@ class AdamW(Optimizer):
     (Tensor([[1.898]], requires_grad=True), Tensor([-0.05], requires_grad=True))
     """
 
-    remembered = ("first_moment", "second_moment")
+    state_names = ("first_moment", "second_moment")
 
     def __init__(
         self,
@@ -75,15 +77,16 @@ class AdamW(Optimizer):
 
     def _check(self, group: Group) -> None:
         check_at_least_zero(group, "lr", "eps", "weight_decay")
-        b1, b2 = group["betas"]
-        if not (0 <= b1 < 1 and 0 <= b2 < 1):
-            raise ValueError(f"betas must be in [0, 1), and are {group['betas']}")
+        betas = group["betas"]
+        numbers = isinstance(betas, Sequence) and all(isinstance(b, Real) for b in betas)
+        if not (numbers and len(betas) == 2 and all(0 <= b < 1 for b in betas)):
+            raise ValueError(f"betas must be two numbers in [0, 1), got {betas!r}")
 
     def _kernel(self, group: Group, step: int) -> Kernel:
         b1, b2 = group["betas"]
         eps = group["eps"]
         decay = 1 - group["lr"] * group["weight_decay"]
-        rate = group["lr"] / (1 - b1**step)  # the corrections for moments that started at zero
+        rate = group["lr"] / (1 - b1**step)  # bias correction: the moments start at zero
         root = 1 / math.sqrt(1 - b2**step)
 
         def update(p: Array, g: Array, m: Array, v: Array) -> None:
@@ -107,7 +110,7 @@ class AdamW(Optimizer):
 
 
 class Adam(AdamW):
-    """Steps in the direction of the mean gradient, divided by its recent size.
+    """Adam: steps along the mean gradient, divided by the root of the mean squared gradient.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Gradient clipping by the norm of all gradients together.
+"""Gradient clipping by the global norm.
 
 References
 ----------
@@ -16,19 +16,19 @@ from axone.autograd.tensor import Tensor
 
 
 def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
-    """Scale all gradients in place so that their norm together is at most `max_norm`.
+    """Scale all gradients in place so that their global norm is at most `max_norm`.
 
     Parameters
     ----------
     params : iterable of Tensor
-        Those whose gradients count; one without a gradient counts as zero.
+        The parameters; one without a gradient counts as zero.
     max_norm : float
-        The largest Euclidean norm that remains; infinity only measures. A norm that is not finite scales nothing either.
+        The upper limit of the Euclidean norm; infinity only measures. A norm that is not finite scales nothing either.
 
     Returns
     -------
     float
-        The norm before.
+        The norm before clipping.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     array([0.6, 0.8], dtype=float32)
     """
     if not max_norm > 0:
-        raise ValueError(f"max_norm must be positive, and is {max_norm}")
+        raise ValueError(f"max_norm ({max_norm}) must be positive")
     gradients = [p.grad for p in params if p.grad is not None]
     norm = _norm(gradients)
     if norm > max_norm and math.isfinite(norm):
@@ -62,11 +62,11 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
 
 def _norm(gradients: Sequence[Array]) -> float:
     """Return the Euclidean norm of all gradients together."""
-    wide = [g.astype(np.float64) if g.itemsize == 2 else g for g in gradients]  # float16 squares overflow from 256 on
+    wide = [g.astype(np.float64) if g.itemsize == 2 else g for g in gradients]  # float16 squares overflow above 256
     norm = math.sqrt(_sum_of_squares(wide))
     if not math.isfinite(norm):
         largest = max(float(np.max(np.abs(g), initial=0)) for g in wide)
-        if math.isfinite(largest):  # only the squares overflow: those of float32 from 2e19 on
+        if math.isfinite(largest):  # only the squares overflow, as those of float32 do above 2e19
             norm = largest * math.sqrt(_sum_of_squares([g / largest for g in wide]))
     return norm
 

@@ -1,14 +1,14 @@
-"""Muon: momentum whose every direction is made equally long, for the matrices of hidden layers.
+"""Muon: orthogonalized momentum, for the matrices of hidden layers.
 
 The momentum of a matrix is replaced by the nearest matrix with orthonormal rows or columns: all singular values become
-one. Five steps of a Newton-Schulz iteration come close enough (between 0.7 and 1.2) and need matrix products alone.
+one. Five steps of a Newton-Schulz iteration bring them between 0.7 and 1.2, with matrix products alone.
 
-With the gradient g, the momentum u, its share a and the matrix of n rows and m columns::
+With the gradient g, the momentum u, its decay rate a and a matrix of n rows and m columns::
 
     u = a u + (1 - a) g          w = orthogonal((1 - a) g + a u)          p = (1 - lr decay) p - lr sqrt(max(1, n/m)) w
 
-Vectors have no directions to even out, and rows of embeddings and heads are looked up one by one: these stay with
-AdamW. `split_matrices` tells the parameters of a model apart.
+Use AdamW for vectors, which have one singular value, and for embeddings and heads, whose rows are looked up one by one.
+`split_matrices` splits the parameters of a model accordingly.
 
 References
 ----------
@@ -27,30 +27,30 @@ from axone.autograd.arrays import Array
 from axone.autograd.optim.optimizer import Group, Kernel, Optimizer, Params, check_at_least_zero
 from axone.autograd.tensor import Tensor
 
-_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic: the steepest at zero that stays near one, see [1]
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic polynomial, chosen for a large slope at zero, see [1]
 _STEPS = 5
 
 
 class Muon(Optimizer):
-    """Momentum with all singular values made about equal; for matrices only.
+    """Momentum with orthogonalized updates; for matrices only.
 
     Parameters
     ----------
     params : iterable of Tensor or of dict
         Matrices, or groups of them with options of their own.
     lr : float, default 0.02
-        The learning rate: how far each direction moves.
+        The learning rate: the length of a step along each singular direction.
     momentum : float, default 0.95
-        The share of the momentum that is kept, in [0, 1).
+        The decay rate of the momentum, in [0, 1).
     nesterov : bool, default True
-        Whether to look ahead along the momentum.
+        Whether to use Nesterov momentum.
     weight_decay : float, default 0
-        The share of `lr` by which a weight shrinks at each step.
+        Each step multiplies a weight by ``1 - lr * weight_decay``.
 
     Raises
     ------
     ValueError
-        If a parameter is no matrix, or an option is out of its range.
+        If a parameter is not a matrix, or an option is out of its range.
 
     Examples
     --------
@@ -68,7 +68,7 @@ class Muon(Optimizer):
     >>> optimizers = [Muon(matrices), AdamW(rest)]
     """
 
-    remembered = ("momentum",)
+    state_names = ("momentum",)
     elementwise = False
 
     def __init__(
@@ -84,13 +84,13 @@ class Muon(Optimizer):
     def _check(self, group: Group) -> None:
         check_at_least_zero(group, "lr", "weight_decay")
         if not 0 <= group["momentum"] < 1:
-            raise ValueError(f"momentum must be in [0, 1), and is {group['momentum']}")
+            raise ValueError(f"momentum ({group['momentum']}) must be in [0, 1)")
         for p in group["params"]:
             if not isinstance(p, Tensor) or p.ndim != 2:
-                what = f"one of shape {p.shape}" if isinstance(p, Tensor) else f"a {type(p).__name__}"
-                raise ValueError(f"Muon is for matrices, and got {what}: give the others to AdamW, see split_matrices")
+                what = f"a parameter of shape {p.shape}" if isinstance(p, Tensor) else f"a {type(p).__name__}"
+                raise ValueError(f"Muon needs matrices, got {what}: pass it to AdamW, see split_matrices")
 
-    def _kernel(self, group: Group, step: int) -> Kernel:  # noqa: ARG002 - only Adam's depends on the step
+    def _kernel(self, group: Group, step: int) -> Kernel:  # noqa: ARG002 - only Adam depends on the step
         lr, momentum, nesterov, decay = (group[name] for name in ("lr", "momentum", "nesterov", "weight_decay"))
 
         def update(p: Array, g: Array, u: Array) -> None:
@@ -105,7 +105,7 @@ class Muon(Optimizer):
 
 
 def orthogonal(matrix: Array) -> Array:
-    """Return about the nearest matrix with orthonormal rows or columns, by five Newton-Schulz steps.
+    """Return approximately the nearest matrix with orthonormal rows or columns, by five Newton-Schulz steps.
 
     Parameters
     ----------
@@ -114,13 +114,13 @@ def orthogonal(matrix: Array) -> Array:
     Returns
     -------
     ndarray, shape (n, m)
-        Of the same singular vectors; those singular values that are not tiny beside the largest come between 0.7 and
-        1.2. Zeros stay zeros.
+        Has the same singular vectors. Its singular values are between 0.7 and 1.2, except those that are tiny compared
+        to the largest. A matrix of zeros stays zero.
     """
     a, b, c = _COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix  # the products below are of the shorter side
-    x = x / (np.linalg.norm(x) + 1e-7)  # no singular value above one
+    x = matrix.T if tall else matrix  # the products below then have the shorter side
+    x = x / (np.linalg.norm(x) + 1e-7)  # makes every singular value at most one
     for _ in range(_STEPS):
         square = x @ x.T
         x = a * x + (b * square + c * (square @ square)) @ x
@@ -130,14 +130,14 @@ def orthogonal(matrix: Array) -> Array:
 def split_matrices(
     named_parameters: Iterable[tuple[str, Tensor]], *, exclude: Sequence[str] = ()
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the parameters for Muon and the rest, for AdamW.
+    """Split parameters into the matrices of hidden layers, for Muon, and the rest, for AdamW.
 
     Parameters
     ----------
     named_parameters : iterable of (str, Tensor)
-        As a model's ``named_parameters()`` yields them.
+        From a model's ``named_parameters()``.
     exclude : sequence of str
-        A matrix stays with the rest if its name contains one of these: give the names of embeddings and heads.
+        A matrix whose name contains one of these belongs to the rest: pass the names of embeddings and heads.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: pure functions of the step, so that nothing has to be saved to resume.
+"""Learning-rate schedules: pure functions of the step, so that resuming needs no saved state.
 
 Steps are counted from zero. The first of `warmup_steps` has ``max_lr / warmup_steps``; the last of `total_steps` has
 `min_lr`.
@@ -13,20 +13,20 @@ import math
 
 
 def cosine(step: int, *, max_lr: float, min_lr: float, warmup_steps: int, total_steps: int) -> float:
-    """Return the learning rate at a step: a linear rise, then half a cosine down.
+    """Return the learning rate of a step: linear warm-up, then cosine decay.
 
     Parameters
     ----------
     step : int
-        From 0.
+        Counted from 0.
     max_lr : float
-        The highest rate, at the end of the warm-up.
+        The highest learning rate, at the end of the warm-up.
     min_lr : float
-        The rate of the last step, and of all after it.
+        The learning rate of the last step, and of all later ones.
     warmup_steps : int
-        How many steps the rise takes; 0 for none.
+        The number of steps of the warm-up; 0 for none.
     total_steps : int
-        How many there are.
+        The number of all steps.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def cosine(step: int, *, max_lr: float, min_lr: float, warmup_steps: int, total_
     Raises
     ------
     ValueError
-        If a step or a number of steps is negative, or there are none.
+        If `step` or `warmup_steps` is negative, or `total_steps` is not positive.
 
     Examples
     --------
@@ -50,20 +50,20 @@ def cosine(step: int, *, max_lr: float, min_lr: float, warmup_steps: int, total_
 
 
 def linear_decay(step: int, *, max_lr: float, min_lr: float, warmup_steps: int, total_steps: int) -> float:
-    """Return the learning rate at a step: a linear rise, then a straight line down.
+    """Return the learning rate of a step: linear warm-up, then linear decay.
 
     Parameters
     ----------
     step : int
-        From 0.
+        Counted from 0.
     max_lr : float
-        The highest rate, at the end of the warm-up.
+        The highest learning rate, at the end of the warm-up.
     min_lr : float
-        The rate of the last step, and of all after it.
+        The learning rate of the last step, and of all later ones.
     warmup_steps : int
-        How many steps the rise takes; 0 for none.
+        The number of steps of the warm-up; 0 for none.
     total_steps : int
-        How many there are.
+        The number of all steps.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def linear_decay(step: int, *, max_lr: float, min_lr: float, warmup_steps: int, 
     Raises
     ------
     ValueError
-        If a step or a number of steps is negative, or there are none.
+        If `step` or `warmup_steps` is negative, or `total_steps` is not positive.
 
     Examples
     --------
@@ -87,14 +87,14 @@ def linear_decay(step: int, *, max_lr: float, min_lr: float, warmup_steps: int, 
 
 
 def _progress(step: int, warmup_steps: int, total_steps: int) -> float:
-    """Return how far the decay has come, from 0 to 1; negative during the warm-up.
+    """Return the progress of the decay, from 0 to 1; negative during the warm-up.
 
-    The last step of the warm-up already has the full rate, so the decay starts from there.
+    The last step of the warm-up has the highest rate, so the decay starts from it.
     """
     if step < 0 or warmup_steps < 0 or total_steps <= 0:
         raise ValueError(
-            f"a schedule needs step and warmup_steps of at least 0 and total_steps of at least 1, and got "
-            f"{step}, {warmup_steps} and {total_steps}"
+            f"step ({step}) and warmup_steps ({warmup_steps}) must not be negative, and total_steps ({total_steps}) must "
+            "be positive"
         )
     if step < warmup_steps:
         return -1.0

@@ -1,10 +1,10 @@
-"""Stochastic gradient descent, with momentum.
+"""Stochastic gradient descent with momentum.
 
 With the gradient g, the velocity u and the momentum a::
 
     g = g + decay p          u = a u + g          p = p - lr u
 
-and with Nesterov's look ahead ``p = p - lr (g + a u)``.
+and with Nesterov momentum ``p = p - lr (g + a u)``.
 
 References
 ----------
@@ -19,7 +19,7 @@ from axone.autograd.optim.optimizer import Group, Kernel, Optimizer, Params, che
 
 
 class SGD(Optimizer):
-    """Steps against the gradient, which may gather momentum.
+    """Stochastic gradient descent, optionally with momentum.
 
     Parameters
     ----------
@@ -28,11 +28,11 @@ class SGD(Optimizer):
     lr : float
         The learning rate.
     momentum : float, default 0
-        The share of the velocity that is kept, in [0, 1).
+        The decay rate of the velocity, in [0, 1).
     nesterov : bool, default False
-        Whether to look ahead along the velocity.
+        Whether to use Nesterov momentum.
     weight_decay : float, default 0
-        This share of each parameter is added to its gradient.
+        ``weight_decay * parameter`` is added to the gradient.
 
     Raises
     ------
@@ -53,7 +53,7 @@ class SGD(Optimizer):
     Value(1.25)
     """
 
-    remembered = ("velocity",)
+    state_names = ("velocity",)
 
     def __init__(
         self, params: Params, lr: float, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
@@ -63,11 +63,11 @@ class SGD(Optimizer):
     def _check(self, group: Group) -> None:
         check_at_least_zero(group, "lr", "weight_decay")
         if not 0 <= group["momentum"] < 1:
-            raise ValueError(f"momentum must be in [0, 1), and is {group['momentum']}")
+            raise ValueError(f"momentum ({group['momentum']}) must be in [0, 1)")
         if group["nesterov"] and group["momentum"] == 0:
-            raise ValueError("nesterov looks ahead along the velocity, so it needs a momentum above 0")
+            raise ValueError("nesterov=True needs a momentum above 0")
 
-    def _kernel(self, group: Group, step: int) -> Kernel:  # noqa: ARG002 - only Adam's depends on the step
+    def _kernel(self, group: Group, step: int) -> Kernel:  # noqa: ARG002 - only Adam depends on the step
         lr, momentum, nesterov, decay = (group[name] for name in ("lr", "momentum", "nesterov", "weight_decay"))
 
         def update(p: Array, g: Array, velocity: Array) -> None:

@@ -1,13 +1,12 @@
-"""Reading several sequences at once, each token once: what generation does with a model before it chooses.
+"""DecodingBatch: several sequences that grow by one token at a time, each token read once.
 
-Sequences of different length stand in one batch with their ends aligned: what is missing before the shorter ones is
-masked, and every token keeps its own position. A sequence that fills the context goes on from its last half, which is
-read again; so each gets the logits that it would get alone.
+Sequences of different lengths are padded on the left: the padding is masked, and every token keeps its own position. A
+sequence that fills the context continues from its last half, which is read again. So each sequence gets the logits that
+it would get alone.
 
 References
 ----------
-.. [1] R. Pope et al., "Efficiently Scaling Transformer Inference" (the key-value cache),
-   https://arxiv.org/abs/2211.05102
+.. [1] R. Pope et al., "Efficiently Scaling Transformer Inference" (KV caches), https://arxiv.org/abs/2211.05102
 """
 
 from __future__ import annotations
@@ -15,160 +14,188 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import index
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from axone.llm.config import LanguageModelConfig
-from axone.llm.generation.cache import SequenceCache
-from axone.llm.generation.joint import JointReader
-
-Ids = NDArray[np.integer[Any]]
-Logits = NDArray[np.floating[Any]]
+from axone.llm.generation.prompt_cache import PromptCache
+from axone.llm.generation.protocol import GenerativeModel
+from axone.llm.types import Ids, Logits
 
 
-class CachedModel(Protocol):
-    """What generation needs of a model."""
-
-    @property
-    def config(self) -> LanguageModelConfig:
-        """Its configuration."""
-
-    def make_caches(self, batch: int, length: int | None = None) -> list[SequenceCache]:
-        """Return empty caches."""
-
-    def reader(self) -> JointReader:
-        """Return what reads tokens into such caches."""
-
-
-class BatchReader:
-    """Sequences that grow by a token at a time, and the logits that follow each.
-
-    As a context manager it reads with the help of other processes, where that pays.
+class DecodingBatch:
+    """Sequences that grow by one token at a time, and the logits after each, as a context manager.
 
     Parameters
     ----------
-    model : CachedModel
+    model : GenerativeModel
     prompts : sequence of sequence of int
-        The B sequences to begin with; only the last `context_length` tokens of each are read.
+        The B sequences at first. Only the last `context_length` tokens of each are read.
+    workers : int, optional
+        The most threads or processes that compute at once, by default one per core; 1 never forks.
+    cache : PromptCache, optional
+        For one prompt: tokens that it holds are not read again, and afterwards it holds all that were read.
 
     Attributes
     ----------
     sequences : list of list of int
-        With all that was appended.
+        Prompts and appended tokens.
 
     Raises
     ------
+    TypeError
+        If a prompt holds anything but integers.
     ValueError
         If a prompt is empty or holds an unknown id.
     """
 
-    def __init__(self, model: CachedModel, prompts: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self,
+        model: GenerativeModel,
+        prompts: Sequence[Sequence[int]],
+        *,
+        workers: int | None = None,
+        cache: PromptCache | None = None,
+    ) -> None:
+        if cache is not None and len(prompts) != 1:
+            raise ValueError(f"a prompt cache is for one prompt, not for {len(prompts)}")
         self._model = model
-        self._read = model.reader()
         self._length = model.config.context_length
         self._half = max(self._length // 2, 1)
-        self.sequences = [_checked(prompt, model.config.vocab_size) for prompt in prompts]
-        # Alone, a sequence starts at the first column again when it is full; in company others are not full yet.
+        self.sequences = [check_prompt(prompt, model.config.vocab_size) for prompt in prompts]
+        self._decoder = model.decoder(workers=workers)
+        # A single sequence starts again at the first column when the context is full. The rows of a batch fill at
+        # different times, so their caches have room for twice the context.
         room = self._length if len(prompts) == 1 else 2 * self._length
-        self._caches = model.make_caches(len(prompts), room)
-        self._starts = [0] * len(prompts)  # the column where each begins
+        self._num_read = 0  # tokens of the first sequence at the last call of `logits`
+        self._starts = [0] * len(prompts)  # the column where each sequence begins
+        self._cache = cache
+        distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(map(tuple, self.sequences)))}
+        self._distinct = None  # for each sequence, its row among the distinct ones, until these have been read once
+        if len(distinct) < len(prompts):
+            self._distinct = np.array([distinct[tuple(sequence)] for sequence in self.sequences])
+        if cache is None:
+            self._caches = model.make_caches(len(distinct), room)
+            return
+        self._caches, prompt = cache.caches, self.sequences[0]
+        cache.hold(cache.ids[: cache.common_prefix(prompt)] if len(prompt) <= self._length else ())
 
     def __enter__(self) -> Self:
-        self._read.__enter__()
+        self._decode = self._decoder.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._read.__exit__(kind, error, trace)
+        self._decoder.__exit__(kind, error, trace)
+        if self._cache is not None:
+            # An error inside a forward leaves the blocks' caches of different lengths.
+            whole = error is None or isinstance(error, GeneratorExit)
+            held = self._caches[0].length
+            self._cache.hold(self.sequences[0][self._num_read - held : self._num_read] if whole else ())
 
     def logits(self) -> Logits:
-        """Read what has not been read yet.
+        """Read all tokens that have not been read yet.
 
         Returns
         -------
         ndarray, shape (B, V)
-            After the last token of each sequence.
+            The logits after the last token of each sequence.
         """
-        held = self._caches[0].length
+        held, is_first = self._caches[0].length, self._num_read == 0
+        self._num_read = len(self.sequences[0])
         if held == 0:
-            return self._read_ends(self._length)
-        if held - min(self._starts) < self._length and held < self._caches[0].max_length:  # as nearly always
+            return self._prefill(self._length)
+        if is_first:  # the prompt cache holds the beginning
+            return self._decode(np.asarray(self.sequences[0][held:])[None], self._caches)
+        if held - min(self._starts) < self._length and held < self._caches[0].max_length:  # nearly always
             return self._read_last()
         full = [row for row, start in enumerate(self._starts) if held - start >= self._length]
         if len(full) == len(self.sequences):
-            return self._read_ends(self._half)
+            return self._prefill(self._half)
         if held == self._caches[0].max_length:
-            self._forget_unused()
+            self._drop_padding()
         if full:
-            self._halve(full)
+            self._restart(full)
         return self._read_last()
 
     def append(self, tokens: Sequence[int]) -> None:
-        """Add a token to each sequence."""
-        for sequence, token in zip(self.sequences, tokens):
+        """Append a token to each sequence."""
+        for sequence, token in zip(self.sequences, tokens, strict=True):
             sequence.append(token)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Keep only some of the sequences, in the order given."""
+        """Keep only some sequences, in the order given."""
         self.sequences = [self.sequences[row] for row in rows]
         self._starts = [self._starts[row] for row in rows]
         for cache in self._caches:
-            cache.keep(np.asarray(rows, np.intp))
+            cache.select(np.asarray(rows, np.intp))
 
-    def _read_ends(self, most: int) -> Logits:
-        """Read the last tokens of all sequences into empty caches, aligned at their ends."""
+    def _prefill(self, most: int) -> Logits:
+        """Read the last tokens of all sequences into empty caches, padded on the left."""
         for cache in self._caches:
             cache.length = 0
+        rows, self._distinct = self._distinct, None
         ends = [sequence[-most:] for sequence in self.sequences]
         width = max(map(len, ends))
         self._starts = [width - len(end) for end in ends]
         padded = np.asarray([[0] * (width - len(end)) + end for end in ends])  # (B, T)
-        return self._read(padded, self._caches, self._hidden())
+        if rows is None:
+            return self._decode(padded, self._caches, self._padding())
+        starts, first = self._padding(), np.unique(rows, return_index=True)[1]
+        logits = self._decode(padded[first], self._caches, None if starts is None else starts[first])
+        for cache in self._caches:
+            cache.select(rows)
+        every: Logits = logits[rows]
+        return every
 
     def _read_last(self) -> Logits:
         """Read the last token of all sequences."""
         last = np.array([[sequence[-1]] for sequence in self.sequences])  # (B, 1)
-        return self._read(last, self._caches, self._hidden())
+        return self._decode(last, self._caches, self._padding())
 
-    def _hidden(self) -> Ids | None:
-        """Return where the sequences begin, if any column is to be hidden from one."""
+    def _padding(self) -> Ids | None:
+        """Return where the sequences begin, or None without padding."""
         return np.asarray(self._starts) if any(self._starts) else None
 
-    def _halve(self, rows: Sequence[int]) -> None:
-        """Let some sequences go on from their last half: read again all of it but the token that comes next."""
+    def _restart(self, rows: Sequence[int]) -> None:
+        """Let some sequences continue from their last half: read it again, except for its last token."""
         begin = self._caches[0].length - self._half + 1
         if self._half > 1:
             ends = np.asarray([self.sequences[row][-self._half : -1] for row in rows])  # (N, half - 1)
             caches = self._model.make_caches(len(rows), self._half - 1)
-            self._read(ends, caches)
-            for cache, other in zip(self._caches, caches):
-                cache.replace_last(np.asarray(rows, np.intp), other)
+            self._decode(ends, caches)
+            for cache, other in zip(self._caches, caches, strict=True):
+                cache.overwrite_last(np.asarray(rows, np.intp), other)
         for row in rows:
             self._starts[row] = begin
 
-    def _forget_unused(self) -> None:
-        """Make room by dropping the columns before all sequences."""
+    def _drop_padding(self) -> None:
+        """Make room: drop the columns before all sequences."""
         unused = min(self._starts)
         self._starts = [start - unused for start in self._starts]
         for cache in self._caches:
-            cache.forget_first(unused)
+            cache.drop_first(unused)
 
 
-def _checked(prompt: Sequence[int], vocab_size: int) -> list[int]:
-    """Return a prompt as a list of its own."""
+def check_prompt(prompt: Sequence[int], vocab_size: int) -> list[int]:
+    """Return a copy of a prompt.
+
+    Raises
+    ------
+    TypeError
+        If it holds anything but integers.
+    ValueError
+        If it is empty or holds an unknown id.
+    """
     try:
         ids = [index(id) for id in prompt]
     except TypeError:
         raise TypeError(
-            f"a prompt is a sequence of token ids, whole numbers, and this one is {prompt!r:.60}: encode text first"
+            f"prompt_ids ({prompt!r:.60}) must be a sequence of token ids, which are integers: encode text first"
         ) from None
     if not ids:
-        raise ValueError("generation goes on from a prompt of at least one token, and this one is empty")
+        raise ValueError("a prompt of no tokens cannot be continued: give at least one token")
     if min(ids) < 0 or max(ids) >= vocab_size:
-        raise ValueError(
-            f"a prompt's ids must be from 0 to {vocab_size - 1}, and these go from {min(ids)} to {max(ids)}"
-        )
+        raise ValueError(f"prompt_ids (from {min(ids)} to {max(ids)}) must be in [0, {vocab_size})")
     return ids

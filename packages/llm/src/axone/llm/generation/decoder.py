@@ -1,58 +1,68 @@
-"""A model read without a tape, in as few calls and with as many threads as pay.
+"""Decoder: reads tokens into KV caches and returns the logits of the next token, without a tape.
 
-The layers of `axone.nn` define a model, and tests hold this to them. What they compute is written a second time, in
-`steps`, because generation has other limits than training:
+The layers state their arithmetic on arrays (`Module.inference`); the decoder chooses how their products are computed:
 
-- One position of one sequence reads every weight once and computes next to nothing, so memory sets the pace [1]_: each
-  product is one call of BLAS on the weight as it lies, with the threads of BLAS, which wait for the next one awake. In
-  a small model, whose weights lie in the caches, the calls of NumPy themselves set the pace: hence one thread, vectors
-  instead of matrices of one row, and no more calls than needed.
-- Many positions are large products. Each thread takes a run of positions through all blocks, and needs of those before
-  only their keys and values.
+- A small model fits into the processor's caches, and a token costs as many calls of NumPy as it has operations. It is
+  folded first, and computed by one thread.
+- One position of a large model reads every weight once, so memory bounds the time. Forked processes read a shard of each
+  weight (`tensor_parallel`), or each product is one call of BLAS, with the threads of BLAS.
+- Prefill, which reads many positions, is bounded by arithmetic. Each thread takes a run of positions through all
+  blocks, and needs only the keys and values of earlier positions.
 
-References
-----------
-.. [1] R. Pope et al., "Efficiently Scaling Transformer Inference", https://arxiv.org/abs/2211.05102
+README.md in this folder has the figures.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from itertools import pairwise
 from threading import Barrier, BrokenBarrierError
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 
 from axone.autograd.extend import Array
-from axone.llm.generation.folding import Folds, folded
-from axone.llm.generation.steps import Ids, Place, attention, mlp, norm, product
+from axone.llm.generation.folding import FoldCache, fold
+from axone.llm.generation.tensor_parallel import TensorParallelDecoder, can_shard
 from axone.llm.runtime import resources
+from axone.llm.runtime.collectives import can_all_gather
 from axone.llm.runtime.settings import blas_threads
 from axone.llm.runtime.threads import ThreadGroup
+from axone.llm.types import Ids, Logits
 from axone.nn import KVCache, Transformer
+from axone.nn.extend import DecodeContext, dense_product, single_position
 
-_ONE_THREAD = 460_800  # weights: OpenBLAS multiplies a smaller matrix and a vector in one thread, and need not be told
+_ONE_THREAD = 460_800  # weights: OpenBLAS multiplies a smaller matrix and a vector in one thread without being told to
 _RUN = 32  # positions: fewer do not repay their hand-over to a thread
+_MOST_PROCESSES = 4  # a few cores use all the bandwidth of memory
 
 
-class Reader:
-    """Reads tokens into caches, and returns what may come next; for one thread at a time.
+class Decoder:
+    """Reads tokens into KV caches and returns logits; for one thread at a time.
+
+    As a context manager it may fork processes, which compute single positions of one sequence and end with the context.
+    From the first of these positions on the weights must stay as they are. If a process is lost, this one continues
+    alone, with the same bits.
 
     Parameters
     ----------
     transformer : Transformer
-        In evaluation mode. Its weights are read, or copied if it lies in the caches (see `fold`), as they are now.
+        In evaluation mode. The weights of a small model are copied now; those of a large one may be written to later,
+        but not replaced.
     embedding : ndarray, shape (V, C)
     head : ndarray, shape (V, C)
-    cores : int, optional
-        How many threads work, by default one for each core, or a single one if the model lies in the caches.
-    folds : Folds, optional
-        What the last reader of this model made of its weights.
+    workers : int, optional
+        The most threads or processes that compute at once, besides the threads of BLAS: by default one per core. A small
+        model uses one in any case; 1 never forks.
+    fold_cache : FoldCache, optional
+        The folded weights of an earlier decoder of this model.
 
     Attributes
     ----------
-    cores : int
+    workers : int
     """
 
     def __init__(
@@ -61,91 +71,96 @@ class Reader:
         embedding: Array,
         head: Array,
         *,
-        cores: int | None = None,
-        folds: Folds | None = None,
+        workers: int | None = None,
+        fold_cache: FoldCache | None = None,
     ) -> None:
-        head_bias, sizes = None, [head.size, *(parameter.size for parameter in transformer.parameters())]
-        if cores is None:
-            cores = 1 if sum(sizes) <= resources.SMALL_MODEL else resources.available_cores()
-            if sum(sizes) <= resources.SMALL_MODEL:
-                transformer, embedding, head, head_bias = folded(transformer, embedding, head, folds)
-        self.cores = cores
-        self._threads_fit = cores > 1 or max(sizes) < _ONE_THREAD  # whether BLAS, as it is set, suits a single vector
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers ({workers}) must be at least 1")
+        self._model = transformer, embedding, head
+        sizes = [head.size, *(parameter.size for parameter in transformer.parameters())]
+        self._small = sum(sizes) <= resources.SMALL_MODEL
+        head_bias = None
+        if self._small:
+            transformer, embedding, head, head_bias = fold(transformer, embedding, head, fold_cache)
+        self.workers = 1 if self._small else resources.available_cores() if workers is None else workers
+        self._blas_as_it_is = not self._small or max(sizes) < _ONE_THREAD  # for the product of a matrix and a vector
         self._embedding = embedding
-        self._learned = None if transformer.position is None else transformer.position.weight.data
-        self._blocks = [
-            (norm(block.attention_norm), attention(block.attention), norm(block.mlp_norm), mlp(block.mlp))
-            for block in transformer.blocks
-        ]
-        self._norm = norm(transformer.norm)
-        self._head = product(head, head_bias)
+        self._forward = transformer.cached_inference()
+        self._head = dense_product(head, head_bias)
+        self._processes = min(self.workers, _MOST_PROCESSES)
+        if self._processes > 1 and not can_shard(transformer):
+            self._processes = 1
+        self._entered = False
+        self._parallel: TensorParallelDecoder | None = None
+        self._forked_in = 0  # the id of the process that forked the others
 
-    def __call__(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None = None) -> Array:
-        """Read some more tokens of each sequence.
+    def __enter__(self) -> Self:
+        self._entered = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered = False
+        self._end_processes()
+
+    def __call__(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None = None) -> Logits:
+        """Read further tokens of each sequence.
 
         Parameters
         ----------
         ids : ndarray of int, shape (B, T)
         caches : sequence of KVCache
-            One for each block: hold the columns before, and take in these.
+            One for each block: they hold the earlier columns and receive these.
         starts : ndarray of int, shape (B,), optional
-            The column where each sequence begins, by default the first: what stands before is not seen.
+            The column where each sequence begins, by default the first: earlier ones are padding.
 
         Returns
         -------
         ndarray, shape (B, V)
-            The logits after the last token of each.
+            The logits after the last token of each sequence.
+
+        Raises
+        ------
+        RuntimeError
+            In a forked copy of the process that forked the workers.
         """
         B, T = ids.shape
-        if B * T == 1 and starts is None and self._threads_fit:
-            return self._read_one(int(ids[0, 0]), caches)
-        runs = min(self.cores, T // _RUN)
-        with blas_threads(1 if self.cores == 1 else None):
-            last = self._in_runs(ids, caches, starts, runs) if runs > 1 else self._read(ids, caches, starts)
-            return self._head(self._norm(last[0] if B == 1 else last)).reshape(B, -1)
-
-    def _read_one(self, token: int, caches: Sequence[KVCache]) -> Array:
-        """Read one token of one sequence, by itself."""
-        position = caches[0].length
-        x: Array = self._embedding[token]  # (C,)
-        x = x.copy() if self._learned is None else x + self._learned[position]
-        place = _place_of_one(position)
-        for (attention_norm, attend, mlp_norm, feed), cache in zip(self._blocks, caches, strict=True):
-            x += attend(attention_norm(x), cache, place)
-            x += feed(mlp_norm(x))
-        return self._head(self._norm(x))[None]
+        if B * T == 1 and starts is None:
+            if self._uses_processes(caches):
+                return self._decode_in_processes(int(ids[0, 0]), caches)
+            if self._blas_as_it_is:
+                x = self._embedding[ids[0, 0]].copy()  # (C,)
+                return self._head(self._forward(x, caches, single_position(caches[0].length)))[None]
+        runs = min(self.workers, T // _RUN)
+        with blas_threads(1 if self._small else None):
+            x = self._prefill_in_threads(ids, caches, starts, runs) if runs > 1 else self._read(ids, caches, starts)
+            return self._head(x).reshape(B, -1)
 
     def _read(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None) -> Array:
-        """Take some positions through all blocks, and return what becomes of the last of each sequence: (B, C)."""
+        """Return the normalized stream after the last position of each sequence: (B, C), or (C,) for one sequence."""
         B, T = ids.shape
         first = caches[0].length
         positions, mask = np.arange(first, first + T), None
         if starts is not None:
             positions = np.maximum(positions - starts[:, None], 0)  # (B, T)
             mask = np.arange(first + T) >= starts[:, None]  # (B, S)
-        place = Place(B, positions, mask)
-        x: Array = self._embedding.take(ids, axis=0)  # (B, T, C)
-        if self._learned is not None:
-            x += self._learned.take(positions, axis=0)
-        x = x.reshape(-1) if B * T == 1 else x.reshape(B * T, -1)  # (C,) or (N, C)
-        for (attention_norm, attend, mlp_norm, feed), cache in zip(self._blocks, caches, strict=True):
-            normed = attention_norm(x)
-            if cache is caches[-1] and T > 1:  # from here on only the last position of each is still needed
-                place, x = place._replace(ends=True), x.reshape(B, T, -1)[:, -1]  # (B, C)
-            x += attend(normed, cache, place)
-            x += feed(mlp_norm(x))
-        return x.reshape(B, -1)
+        x: Array = self._embedding.take(ids.reshape(-1), axis=0)  # (N, C)
+        context = DecodeContext(B, positions, mask, last_only=T > 1)
+        return self._forward(x[0] if B * T == 1 else x, caches, context)
 
-    def _in_runs(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None, runs: int) -> Array:
-        """Share out the positions among threads, each run following the one before."""
+    def _prefill_in_threads(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None, runs: int) -> Array:
+        """Read a run of positions in each thread; all wait for each other at each block's cache."""
         T = ids.shape[1]
         barrier = Barrier(runs)
+        for cache in caches:
+            cache.reserve(cache.length + T)
 
         def read(start: int, stop: int) -> Array:
-            shares = [_Share(cache, start, barrier) for cache in caches]
+            views = [cache.view(start=start, after_write=barrier.wait) for cache in caches]
             try:
-                return self._read(ids[:, start:stop], shares, starts)
-            except BrokenBarrierError:  # another run has failed, and says why
+                return self._read(ids[:, start:stop], views, starts)
+            except BrokenBarrierError:  # another run has failed, and raises its error
                 return np.empty(0)
             except BaseException:
                 barrier.abort()
@@ -158,32 +173,42 @@ class Reader:
             cache.length += T
         return last
 
+    def _uses_processes(self, caches: Sequence[KVCache]) -> bool:
+        """Return whether a position is read shard by shard: also by this process alone, once the others are lost."""
+        if self._parallel is not None and self._parallel.holds(caches):
+            if os.getpid() != self._forked_in:
+                raise RuntimeError(
+                    "a text must be generated to its end by the process that began it, and this is a forked copy of that "
+                    "process: begin another text here"
+                )
+            return True
+        return self._entered and self._processes > 1 and can_all_gather()
 
-@functools.lru_cache(maxsize=1 << 12)
-def _place_of_one(position: int) -> Place:
-    """Return the place of a single row: to look it up takes a tenth of the time of making it."""
-    return Place(1, np.asarray([position]), None)
+    def _decode_in_processes(self, token: int, caches: Sequence[KVCache]) -> Logits:
+        """Read one token of one sequence in all processes."""
+        position = caches[0].length
+        try:
+            logits = self._decode_shards(token, position, caches)
+        except OSError:  # a process has ended, or could not be forked
+            self._end_processes()
+            self._processes = 1
+            logits = self._decode_shards(token, position, caches)
+        except BaseException:  # the ranks no longer agree on the next call
+            self._end_processes()
+            raise
+        for cache in caches:
+            cache.length = position + 1
+        return logits[None]
 
+    def _decode_shards(self, token: int, position: int, caches: Sequence[KVCache]) -> Array:
+        """Return the logits after a token, (V,)."""
+        if self._parallel is None or not self._parallel.holds(caches):
+            self._end_processes()
+            self._parallel = TensorParallelDecoder(*self._model, caches, self._processes)
+            self._forked_in = os.getpid()
+        return self._parallel.decode(token, position)
 
-class _Share(KVCache):
-    """A thread's part of a cache: it writes from `start` on, and reads when all have written.
-
-    Parameters
-    ----------
-    whole : KVCache
-    start : int
-        Counted from the first new position.
-    barrier : Barrier
-        For all that write.
-    """
-
-    def __init__(self, whole: KVCache, start: int, barrier: Barrier) -> None:
-        self._keys, self._values = whole._keys, whole._values
-        self.length = whole.length + start
-        self._barrier = barrier
-
-    def append(self, keys: Array, values: Array) -> tuple[Array, Array]:
-        """Write these positions, wait for those before, and return all up to these."""
-        held = super().append(keys, values)
-        self._barrier.wait()
-        return held
+    def _end_processes(self) -> None:
+        if self._parallel is not None:
+            self._parallel.close()
+            self._parallel = None

@@ -1,34 +1,29 @@
-"""Generation: tokens one after the other, from a model and a prompt; and text, for those who have a tokenizer too."""
+"""Generation: one token after the other, from a model and a prompt; and text, with a tokenizer."""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict, Unpack
+from operator import index
+from typing import Unpack
 
 import numpy as np
 
 from axone.autograd import no_grad
-from axone.llm.generation.batch import BatchReader, CachedModel, Logits
-from axone.llm.generation.sampling import Sampling
-from axone.llm.generation.stop_strings import StopText
+from axone.llm.generation.batch import DecodingBatch, check_prompt
+from axone.llm.generation.prompt_cache import PromptCache
+from axone.llm.generation.protocol import GenerativeModel
+from axone.llm.generation.sampling import SamplingConfig, SamplingOptions
+from axone.llm.generation.stop_strings import StopStrings
 from axone.llm.runtime.settings import adapted_memory, kept_memory
+from axone.llm.types import Logits
 from axone.tokenizer import StreamDecoder, Tokenizer
 
 
-class SamplingOptions(TypedDict, total=False):
-    """The options of `Sampling`, by name."""
-
-    temperature: float
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    repetition_penalty: float
-
-
 def generate(
-    model: CachedModel,
+    model: GenerativeModel,
     prompt_ids: Sequence[int],
     *,
     max_new_tokens: int,
@@ -37,14 +32,17 @@ def generate(
     top_p: float | None = None,
     min_p: float | None = None,
     repetition_penalty: float = 1.0,
-    stop_ids: Sequence[int] = (),
+    sampling: SamplingConfig | None = None,
+    stop_ids: Sequence[int] | None = None,
     rng: np.random.Generator | None = None,
+    workers: int | None = None,
+    cache: PromptCache | None = None,
 ) -> Iterator[int]:
     """Yield new tokens, one at a time.
 
-    Each costs one position, thanks to a cache of keys and values. When the context is full, its last half is read
-    again and the rest forgotten. A large model is read by several processes where that is possible: they are forked
-    when the text has begun, and end with it. The weights must not change meanwhile.
+    Each costs one position, because a cache holds the keys and values of earlier ones. When the context is full, its
+    last half is read again and the rest is forgotten. A large model may be decoded by several processes: they are forked
+    with the second token, and end with the text. The weights must not change meanwhile.
 
     Parameters
     ----------
@@ -55,11 +53,18 @@ def generate(
     max_new_tokens : int
         The most tokens to yield.
     temperature, top_k, top_p, min_p, repetition_penalty
-        As in `Sampling`. By default all tokens may be drawn: Hugging Face's default is ``top_k=50``.
-    stop_ids : sequence of int
-        Tokens that end the generation; they are not yielded.
+        As in `SamplingConfig`. By default all tokens may be drawn: Hugging Face's default is ``top_k=50``.
+    sampling : SamplingConfig, optional
+        These options as a whole, instead of one by one.
+    stop_ids : sequence of int, optional
+        Tokens that end the text, and are not yielded: by default the model's `eos_ids`. ``()`` ends it nowhere.
     rng : numpy.random.Generator, optional
-        Where the draws come from; None draws a fresh one.
+        Draws the tokens; None makes a new one.
+    workers : int, optional
+        The most threads or processes that compute at once, besides the threads of BLAS: by default one per core for a
+        large model, and one for a small model. 1 never forks.
+    cache : PromptCache, optional
+        Tokens that it holds are not read again; afterwards it holds those of this text.
 
     Yields
     ------
@@ -67,37 +72,76 @@ def generate(
 
     Raises
     ------
+    TypeError
+        If the prompt holds anything but integers, or an option has another type.
     ValueError
-        If the prompt is empty, holds an unknown id, or an option is out of its range.
+        If the prompt is empty or holds an unknown id, or an option is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from axone.llm import LanguageModel, LanguageModelConfig, generate
+    >>> config = LanguageModelConfig(vocab_size=65, context_length=64, num_layers=1, num_heads=2, embed_dim=16)
+    >>> model = LanguageModel(config, rng=np.random.default_rng(0)).eval()
+    >>> len(list(generate(model, [1, 2, 3], max_new_tokens=5, top_k=10)))
+    5
     """
-    sampling = Sampling(
+    options = SamplingConfig(
         temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
     )
-    rng = np.random.default_rng() if rng is None else rng
-    # The reader comes first: its copies of weights are quickest made where large arrays still come as large pages.
-    with BatchReader(model, [prompt_ids]) as reader, adapted_memory():
+    if sampling is not None and options != SamplingConfig():
+        raise TypeError("sampling and single options of it must not be given together: set them in SamplingConfig")
+    prompt = check_prompt(prompt_ids, model.config.vocab_size)
+    stops = _stop_ids(model, stop_ids)
+    rng = np.random.default_rng(rng)
+    return stream_tokens(model, prompt, _count(max_new_tokens), sampling or options, stops, rng, workers, cache=cache)
+
+
+def stream_tokens(
+    model: GenerativeModel,
+    prompt: list[int],
+    max_new_tokens: int,
+    sampling: SamplingConfig,
+    stop_ids: frozenset[int],
+    rng: np.random.Generator,
+    workers: int | None,
+    vocab_size: int | None = None,
+    cache: PromptCache | None = None,
+) -> Generator[int, None, None]:
+    """Yield new tokens; those from `vocab_size` on are never drawn."""
+    with DecodingBatch(model, [prompt], workers=workers, cache=cache) as batch, adapted_memory():
         for _ in range(max_new_tokens):
-            token = sampling.choose(reader.logits()[0], reader.sequences[0], rng)
+            token = sampling.choose(batch.logits()[0, :vocab_size], batch.sequences[0], rng)
             if token in stop_ids:
                 return
             yield token
-            reader.append([token])
+            batch.append([token])
+
+
+def _stop_ids(model: GenerativeModel, stop_ids: Sequence[int] | None) -> frozenset[int]:
+    return frozenset(map(index, model.eos_ids if stop_ids is None else stop_ids))
+
+
+def _count(max_new_tokens: int) -> int:
+    if index(max_new_tokens) < 0:
+        raise ValueError(f"max_new_tokens ({max_new_tokens}) must be at least 0")
+    return index(max_new_tokens)
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model made of a prompt.
+    """The text that a model made of a prompt.
 
     Attributes
     ----------
     text : str
-        Up to the stop text, if one came.
+        Up to the stop string, if one came.
     ids : list of int
-        The new tokens, without a stop id, but with those that made up a stop text.
+        The new tokens, without a stop id, but with the tokens of a stop string.
     log_probabilities : list of float
-        Of each new token, in nats: what the model gave it, before temperature and filters.
+        Of each new token in nats, as the model gives them, before temperature and filters.
     stopped : bool
-        Whether a stop id or a stop text ended it, rather than the number of tokens.
+        Whether a stop id or a stop string ended the text, rather than the number of tokens.
     """
 
     text: str
@@ -109,6 +153,9 @@ class Completion:
 class TextGenerator:
     """A model and its tokenizer, which generate text.
 
+    If the model's vocabulary is larger than the tokenizer's, as a padded one is, the ids that the tokenizer lacks are
+    never drawn.
+
     Parameters
     ----------
     model : LanguageModel
@@ -116,7 +163,7 @@ class TextGenerator:
     tokenizer : Tokenizer
     """
 
-    def __init__(self, model: CachedModel, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: GenerativeModel, tokenizer: Tokenizer) -> None:
         self.model = model
         self.tokenizer = tokenizer
 
@@ -126,11 +173,13 @@ class TextGenerator:
         *,
         max_new_tokens: int = 200,
         stop: Sequence[str] = (),
-        stop_ids: Sequence[int] = (),
+        stop_ids: Sequence[int] | None = None,
+        sampling: SamplingConfig | None = None,
         rng: np.random.Generator | None = None,
+        workers: int | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Iterator[str]:
-        """Yield pieces of the text that follows a prompt, never half a character.
+        """Yield pieces of the text that continues a prompt, never half a character.
 
         Parameters
         ----------
@@ -138,8 +187,8 @@ class TextGenerator:
             At least one character.
         max_new_tokens : int, default 200
         stop : sequence of str
-            Texts that end the generation; they are not yielded.
-        stop_ids, rng, **options
+            Strings that end the text, and are not yielded.
+        stop_ids, sampling, rng, workers, **options
             As in `generate`.
 
         Yields
@@ -148,21 +197,23 @@ class TextGenerator:
 
         Raises
         ------
+        TypeError
+            If an option has another type.
         ValueError
-            If the prompt is empty or the tokenizer does not know it, or an option is out of its range.
+            If the prompt is empty or has a character that the tokenizer lacks, or an option is out of range.
         """
-        text = StopText(stop)
-        decoder = self.tokenizer.stream_decoder()
-        ids = self.tokenizer.encode(prompt)
-        for token in generate(self.model, ids, max_new_tokens=max_new_tokens, stop_ids=stop_ids, rng=rng, **options):
-            piece = text.push(decoder.push([token]))
-            if piece:
-                yield piece
-            if text.stopped:
-                return
-        rest = text.push(decoder.flush()) + text.flush()
-        if rest:
-            yield rest
+        text = StopStrings(stop)
+        tokens = stream_tokens(
+            self.model,
+            check_prompt(self.tokenizer.encode(prompt), self.model.config.vocab_size),
+            _count(max_new_tokens),
+            SamplingConfig.merge(sampling, options),
+            _stop_ids(self.model, stop_ids),
+            np.random.default_rng(rng),
+            workers,
+            self.tokenizer.vocab_size,
+        )
+        return _pieces(tokens, self.tokenizer.stream_decoder(), text)
 
     @no_grad()
     @kept_memory()
@@ -172,13 +223,15 @@ class TextGenerator:
         *,
         max_new_tokens: int = 200,
         stop: Sequence[str] = (),
-        stop_ids: Sequence[int] = (),
-        seeds: Sequence[int] | None = None,
+        stop_ids: Sequence[int] | None = None,
+        sampling: SamplingConfig | None = None,
+        rngs: Sequence[np.random.Generator] | None = None,
+        workers: int | None = None,
         **options: Unpack[SamplingOptions],
     ) -> list[Completion]:
-        """Return what follows each of several prompts, generated together.
+        """Return the continuations of several prompts, generated in one batch.
 
-        Each comes out as it would alone, whatever its company.
+        Each is the one that it would be alone.
 
         Parameters
         ----------
@@ -186,11 +239,11 @@ class TextGenerator:
             Each of at least one character.
         max_new_tokens : int, default 200
             For each.
-        stop, stop_ids, **options
+        stop, stop_ids, sampling, workers, **options
             As in `stream`.
-        seeds : sequence of int, optional
-            One for each prompt: with the seed s, the text is that of `stream` with ``rng=default_rng(s)``. None draws
-            fresh ones.
+        rngs : sequence of numpy.random.Generator, optional
+            One for each prompt, such as ``default_rng(0).spawn(len(prompts))``: its text is the one that `stream` yields
+            with the same ``rng``. None makes new ones.
 
         Returns
         -------
@@ -199,57 +252,76 @@ class TextGenerator:
 
         Raises
         ------
+        TypeError
+            As `stream`, or if `prompts` is one string.
         ValueError
-            As `stream`, or if there are not as many seeds as prompts.
+            As `stream`, or if there are not as many generators as prompts.
         """
-        if seeds is not None and len(seeds) != len(prompts):
+        if isinstance(prompts, str):
+            raise TypeError(f"prompts ({prompts!r:.60}) must be a list of strings: write [{prompts!r:.60}]")
+        if rngs is not None and len(rngs) != len(prompts):
             raise ValueError(
-                f"each prompt needs a seed of its own: {len(prompts)} prompts came, and {len(seeds)} seeds"
+                f"rngs ({len(rngs)}) must be as many as prompts ({len(prompts)}): give one for each prompt"
             )
-        sampling = Sampling(**options)
+        sampling = SamplingConfig.merge(sampling, options)
+        stops, steps = _stop_ids(self.model, stop_ids), _count(max_new_tokens)
         rows = [
             _Row(
                 self.tokenizer.stream_decoder(),
-                StopText(stop),
-                np.random.default_rng(None if seeds is None else seeds[number]),
+                StopStrings(stop),
+                np.random.default_rng(None if rngs is None else rngs[number]),
             )
             for number in range(len(prompts))
         ]
         if not rows:
             return []
-        live = list(rows)
-        with BatchReader(self.model, [self.tokenizer.encode(prompt) for prompt in prompts]) as reader:
-            for _ in range(max_new_tokens):
-                logits = reader.logits()
+        live, vocab_size = list(rows), self.tokenizer.vocab_size
+        with DecodingBatch(self.model, [self.tokenizer.encode(prompt) for prompt in prompts], workers=workers) as batch:
+            for _ in range(steps):
+                logits = batch.logits()
                 tokens = []
-                for row, scores, sequence in zip(live, logits, reader.sequences):
-                    token = sampling.choose(scores, sequence, row.rng)
+                for row, scores, sequence in zip(live, logits, batch.sequences, strict=True):
+                    token = sampling.choose(scores[:vocab_size], sequence, row.rng)
                     tokens.append(token)
-                    row.take(token, scores, stop_ids)
-                reader.append(tokens)
-                going = [number for number, row in enumerate(live) if not row.stopped]
-                if not going:
+                    row.append(token, scores, stops)
+                batch.append(tokens)
+                unfinished = [number for number, row in enumerate(live) if not row.stopped]
+                if not unfinished:
                     break
-                if len(going) < len(live):
-                    live = [live[number] for number in going]
-                    reader.keep(going)
+                if len(unfinished) < len(live):
+                    live = [live[number] for number in unfinished]
+                    batch.keep(unfinished)
         return [row.completion() for row in rows]
+
+
+def _pieces(tokens: Generator[int, None, None], decoder: StreamDecoder, text: StopStrings) -> Iterator[str]:
+    """Yield the text of tokens, up to a stop string."""
+    with contextlib.closing(tokens):
+        for token in tokens:
+            piece = text.push(decoder.push([token]))
+            if piece:
+                yield piece
+            if text.stopped:
+                return
+    rest = text.push(decoder.flush()) + text.flush()
+    if rest:
+        yield rest
 
 
 @dataclass
 class _Row:
-    """One of several texts that are generated together."""
+    """One of several texts in a batch."""
 
     decoder: StreamDecoder
-    stop: StopText
+    stop: StopStrings
     rng: np.random.Generator
     pieces: list[str] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
     stopped: bool = False
 
-    def take(self, token: int, logits: Logits, stop_ids: Sequence[int]) -> None:
-        """Take a token."""
+    def append(self, token: int, logits: Logits, stop_ids: frozenset[int]) -> None:
+        """Append a token, unless it is a stop id."""
         if token in stop_ids:
             self.stopped = True
             return

@@ -1,8 +1,8 @@
-"""From logits to a token: the filters, in the order in which Hugging Face applies them, and the draw.
+"""Sampling: filters of the logits, in Hugging Face's order, and the draw of a token.
 
-Each filter takes the scores of the tokens that are left and returns the places of those that it leaves, in order. A
-filter may be asked once a token, over fifty thousand scores: so none of them sorts what cannot matter, and each hands the
-next one only what is left. Scores are logits divided by the temperature, with their largest at zero.
+Each filter takes the scores of the remaining tokens and returns the places of those that it keeps, in order. A filter
+may get fifty thousand scores per token: none of them sorts scores that cannot matter, and each passes only the kept ones
+to the next. Scores are logits divided by the temperature, shifted so that the largest is zero.
 
 References
 ----------
@@ -16,39 +16,56 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
-Logits = NDArray[np.floating[Any]]
-Ids = NDArray[np.integer[Any]]
+from axone.llm.storage.field_types import require_field_types
+from axone.llm.types import Ids, Logits
 
-_BLOCK = 256  # scores that are looked at together before they are looked at one by one
-_MANY = 4096  # scores for which it is worth while
+_BLOCK = 256  # scores of which one is looked at first
+_MANY = 4096  # scores: from here on blocks pay
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The fields of `SamplingConfig` as keyword arguments."""
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repetition_penalty: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How the next token is chosen.
+class SamplingConfig:
+    """Options for the choice of the next token.
 
     Parameters
     ----------
     temperature : float, default 1.0
         Divides the logits; 0 takes the most probable token.
     top_k : int, optional
-        Only the k most probable tokens, and those tied with the last of them.
+        Keep only the k most probable tokens, and those tied with the last of them.
     top_p : float, optional
-        Only the most probable tokens that together have this probability, in (0, 1].
+        Keep only the most probable tokens that together have this probability, in (0, 1].
     min_p : float, optional
-        Only tokens with at least this share of the highest probability, in [0, 1].
+        Keep only tokens with at least this share of the highest probability, in [0, 1].
     repetition_penalty : float, default 1.0
-        Makes tokens that occurred less probable, above 1, or more, below.
+        Above 1 makes tokens that occurred less probable, below 1 more.
 
     Raises
     ------
+    TypeError
+        If an option holds a value of another type.
     ValueError
-        If an option is out of its range.
+        If an option is out of range.
+
+    Examples
+    --------
+    >>> from axone.llm import SamplingConfig
+    >>> SamplingConfig(temperature=0.8, top_k=50).top_k
+    50
     """
 
     temperature: float = 1.0
@@ -58,35 +75,51 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
+        require_field_types(self)
         if not 0 <= self.temperature < np.inf:
-            raise ValueError(f"temperature must be at least 0, and is {self.temperature}")
+            raise ValueError(f"temperature ({self.temperature}) must be at least 0 and finite")
         if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1, and is {self.top_k}")
+            raise ValueError(f"top_k ({self.top_k}) must be at least 1")
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be in (0, 1], and is {self.top_p}")
+            raise ValueError(f"top_p ({self.top_p}) must be in (0, 1]")
         if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p must be in [0, 1], and is {self.min_p}")
+            raise ValueError(f"min_p ({self.min_p}) must be in [0, 1]")
         if not 0 < self.repetition_penalty < np.inf:
-            raise ValueError(f"repetition_penalty must be positive, and is {self.repetition_penalty}")
+            raise ValueError(f"repetition_penalty ({self.repetition_penalty}) must be positive and finite")
+
+    @classmethod
+    def merge(cls, sampling: SamplingConfig | None, options: SamplingOptions) -> SamplingConfig:
+        """Return a configuration that is given as a whole, or option by option.
+
+        Raises
+        ------
+        TypeError
+            If it is given in both ways.
+        """
+        if sampling is None:
+            return cls(**options)
+        if options:
+            raise TypeError(f"{next(iter(options))} and sampling must not be given together: set it in SamplingConfig")
+        return sampling
 
     def filter(self, logits: Logits, seen: Ids | Sequence[int]) -> Logits:
-        """Return the logits that the draw is made from, in float64.
+        """Return the logits from which the token is drawn, in float64.
 
         Parameters
         ----------
         logits : ndarray, shape (V,)
         seen : sequence of int
-            The tokens that occurred, prompt included.
+            The tokens that occurred, including those of the prompt.
 
         Returns
         -------
         ndarray, shape (V,)
-            What is ruled out is minus infinity.
+            Minus infinity for tokens that cannot be drawn.
 
         Raises
         ------
         ValueError
-            If the largest logit is not a finite number, or one is none at all, as those of a model that has diverged.
+            If the largest logit is infinite or one is NaN, as those of a model that has diverged.
         """
         if self.temperature == 0:
             penalized = self._penalized(logits, seen)
@@ -108,7 +141,7 @@ class Sampling:
         seen : sequence of int
             As in `filter`.
         rng : numpy.random.Generator
-            Where the draw comes from.
+            Draws one number per token, unless the temperature is 0.
 
         Returns
         -------
@@ -126,7 +159,7 @@ class Sampling:
         return place if ids is None else int(ids[place])
 
     def _left(self, logits: Logits, seen: Ids | Sequence[int]) -> tuple[Ids | None, Logits]:
-        """Return the tokens that may be drawn, in order, or None for all of them, and their scores."""
+        """Return the tokens that can be drawn, in order, or None for all of them, and their scores."""
         scores: Logits = self._penalized(logits, seen)
         _, largest = _largest(scores)
         scores = scores - np.float64(largest)  # so that a small temperature cannot overflow
@@ -156,19 +189,19 @@ class Sampling:
 
 
 def _largest(scores: Logits) -> tuple[np.intp, float]:
-    """Return the place of the largest score, and the score; `argmax` finds NaN first, and a reduction takes 1 us more."""
+    """Return the place of the largest score, and the score: `argmax` finds NaN too, and a reduction takes 1 us more."""
     place = scores.argmax()
     largest: float = scores.item(place)
     if not isfinite(largest):
         raise ValueError(
-            f"a token can be chosen only if the largest logit is a finite number, and it is {largest}: the training of the "
-            "model has diverged or its weights are damaged, so take an earlier checkpoint"
+            f"the largest logit ({largest}) must be finite: the training of the model has diverged or its weights are "
+            "damaged, so take an earlier checkpoint"
         )
     return place, largest
 
 
 def top_k(scores: Logits, k: int) -> Ids:
-    """Return the places of the `k` largest scores, and of those tied with the last of them."""
+    """Return the places of the `k` largest scores, and of scores tied with the last of them."""
     if k >= len(scores):
         return np.arange(len(scores))
     if k > len(scores) // _BLOCK:
@@ -181,7 +214,7 @@ def top_k(scores: Logits, k: int) -> Ids:
 
 
 def top_p(scores: Logits, p: float) -> Ids:
-    """Return the places of the largest scores, without the smallest that have no more than ``1 - p`` of the probability.
+    """Return the places of all scores but the smallest, which together have no more than ``1 - p`` of the probability.
 
     Of several equal scores the last are kept.
     """
@@ -198,9 +231,10 @@ def top_p(scores: Logits, p: float) -> Ids:
 
 
 def _least_kept(scores: Logits, weights: Logits, spare: float) -> tuple[float, int]:
-    """Return the smallest score that is kept if the smallest go that weigh no more than `spare` together.
+    """Return the smallest kept score if the smallest scores with a total weight of at most `spare` are dropped.
 
-    And how many of those equal to it go too. Instead of sorting all, this halves the undecided until they are few.
+    And the number of dropped scores that are equal to it. Instead of sorting all, this halves the undecided ones until they
+    are few.
     """
     while len(scores) > _BLOCK:
         some = scores[:: len(scores) // _BLOCK]
@@ -225,15 +259,15 @@ def min_p(scores: Logits, p: float) -> Ids:
 
 
 def _place_of(share: float, weights: Logits) -> int:
-    """Return the first place up to which the weights make up more than a share of their sum."""
+    """Return the first place up to which the weights sum to more than a share of their total."""
     if len(weights) <= _MANY:
         cumulative = np.add.accumulate(weights)
         return int(cumulative.searchsorted(share * cumulative[-1], side="right"))
-    # Whole blocks first: a running sum waits for each addition, and takes ten times as long as a sum.
+    # Blocks first: each addition of a running sum waits for the one before, which takes ten times as long as a sum.
     sums = np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)).cumsum()
     goal = share * sums[-1]
     block = int(sums.searchsorted(goal, side="right"))
     inside = weights[block * _BLOCK : (block + 1) * _BLOCK].cumsum()
-    # The block's sum is rounded otherwise than the last of these: a goal beyond that is the last weight above zero.
+    # reduceat and cumsum round differently. A goal beyond the block's last cumsum takes its last nonzero weight.
     goal = min(goal - (sums[block - 1] if block else 0.0), np.nextafter(inside[-1], 0.0))
     return block * _BLOCK + int(inside.searchsorted(goal, side="right"))

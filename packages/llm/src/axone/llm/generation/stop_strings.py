@@ -1,10 +1,10 @@
-"""StopText: a text that comes in pieces, up to where one of some texts begins."""
+"""StopStrings: text that arrives in pieces, up to the first stop string."""
 
 from collections.abc import Sequence
 
 
-class StopText:
-    """Lets a text through until a stop text comes, and holds back what may yet become one.
+class StopStrings:
+    """Passes text on until a stop string arrives, and holds back text that may become one.
 
     Parameters
     ----------
@@ -14,30 +14,34 @@ class StopText:
     Attributes
     ----------
     stopped : bool
-        Whether one has come.
+        Whether one has arrived.
 
     Raises
     ------
+    TypeError
+        If it is one string.
     ValueError
         If one is empty.
 
     Examples
     --------
-    >>> from axone.llm.generation.stop_strings import StopText
-    >>> text = StopText(["END"])
+    >>> from axone.llm.generation.stop_strings import StopStrings
+    >>> text = StopStrings(["END"])
     >>> [text.push(piece) for piece in ("abE", "Nde", "fEN", "D g")], text.stopped
     (['ab', 'ENde', 'f', ''], True)
     """
 
     def __init__(self, stop: Sequence[str]) -> None:
-        if isinstance(stop, str) or not all(stop):
-            raise ValueError(f"stop must be a list of texts that are not empty, and is {stop!r}")
+        if isinstance(stop, str):
+            raise TypeError(f"stop ({stop!r:.60}) must be a list of strings: write [{stop!r:.60}]")
+        if not all(stop):
+            raise ValueError(f"stop ({stop!r:.60}) must not hold an empty string")
         self._stop = list(stop)
         self._held = ""
         self.stopped = False
 
     def push(self, piece: str) -> str:
-        """Take a piece, and return what can be let through."""
+        """Take a piece, and return the text that can be passed on."""
         self._held += piece
         found = [place for place in map(self._held.find, self._stop) if place >= 0]
         if found:
@@ -49,12 +53,12 @@ class StopText:
         return ready
 
     def flush(self) -> str:
-        """Return what was held back, at the end."""
+        """Return the text that was held back, at the end."""
         rest, self._held = self._held, ""
         return rest
 
     def _longest_beginning(self) -> int:
-        """Return how long the end of the text is that begins a stop text."""
+        """Return the length of the longest end of the text that begins a stop string."""
         lengths = (
             length
             for stop in self._stop

@@ -1,196 +1,243 @@
-"""One position of a model read by several forked processes at once, each of which reads a share of every weight.
+"""Tensor parallelism: forked processes decode one position together, each with a shard of every weight.
 
-A position of a large model is as quick as memory is read. `np.vecdot`, a dot product a row, reads it nearly twice as
-fast as BLAS's product of a matrix and a vector, but on one core; and threads of Python would wait for each other's
-interpreter lock at each of four meetings a layer. Forked processes have a lock each, and the weights without a copy.
+Memory bounds the time of a position of a large model. `np.vecdot`, one dot product per row, reads it nearly twice as fast
+as BLAS's matrix-vector product, but on one core; and Python threads would wait for each other's interpreter lock at each
+of four all-gathers per layer. Forked processes have a lock each, and share the weights without a copy.
 
-Each process takes a run of rows of every weight, and when it is done, what others have not come to; of attention it
-takes a run of heads, whose keys and values nobody else needs. Every number comes from the same dot product whoever
-computes it, so the logits have the same bits for any number of processes. What is small is not shared out: each computes
-it for itself.
+Each rank computes its rows of every weight, then steals unclaimed chunks of other ranks; of attention it computes its
+shard of the heads, and keeps their keys and values. Every number comes from the same dot product whichever rank computes
+it, so the logits have the same bits for any number of ranks. Each rank computes norms and activations for itself.
 
-How a layer computes is said in `steps`; how processes meet, in `meeting`; when there are any, in `joint`.
+References
+----------
+.. [1] M. Shoeybi et al., "Megatron-LM: Training Multi-Billion Parameter Language Models Using Model Parallelism",
+   https://arxiv.org/abs/1909.08053
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from axone.autograd.extend import Array
-from axone.llm.generation.cache import SequenceCache
-from axone.llm.generation.known import parts
-from axone.llm.generation.steps import Mixing, Place, Step, hidden, mixing, norm
 from axone.llm.runtime.collectives import SharedAllGather, collective
-from axone.llm.runtime.processes import ProcessGroup
-from axone.nn import FeedForward, KVCache, Linear, MultiHeadAttention, SwiGLU, Transformer
+from axone.llm.runtime.processes import ProcessGroup, shared_zeros
+from axone.llm.runtime.settings import CpuAffinity, blas_threads
+from axone.nn import Dropout, KVCache, Linear, Module, MultiHeadAttention, Transformer, TransformerBlock
+from axone.nn.extend import CachedForward, DecodeContext, Dense, Forward, dense_product, single_position
 
-_SOON = 1e-3  # seconds: to choose a token takes less
+_SPIN = 1e-3  # seconds between two tokens: choosing one takes less
 _ONE_THREAD = 1 << 18  # multiplications: OpenBLAS computes smaller products in one thread
 
 
-class JointReading:
-    """What all processes carry out, each its share, and what they have in common.
+class TensorParallelDecoder:
+    """Decodes one position of one sequence at a time in a group of forked processes.
 
     Parameters
     ----------
     transformer : Transformer
-        Whose layers are all known.
+        One that `can_shard` accepts.
     embedding, head : ndarray, shape (V, C)
-    caches : sequence of SequenceCache
+    caches : sequence of KVCache
         They are moved into shared memory.
-    processes : int
-        The most that take part: at most one for each head of keys and values.
+    world_size : int
+        The most ranks: there is at most one for each key and value head.
 
     Attributes
     ----------
     group : ProcessGroup
-        To be closed; the others are forked when the first position is read.
+        The other ranks are forked when the first position is decoded.
     """
 
     def __init__(
-        self, transformer: Transformer, embedding: Array, head: Array, caches: Sequence[SequenceCache], processes: int
+        self, transformer: Transformer, embedding: Array, head: Array, caches: Sequence[KVCache], world_size: int
     ) -> None:
         for cache in caches:
-            cache.share()
-        self._caches = caches
+            cache.reserve(cache.length + 1)
+            cache.move(shared_zeros)
+        self._caches, self._versions = caches, [cache.version for cache in caches]
+        self._capacity = caches[0].capacity
         self._model = transformer, embedding, head
-        self._read: Callable[[int, int], Array] | None = None
-        layers = [parts(block) for block in transformer.blocks]
-        self.group = ProcessGroup(min(processes, *(attention.num_kv_heads for _, attention, _, _ in layers)))
-        most = max(a.num_heads // a.num_kv_heads * a.head_dim for _, a, _, _ in layers) * caches[0].max_length
-        self._suits_blas = most <= _ONE_THREAD
-        self._all_cores = sorted(os.sched_getaffinity(0))
-        widest = max(max(a.out_proj.weight.shape[1], m.down_proj.weight.shape[1]) for _, a, _, m in layers)
-        self._meeting = SharedAllGather(self.group, max(widest, *head.shape), head.dtype)
+        self._decode: Callable[[int, int], Array] | None = None  # this rank's shard
+        layers = list(_attention_layers(transformer))
+        self.group = ProcessGroup(min(world_size, *(layer.num_kv_heads for layer in layers)))
+        cores = sorted(os.sched_getaffinity(0))
+        self._cores = cores if len(cores) == self.group.world_size > 1 else None  # one for each rank, or none is pinned
+        self._affinity = CpuAffinity(self._cores and self._cores[:1])
+        # A fork ends BLAS's threads. To set their number starts them again, and for 0.1 s they wait awake for work on the
+        # cores of the other ranks: it is not set unless attention's products are large enough for several threads.
+        widest = max(layer.num_heads // layer.num_kv_heads * layer.head_dim for layer in layers)
+        self._blas_threads = None if widest * self._capacity <= _ONE_THREAD else 1
+        longest = max(length for parameter in transformer.parameters() for length in parameter.shape)
+        self._all_gather = SharedAllGather(self.group, max(longest, *head.shape), head.dtype)
 
-    @property
-    def cores(self) -> set[int] | None:
-        """Where this process is to read: on one core, if there is one for each; two would share one now and then."""
-        return {self._all_cores[self.group.rank]} if len(self._all_cores) == self.group.world_size > 1 else None
+    def holds(self, caches: Sequence[KVCache]) -> bool:
+        """Return whether these are the decoder's caches, all ranks still share them, and a position more fits."""
+        return (
+            caches is self._caches
+            and caches[0].length < self._capacity
+            and self._versions == [cache.version for cache in caches]
+        )
 
-    @property
-    def blas_threads(self) -> int | None:
-        """How many threads BLAS is to be told to use, if it takes more than one for the products of attention.
-
-        A fork ends its threads, and to tell it anything starts them again: for a tenth of a second they then wait awake
-        for work, on the cores where the other processes read.
-        """
-        return None if self._suits_blas else 1
-
-    def holds(self, caches: Sequence[SequenceCache]) -> bool:
-        """Tell whether these are the caches, and all processes still see them."""
-        return caches is self._caches and all(cache.shared for cache in caches)
-
-    @collective
-    def read(self, token: int, position: int) -> Array:
-        """Read a token, in all processes.
+    def decode(self, token: int, position: int) -> Array:
+        """Return the logits after a token, shape (V,).
 
         Parameters
         ----------
         token, position : int
 
-        Returns
-        -------
-        ndarray, shape (V,)
-            The logits after it.
-
         Raises
         ------
         OSError
-            If a process has ended, or could not be forked.
+            If another rank has ended, or could not be forked.
         """
-        if self._read is None:  # this process's share, for it is known only now
-            self._read = self._reading()
-            if self.group.rank and self.cores:
-                os.sched_setaffinity(0, self.cores)
-        logits = self._read(token, position)
+        with self._affinity, blas_threads(self._blas_threads):
+            return self.decode_shard(token, position)
+
+    def close(self) -> None:
+        """End the other ranks, and restore the CPU affinity if an interrupt has kept `decode` from it."""
+        self._affinity.restore()
+        self.group.close()
+
+    @collective
+    def decode_shard(self, token: int, position: int) -> Array:
+        """Compute this rank's shard of a position: all ranks return the same logits."""
+        if self._decode is None:  # the rank is known only now
+            self._decode = self._build()
+            if self.group.rank and self._cores:
+                os.sched_setaffinity(0, {self._cores[self.group.rank]})
+        logits = self._decode(token, position)
         if self.group.rank:
-            self.group.spin_wait(_SOON)
+            self.group.spin_wait(_SPIN)
         return logits
 
-    def _reading(self) -> Callable[[int, int], Array]:
-        """Return what reads a position with this process's shares."""
+    def _build(self) -> Callable[[int, int], Array]:
+        """Return this rank's function from a token and its position to logits."""
         transformer, embedding, head = self._model
-        learned = None if transformer.position is None else transformer.position.weight.data
-        blocks = []
-        for block, cache in zip(transformer.blocks, self._caches, strict=True):
-            first, attention, second, mlp = parts(block)
-            own = _Heads(cache, self._meeting.shard(attention.num_kv_heads))
-            blocks.append((norm(first), self._attention(attention), own, norm(second), self._mlp(mlp)))
-        last_norm, logits = norm(transformer.norm), self._product(head, None)
+        blocks = [
+            TransformerBlock(
+                ShardedAttention(attention, self._all_gather),
+                block.mlp,
+                attention_norm=block.attention_norm,
+                mlp_norm=block.mlp_norm,
+            )
+            for block, attention in zip(transformer.blocks, _attention_layers(transformer), strict=True)
+        ]
+        sharded = Transformer(blocks, norm=transformer.norm, position=transformer.position)
+        dense = sharded_product(self._all_gather)
+        forward, logits = sharded.cached_inference(dense), dense(head, None)
+        shards = [
+            cache.view(heads=self._all_gather.shard(attention.num_kv_heads))
+            for cache, attention in zip(self._caches, _attention_layers(transformer), strict=True)
+        ]
 
-        def read(token: int, position: int) -> Array:
-            place = Place(1, np.asarray([position]), None)
-            x: Array = embedding[token].copy()  # (C,)
-            if learned is not None:
-                x += learned[position]
-            for attention_norm, attention, own, mlp_norm, mlp in blocks:
-                own.length = position
-                x += attention(attention_norm(x), own, place)
-                x += mlp(mlp_norm(x))
-            return logits(last_norm(x))
+        def decode(token: int, position: int) -> Array:
+            for shard in shards:
+                shard.length = position
+            return logits(forward(embedding[token].copy(), shards, single_position(position)))
 
-        return read
+        return decode
 
-    def _attention(self, layer: MultiHeadAttention) -> Mixing:
-        """Attend by the heads of this process, put together what all make, and so with the output."""
-        H, K, D = layer.num_heads, layer.num_kv_heads, layer.head_dim
-        meeting, kv, out_proj = self._meeting, self._meeting.shard(K), self._linear(layer.out_proj)
-        queries = slice(kv.start * (H // K) * D, kv.stop * (H // K) * D)
-        keys, values = (slice((first + kv.start) * D, (first + kv.stop) * D) for first in (H, H + K))
-        pack, mix = _dots(layer.qkv_proj, queries, keys, values), mixing(layer, kv.stop - kv.start)
 
-        def step(x: Array, cache: KVCache, place: Place) -> Array:
-            heads = meeting.buffer(H * D)
-            heads[queries] = mix(pack(x), cache, place)
-            return out_proj(meeting.gather(heads))
+def sharded_product(all_gather: SharedAllGather) -> Dense:
+    """Return a `Dense` whose products all ranks compute together: each some rows, then an all-gather."""
 
-        return step
+    def dense(weight: Array, bias: Array | None) -> Forward:
+        size = len(weight)
+        chunks = [(chunk, weight[rows], rows) for chunk, rows in all_gather.chunks(*weight.shape)]
 
-    def _mlp(self, layer: FeedForward | SwiGLU) -> Step:
-        inner, down = hidden(layer, self._linear), self._linear(layer.down_proj)
-        return lambda x: down(inner(x))
-
-    def _linear(self, layer: Linear) -> Step:
-        return self._product(layer.weight.data, None if layer.bias is None else layer.bias.data)
-
-    def _product(self, weight: Array, bias: Array | None) -> Step:
-        """``x W^T + b``, put together from the rows of all."""
-        meeting, size = self._meeting, len(weight)
-        pieces = [(number, weight[rows], rows) for number, rows in meeting.chunks(*weight.shape)]
-
-        def step(x: Array) -> Array:
-            products = meeting.buffer(size)
-            for number, part, rows in pieces:
-                if meeting.claim(number):
+        def forward(x: Array) -> Array:
+            products = all_gather.buffer(size)
+            for chunk, part, rows in chunks:
+                if all_gather.claim(chunk):
                     np.vecdot(part, x, products[rows])
-            y = meeting.gather(products)
+            y = all_gather.gather(products)
             if bias is not None:
                 y += bias
             return y
 
-        return step
+        return forward
+
+    return dense
 
 
-class _Heads(KVCache):
-    """Some heads of a cache."""
+class ShardedAttention(MultiHeadAttention):
+    """Multi-head attention of which each rank computes a shard of the heads.
 
-    def __init__(self, whole: SequenceCache, heads: slice) -> None:
-        self._keys, self._values = whole._keys[:, heads], whole._values[:, heads]
+    Parameters
+    ----------
+    layer : MultiHeadAttention
+        It shares its parameters.
+    all_gather : SharedAllGather
+    """
+
+    def __init__(self, layer: MultiHeadAttention, all_gather: SharedAllGather) -> None:
+        vars(self).update(vars(layer))
+        self._all_gather = all_gather
+
+    def cached_inference(self, dense: Dense = dense_product) -> CachedForward:
+        """Return this rank's forward on plain arrays: the cache holds the keys and values of its heads."""
+        all_gather, size = self._all_gather, self.num_heads * self.head_dim
+        heads = all_gather.shard(self.num_kv_heads)
+        rows = self.qkv_rows(heads)
+        qkv = _rows_of_product(self.qkv_proj, rows, dense)
+        attend, out_proj = self.heads_inference(heads.stop - heads.start), self.out_proj.inference(dense)
+
+        def forward(x: Array, cache: KVCache, context: DecodeContext) -> Array:
+            attended = attend(qkv(x), cache, context)
+            merged = all_gather.buffer(size)
+            merged[rows[0]] = attended
+            return out_proj(all_gather.gather(merged))
+
+        return forward
 
 
-def _dots(layer: Linear, *runs: slice) -> Step:
-    """Some runs of rows of ``x W^T + b``, one after the other."""
-    weights = [layer.weight.data[run] for run in runs]
-    biases = None if layer.bias is None else np.concatenate([layer.bias.data[run] for run in runs])
+def _rows_of_product(layer: Linear, rows: Sequence[slice], dense: Dense) -> Forward:
+    """Return the function that computes some rows of a layer's product, one run after the other."""
+    if type(layer).inference is not Linear.inference:  # such as one with an adapter: all of it is gathered
+        whole = layer.inference(dense)
 
-    def step(x: Array) -> Array:
+        def select(x: Array) -> Array:
+            y = whole(x)
+            return np.concatenate([y[run] for run in rows])
+
+        return select
+    weights = [layer.weight.data[run] for run in rows]
+    bias = None if layer.bias is None else np.concatenate([layer.bias.data[run] for run in rows])
+
+    def forward(x: Array) -> Array:
         y = np.concatenate([np.vecdot(weight, x) for weight in weights])
-        if biases is not None:
-            y += biases
+        if bias is not None:
+            y += bias
         return y
 
-    return step
+    return forward
+
+
+def can_shard(transformer: Transformer) -> bool:
+    """Return whether every layer states its arithmetic on arrays: only then do all ranks compute the same bits."""
+    layers: list[object] = [transformer.norm]
+    for block in transformer.blocks:
+        attention = block.attention
+        if (
+            type(block).cached_inference is not TransformerBlock.cached_inference
+            or not isinstance(attention, MultiHeadAttention)
+            or type(attention).cached_inference is not MultiHeadAttention.cached_inference
+        ):
+            return False
+        layers += block.attention_norm, block.mlp_norm, block.mlp, attention.qkv_proj, attention.out_proj
+        layers += [norm for norm in (attention.q_norm, attention.k_norm) if norm is not None]
+    return type(transformer).cached_inference is Transformer.cached_inference and all(map(_states_inference, layers))
+
+
+def _states_inference(layer: object) -> bool:
+    """Return whether a layer and all layers in it define `inference`; dropout is left out of it."""
+    return isinstance(layer, Module) and all(
+        type(part).inference is not Module.inference for part in layer.modules() if not isinstance(part, Dropout)
+    )
+
+
+def _attention_layers(transformer: Transformer) -> Iterator[MultiHeadAttention]:
+    return (block.attention for block in transformer.blocks if isinstance(block.attention, MultiHeadAttention))

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor, no_grad
+from axone.autograd.extend import discard_grad
 from axone.llm.runtime import resources
 from axone.llm.runtime.processes import ProcessGroup, can_fork, shared_zeros
 from axone.llm.runtime.settings import blas_threads, kept_memory
@@ -222,7 +223,7 @@ class DataParallel(Generic[M]):
         def work(index: int) -> float:
             replica, weight = self.replicas[index], weights[index]
             for parameter in self._parameters[index]:
-                parameter.discard_grad()
+                discard_grad(parameter)
             total = 0.0
             with self._intra_op(index):
                 for turn, batch in enumerate(shards[index]):

@@ -36,7 +36,7 @@ from typing import Any, NoReturn, Self, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from axone.autograd.extend import is_watched
+from axone.autograd.extend import is_observed
 from axone.llm.runtime import resources
 from axone.llm.runtime.connection import Connection, decode, pack, unpack
 from axone.llm.runtime.signals import SIGNALS, defer_signals
@@ -49,7 +49,7 @@ _PR_SET_PDEATHSIG = 1
 
 def can_fork() -> bool:
     """Return whether processes may replace threads: on Linux, without other threads, profile or anomaly detection."""
-    return sys.platform == "linux" and threading.active_count() == 1 and not is_watched()
+    return sys.platform == "linux" and threading.active_count() == 1 and not is_observed()
 
 
 def shared_zeros(size: int, dtype: DTypeLike) -> NDArray[Any]:

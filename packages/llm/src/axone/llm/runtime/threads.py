@@ -12,7 +12,7 @@ from threading import Thread
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
 
-from axone.autograd.extend import watched_alike
+from axone.autograd.extend import with_observers
 from axone.llm.errors import WorkerError
 from axone.llm.runtime.settings import adapted_memory
 
@@ -72,7 +72,7 @@ class ThreadGroup:
             The error of the first task that raised one, after all have ended.
         """
         workers = self._workers[: len(tasks) - 1]
-        queues = [worker.submit(watched_alike(task)) for worker, task in zip(workers, tasks[1:], strict=True)]
+        queues = [worker.submit(with_observers(task)) for worker, task in zip(workers, tasks[1:], strict=True)]
         return values([run_one(tasks[0]), *(queue.get() for queue in queues)])
 
     def start(self, program: object) -> None:

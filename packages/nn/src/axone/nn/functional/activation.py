@@ -1,6 +1,6 @@
 """Activation functions, forward and backward in place.
 
-Each is x times a gate, and its slope follows from the gate and the output y, which the next operation keeps anyway.
+Each is x times a gate. The slope is computed from the gate and the output y, which the next operation saves anyway.
 
 References
 ----------
@@ -11,8 +11,8 @@ References
 """
 
 import math
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,23 +20,26 @@ from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty_like, needs_grad, record
 from axone.nn.functional.erf import normal_tail
 from axone.nn.functional.intra_op import chunks, parallel_for
-from axone.nn.functional.validation import one_dtype
+from axone.nn.functional.linear import Forward
+from axone.nn.functional.validation import check_dtypes
 
 _SCALE = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
-_PART = 1 << 16  # elements: so many of four arrays find room in a cache
+GELU_FACTORS = {"cubic": _SCALE * _CUBIC, "linear": _SCALE, "half": 0.5}
+"""The factors with which `gelu_gate` is GELU in its tanh approximation."""
+_PART = 1 << 16  # elements: four arrays of this length fit a cache
 
 
-def _parts(share: slice) -> Iterator[slice]:
-    """Yield the parts of a thread's share of a flat array, one after the other."""
-    return (slice(first, min(first + _PART, share.stop)) for first in range(share.start, share.stop, _PART))
+def _parts(chunk: slice) -> Iterator[slice]:
+    """Yield the parts of a thread's chunk of a flat array in order."""
+    return (slice(first, min(first + _PART, chunk.stop)) for first in range(chunk.start, chunk.stop, _PART))
 
 
 def gelu(x: Tensor, approximate: Literal["tanh", "none"] = "tanh") -> Tensor:
     """Return the Gaussian error linear unit: x times the probability that a normal variable is below x.
 
-    The usual approximation puts ``u = sqrt(2 / pi) (x + 0.044715 x^3)`` and ``s = (1 + tanh(u)) / 2`` for that
-    probability. Then, as ``1 - tanh(u)^2 = 4 s (1 - s)``::
+    The usual approximation of that probability is ``s = (1 + tanh(u)) / 2`` with ``u = sqrt(2 / pi) (x + 0.044715
+    x^3)``. Because ``1 - tanh(u)^2 = 4 s (1 - s)``::
 
         y = x s        dy/dx = s + x s (1 - s) 2 du/dx = s (1 + x 2 du/dx (1 - s))
 
@@ -44,7 +47,7 @@ def gelu(x: Tensor, approximate: Literal["tanh", "none"] = "tanh") -> Tensor:
     ----------
     x : Tensor, shape (...)
     approximate : {"tanh", "none"}, default "tanh"
-        Whether to take the approximation or the exact probability, which costs several times as much.
+        Use the approximation, or the exact probability, which takes several times as long.
 
     Returns
     -------
@@ -55,38 +58,38 @@ def gelu(x: Tensor, approximate: Literal["tanh", "none"] = "tanh") -> Tensor:
     ValueError
         If `approximate` is neither.
     """
-    one_dtype("gelu", x)
+    check_dtypes("gelu", x)
     if approximate == "none":
         return _exact_gelu(x)
     if approximate != "tanh":
-        raise ValueError(f'gelu needs approximate to be "tanh" or "none", and it is {approximate!r}')
+        raise ValueError(f'approximate ({approximate!r}) must be "tanh" or "none"')
     shape, data = x.shape, x.data.reshape(-1)
     s, y = empty_like(data), empty_like(data)
 
-    def forward(share: slice) -> None:
-        for part in _parts(share):
-            here, gate = data[part], s[part]
-            np.square(here, out=gate)
+    def forward(chunk: slice) -> None:
+        for part in _parts(chunk):
+            source, gate = data[part], s[part]
+            np.square(source, out=gate)
             gate *= _SCALE * _CUBIC
             gate += _SCALE
-            gate *= here
+            gate *= source
             np.tanh(gate, out=gate)
             gate *= 0.5
             gate += 0.5
-            np.multiply(here, gate, out=y[part])
+            np.multiply(source, gate, out=y[part])
 
     parallel_for(forward, chunks(data.size, multiple_of=_PART))
 
     def vjp(g: Array) -> tuple[Array]:
         g = g.reshape(-1)
 
-        def backward(share: slice) -> None:
-            room = np.empty((2, min(share.stop - share.start, _PART)), g.dtype)
-            for part in _parts(share):
+        def backward(chunk: slice) -> None:
+            scratch = np.empty((2, min(chunk.stop - chunk.start, _PART)), g.dtype)
+            for part in _parts(chunk):
                 gate, result = s[part], y[part]
-                data, slope = room[:, : gate.size]
+                data, slope = scratch[:, : gate.size]
                 np.add(gate, np.finfo(g.dtype).tiny, out=data)
-                np.divide(result, data, out=data)  # x again, and zero where s is: so that x need not live until here
+                np.divide(result, data, out=data)  # x recomputed as y / s, so that x need not be saved; 0 where s is 0
                 np.square(data, out=slope)
                 slope *= 6 * _SCALE * _CUBIC
                 slope += 2 * _SCALE  # 2 du/dx
@@ -107,7 +110,7 @@ def _exact_gelu(x: Tensor) -> Tensor:
     shape, data = x.shape, np.atleast_1d(x.data)
     tail, density = normal_tail(np.abs(data))
     tail -= 0.5
-    p = np.copysign(tail, data)  # above zero the tail is what is missing from 1
+    p = np.copysign(tail, data)  # P(x) = 1 - tail for positive x
     p += 0.5
 
     def vjp(g: Array) -> tuple[Array]:
@@ -130,7 +133,7 @@ def silu(x: Tensor) -> Tensor:
     -------
     Tensor, shape (...)
     """
-    one_dtype("silu", x)
+    check_dtypes("silu", x)
     shape, data = x.shape, np.atleast_1d(x.data)
     inverse = _inverse_logistic(data)
     y = np.divide(data, inverse, out=empty_like(data))
@@ -161,9 +164,9 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     ValueError
         If the shapes differ.
     """
-    one_dtype("swiglu", gate, up)
+    check_dtypes("swiglu", gate, up)
     if gate.shape != up.shape:
-        raise ValueError(f"swiglu needs two inputs of one shape, and got {gate.shape} and {up.shape}")
+        raise ValueError(f"gate and up must have one shape, got {gate.shape} and {up.shape}")
     shape, a, b = gate.shape, np.atleast_1d(gate.data), up.data
     inverse = _inverse_logistic(a)
     activated = np.divide(a, inverse, out=empty_like(a))
@@ -184,7 +187,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 
 
 def _inverse_logistic(x: Array) -> Array:
-    """Return ``1 + exp(-x)``: infinite far below zero, where dividing by it gives the zero that is meant."""
+    """Return ``1 + exp(-x)``; it overflows to infinity for very negative x, where dividing by it correctly gives 0."""
     inverse = np.negative(x, out=empty_like(x))
     with np.errstate(over="ignore"):
         np.exp(inverse, out=inverse)
@@ -193,7 +196,7 @@ def _inverse_logistic(x: Array) -> Array:
 
 
 def relu2(x: Tensor) -> Tensor:
-    """Return the square of x where it is positive, and else zero.
+    """Return the square of x where it is positive, otherwise zero.
 
     Parameters
     ----------
@@ -203,9 +206,9 @@ def relu2(x: Tensor) -> Tensor:
     -------
     Tensor, shape (...)
     """
-    one_dtype("relu2", x)
+    check_dtypes("relu2", x)
     shape, data = x.shape, np.atleast_1d(x.data)
-    positive = np.maximum(data, np.zeros_like(data))  # three times as quick as against the number 0
+    positive = np.maximum(data, np.zeros_like(data))  # three times as fast as comparing with the number 0
 
     def vjp(g: Array) -> tuple[Array]:
         slope = positive * g
@@ -213,3 +216,55 @@ def relu2(x: Tensor) -> Tensor:
         return (slope.reshape(shape),)
 
     return record("relu2", np.square(positive).reshape(shape), (x,), vjp)
+
+
+def gelu_gate(dtype: np.dtype[Any], *, cubic: float | None, linear: float, half: float | None) -> Forward:
+    """Return the function ``half x (1 + tanh(x (cubic x^2 + linear)))`` of arrays, for rows too short for a Tensor.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of x.
+    cubic, linear, half : float or None
+        `GELU_FACTORS` are those of the tanh approximation. None leaves a factor of 1 out.
+    """
+    c, b, one, h = (None if number is None else np.asarray(number, dtype) for number in (cubic, linear, 1, half))
+
+    def forward(x: Array) -> Array:
+        gate = np.square(x)
+        if c is not None:
+            gate *= c
+        gate += b
+        gate *= x
+        np.tanh(gate, gate)
+        gate += one
+        gate *= x
+        if h is not None:
+            gate *= h
+        return gate
+
+    return forward
+
+
+def swiglu_gate(dtype: np.dtype[Any], *, half: float | None) -> Callable[[Array, Array], Array]:
+    """Return the function ``z (1 + tanh z) y`` of arrays, with ``z = half x``: SwiGLU if half is 0.5.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of x and y.
+    half : float or None
+        None leaves a factor of 1 out. Otherwise the function overwrites x.
+    """
+    one, h = (None if number is None else np.asarray(number, dtype) for number in (1, half))
+
+    def forward(z: Array, y: Array) -> Array:
+        if h is not None:
+            z *= h
+        gate = np.tanh(z)
+        gate += one
+        gate *= z
+        gate *= y
+        return gate
+
+    return forward

@@ -10,6 +10,7 @@ References
 .. [2] J. Ainslie et al., "GQA: Training Generalized Multi-Query Transformer Models", https://arxiv.org/abs/2305.13245
 """
 
+import math
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,16 +19,22 @@ from numpy.typing import NDArray
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty, needs_grad, record
 from axone.nn.functional.attention_kernel import attention_backward, attention_forward, attention_probabilities
-from axone.nn.functional.validation import misfit, one_dtype
+from axone.nn.functional.validation import check_dtypes, shape_error
 
 Mask: TypeAlias = NDArray[np.bool_]
 """True where a query may see a key; broadcasts to (B, H, T, S)."""
 
 
 def scaled_dot_product_attention(
-    q: Tensor, k: Tensor, v: Tensor, *, mask: Mask | None = None, causal: bool = False
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Mask | None = None,
+    causal: bool = False,
+    scale: float | None = None,
 ) -> Tensor:
-    """Return, for each query, the values weighted by the softmax of its products with the keys over ``sqrt(D)``.
+    """Return, for each query, the values weighted by the softmax of its scaled products with the keys.
 
     Parameters
     ----------
@@ -39,6 +46,8 @@ def scaled_dot_product_attention(
         True where a query may see a key. A query that may see none gives zeros.
     causal : bool, default False
         Whether a query sees keys up to its own position only, the last query being at the last key.
+    scale : float, optional
+        Multiplies the products of queries and keys, by default ``1 / sqrt(D)``.
 
     Returns
     -------
@@ -51,7 +60,7 @@ def scaled_dot_product_attention(
     TypeError
         If the dtypes differ, or the mask is not boolean.
     """
-    one_dtype("scaled_dot_product_attention", q, k, v)
+    check_dtypes("scaled_dot_product_attention", q, k, v)
     fits = q.ndim == k.ndim == v.ndim == 4 and k.shape[1] and q.shape[1] % k.shape[1] == 0
     if not fits or q.shape[::3] != k.shape[::3] or k.shape[:3] != v.shape[:3]:
         raise ValueError(
@@ -65,12 +74,15 @@ def scaled_dot_product_attention(
     bias = mask_bias(mask, (B, H, T, S), K, q.dtype)
     out = empty((B, K, H // K, T, E), q.dtype)
     keep = needs_grad(q) or needs_grad(k) or needs_grad(v)
-    saved = attention_forward(queries, keys, values, bias=bias, causal=causal, out=out, keep=keep)
+    scale = default_scale(D) if scale is None else scale
+    saved = attention_forward(queries, keys, values, bias=bias, causal=causal, scale=scale, out=out, keep=keep)
 
     def vjp(g: Array) -> tuple[Array, Array, Array]:
         into = empty(queries.shape, g.dtype), empty(keys.shape, g.dtype), empty(values.shape, g.dtype)
         g = g.reshape(out.shape)
-        attention_backward(g, queries, keys, values, bias=bias, causal=causal, out=out, saved=saved, into=into)
+        attention_backward(
+            g, queries, keys, values, bias=bias, causal=causal, scale=scale, out=out, saved=saved, into=into
+        )
         dq, dk, dv = into
         return dq.reshape(B, H, T, D), dk[:, :, 0], dv[:, :, 0]
 
@@ -78,7 +90,13 @@ def scaled_dot_product_attention(
 
 
 def packed_attention(
-    qkv: Tensor, num_heads: int, num_kv_heads: int, *, mask: Mask | None = None, causal: bool = True
+    qkv: Tensor,
+    num_heads: int,
+    num_kv_heads: int,
+    *,
+    mask: Mask | None = None,
+    causal: bool = True,
+    scale: float | None = None,
 ) -> Tensor:
     """Attend with queries, keys and values that lie in one array, as one product computes them.
 
@@ -94,6 +112,8 @@ def packed_attention(
         True where a query may see a key. A query that may see none gives zeros.
     causal : bool, default True
         Whether a query sees keys up to its own position only.
+    scale : float, optional
+        Multiplies the products of queries and keys, by default ``1 / sqrt(D)``.
 
     Returns
     -------
@@ -106,34 +126,40 @@ def packed_attention(
     TypeError
         If the mask is not boolean.
     """
-    one_dtype("packed_attention", qkv)
+    check_dtypes("packed_attention", qkv)
     H, K = num_heads, num_kv_heads
     if qkv.ndim != 3 or H % K or qkv.shape[2] % (H + 2 * K):
-        raise misfit(f"packed_attention with {H} heads and {K} key heads", f"(B, T, {H + 2 * K} D)", qkv.shape)
+        raise shape_error(f"packed_attention with {H} heads and {K} key heads", f"(B, T, {H + 2 * K} D)", qkv.shape)
     B, T, width = qkv.shape
     q, k, v = split_heads(qkv.data, H, K)
     bias = mask_bias(mask, (B, H, T, T), K, qkv.dtype)
     merged = empty((B, T, H * q.shape[-1]), qkv.dtype)
     out = group_heads(merged, H, K)
-    saved = attention_forward(q, k, v, bias=bias, causal=causal, out=out, keep=needs_grad(qkv))
+    scale = default_scale(q.shape[-1]) if scale is None else scale
+    saved = attention_forward(q, k, v, bias=bias, causal=causal, scale=scale, out=out, keep=needs_grad(qkv))
 
     def vjp(g: Array) -> tuple[Array]:
         grads = empty((B, T, width), g.dtype)
         g, into = group_heads(g, H, K), split_heads(grads, H, K)
-        attention_backward(g, q, k, v, bias=bias, causal=causal, out=out, saved=saved, into=into)
+        attention_backward(g, q, k, v, bias=bias, causal=causal, scale=scale, out=out, saved=saved, into=into)
         return (grads,)
 
     return record("attention", merged, (qkv,), vjp)
 
 
-def attend(q: Array, k: Array, v: Array, *, mask: Mask | None, causal: bool) -> Array:
+def default_scale(head_dim: int) -> float:
+    """Return ``1 / sqrt(D)``, which keeps the variance of the scores near one."""
+    return 1 / math.sqrt(head_dim)
+
+
+def attend(q: Array, k: Array, v: Array, *, mask: Mask | None, causal: bool, scale: float) -> Array:
     """Attend without recording, as with keys and values from a cache.
 
     Parameters
     ----------
     q : ndarray, shape (B, K, H / K, T, D)
     k, v : ndarray, shape (B, K, 1, S, D)
-    mask, causal
+    mask, causal, scale
         As in `scaled_dot_product_attention`.
 
     Returns
@@ -143,18 +169,19 @@ def attend(q: Array, k: Array, v: Array, *, mask: Mask | None, causal: bool) -> 
     B, K, G, T, D = q.shape
     bias = mask_bias(mask, (B, K * G, T, k.shape[3]), K, q.dtype)
     merged = empty((B, T, K * G * D), q.dtype)
-    attention_forward(q, k, v, bias=bias, causal=causal, out=group_heads(merged, K * G, K), keep=False)
+    out = group_heads(merged, K * G, K)
+    attention_forward(q, k, v, bias=bias, causal=causal, scale=scale, out=out, keep=False)
     return merged
 
 
-def attention_weights(q: Array, k: Array, *, mask: Mask | None, causal: bool) -> Array:
+def attention_weights(q: Array, k: Array, *, mask: Mask | None, causal: bool, scale: float) -> Array:
     """Return how much each query takes from each key.
 
     Parameters
     ----------
     q : ndarray, shape (B, K, H / K, T, D)
     k : ndarray, shape (B, K, 1, S, D)
-    mask, causal
+    mask, causal, scale
         As in `scaled_dot_product_attention`.
 
     Returns
@@ -164,7 +191,8 @@ def attention_weights(q: Array, k: Array, *, mask: Mask | None, causal: bool) ->
     """
     B, K, G, T, _ = q.shape
     S = k.shape[3]
-    p = attention_probabilities(q, k, bias=mask_bias(mask, (B, K * G, T, S), K, q.dtype), causal=causal)
+    bias = mask_bias(mask, (B, K * G, T, S), K, q.dtype)
+    p = attention_probabilities(q, k, bias=bias, causal=causal, scale=scale)
     return p.reshape(B, K * G, T, S)
 
 

@@ -1,11 +1,11 @@
 """The arithmetic of attention on arrays: forward and backward, in tiles of queries.
 
-For each head, with D the head's width, M the mask (zero where a query may see a key, minus infinity where not) and g
-the gradient of the output::
+For each head, with M the mask (zero where a query may see a key, minus infinity where not), g the gradient of the output
+and a scale, usually ``1 / sqrt(D)`` for heads of width D::
 
-    S = q k^T / sqrt(D) + M        P = softmax(S)        out = P v
+    S = scale q k^T + M        P = softmax(S)        out = P v
 
-    dv = P^T g        dP = g v^T        dS = P (dP - rowsum(g out))        dq = dS k / sqrt(D)        dk = dS^T q / sqrt(D)
+    dv = P^T g        dP = g v^T        dS = P (dP - rowsum(g out))        dq = scale dS k        dk = scale dS^T q
 
 A tile is a run of queries against all keys that they may see: under a causal mask the keys after a tile's last query
 are never touched, and only the square on the diagonal is masked. The backward needs P again. While the scores are
@@ -52,7 +52,7 @@ Saved: TypeAlias = list[tuple[slice, list[Array] | Array]]
 
 
 def attention_forward(
-    q: Array, k: Array, v: Array, *, bias: Array | None, causal: bool, out: Array, keep: bool
+    q: Array, k: Array, v: Array, *, bias: Array | None, causal: bool, scale: float, out: Array, keep: bool
 ) -> Saved:
     """Write the attended values.
 
@@ -64,6 +64,8 @@ def attention_forward(
         M: zero or minus infinity.
     causal : bool
         Whether a query sees the keys up to its own position only, the last query being at the last key.
+    scale : float
+        Multiplies the products of queries and keys.
     out : ndarray, shape (B, K, G, T, D)
         Where the result goes.
     keep : bool
@@ -80,19 +82,28 @@ def attention_forward(
     def forward(heads: slice) -> tuple[slice, list[Array] | Array]:
         arrays = _of(heads, q, k, v, out)
         some_bias = None if bias is None else bias[:, heads]
-        return heads, _forward(*arrays, bias=some_bias, causal=causal, keep=keep, recompute=recompute)
+        return heads, _forward(*arrays, bias=some_bias, causal=causal, scale=scale, keep=keep, recompute=recompute)
 
     K, D, E = k.shape[1], q.shape[4], v.shape[4]
     return parallel_for(forward, chunks(K, work=count * (D + E) // max(K, 1)))
 
 
 def _forward(
-    q: Array, k: Array, v: Array, out: Array, *, bias: Array | None, causal: bool, keep: bool, recompute: bool
+    q: Array,
+    k: Array,
+    v: Array,
+    out: Array,
+    *,
+    bias: Array | None,
+    causal: bool,
+    scale: float,
+    keep: bool,
+    recompute: bool,
 ) -> list[Array] | Array:
     """Write the attended values of some heads, and return what the backward needs of them."""
     lse = np.empty(q.shape[:-1], q.dtype) if keep and recompute else None
     kept: list[Array] = []
-    q, kt = _scaled(q, k)
+    q, kt = _scaled(q, k, scale)
     for tile in _tiles(q, k, causal=causal):
         b, h, rows, seen = tile.batch, tile.heads, slice(tile.start, tile.stop), slice(tile.keys)
         p, total, shift = softmax_rows(_tile_scores(q, kt, bias, tile, causal=causal))
@@ -104,10 +115,10 @@ def _forward(
     return kept if lse is None else lse
 
 
-def attention_probabilities(q: Array, k: Array, *, bias: Array | None, causal: bool) -> Array:
+def attention_probabilities(q: Array, k: Array, *, bias: Array | None, causal: bool, scale: float) -> Array:
     """Return P whole, of shape (B, K, G, T, S); the rest as in `attention_forward`."""
     everything = Tile(slice(None), slice(None), 0, q.shape[3], k.shape[3])
-    p, _, _ = softmax_rows(_tile_scores(*_scaled(q, k), bias, everything, causal=causal))
+    p, _, _ = softmax_rows(_tile_scores(*_scaled(q, k, scale), bias, everything, causal=causal))
     return p
 
 
@@ -119,6 +130,7 @@ def attention_backward(
     *,
     bias: Array | None,
     causal: bool,
+    scale: float,
     out: Array,
     saved: Saved,
     into: tuple[Array, Array, Array],
@@ -129,7 +141,7 @@ def attention_backward(
     ----------
     g, out : ndarray, shape (B, K, G, T, D)
         The output and its gradient.
-    q, k, v, bias, causal
+    q, k, v, bias, causal, scale
         As in `attention_forward`.
     saved : Saved
         What `attention_forward` returned.
@@ -141,7 +153,7 @@ def attention_backward(
         heads, kept = part
         arrays = _of(heads, g, out, q, k, v, *into)
         some_bias = None if bias is None else bias[:, heads]
-        _backward(*arrays, bias=some_bias, causal=causal, saved=kept)
+        _backward(*arrays, bias=some_bias, causal=causal, scale=scale, saved=kept)
 
     parallel_for(backward, saved)
 
@@ -158,11 +170,11 @@ def _backward(
     *,
     bias: Array | None,
     causal: bool,
+    scale: float,
     saved: list[Array] | Array,
 ) -> None:
     """Write the gradients of some heads."""
-    scale = 1 / math.sqrt(q.shape[-1])
-    scaled_q, kt = (q, k) if isinstance(saved, list) else _scaled(q, k)
+    scaled_q, kt = (q, k) if isinstance(saved, list) else _scaled(q, k, scale)
     vt = _transposed(v, scale)  # (B, K, 1, E, S)
     for tile in reversed(list(_tiles(q, k, causal=causal))):
         b, h, rows, seen = tile.batch, tile.heads, slice(tile.start, tile.stop), slice(tile.keys)
@@ -203,12 +215,11 @@ def _tiles(q: Array, k: Array, *, causal: bool) -> Iterator[Tile]:
                 yield Tile(slice(b, b + batch), slice(h, h + heads), start, stop, max(S - T + stop, 0) if causal else S)
 
 
-def _scaled(q: Array, k: Array) -> tuple[Array, Array]:
+def _scaled(q: Array, k: Array, scale: float) -> tuple[Array, Array]:
     """Return queries and transposed keys whose products are the scores.
 
     With many queries a transposed copy of the keys pays.
     """
-    scale = 1 / math.sqrt(q.shape[-1])
     if q.shape[3] < _TILE_ROWS:
         return q * scale, k.swapaxes(-1, -2)
     return q, _transposed(k, scale)

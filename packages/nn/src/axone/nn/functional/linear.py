@@ -1,14 +1,26 @@
-"""The affine map ``x W^T + b``.
+"""Affine map ``x W^T + b``.
 
 With the rows of x and the gradient g flattened to matrices::
 
     dx = g W        dW = g^T x        db = sum of the rows of g
 """
 
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, Gradient, Product, needs_grad, record
 from axone.nn.functional.blocked_matmul import BlockedProduct, matmul, ones
-from axone.nn.functional.validation import last_axis, one_dtype
+from axone.nn.functional.validation import check_dtypes, check_last_axis
+
+Forward: TypeAlias = Callable[[Array], Array]
+"""From rows (N, C), or one vector (C,), to a new array, without a tape."""
+Dense: TypeAlias = Callable[[Array, Array | None], Forward]
+"""From a weight (out, in) and a bias (out,) or None to the function that computes ``x W^T + b``."""
+
+_FEW_ROWS = 64
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -27,12 +39,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Raises
     ------
     ValueError
-        If the last axis of `x` is not `in_features` long.
+        If the last axis of `x` does not have length `in_features`.
     TypeError
         If the dtypes differ.
     """
-    one_dtype("linear", x, weight, bias)
-    last_axis("linear", x, weight.shape[1])
+    check_dtypes("linear", x, weight, bias)
+    check_last_axis("linear", x, weight.shape[1])
     w, shape = weight.data, x.shape
     rows = x.data.reshape(-1, w.shape[1])  # (N, in)
     y = matmul(rows, w.T)  # (N, out)
@@ -48,3 +60,29 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     inputs = (x, weight) if bias is None else (x, weight, bias)
     return record("linear", y.reshape(*shape[:-1], w.shape[0]), inputs, vjp)
+
+
+def dense_product(weight: Array, bias: Array | None = None) -> Forward:
+    """Return the function that computes ``x W^T + b`` by one call of BLAS.
+
+    Parameters
+    ----------
+    weight : ndarray, shape (out_features, in_features)
+    bias : ndarray, shape (out_features,), optional
+
+    Returns
+    -------
+    callable
+        From (N, in_features) to (N, out_features), or from (in_features,) to (out_features,).
+    """
+    transposed = weight.T
+    copied = not transposed.flags.c_contiguous  # BLAS copies the second of two matrices unless it is row-major
+
+    def forward(x: Array) -> Array:
+        few = copied and x.ndim == 2 and len(x) <= _FEW_ROWS  # then a copy of x is cheaper than one of the weight
+        y: Array = np.ascontiguousarray(weight.dot(x.T).T) if few else x.dot(transposed)
+        if bias is not None:
+            y += bias
+        return y
+
+    return forward if copied or bias is not None else lambda x: x.dot(transposed)

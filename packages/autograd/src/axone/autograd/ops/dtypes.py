@@ -1,7 +1,7 @@
-"""What operations do with their operands before they compute: the dtype rules, and errors that name the operation.
+"""Dtype rules of the operations, and errors that name the operation.
 
-Whatever stands beside a Tensor and is none, a number, a list or an array, adopts the Tensor's dtype, so that float32
-never widens. Two Tensors must agree.
+A number, a list or an array beside a Tensor adopts the Tensor's dtype, so that float32 never widens. Two Tensors must
+have the same dtype.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from axone.autograd.tensor import Operand, Tensor
 
 
 def values(x: Operand) -> Array:
-    """Return the array of a Tensor, and anything else as an array."""
+    """Return the array of a Tensor; convert any other value to an array."""
     return x.data if isinstance(x, Tensor) else to_array(x)
 
 
@@ -46,10 +46,10 @@ def many_operands(name: str, inputs: tuple[Operand, ...]) -> list[Array]:
 
 
 def adopt(name: str, value: Any, beside: Array) -> Array:
-    """Return what is no Tensor as an array in the dtype of the Tensor beside it."""
+    """Return a value that is not a Tensor as an array in the dtype of the Tensor beside it."""
     array = np.asarray(value)
     if array.dtype.kind not in "bufic":
-        raise TypeError(f"{name} needs numbers beside a Tensor, and got {type(value).__name__}")
+        raise TypeError(f"{name} needs numbers beside a Tensor, got {type(value).__name__}")
     return array if beside.dtype.kind != "f" or array.dtype.kind == "c" else array.astype(beside.dtype, copy=False)
 
 
@@ -57,8 +57,7 @@ def _common_dtype(name: str, x: Array, y: Array) -> tuple[Array, Array]:
     kinds = x.dtype.kind + y.dtype.kind
     if kinds == "ff" and x.dtype != y.dtype:
         raise TypeError(
-            f"{name} needs two Tensors of one floating-point dtype, and these are {x.dtype} and {y.dtype}: "
-            "convert one with astype()"
+            f"{name} needs Tensors of one floating-point dtype, got {x.dtype} and {y.dtype}: convert one with astype()"
         )
     if "c" in kinds:
         return x, y
@@ -70,4 +69,4 @@ def _common_dtype(name: str, x: Array, y: Array) -> tuple[Array, Array]:
 def misfit(name: str, *arrays: NDArray[Any]) -> ValueError:
     """Return the error that names the operation and the shapes that do not broadcast."""
     *first, last = [str(array.shape) for array in arrays]
-    return ValueError(f"{name} needs shapes that broadcast, and these are {', '.join(first)} and {last}")
+    return ValueError(f"{name} needs shapes that broadcast, got {', '.join(first)} and {last}")

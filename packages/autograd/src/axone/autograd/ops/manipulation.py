@@ -1,15 +1,17 @@
-"""Operations that move elements without computing: other shapes, other orders of axes, turned and shifted.
+"""Shape operations: reshape, reorder axes, reverse, shift, copy and convert, without arithmetic.
 
-Most return views: the result shares its elements with the input.
+Most return views: the result shares its memory with the input.
 """
 
 from collections.abc import Sequence
+from typing import Never
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from axone.autograd.arrays import Axis
-from axone.autograd.ops.operands import values
+from axone.autograd.ops.dtypes import values
+from axone.autograd.pytorch_names import unknown_argument
 from axone.autograd.record import record
 from axone.autograd.tensor import Operand, Tensor
 
@@ -21,7 +23,7 @@ def reshape(x: Operand, shape: int | Sequence[int]) -> Tensor:
     ----------
     x : Tensor or array_like
     shape : int or sequence of int
-        The new lengths; one may be -1 and follows from the others.
+        The new lengths; one may be -1, which is inferred from the others.
 
     Returns
     -------
@@ -44,18 +46,63 @@ def reshape(x: Operand, shape: int | Sequence[int]) -> Tensor:
     try:
         moved = data.reshape(shape)
     except ValueError:
-        raise ValueError(f"reshape needs a shape of {data.size} elements for shape {before}, and got {shape}") from None
+        raise ValueError(f"reshape needs a shape of {data.size} elements for shape {before}, got {shape}") from None
     return record("reshape", moved, (x,), lambda g: (g.reshape(before),))
 
 
-def transpose(x: Operand, axes: Sequence[int] | None = None) -> Tensor:
-    """Return the axes in another order.
+def ravel(x: Operand) -> Tensor:
+    """Return the elements in one axis.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+
+    Returns
+    -------
+    Tensor, shape (size,)
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> ag.ravel([[1.0, 2.0], [3.0, 4.0]])
+    Tensor([1., 2., 3., 4.])
+    """
+    data = values(x)
+    before = data.shape
+    return record("ravel", data.reshape(-1), (x,), lambda g: (g.reshape(before),))
+
+
+def copy(x: Operand) -> Tensor:
+    """Return a copy of the elements; gradients flow through it.
+
+    Parameters
+    ----------
+    x : Tensor or array_like
+
+    Returns
+    -------
+    Tensor, shape of `x`
+
+    Examples
+    --------
+    >>> import axone.autograd as ag
+    >>> x = ag.Tensor([1.0, 2.0])
+    >>> y = ag.copy(x)
+    >>> y[0] = 5.0
+    >>> x
+    Tensor([1., 2.])
+    """
+    return record("copy", values(x).copy(), (x,), lambda g: (g,))
+
+
+def transpose(x: Operand, axes: Sequence[int] | None = None, **unknown: Never) -> Tensor:
+    """Permute the axes.
 
     Parameters
     ----------
     x : Tensor or array_like
     axes : sequence of int, optional
-        Which axis of `x` comes first, second, ...; reversed by default.
+        The axes of `x` in their new order; reversed by default.
 
     Returns
     -------
@@ -73,19 +120,21 @@ def transpose(x: Operand, axes: Sequence[int] | None = None) -> Tensor:
     Tensor([[1., 3.],
             [2., 4.]])
     """
+    if unknown:
+        raise unknown_argument("transpose", unknown)
     data = values(x)
     if axes is None:
         return record("transpose", data.T, (x,), lambda g: (g.T,))
     try:
         moved = data.transpose(axes)
     except ValueError:
-        raise ValueError(f"transpose needs each axis of shape {data.shape} once, and got {tuple(axes)}") from None
+        raise ValueError(f"axes {tuple(axes)} of transpose must name each axis of shape {data.shape} once") from None
     back = np.argsort([axis % data.ndim for axis in axes])
     return record("transpose", moved, (x,), lambda g: (g.transpose(back),))
 
 
-def swapaxes(x: Operand, axis1: int, axis2: int) -> Tensor:
-    """Return two axes exchanged.
+def swapaxes(x: Operand, axis1: int, axis2: int, **unknown: Never) -> Tensor:
+    """Exchange two axes.
 
     Parameters
     ----------
@@ -103,17 +152,19 @@ def swapaxes(x: Operand, axis1: int, axis2: int) -> Tensor:
     Tensor([[1., 3.],
             [2., 4.]])
     """
+    if unknown:
+        raise unknown_argument("swapaxes", unknown)
     return record("swapaxes", values(x).swapaxes(axis1, axis2), (x,), lambda g: (g.swapaxes(axis1, axis2),))
 
 
-def expand_dims(x: Operand, axis: int | tuple[int, ...]) -> Tensor:
-    """Return new axes of length one inserted.
+def expand_dims(x: Operand, axis: int | tuple[int, ...], **unknown: Never) -> Tensor:
+    """Insert new axes of length one.
 
     Parameters
     ----------
     x : Tensor or array_like
     axis : int or tuple of int
-        Where the new axes stand in the result.
+        The positions of the new axes in the result.
 
     Returns
     -------
@@ -126,18 +177,20 @@ def expand_dims(x: Operand, axis: int | tuple[int, ...]) -> Tensor:
     Tensor([[1.],
             [2.]])
     """
+    if unknown:
+        raise unknown_argument("expand_dims", unknown)
     data = values(x)
     return record("expand_dims", np.expand_dims(data, axis), (x,), lambda g: (g.reshape(data.shape),))
 
 
-def squeeze(x: Operand, axis: Axis = None) -> Tensor:
-    """Return axes of length one removed.
+def squeeze(x: Operand, axis: Axis = None, **unknown: Never) -> Tensor:
+    """Remove axes of length one.
 
     Parameters
     ----------
     x : Tensor or array_like
     axis : int or tuple of int, optional
-        Which; all of them by default.
+        The axes to remove; all of length one by default.
 
     Returns
     -------
@@ -146,7 +199,7 @@ def squeeze(x: Operand, axis: Axis = None) -> Tensor:
     Raises
     ------
     ValueError
-        If one of `axis` is longer.
+        If an axis is longer than one.
 
     Examples
     --------
@@ -154,22 +207,24 @@ def squeeze(x: Operand, axis: Axis = None) -> Tensor:
     >>> ag.squeeze([[1.0, 2.0]])
     Tensor([1., 2.])
     """
+    if unknown:
+        raise unknown_argument("squeeze", unknown)
     data = values(x)
     try:
         squeezed = data.squeeze(axis)
     except ValueError:
-        raise ValueError(f"squeeze removes axes of length one, and got axis {axis} for shape {data.shape}") from None
+        raise ValueError(f"axis {axis} of shape {data.shape} must have length one for squeeze") from None
     return record("squeeze", squeezed, (x,), lambda g: (g.reshape(data.shape),))
 
 
 def broadcast_to(x: Operand, shape: int | Sequence[int]) -> Tensor:
-    """Return the elements repeated until they fill a shape.
+    """Broadcast an array to a shape.
 
     Parameters
     ----------
     x : Tensor or array_like
     shape : int or sequence of int
-        A shape to which that of `x` broadcasts.
+        A shape to which the shape of `x` broadcasts.
 
     Returns
     -------
@@ -178,7 +233,7 @@ def broadcast_to(x: Operand, shape: int | Sequence[int]) -> Tensor:
     Raises
     ------
     ValueError
-        If it does not.
+        If the shape of `x` does not broadcast to it.
 
     Examples
     --------
@@ -188,22 +243,22 @@ def broadcast_to(x: Operand, shape: int | Sequence[int]) -> Tensor:
             [1., 2.]])
     """
     data = values(x)
-    wanted = (shape,) if isinstance(shape, int) else tuple(shape)
+    target = (shape,) if isinstance(shape, int) else tuple(shape)
     try:
-        spread = np.broadcast_to(data, wanted)
+        stretched = np.broadcast_to(data, target)
     except ValueError:
-        raise ValueError(f"broadcast_to cannot stretch shape {data.shape} to {wanted}") from None
-    return record("broadcast_to", spread, (x,), lambda g: (g,))  # the engine sums it back
+        raise ValueError(f"shape {data.shape} does not broadcast to {target}") from None
+    return record("broadcast_to", stretched, (x,), lambda g: (g,))  # the engine sums it back
 
 
-def flip(x: Operand, axis: Axis = None) -> Tensor:
-    """Return the elements in reverse order.
+def flip(x: Operand, axis: Axis = None, **unknown: Never) -> Tensor:
+    """Reverse the order of the elements along axes.
 
     Parameters
     ----------
     x : Tensor or array_like
     axis : int or tuple of int, optional
-        Along which axes; all by default.
+        The axes to reverse; all by default.
 
     Returns
     -------
@@ -215,19 +270,21 @@ def flip(x: Operand, axis: Axis = None) -> Tensor:
     >>> ag.flip([1.0, 2.0, 3.0])
     Tensor([3., 2., 1.])
     """
+    if unknown:
+        raise unknown_argument("flip", unknown)
     return record("flip", np.flip(values(x), axis), (x,), lambda g: (np.flip(g, axis),))
 
 
-def roll(x: Operand, shift: int | tuple[int, ...], axis: Axis = None) -> Tensor:
-    """Return the elements shifted along an axis; what leaves at the end comes in at the beginning.
+def roll(x: Operand, shift: int | tuple[int, ...], axis: Axis = None, **unknown: Never) -> Tensor:
+    """Shift the elements along axes cyclically: the last ones become the first.
 
     Parameters
     ----------
     x : Tensor or array_like
     shift : int or tuple of int
-        By how many places.
+        The number of positions.
     axis : int or tuple of int, optional
-        Along which axes; by default over all elements, flattened.
+        The axes to shift along; by default the flattened elements are shifted.
 
     Returns
     -------
@@ -239,12 +296,14 @@ def roll(x: Operand, shift: int | tuple[int, ...], axis: Axis = None) -> Tensor:
     >>> ag.roll([1.0, 2.0, 3.0], 1)
     Tensor([3., 1., 2.])
     """
+    if unknown:
+        raise unknown_argument("roll", unknown)
     back = -shift if isinstance(shift, int) else tuple(-s for s in shift)
     return record("roll", np.roll(values(x), shift, axis), (x,), lambda g: (np.roll(g, back, axis),))
 
 
 def astype(x: Operand, dtype: DTypeLike) -> Tensor:
-    """Return the elements converted to another type; the gradient is converted back.
+    """Convert the elements to another dtype; the gradient is converted back.
 
     Parameters
     ----------
@@ -258,7 +317,7 @@ def astype(x: Operand, dtype: DTypeLike) -> Tensor:
     Raises
     ------
     TypeError
-        If `x` requires gradients and the type is not a floating-point one.
+        If `x` requires gradients and the dtype is not a floating-point one.
 
     Examples
     --------
@@ -269,5 +328,5 @@ def astype(x: Operand, dtype: DTypeLike) -> Tensor:
     data = values(x)
     before, after = data.dtype, np.dtype(dtype)
     if after.kind != "f" and isinstance(x, Tensor) and x.requires_grad:
-        raise TypeError(f"no gradient flows through {after}, and astype got a Tensor that requires one: detach() it")
+        raise TypeError(f"astype({after}) would drop the gradients of a Tensor: call detach() first")
     return record("astype", data.astype(after), (x,), lambda g: (g.astype(before),))

@@ -1,19 +1,22 @@
-"""Operations that choose between elements: the larger, the smaller, the one within bounds, the one where a mask is set.
+"""Operations that select elements: maximum, minimum, clip and where.
 
 Where two elements are equal, `maximum` and `minimum` share the gradient equally between them.
 """
+
+from typing import Never
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from axone.autograd.arrays import Array, mask_gradient
-from axone.autograd.ops.operands import adopt, misfit, operands, values
+from axone.autograd.ops.dtypes import adopt, misfit, operands, values
+from axone.autograd.pytorch_names import unknown_argument
 from axone.autograd.record import record
 from axone.autograd.tensor import Operand, Tensor, needs_grad, raw
 
 
 def maximum(a: Operand, b: Operand) -> Tensor:
-    """Return the larger of each two elements.
+    """Return the larger of two elements, for each pair.
 
     Parameters
     ----------
@@ -29,7 +32,7 @@ def maximum(a: Operand, b: Operand) -> Tensor:
     >>> import axone.autograd as ag
     >>> a, b = (ag.Tensor(t, requires_grad=True) for t in ([1.0, 5.0], [3.0, 5.0]))
     >>> ag.maximum(a, b).sum().backward()
-    >>> a.grad, b.grad  # of the two fives, each has one half
+    >>> a.grad, b.grad  # the two fives receive one half each
     (array([0. , 0.5], dtype=float32), array([1. , 0.5], dtype=float32))
     """
     x, y = operands("maximum", a, b)
@@ -46,7 +49,7 @@ def maximum(a: Operand, b: Operand) -> Tensor:
 
 
 def minimum(a: Operand, b: Operand) -> Tensor:
-    """Return the smaller of each two elements.
+    """Return the smaller of two elements, for each pair.
 
     Parameters
     ----------
@@ -77,21 +80,21 @@ def minimum(a: Operand, b: Operand) -> Tensor:
 
 
 def _share(g: Array, larger: Array, smaller: Array) -> Array:
-    """Return g where the first is larger than the second, and half of it where they are equal."""
+    """Return the gradient of `larger` in a maximum: g where it is larger, and half of g where both are equal."""
     share = np.add(larger > smaller, 1, dtype=g.dtype)  # 2, or 1 where they are equal
     share *= 0.5
     share *= mask_gradient(g, larger >= smaller)
     return share
 
 
-def clip(x: Operand, a_min: ArrayLike | None = None, a_max: ArrayLike | None = None) -> Tensor:
-    """Return each element, moved to the nearest bound where it is outside of the bounds.
+def clip(x: Operand, a_min: ArrayLike | None = None, a_max: ArrayLike | None = None, **unknown: Never) -> Tensor:
+    """Limit each element to a range.
 
     Parameters
     ----------
     x : Tensor or array_like
     a_min, a_max : array_like, optional
-        The bounds. They are constants: for bounds that require gradients take `maximum` and `minimum`.
+        The bounds, which are constants: for bounds that require gradients use `maximum` and `minimum`.
 
     Returns
     -------
@@ -108,8 +111,10 @@ def clip(x: Operand, a_min: ArrayLike | None = None, a_max: ArrayLike | None = N
     >>> ag.clip([-2.0, 0.5, 2.0], -1, 1)
     Tensor([-1. ,  0.5,  1. ])
     """
+    if unknown:
+        raise unknown_argument("clip", unknown)
     if needs_grad(a_min) or needs_grad(a_max):
-        raise TypeError("the bounds of clip are constants, and one requires gradients: use maximum and minimum")
+        raise TypeError("clip needs constant bounds, got one that requires gradients: use maximum and minimum")
     data = values(x)
     low, high = (None if bound is None else adopt("clip", raw(bound), data) for bound in (a_min, a_max))
     result = np.clip(data, low, high)
@@ -117,7 +122,7 @@ def clip(x: Operand, a_min: ArrayLike | None = None, a_max: ArrayLike | None = N
 
 
 def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
-    """Return the elements of `a` where a condition holds, and else those of `b`.
+    """Select elements from `a` where a condition is true, and from `b` elsewhere.
 
     Parameters
     ----------
