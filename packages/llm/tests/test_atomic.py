@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from axone.llm import CheckpointError, RunBusyError
-from axone.llm.storage.atomic import new_folder, replacing_file, temporary_path, write_file
+from axone.llm.storage.atomic import new_folder, replacing_file, require_creatable, temporary_path, write_file
 from axone.llm.storage.lock import locked
 from axone.llm.storage.regular import read_json, sha256
 from axone.llm.storage.safetensors import read_arrays
@@ -65,6 +65,25 @@ def test_a_name_that_begins_alike_is_not_taken_for_a_leftover(tmp_path: Path) ->
     with new_folder(tmp_path / "lr1"):
         assert not own.exists()
     assert names(tmp_path) == sorted([*(other.name for other in others), "lr1"])
+
+
+@posix
+def test_a_trial_folder_that_another_process_removed_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, folders = os.mkdir, []
+
+    def mkdir(path: Path, *options: int) -> None:
+        original(path, *options)
+        folders.append(path)
+        if len(folders) == 1:
+            with new_folder(tmp_path / "run"):  # as another process, which removes leftovers
+                pass
+            (tmp_path / "run").rmdir()
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    require_creatable(tmp_path / "run")
+    assert names(tmp_path) == []
 
 
 def test_a_write_replaces_a_link_and_keeps_its_target(tmp_path: Path) -> None:

@@ -84,6 +84,12 @@ def test_a_process_that_is_killed_at_any_moment_loses_nothing() -> None:
     assert re.search(r"20  kills, at most [01] steps lost", script("kills.py", "--kills", "20"))
 
 
+@posix
+def test_runs_at_once_in_one_folder_do_not_disturb_each_other() -> None:
+    printed = script("sweep.py", "--rounds", "2")
+    assert re.search(r"10  runs: valid\n +2  rounds", printed)
+
+
 @pytest.mark.parametrize(("when", "goes_on"), [("before", False), ("after", False), ("before", True)])
 def test_an_error_at_any_call_leaves_a_checkpoint_and_nothing_else(
     stopped: Path, tmp_path: Path, sums: dict[int, bytes], when: str, goes_on: bool
