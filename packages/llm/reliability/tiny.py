@@ -24,7 +24,7 @@ def trainer(run: Path, steps: int, callbacks: Sequence[Callback] = (), *, overwr
         dropout=0.1,
     )
     config = TrainerConfig(
-        steps=steps, batch_size=2, context_length=16, eval_every=5, eval_windows=2, save_every=1, workers=2
+        steps=steps, batch_size=2, context_length=16, eval_every=5, eval_sequences=2, save_every=1, workers=2
     )
     model = LanguageModel(shape, rng=np.random.default_rng(0))
     return Trainer(model, *dataset.split(), config, callbacks, run=run, overwrite=overwrite)

@@ -44,7 +44,7 @@ from axone.tokenizer import CharTokenizer
 
 TEXT = "to be, or not to be, that is the question. " * 20
 TOKENIZER = CharTokenizer.train(TEXT + "\n")
-CONFIG = TrainerConfig(steps=2, batch_size=2, context_length=8, workers=1, eval_every=1, eval_windows=2)
+CONFIG = TrainerConfig(steps=2, batch_size=2, context_length=8, workers=1, eval_every=1, eval_sequences=2)
 SHAPE = LanguageModelConfig(vocab_size=TOKENIZER.vocab_size, context_length=8, num_layers=1, num_heads=1, embed_dim=4)
 
 links = pytest.mark.skipif(os.name == "nt", reason="Windows makes links only with a privilege")

@@ -48,6 +48,7 @@ RENAMED_OPTIONS = {
     "clip": "max_grad_norm",
     "accumulation": "gradient_accumulation_steps",
     "order": "sampling",
+    "eval_windows": "eval_sequences",
     "patience": "early_stopping_patience",
 }
 """Fields of `TrainerConfig` in format 0 of ``run.json``, and their names in format 1."""

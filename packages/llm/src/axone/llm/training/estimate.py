@@ -147,7 +147,7 @@ def _measure(
         seconds_per_sequence = (time.perf_counter() - before) / len(sample)
         memory = workers.peak_memory()
     evaluations = config.steps // config.eval_every
-    sequences = min(config.eval_windows or len(starts), len(starts)) * evaluations + len(starts)
+    sequences = min(config.eval_sequences or len(starts), len(starts)) * evaluations + len(starts)
     untried = (config.gradient_accumulation_steps - turns) / turns
     each = float(np.mean(times[_WARM_UP_STEPS:])) + untried * float(np.mean(gradient_times[_WARM_UP_STEPS:]))
     seconds = config.steps * each + sequences * seconds_per_sequence
