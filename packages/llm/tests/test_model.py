@@ -47,7 +47,9 @@ def test_a_position_sees_only_itself_and_those_before(model: LanguageModel) -> N
 
 
 def test_too_many_positions_are_refused(model: LanguageModel) -> None:
-    with pytest.raises(ValueError, match="knows 16 positions, and 17 are needed"):
+    with pytest.raises(
+        ValueError, match="position 16 must be below 16, the number of learned positions: shorten the input"
+    ):
         model(np.zeros((1, 17), np.int64))
 
 

@@ -1,4 +1,4 @@
-"""LanguageModel: token embedding, Transformer, and a distribution over the next token at every position.
+"""LanguageModel: token embedding, Transformer, and output layer.
 
 References
 ----------
@@ -51,15 +51,15 @@ from axone.nn.functional import linear
 class LanguageModel(Module):
     """A decoder-only Transformer over tokens.
 
-    Weights start as in GPT-2, but for its width: normal with deviation ``0.02 sqrt(768 / C)``, which is GPT-2's 0.02 at
-    its own 768 channels and keeps the variance through narrower products too; the last product of each residual branch
-    scaled down by ``sqrt(2 num_layers)``, biases zero.
+    Initial weights are those of GPT-2, except for the standard deviation, which depends on the width: ``0.02 sqrt(768 /
+    C)`` is GPT-2's 0.02 at its 768 channels, and keeps the variance through narrower products too. The last weight of each
+    residual branch is divided by ``sqrt(2 num_layers)``. Biases are zero.
 
     Parameters
     ----------
     config : LanguageModelConfig
     rng : numpy.random.Generator, optional
-        Draws the first weights; None makes a new one.
+        Draws the initial weights; None makes a new one.
 
     Attributes
     ----------
@@ -96,8 +96,8 @@ class LanguageModel(Module):
         self.head = None
         if not config.tie_embeddings:
             self.head = Linear(config.embed_dim, config.vocab_size, bias=False, rng=rng)
-        # The layers have drawn from `rng` too. Their draws stay, although they are replaced, because they advance `rng`:
-        # without them a seed would give other weights. They take a third of the 3 s that GPT-2 takes.
+        # These replace the values that the layers have drawn from `rng`. The layers draw all the same, because their draws
+        # advance `rng`: a seed keeps its weights. They take a third of the 3 s for GPT-2.
         std = 0.02 * math.sqrt(768 / config.embed_dim)
         for name, parameter in self.named_parameters():
             if name.endswith(("out_proj.weight", "down_proj.weight")):
@@ -109,7 +109,7 @@ class LanguageModel(Module):
         flatten(self.parameters())
 
     def __call__(self, ids: Ids) -> Tensor:
-        """Return the unnormalized log-probabilities of the token after each position.
+        """Return the logits of the next token at each position.
 
         Parameters
         ----------

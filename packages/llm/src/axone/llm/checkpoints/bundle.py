@@ -22,7 +22,7 @@ from axone.llm.pretrained.gguf.model import PretrainedGGUF, save_model
 from axone.llm.pretrained.source import is_gguf
 from axone.llm.storage.atomic import require_folder, write_json
 from axone.llm.storage.regular import open_regular, read_json
-from axone.tokenizer import BPETokenizer, Tokenizer, TokenizerError, from_gguf
+from axone.tokenizer import SubwordTokenizer, Tokenizer, TokenizerError, from_gguf
 from axone.tokenizer import load as load_tokenizer
 
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
@@ -121,8 +121,8 @@ class ModelBundle:
         OSError
             If the file cannot be written.
         """
-        if not isinstance(self.tokenizer, BPETokenizer):
-            raise TokenizerError("a GGUF file holds byte-level BPE tokenizers, and this one is of characters")
+        if not isinstance(self.tokenizer, SubwordTokenizer):
+            raise TokenizerError("a GGUF file cannot hold a character tokenizer: train a BPE tokenizer for the model")
         metadata: dict[str, Any] = self.tokenizer.to_gguf()
         if self.chat_template_text is not None:
             metadata[_GGUF_TEMPLATE] = self.chat_template_text
@@ -159,7 +159,7 @@ def open_bundle(path: str | os.PathLike[str]) -> ModelBundle:
     Raises
     ------
     CheckpointError
-        If the path is none of these, or damaged.
+        If the path is something else, or damaged.
     """
     path = Path(path)
     if is_gguf(path):
@@ -197,7 +197,7 @@ def load(path: str | os.PathLike[str]) -> tuple[LanguageModel, Tokenizer]:
     Raises
     ------
     CheckpointError
-        If the path is none of these, or damaged.
+        If the path is something else, or damaged.
     """
     bundle = open_bundle(path)
     return bundle.model, bundle.tokenizer

@@ -84,6 +84,14 @@ def cross_entropy(
     return -((1 - label_smoothing) * right + label_smoothing * log_p.mean(axis=-1)).mean()
 
 
+def linear_cross_entropy(
+    x: Tensor, weight: Tensor, targets: NDArray[np.integer[Any]], *, rows: int | None = None
+) -> Tensor:
+    """Cross-entropy of all logits at once; the result does not depend on `rows`."""
+    del rows
+    return cross_entropy(linear(x, weight), targets)
+
+
 def scaled_dot_product_attention(
     q: Tensor,
     k: Tensor,
