@@ -41,7 +41,7 @@ def main():
     parser.add_argument("--peer-python", default=sys.executable, help="an interpreter that has the peers")
     parser.add_argument("--runs", type=int, default=5, help="processes for each figure")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
-    parser.add_argument("--task", choices=LIBRARIES, action="append", help="only this one; may be repeated")
+    parser.add_argument("--task", choices=LIBRARIES, action="append", help="task to run; may be repeated (default: all)")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:

@@ -173,7 +173,7 @@ def test_a_pickle_instead_of_weights_is_refused_by_name(tmp_path: Path, model: L
         ('{"step": 1, "colour": "red"}', "'colour' is not known here"),
     ],
 )
-def test_what_json_can_hold_instead_of_progress(checkpoint: Path, content: str, reason: str) -> None:
+def test_invalid_json_instead_of_the_training_state_is_refused(checkpoint: Path, content: str, reason: str) -> None:
     (checkpoint / "trainer.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(CheckpointError, match=reason):
         Checkpoint(checkpoint).training_state()
@@ -202,7 +202,7 @@ def test_what_json_can_hold_instead_of_progress(checkpoint: Path, content: str, 
         (("data", "train", "path"), 5, r"path \(5\) must be a string"),
     ],
 )
-def test_what_json_can_hold_instead_of_options(run: Path, place: tuple[str, ...], value: object, reason: str) -> None:
+def test_invalid_json_instead_of_options_is_refused(run: Path, place: tuple[str, ...], value: object, reason: str) -> None:
     options = json.loads((run / "run.json").read_text(encoding="utf-8"))
     part = options
     for key in place[:-1]:

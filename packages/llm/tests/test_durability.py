@@ -1,4 +1,4 @@
-"""What is on the disk at every moment: crash points, order, modes, full and refused disks."""
+"""State of the disk at every moment: crash points, order of writes, modes, full and failing disks."""
 
 import contextlib
 import errno
@@ -57,7 +57,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sums(stopped: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, bytes]:
-    """Return what the last two checkpoints of the run hold that nothing befalls."""
+    """Return the content of the last two checkpoints of an undisturbed run."""
     run = Path(shutil.copytree(stopped, tmp_path_factory.mktemp("whole") / "run"))
     Trainer.resume(run).fit()
     return {checkpoint.step: manifest(checkpoint) for checkpoint in Run(run).checkpoints()[-2:]}
@@ -253,8 +253,8 @@ def test_saving_a_model_elsewhere_is_durable_too(tmp_path: Path, model: Language
     assert tiny.weights_sum(loaded) == tiny.weights_sum(model)
 
 
-def test_loading_while_training_goes_on(run: Path) -> None:
-    """A checkpoint that is chosen and then removed by the trainer is no error: the next one is taken."""
+def test_loading_while_training_continues(run: Path) -> None:
+    """A checkpoint that the trainer removes after it was chosen is replaced by the next one."""
     doomed = Run(run).best().path
     calls = 0
     original = LanguageModel.from_pretrained
