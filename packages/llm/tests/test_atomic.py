@@ -68,9 +68,7 @@ def test_a_name_that_begins_alike_is_not_taken_for_a_leftover(tmp_path: Path) ->
 
 
 @posix
-def test_a_trial_folder_that_another_process_removed_is_ignored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trial_folder_may_be_removed_by_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original, folders = os.mkdir, []
 
     def mkdir(path: Path, *options: int) -> None:
@@ -178,7 +176,7 @@ def test_a_process_that_ends_leaves_the_lock_of_another_run(tmp_path: Path) -> N
     assert names(run) == ["lock"]
 
 
-def test_an_unreadable_owner_of_a_lock_does_not_raise(tmp_path: Path) -> None:
+def test_a_lock_with_an_invalid_owner_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with locked(tmp_path / "lock"):
         (tmp_path / "lock").write_text("9" * 30, encoding="utf-8")
         with pytest.raises(RunBusyError, match="is being trained by process 99999"), locked(tmp_path / "lock"):

@@ -182,7 +182,7 @@ def test_an_index_that_leaves_the_folder_is_refused(shard: str, tmp_path: Path) 
     folder = edited(tmp_path, "llama-shards")
     path = folder / "model.safetensors.index.json"
     path.write_text(json.dumps({"weight_map": {"lm_head.weight": shard}}), encoding="utf-8")
-    assert "not the name of a file in this folder" in refusal(folder)
+    assert "not a file name in this folder" in refusal(folder)
 
 
 def test_damaged_shards_and_indices_are_refused(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from axone.llm import (
     RunBusyError,
     RunExistsError,
     StepEvent,
+    TextGenerator,
     TokenDataset,
     Trainer,
     TrainerConfig,
@@ -387,6 +388,17 @@ def test_a_float64_run_is_resumed_with_the_same_bits(tmp_path: Path) -> None:
     for name, array in whole.items():
         assert array.dtype == np.float64
         np.testing.assert_array_equal(resumed[name], array)
+
+
+def test_a_model_with_a_padded_vocabulary_is_trained_and_sampled(tmp_path: Path) -> None:
+    model = LanguageModel(dataclasses.replace(SHAPE, vocab_size=64), rng=np.random.default_rng(0))
+    Trainer(model, *dataset().split(), CONFIG, run=tmp_path / "run").fit()
+    loaded, tokenizer = load(tmp_path / "run")
+    assert loaded.config.vocab_size == 64 > tokenizer.vocab_size
+    pieces = TextGenerator(loaded, tokenizer).stream(
+        "to be", max_new_tokens=200, temperature=100.0, rng=np.random.default_rng(0)
+    )
+    assert len("".join(pieces)) == 200
 
 
 # Links

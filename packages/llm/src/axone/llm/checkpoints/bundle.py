@@ -159,7 +159,7 @@ def open_bundle(path: str | os.PathLike[str]) -> ModelBundle:
     Raises
     ------
     CheckpointError
-        If the path is none of these, or damaged.
+        If the path is something else, or damaged.
     """
     path = Path(path)
     if is_gguf(path):
@@ -197,7 +197,7 @@ def load(path: str | os.PathLike[str]) -> tuple[LanguageModel, Tokenizer]:
     Raises
     ------
     CheckpointError
-        If the path is none of these, or damaged.
+        If the path is something else, or damaged.
     """
     bundle = open_bundle(path)
     return bundle.model, bundle.tokenizer

@@ -212,7 +212,7 @@ class _Cursor:
         return found
 
     def tensors(self, count: int, alignment: int) -> dict[str, TensorInfo]:
-        """Return the table of tensors, each inside the file and without overlap."""
+        """Return the table of tensors, checked to be inside the file and not to overlap."""
         declared: dict[str, tuple[TensorType, tuple[int, ...], int]] = {}
         for _ in range(count):
             name = self._name()
