@@ -22,10 +22,8 @@ ROOT = HERE.parent
 CHECKED = ("packages", "apps", "benchmarks", "docs", ".ci", "*.md")
 GENERATED = {"_build", "_drawings", "generated", "gallery", ".venv", "__pycache__", "dist", "build", "runs"}
 NOT_YET = (  # paths whose wording is being rewritten: prefixes, to be removed one by one
-    "packages/autograd/",
     "packages/nn/",
     "packages/llm/",
-    "benchmarks/autograd_speed.py",
     "benchmarks/tokenizer",
 )
 LONGEST = 22  # words in the first line of a docstring
