@@ -48,12 +48,12 @@ EXIT_STATUS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Train and sample; return the exit status."""
-    try:
-        options = parse(arguments)
-        trainer, out = prepare(options) if options.resume is None else resume(options.resume)
-    except ValueError as error:  # an option that the library refuses
-        raise UserError(in_options(str(error), NAMES)) from error
     with unbreakable_output() as streams:
+        try:
+            options = parse(arguments)
+            trainer, out = prepare(options) if options.resume is None else resume(options.resume)
+        except ValueError as error:  # an option that the library refuses
+            raise UserError(in_options(str(error), NAMES)) from error
         status = train(trainer, out)
     errors = [stream.error for stream in streams if stream.error is not None]
     if errors and status == console.SUCCESS:

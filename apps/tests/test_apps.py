@@ -225,7 +225,7 @@ def test_no_file_of_a_run_gets_the_descriptor_of_a_closed_stream(text_file: Path
 @pytest.mark.parametrize("redirection", ["| head -c 10", "2>&1 | head -c 10", "2>/dev/full", ">/dev/full"])
 def test_output_that_cannot_be_written_does_not_end_a_training(text_file: Path, redirection: str) -> None:
     """A killed reader of the output ended a training at step 125 of 600, unsaved, with exit status 0."""
-    options = f"--data {text_file} --preset tiny --steps 30 --eval-every 5 --out run"
+    options = f"--data {text_file} --tokenizer bpe --vocab-size 270 --preset tiny --steps 30 --eval-every 5 --out run"
     line = f"{{ {sys.executable} {FOLDER / 'train.py'} {options}; echo $? >status; }} {redirection}"
     ended = subprocess.run(["sh", "-c", line], cwd=text_file.parent, capture_output=True, check=False, encoding="utf-8")
     assert (text_file.parent / "status").read_text(encoding="utf-8") == f"{console.OUTPUT_LOST}\n"

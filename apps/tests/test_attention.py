@@ -41,7 +41,7 @@ def test_labels_of_the_axes_are_visible() -> None:
         ("nothing", "is not a folder"),
         (".", "is not a model"),
         ("run --text Ω", "character 'Ω'"),
-        ("run --text=", "must have 1 to 64 tokens for this model, and has 0"),
+        ("run --text=", "the number of tokens (0) must be from 1 to 64 for this model"),
         ("run --layers 0", "--layers (0) must be from 1 to 2 for this model"),
         ("run --heads 1 3", "--heads (1 3) must be from 1 to 2 for this model"),
         ("run --heads one", "invalid int value: 'one'"),

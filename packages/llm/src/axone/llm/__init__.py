@@ -1,5 +1,6 @@
 """A language model on NumPy: train it on your own text on a CPU, sample from it, read every line."""
 
+from axone.llm.chat.chat import Answer, Chat
 from axone.llm.chat.template import ChatTemplate, Message
 from axone.llm.checkpoints.bundle import load
 from axone.llm.checkpoints.checkpoint import Checkpoint
@@ -22,6 +23,7 @@ from axone.llm.errors import (
 )
 from axone.llm.evaluation import perplexity, sliding_loss
 from axone.llm.generation.generate import Completion, TextGenerator, generate
+from axone.llm.generation.prompt_cache import PromptCache
 from axone.llm.generation.sampling import SamplingConfig
 from axone.llm.inspection.attention_maps import attention_maps, plot_attention
 from axone.llm.loss import bigram_loss, bits_per_byte, cross_entropy, next_token_loss
@@ -45,8 +47,10 @@ from axone.llm.training.trainer import Trainer
 
 __all__ = [
     "PRESETS",
+    "Answer",
     "AxoneError",
     "Callback",
+    "Chat",
     "ChatTemplate",
     "ChatTemplateError",
     "Checkpoint",
@@ -66,6 +70,7 @@ __all__ = [
     "NotEnoughMemoryError",
     "Preset",
     "ProgressBar",
+    "PromptCache",
     "Run",
     "RunBusyError",
     "RunExistsError",

@@ -21,7 +21,7 @@ from axone.nn.functional.attention import Mask, attend, attention_weights, defau
 from axone.nn.functional.decode_attention import decode_attention, packed_decode_attention
 from axone.nn.functional.linear import Dense, dense_product
 from axone.nn.functional.rotary import rotate_in_place
-from axone.nn.functional.validation import misfit, sizes
+from axone.nn.functional.validation import check_sizes, shape_error
 from axone.nn.linear import Linear
 from axone.nn.norm import RMSNorm
 from axone.nn.position import Positions, RotaryEmbedding
@@ -105,7 +105,7 @@ class MultiHeadAttention(CachedModule):
     ) -> None:
         rng = np.random.default_rng(rng)
         H, K = num_heads, num_heads if num_kv_heads is None else num_kv_heads
-        sizes("MultiHeadAttention", dim=dim, num_heads=H, num_kv_heads=K)
+        check_sizes("MultiHeadAttention", dim=dim, num_heads=H, num_kv_heads=K)
         if H < 1 or K < 1:
             raise ValueError(
                 f"MultiHeadAttention needs num_heads and num_kv_heads of at least 1, and they are {H} and {K}"
@@ -184,7 +184,7 @@ class MultiHeadAttention(CachedModule):
         """
         C = self.out_proj.weight.shape[0]
         if x.ndim != 3 or x.shape[2] != C:
-            raise misfit(self._summary(), f"(B, T, {C})", x.shape)
+            raise shape_error(self._summary(), f"(B, T, {C})", x.shape)
         H, K, causal, scale = self.num_heads, self.num_kv_heads, self.causal, self.scale
         qkv = self._packed(x, 0 if cache is None else cache.length, positions)  # (B, T, (H + 2K) D)
         if cache is None and not return_weights:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from axone.autograd import Tensor
 from axone.nn import init
 from axone.nn.functional import embedding
-from axone.nn.functional.validation import sizes
+from axone.nn.functional.validation import check_sizes
 from axone.nn.module import Module, Parameter
 
 
@@ -43,7 +43,7 @@ class Embedding(Module):
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int, *, rng: np.random.Generator | None = None) -> None:
-        sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        check_sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         self.weight = Parameter(init.empty(num_embeddings, embedding_dim))
         init.normal(self.weight, std=1.0, rng=np.random.default_rng(rng))
 

@@ -15,7 +15,7 @@ from axone.nn.dropout import Dropout
 from axone.nn.functional import gelu, relu2, silu, swiglu
 from axone.nn.functional.activation import GELU_FACTORS, gelu_gate, swiglu_gate
 from axone.nn.functional.linear import Dense, Forward, dense_product
-from axone.nn.functional.validation import last_axis
+from axone.nn.functional.validation import check_last_axis
 from axone.nn.linear import Linear
 from axone.nn.module import Layer, Module, call_without_tape
 
@@ -90,7 +90,7 @@ class FeedForward(Module):
         -------
         Tensor, shape (..., C)
         """
-        last_axis(self._summary, x, self.up_proj.weight.shape[1])
+        check_last_axis(self._summary, x, self.up_proj.weight.shape[1])
         return self.dropout(self.down_proj(_ACTIVATIONS[self.activation](self.up_proj(x))))
 
     def inference(self, dense: Dense = dense_product) -> Forward:
@@ -162,7 +162,7 @@ class SwiGLU(Module):
         -------
         Tensor, shape (..., C)
         """
-        last_axis(self._summary, x, self.up_proj.weight.shape[1])
+        check_last_axis(self._summary, x, self.up_proj.weight.shape[1])
         return self.dropout(self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x))))
 
     def inference(self, dense: Dense = dense_product) -> Forward:

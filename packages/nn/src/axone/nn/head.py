@@ -11,7 +11,7 @@ import numpy as np
 
 from axone.autograd import Tensor, where
 from axone.nn.functional import softmax
-from axone.nn.functional.validation import misfit
+from axone.nn.functional.validation import shape_error
 from axone.nn.linear import Linear
 from axone.nn.module import Module
 
@@ -68,7 +68,7 @@ class Head(Module):
         """
         D, C = self.query.weight.shape
         if x.ndim != 3 or x.shape[2] != C:
-            raise misfit(self._summary(), f"(B, T, {C})", x.shape)
+            raise shape_error(self._summary(), f"(B, T, {C})", x.shape)
         T = x.shape[1]
         q, k, v = self.query(x), self.key(x), self.value(x)  # (B, T, D)
         scores = q @ k.swapaxes(1, 2) / D**0.5  # (B, T, T)

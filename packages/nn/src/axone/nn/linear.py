@@ -6,7 +6,7 @@ from axone.autograd import Tensor
 from axone.nn import init
 from axone.nn.functional import linear
 from axone.nn.functional.linear import Dense, Forward, dense_product
-from axone.nn.functional.validation import last_axis, sizes
+from axone.nn.functional.validation import check_last_axis, check_sizes
 from axone.nn.module import Module, Parameter
 
 
@@ -48,7 +48,7 @@ class Linear(Module):
     def __init__(
         self, in_features: int, out_features: int, *, bias: bool = True, rng: np.random.Generator | None = None
     ) -> None:
-        sizes("Linear", in_features=in_features, out_features=out_features)
+        check_sizes("Linear", in_features=in_features, out_features=out_features)
         rng = np.random.default_rng(rng)
         self.weight = Parameter(init.empty(out_features, in_features))
         self.bias = Parameter(init.empty(out_features)) if bias else None
@@ -81,7 +81,7 @@ class Linear(Module):
         ValueError
             If the last axis of `x` is not `in_features` long.
         """
-        last_axis(self._summary, x, self.in_features)
+        check_last_axis(self._summary, x, self.in_features)
         return linear(x, self.weight, self.bias)
 
     def inference(self, dense: Dense = dense_product) -> Forward:

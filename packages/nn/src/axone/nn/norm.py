@@ -6,7 +6,7 @@ from axone.autograd import Tensor
 from axone.autograd.extend import Array
 from axone.nn.functional import layer_norm, rms_norm
 from axone.nn.functional.linear import Dense, Forward, dense_product
-from axone.nn.functional.validation import last_axis, sizes
+from axone.nn.functional.validation import check_last_axis, check_sizes
 from axone.nn.module import Module, Parameter
 
 
@@ -43,7 +43,7 @@ class LayerNorm(Module):
     """
 
     def __init__(self, dim: int, *, eps: float = 1e-5, bias: bool = True) -> None:
-        sizes("LayerNorm", dim=dim)
+        check_sizes("LayerNorm", dim=dim)
         self.eps = eps
         self.weight = Parameter(np.ones(dim, np.float32))
         self.bias = Parameter(np.zeros(dim, np.float32)) if bias else None
@@ -64,7 +64,7 @@ class LayerNorm(Module):
         ValueError
             If the last axis of `x` is not C long.
         """
-        last_axis(self._summary, x, self.weight.size)
+        check_last_axis(self._summary, x, self.weight.size)
         return layer_norm(x, self.weight, self.bias, eps=self.eps)
 
     def inference(self, dense: Dense = dense_product) -> Forward:  # noqa: ARG002 - no product
@@ -105,7 +105,7 @@ class RMSNorm(Module):
     """
 
     def __init__(self, dim: int, *, eps: float = 1e-6) -> None:
-        sizes("RMSNorm", dim=dim)
+        check_sizes("RMSNorm", dim=dim)
         self.eps = eps
         self.weight = Parameter(np.ones(dim, np.float32))
 
@@ -125,7 +125,7 @@ class RMSNorm(Module):
         ValueError
             If the last axis of `x` is not C long.
         """
-        last_axis(self._summary, x, self.weight.size)
+        check_last_axis(self._summary, x, self.weight.size)
         return rms_norm(x, self.weight, eps=self.eps)
 
     def inference(self, dense: Dense = dense_product) -> Forward:  # noqa: ARG002 - no product

@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from axone.autograd import Tensor
 from axone.autograd.extend import Array
 from axone.nn.functional import apply_rotary
-from axone.nn.functional.validation import misfit
+from axone.nn.functional.validation import shape_error
 from axone.nn.module import Module
 
 Positions = NDArray[np.integer[Any]]
@@ -135,7 +135,7 @@ class RotaryEmbedding(Module):
         Tensor, shape (..., T, D)
         """
         if x.ndim < 2 or x.shape[-1] != self.head_dim:
-            raise misfit(self._summary(), f"(..., T, {self.head_dim})", x.shape)
+            raise shape_error(self._summary(), f"(..., T, {self.head_dim})", x.shape)
         cos, sin = self.tables(np.arange(x.shape[-2]) if positions is None else positions, x.dtype)
         return apply_rotary(x, cos, sin)
 

@@ -11,51 +11,16 @@ References
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from operator import index
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 
-from axone.llm.config import LanguageModelConfig
+from axone.llm.generation.prompt_cache import PromptCache
+from axone.llm.generation.protocol import GenerativeModel
 from axone.llm.types import Ids, Logits
-from axone.nn import KVCache
-
-
-class Decode(Protocol):
-    """A function that reads tokens into KV caches; `Decoder` is one."""
-
-    def __call__(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None = None) -> Logits:
-        """Return the logits after the last token of each sequence, shape (B, V).
-
-        Parameters
-        ----------
-        ids : ndarray of int, shape (B, T)
-        caches : sequence of KVCache
-            They hold the earlier columns and receive these.
-        starts : ndarray of int, shape (B,), optional
-            The column where each sequence begins, by default the first: earlier ones are padding.
-        """
-
-
-class GenerativeModel(Protocol):
-    """A model as generation uses it; `LanguageModel` is one."""
-
-    @property
-    def config(self) -> LanguageModelConfig:
-        """The configuration: generation reads `vocab_size` and `context_length`."""
-
-    @property
-    def eos_ids(self) -> tuple[int, ...]:
-        """Ids that end a text."""
-
-    def make_caches(self, batch: int, length: int) -> list[KVCache]:
-        """Return empty caches for a number of sequences, of a number of positions each."""
-
-    def decoder(self, *, workers: int | None = None) -> contextlib.AbstractContextManager[Decode]:
-        """Return a context manager that reads tokens; it may fork up to `workers` processes until it ends."""
 
 
 class DecodingBatch:
@@ -68,6 +33,8 @@ class DecodingBatch:
         The B sequences at first. Only the last `context_length` tokens of each are read.
     workers : int, optional
         The most threads or processes that compute at once, by default one per core; 1 never forks.
+    cache : PromptCache, optional
+        For one prompt: tokens that it holds are not read again, and afterwards it holds all that were read.
 
     Attributes
     ----------
@@ -82,7 +49,16 @@ class DecodingBatch:
         If a prompt is empty or holds an unknown id.
     """
 
-    def __init__(self, model: GenerativeModel, prompts: Sequence[Sequence[int]], *, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        model: GenerativeModel,
+        prompts: Sequence[Sequence[int]],
+        *,
+        workers: int | None = None,
+        cache: PromptCache | None = None,
+    ) -> None:
+        if cache is not None and len(prompts) != 1:
+            raise ValueError(f"a prompt cache is for one prompt, not for {len(prompts)}")
         self._model = model
         self._length = model.config.context_length
         self._half = max(self._length // 2, 1)
@@ -91,8 +67,18 @@ class DecodingBatch:
         # A single sequence starts again at the first column when the context is full. The rows of a batch fill at
         # different times, so their caches have room for twice the context.
         room = self._length if len(prompts) == 1 else 2 * self._length
-        self._caches = model.make_caches(len(prompts), room)
+        self._num_read = 0  # tokens of the first sequence at the last call of `logits`
         self._starts = [0] * len(prompts)  # the column where each sequence begins
+        self._cache = cache
+        distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(map(tuple, self.sequences)))}
+        self._distinct = None  # for each sequence, its row among the distinct ones, until these have been read once
+        if len(distinct) < len(prompts):
+            self._distinct = np.array([distinct[tuple(sequence)] for sequence in self.sequences])
+        if cache is None:
+            self._caches = model.make_caches(len(distinct), room)
+            return
+        self._caches, prompt = cache.caches, self.sequences[0]
+        cache.hold(cache.ids[: cache.common_prefix(prompt)] if len(prompt) <= self._length else ())
 
     def __enter__(self) -> Self:
         self._decode = self._decoder.__enter__()
@@ -102,6 +88,11 @@ class DecodingBatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._decoder.__exit__(kind, error, trace)
+        if self._cache is not None:
+            # An error inside a forward leaves the blocks' caches of different lengths.
+            whole = error is None or isinstance(error, GeneratorExit)
+            held = self._caches[0].length
+            self._cache.hold(self.sequences[0][self._num_read - held : self._num_read] if whole else ())
 
     def logits(self) -> Logits:
         """Read all tokens that have not been read yet.
@@ -111,9 +102,12 @@ class DecodingBatch:
         ndarray, shape (B, V)
             The logits after the last token of each sequence.
         """
-        held = self._caches[0].length
+        held, is_first = self._caches[0].length, self._num_read == 0
+        self._num_read = len(self.sequences[0])
         if held == 0:
             return self._prefill(self._length)
+        if is_first:  # the prompt cache holds the beginning
+            return self._decode(np.asarray(self.sequences[0][held:])[None], self._caches)
         if held - min(self._starts) < self._length and held < self._caches[0].max_length:  # nearly always
             return self._read_last()
         full = [row for row, start in enumerate(self._starts) if held - start >= self._length]
@@ -141,11 +135,19 @@ class DecodingBatch:
         """Read the last tokens of all sequences into empty caches, padded on the left."""
         for cache in self._caches:
             cache.length = 0
+        rows, self._distinct = self._distinct, None
         ends = [sequence[-most:] for sequence in self.sequences]
         width = max(map(len, ends))
         self._starts = [width - len(end) for end in ends]
         padded = np.asarray([[0] * (width - len(end)) + end for end in ends])  # (B, T)
-        return self._decode(padded, self._caches, self._padding())
+        if rows is None:
+            return self._decode(padded, self._caches, self._padding())
+        starts, first = self._padding(), np.unique(rows, return_index=True)[1]
+        logits = self._decode(padded[first], self._caches, None if starts is None else starts[first])
+        for cache in self._caches:
+            cache.select(rows)
+        every: Logits = logits[rows]
+        return every
 
     def _read_last(self) -> Logits:
         """Read the last token of all sequences."""

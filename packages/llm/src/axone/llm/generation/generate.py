@@ -12,7 +12,9 @@ from typing import Unpack
 import numpy as np
 
 from axone.autograd import no_grad
-from axone.llm.generation.batch import DecodingBatch, GenerativeModel, check_prompt
+from axone.llm.generation.batch import DecodingBatch, check_prompt
+from axone.llm.generation.prompt_cache import PromptCache
+from axone.llm.generation.protocol import GenerativeModel
 from axone.llm.generation.sampling import SamplingConfig, SamplingOptions
 from axone.llm.generation.stop_strings import StopStrings
 from axone.llm.runtime.settings import adapted_memory, kept_memory
@@ -34,6 +36,7 @@ def generate(
     stop_ids: Sequence[int] | None = None,
     rng: np.random.Generator | None = None,
     workers: int | None = None,
+    cache: PromptCache | None = None,
 ) -> Iterator[int]:
     """Yield new tokens, one at a time.
 
@@ -60,6 +63,8 @@ def generate(
     workers : int, optional
         The most threads or processes that compute at once, besides the threads of BLAS: by default one per core for a
         large model, and one for a small model. 1 never forks.
+    cache : PromptCache, optional
+        Tokens that it holds are not read again; afterwards it holds those of this text.
 
     Yields
     ------
@@ -89,10 +94,10 @@ def generate(
     prompt = check_prompt(prompt_ids, model.config.vocab_size)
     stops = _stop_ids(model, stop_ids)
     rng = np.random.default_rng(rng)
-    return _generate(model, prompt, _count(max_new_tokens), sampling or options, stops, rng, workers)
+    return stream_tokens(model, prompt, _count(max_new_tokens), sampling or options, stops, rng, workers, cache=cache)
 
 
-def _generate(
+def stream_tokens(
     model: GenerativeModel,
     prompt: list[int],
     max_new_tokens: int,
@@ -101,9 +106,10 @@ def _generate(
     rng: np.random.Generator,
     workers: int | None,
     vocab_size: int | None = None,
+    cache: PromptCache | None = None,
 ) -> Generator[int, None, None]:
     """Yield new tokens; those from `vocab_size` on are never drawn."""
-    with DecodingBatch(model, [prompt], workers=workers) as batch, adapted_memory():
+    with DecodingBatch(model, [prompt], workers=workers, cache=cache) as batch, adapted_memory():
         for _ in range(max_new_tokens):
             token = sampling.choose(batch.logits()[0, :vocab_size], batch.sequences[0], rng)
             if token in stop_ids:
@@ -197,7 +203,7 @@ class TextGenerator:
             If the prompt is empty or has a character that the tokenizer lacks, or an option is out of range.
         """
         text = StopStrings(stop)
-        tokens = _generate(
+        tokens = stream_tokens(
             self.model,
             check_prompt(self.tokenizer.encode(prompt), self.model.config.vocab_size),
             _count(max_new_tokens),

@@ -21,7 +21,7 @@ from axone.autograd.extend import Array, empty_like, needs_grad, record
 from axone.nn.functional.erf import normal_tail
 from axone.nn.functional.intra_op import chunks, parallel_for
 from axone.nn.functional.linear import Forward
-from axone.nn.functional.validation import one_dtype
+from axone.nn.functional.validation import check_dtypes
 
 _SCALE = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
@@ -58,7 +58,7 @@ def gelu(x: Tensor, approximate: Literal["tanh", "none"] = "tanh") -> Tensor:
     ValueError
         If `approximate` is neither.
     """
-    one_dtype("gelu", x)
+    check_dtypes("gelu", x)
     if approximate == "none":
         return _exact_gelu(x)
     if approximate != "tanh":
@@ -133,7 +133,7 @@ def silu(x: Tensor) -> Tensor:
     -------
     Tensor, shape (...)
     """
-    one_dtype("silu", x)
+    check_dtypes("silu", x)
     shape, data = x.shape, np.atleast_1d(x.data)
     inverse = _inverse_logistic(data)
     y = np.divide(data, inverse, out=empty_like(data))
@@ -164,7 +164,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     ValueError
         If the shapes differ.
     """
-    one_dtype("swiglu", gate, up)
+    check_dtypes("swiglu", gate, up)
     if gate.shape != up.shape:
         raise ValueError(f"swiglu needs two inputs of one shape, and got {gate.shape} and {up.shape}")
     shape, a, b = gate.shape, np.atleast_1d(gate.data), up.data
@@ -206,7 +206,7 @@ def relu2(x: Tensor) -> Tensor:
     -------
     Tensor, shape (...)
     """
-    one_dtype("relu2", x)
+    check_dtypes("relu2", x)
     shape, data = x.shape, np.atleast_1d(x.data)
     positive = np.maximum(data, np.zeros_like(data))  # three times as quick as against the number 0
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty, needs_grad, record
 from axone.nn.functional.attention_kernel import attention_backward, attention_forward, attention_probabilities
-from axone.nn.functional.validation import misfit, one_dtype
+from axone.nn.functional.validation import check_dtypes, shape_error
 
 Mask: TypeAlias = NDArray[np.bool_]
 """True where a query may see a key; broadcasts to (B, H, T, S)."""
@@ -60,7 +60,7 @@ def scaled_dot_product_attention(
     TypeError
         If the dtypes differ, or the mask is not boolean.
     """
-    one_dtype("scaled_dot_product_attention", q, k, v)
+    check_dtypes("scaled_dot_product_attention", q, k, v)
     fits = q.ndim == k.ndim == v.ndim == 4 and k.shape[1] and q.shape[1] % k.shape[1] == 0
     if not fits or q.shape[::3] != k.shape[::3] or k.shape[:3] != v.shape[:3]:
         raise ValueError(
@@ -126,10 +126,10 @@ def packed_attention(
     TypeError
         If the mask is not boolean.
     """
-    one_dtype("packed_attention", qkv)
+    check_dtypes("packed_attention", qkv)
     H, K = num_heads, num_kv_heads
     if qkv.ndim != 3 or H % K or qkv.shape[2] % (H + 2 * K):
-        raise misfit(f"packed_attention with {H} heads and {K} key heads", f"(B, T, {H + 2 * K} D)", qkv.shape)
+        raise shape_error(f"packed_attention with {H} heads and {K} key heads", f"(B, T, {H + 2 * K} D)", qkv.shape)
     B, T, width = qkv.shape
     q, k, v = split_heads(qkv.data, H, K)
     bias = mask_bias(mask, (B, H, T, T), K, qkv.dtype)

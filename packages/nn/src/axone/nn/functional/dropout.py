@@ -10,7 +10,7 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.autograd.extend import record
-from axone.nn.functional.validation import one_dtype
+from axone.nn.functional.validation import check_dtypes
 
 
 def dropout(x: Tensor, p: float, *, rng: np.random.Generator) -> Tensor:
@@ -33,7 +33,7 @@ def dropout(x: Tensor, p: float, *, rng: np.random.Generator) -> Tensor:
     ValueError
         If `p` is not in [0, 1).
     """
-    one_dtype("dropout", x)
+    check_dtypes("dropout", x)
     if not 0 <= p < 1:
         raise ValueError(f"p ({p}) must be in [0, 1)")
     keep = (rng.random(x.shape, dtype=np.float32) >= p).astype(x.dtype)

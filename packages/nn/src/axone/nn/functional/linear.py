@@ -13,7 +13,7 @@ import numpy as np
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, Gradient, Product, needs_grad, record
 from axone.nn.functional.blocked_matmul import BlockedProduct, matmul, ones
-from axone.nn.functional.validation import last_axis, one_dtype
+from axone.nn.functional.validation import check_dtypes, check_last_axis
 
 Forward: TypeAlias = Callable[[Array], Array]
 """From rows (N, C), or one vector (C,), to a new array, without a tape."""
@@ -43,8 +43,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     TypeError
         If the dtypes differ.
     """
-    one_dtype("linear", x, weight, bias)
-    last_axis("linear", x, weight.shape[1])
+    check_dtypes("linear", x, weight, bias)
+    check_last_axis("linear", x, weight.shape[1])
     w, shape = weight.data, x.shape
     rows = x.data.reshape(-1, w.shape[1])  # (N, in)
     y = matmul(rows, w.T)  # (N, out)

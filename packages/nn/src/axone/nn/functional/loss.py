@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, record
 from axone.nn.functional.softmax import exp_rows
-from axone.nn.functional.validation import one_dtype
+from axone.nn.functional.validation import check_dtypes
 
 
 def cross_entropy(
@@ -96,7 +96,7 @@ def mse_loss(predictions: Tensor, targets: Tensor | NDArray[np.floating[Any]]) -
     """
     if not isinstance(targets, Tensor):
         targets = Tensor(np.asarray(targets, dtype=predictions.dtype))
-    one_dtype("mse_loss", predictions, targets)
+    check_dtypes("mse_loss", predictions, targets)
     if predictions.shape != targets.shape:
         raise ValueError(
             f"mse_loss needs predictions and targets of one shape, got {predictions.shape} and {targets.shape}"

@@ -14,7 +14,7 @@ import numpy as np
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty, empty_like, record
 from axone.nn.functional.blocked_matmul import ones
-from axone.nn.functional.validation import last_axis, one_dtype
+from axone.nn.functional.validation import check_dtypes, check_last_axis
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: float = 1e-5) -> Tensor:
@@ -44,8 +44,8 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
     TypeError
         If the dtypes differ.
     """
-    one_dtype("layer_norm", x, weight, bias)
-    last_axis("layer_norm", x, weight.shape[0])
+    check_dtypes("layer_norm", x, weight, bias)
+    check_last_axis("layer_norm", x, weight.shape[0])
     C, shape, gamma = weight.shape[0], x.shape, weight.data
     has_bias = bias is not None
     rows = x.data.reshape(-1, C)  # (N, C)
@@ -156,8 +156,8 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-6) -> Tensor:
     TypeError
         If the dtypes differ.
     """
-    one_dtype("rms_norm", x, weight)
-    last_axis("rms_norm", x, weight.shape[0])
+    check_dtypes("rms_norm", x, weight)
+    check_last_axis("rms_norm", x, weight.shape[0])
     C, shape, gamma = weight.shape[0], x.shape, weight.data
     rows = x.data.reshape(-1, C)  # (N, C)
     r = _reciprocal_root(np.vecdot(rows, rows) / C, eps)  # (N,)
@@ -205,9 +205,9 @@ def packed_rms_norm(
     TypeError
         If the dtypes differ.
     """
-    one_dtype("packed_rms_norm", qkv, q_weight, k_weight)
+    check_dtypes("packed_rms_norm", qkv, q_weight, k_weight)
     H, K, D = num_heads, num_kv_heads, q_weight.shape[0]
-    last_axis("packed_rms_norm", qkv, (H + 2 * K) * D)
+    check_last_axis("packed_rms_norm", qkv, (H + 2 * K) * D)
     split = qkv.data.reshape(-1, H + 2 * K, D)  # (N, H + 2K, D)
     rows = split[:, : H + K]
     gamma = np.repeat(np.stack((q_weight.data, k_weight.data)), (H, K), axis=0)  # (H + K, D)

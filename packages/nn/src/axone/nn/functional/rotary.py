@@ -14,7 +14,7 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty, empty_like, record
-from axone.nn.functional.validation import misfit, one_dtype
+from axone.nn.functional.validation import check_dtypes, shape_error
 
 
 def apply_rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:
@@ -36,9 +36,9 @@ def apply_rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:
     ValueError
         If the shapes do not fit.
     """
-    one_dtype("apply_rotary", x)
+    check_dtypes("apply_rotary", x)
     if x.ndim < 2 or x.shape[-1] != 2 * cos.shape[-1] or cos.shape[-2] not in {1, x.shape[-2]}:
-        raise misfit("apply_rotary", f"(..., {cos.shape[-2]}, {2 * cos.shape[-1]})", x.shape)
+        raise shape_error("apply_rotary", f"(..., {cos.shape[-2]}, {2 * cos.shape[-1]})", x.shape)
     return _rotated("apply_rotary", x, cos, sin, heads=1)
 
 
@@ -62,10 +62,10 @@ def packed_rotary(qkv: Tensor, cos: Array, sin: Array, num_heads: int, num_kv_he
     ValueError
         If the shapes do not fit.
     """
-    one_dtype("packed_rotary", qkv)
+    check_dtypes("packed_rotary", qkv)
     heads = num_heads + 2 * num_kv_heads
     if qkv.ndim != 3 or qkv.shape[1:] != (cos.shape[-2], heads * 2 * cos.shape[-1]):
-        raise misfit("packed_rotary", f"(B, {cos.shape[-2]}, {heads * 2 * cos.shape[-1]})", qkv.shape)
+        raise shape_error("packed_rotary", f"(B, {cos.shape[-2]}, {heads * 2 * cos.shape[-1]})", qkv.shape)
     return _rotated("packed_rotary", qkv, cos, sin, heads=num_heads + num_kv_heads)
 
 

@@ -12,7 +12,7 @@ from axone import autograd
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty_like, record
 from axone.nn.functional.blocked_matmul import ones
-from axone.nn.functional.validation import one_dtype
+from axone.nn.functional.validation import check_dtypes
 
 _SMALLEST, _LARGEST = 1e-20, 1e30  # of a row's sum: far enough from both ends of float32 that no digit is lost
 _SAFE = 60.0  # scores up to here need no shift: neither their exponentials nor the sum of those leaves float32
@@ -36,7 +36,7 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
     Tensor, shape (..., S)
         A row adds up to one, unless all its scores are minus infinity: then it is zero.
     """
-    one_dtype("softmax", x)
+    check_dtypes("softmax", x)
     if x.ndim == 0 or axis not in {-1, x.ndim - 1}:
         return autograd.softmax(x, axis)
     p, _, _ = softmax_rows(x.data)

@@ -10,7 +10,7 @@ Name: TypeAlias = str | Callable[[], str]
 """The name of a layer or operation, or a function that returns it: a name is built only for an error."""
 
 
-def sizes(who: str, **given: int) -> None:
+def check_sizes(who: str, **given: int) -> None:
     """Refuse sizes that are not positive integers.
 
     Parameters
@@ -34,7 +34,7 @@ def sizes(who: str, **given: int) -> None:
             raise ValueError(f"{name} ({size}) of {who} must be at least 1")
 
 
-def one_dtype(name: str, x: Tensor, *others: Tensor | None) -> None:
+def check_dtypes(name: str, x: Tensor, *others: Tensor | None) -> None:
     """Refuse inputs that are not Tensors of one dtype.
 
     Raises
@@ -54,7 +54,7 @@ def one_dtype(name: str, x: Tensor, *others: Tensor | None) -> None:
             )
 
 
-def last_axis(who: Name, x: Tensor, size: int) -> None:
+def check_last_axis(who: Name, x: Tensor, size: int) -> None:
     """Refuse an input whose last axis does not have length `size`, or has length 0.
 
     Raises
@@ -67,12 +67,12 @@ def last_axis(who: Name, x: Tensor, size: int) -> None:
     if not isinstance(x, Tensor):
         raise _not_a_tensor(_text(who), x)
     if x.shape[-1:] != (size,):
-        raise misfit(who, f"(..., {size})", x.shape)
+        raise shape_error(who, f"(..., {size})", x.shape)
     if not size:
         raise ValueError(f"{_text(who)} needs a last axis of at least 1 element, got shape {x.shape}")
 
 
-def misfit(who: Name, wanted: str, came: tuple[int, ...]) -> ValueError:
+def shape_error(who: Name, wanted: str, came: tuple[int, ...]) -> ValueError:
     """Return the error that names a layer or operation, the shape it needs and the shape it got."""
     return ValueError(f"{_text(who)} needs an input of shape {wanted}, got {came}")
 
