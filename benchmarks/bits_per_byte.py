@@ -68,7 +68,7 @@ def measured(tokenizer, train, held_out, options):
 
     def trainer(steps):
         # A single evaluation, at the end: all of the time is for training.
-        changes = {"steps": steps, "eval_every": steps, "eval_windows": None, "seed": options.seed}
+        changes = {"steps": steps, "eval_every": steps, "eval_sequences": None, "seed": options.seed}
         return Trainer(model, *data, plan.trainer_config(plan.model["context_length"], **changes))
 
     few, many = (trainer(steps).estimate().seconds for steps in (1, 1001))

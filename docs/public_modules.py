@@ -141,9 +141,9 @@ def _process_signature(
 
 
 def _remove_old_pages(app: Sphinx) -> None:
-    """Remove the pages of deleted names, which autosummary leaves behind."""
+    """Remove the pages of modules, which may list deleted names, and those of deleted names; autosummary keeps both."""
     names = {f"{module}.{name}" for module in PUBLIC_MODULES for name in public_names(module)}
-    pages = {file_names().get(name, name) for name in names} | set(PUBLIC_MODULES)
+    pages = {file_names().get(name, name) for name in names}
     for page in Path(app.srcdir, "api/generated").glob("*.rst"):
         if page.stem not in pages:
             page.unlink()

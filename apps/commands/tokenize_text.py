@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from axone.llm import Run, TextFiles, read_text
-from axone.tokenizer import BPETokenizer, CharTokenizer, Tokenizer, load
+from axone.tokenizer import BPETokenizer, CharTokenizer, SubwordTokenizer, Tokenizer, load
 from commands import console
 from commands.console import UserError, in_options
 
@@ -92,7 +92,7 @@ def show(options: argparse.Namespace) -> int:
     """Print the tokens of a text."""
     tokenizer = open_tokenizer(options.tokenizer)
     text = read_text(options.file) if options.file is not None else given_text(options.text)
-    special = tokenizer.special_tokens if isinstance(tokenizer, BPETokenizer) else {}
+    special = tokenizer.special_tokens if isinstance(tokenizer, SubwordTokenizer) else {}
     ids = encode(tokenizer, text)
     spell = functools.cache(functools.partial(printable, tokenizer))
     paint = painter(options.color)
@@ -124,7 +124,9 @@ def given_text(argument: str | None) -> str:
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
     """Return the ids of a text, with its special tokens."""
     return (
-        tokenizer.encode(text, allowed_special="all") if isinstance(tokenizer, BPETokenizer) else tokenizer.encode(text)
+        tokenizer.encode(text, allowed_special="all")
+        if isinstance(tokenizer, SubwordTokenizer)
+        else tokenizer.encode(text)
     )
 
 

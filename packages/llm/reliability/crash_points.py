@@ -1,12 +1,12 @@
-"""Die before and after every single call that changes the disk, and look at what is left.
+"""Crash before and after every call that changes the disk, and check the run that remains.
 
-The process that dies is a fork, which ends in the middle of a call by ``os._exit``: nothing is cleaned up, nothing is
-flushed. Whatever the moment, either no checkpoint had been written yet, or one can be loaded; and the run that is resumed
-ends with the weights of the run that was left alone.
+The crashing process is a fork that ends by ``os._exit`` in the middle of a call: nothing is cleaned up or flushed. In
+every case either no checkpoint had been written, or one can be loaded, and the resumed run ends with the weights of an
+uninterrupted run.
 
     python packages/llm/reliability/crash_points.py [--last]
 
-``--last`` tries only the points in resuming a run for its last step. Not for Windows, which has no fork.
+``--last`` tries only the points of a resumed run in its last step. Windows has no fork and is not supported.
 """
 
 import argparse
@@ -36,13 +36,13 @@ class StopBeforeTheLast(Callback):
 
     def on_step(self, event: StepEvent) -> None:
         if event.step == STEPS - 1:
-            os.kill(os.getpid(), signal.SIGTERM)  # SIGINT is ignored in the background of a script
+            os.kill(os.getpid(), signal.SIGTERM)  # SIGINT is ignored in background jobs of a script
 
 
 def main() -> int:
-    """Try all crash points; return 1 if one of them lost anything."""
+    """Try all crash points; return 1 if a checkpoint was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--last", action="store_true", help="only the points in the last step")
+    parser.add_argument("--last", action="store_true", help="crash points of the last step only")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         run, begun = Path(name) / "run", Path(name) / "begun"
@@ -60,21 +60,21 @@ def main() -> int:
             shutil.rmtree(run, ignore_errors=True)
             if options.last:
                 shutil.copytree(begun, run)
-            doomed = doomed or begin(run)  # the same for all: only forks train with it
+            doomed = doomed or begin(run)  # shared by all points: only forks train with it
             outcomes[crash(doomed, run, number, when, expected)] += 1
     for outcome, count in sorted(outcomes.items()):
         print(f"{count:6}  {outcome}")
     print(f"{len(points):6}  crash points, before and after each of {len(shim.calls)} calls")
-    return 0 if set(outcomes) <= {"resumed, same weights", "not begun"} else 1
+    return 0 if set(outcomes) <= {"resumed, same weights", "not started"} else 1
 
 
 def begin(run: Path) -> Trainer:
-    """Return a trainer for a run: a new one, or the one that is there."""
+    """Return a trainer for a new run, or for an existing one."""
     return Trainer.resume(run) if run.exists() else trainer(run, STEPS)
 
 
 def crash(doomed: Trainer, run: Path, number: int, when: str, expected: str) -> str:
-    """Die at one point, and say what came of it."""
+    """Crash at one point, and return the outcome."""
     child = os.fork()
     if child == 0:
         die_at(doomed, run, number, when)
@@ -85,7 +85,7 @@ def crash(doomed: Trainer, run: Path, number: int, when: str, expected: str) -> 
     try:
         resumed = Trainer.resume(run)
     except CheckpointError as error:
-        return f"lost: {error}" if begun else "not begun"
+        return f"lost: {error}" if begun else "not started"
     resumed.fit()
     left = leftovers(run) + leftovers(run / "checkpoints")
     if left:
@@ -94,7 +94,7 @@ def crash(doomed: Trainer, run: Path, number: int, when: str, expected: str) -> 
 
 
 def die_at(doomed: Trainer, run: Path, number: int, when: str) -> None:
-    """Train, and end the process at a call."""
+    """Train, and exit the process at a call."""
 
     def die(call: DiskCall) -> None:
         if call.number == number:

@@ -1,7 +1,7 @@
-"""What tests of durable files need: a file system whose every change can be seen, refused, or be the last.
+"""Fault injection for file-system calls: record, refuse, or crash at any call that changes the disk.
 
-The shim stands before the functions of `os` that change a disk, which everything in Python ends up in: nothing has to be
-mounted and nobody has to be root.
+The shim replaces the functions of `os` that change a disk, which every other function of Python calls: it needs no mount
+and no root privileges.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class DiskCall:
     Attributes
     ----------
     number : int
-        Counted from zero.
+        Counted from 0.
     name : str
-        Of the function in `os`; an ``open`` counts if it makes the file.
+        Name of the function in `os`; an ``open`` counts if it may create the file.
     path : str
-        What it changes, or syncs.
+        Path that it changes or syncs.
     """
 
     number: int
@@ -39,13 +39,13 @@ def _nothing(_call: DiskCall) -> None:
 
 
 class DiskShim:
-    """Sees every call that changes something below a folder, as a context manager for one thread.
+    """Context manager that intercepts every call of one thread that changes something below a folder.
 
     Parameters
     ----------
     root : Path
     before, after : callable
-        Called with each `DiskCall`, before and after it is done. What `before` raises, the call raises instead.
+        Called with each `DiskCall` before and after it. If `before` raises, the call raises that error.
 
     Attributes
     ----------
@@ -78,14 +78,14 @@ class DiskShim:
     def __enter__(self) -> Self:
         for name in _CHANGING:
             original = self._originals[name] = getattr(os, name)
-            setattr(os, name, self._watched(name, original))
+            setattr(os, name, self._intercepted(name, original))
         return self
 
     def __exit__(self, *_: object) -> None:
         for name, original in self._originals.items():
             setattr(os, name, original)
 
-    def _watched(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _intercepted(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             path = self._path(args[0], kwargs.get("dir_fd"))
             changes = name != "open" or args[1] & os.O_CREAT
@@ -97,7 +97,7 @@ class DiskShim:
                 self._before(event)
                 try:
                     result = original(*args, **kwargs)
-                finally:  # also if the system refused it
+                finally:  # also after an error of the system
                     self._after(event)
             if name == "open":
                 self._open_paths[result] = path

@@ -1,9 +1,9 @@
-"""Compare what is said before a training with what the training then takes, each in a process of its own.
+"""Compare the estimates before a training with the time and memory of the training, each in its own process.
 
     python packages/llm/reliability/estimates.py [--seconds N] [--workers N] [PRESET ...]
 
-The measured memory is the most that the process has held until the training's end, the saving included, and what its
-worker processes held besides at the last evaluation.
+The measured memory is the peak of the process until the end of the training, plus the private memory of its worker
+processes at the last evaluation.
 """
 
 import argparse
@@ -29,40 +29,44 @@ from axone.llm import (
 from axone.llm.runtime import resources
 from axone.tokenizer import CharTokenizer
 
-MOST_OFF = 0.2
-TRIED = 20  # steps, to see how many fill the time
+MAX_DEVIATION = 0.2
+TRIAL_STEPS = 20  # of the first estimate, which gives the number of steps for the wanted time
 
 
 def main() -> int:
     """Print a table; return 1 if an estimate is off by more than a fifth."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("presets", nargs="*", metavar="PRESET", help="which to try (default: all)")
-    parser.add_argument("--seconds", type=float, default=40.0, metavar="N", help="about how long each (default: 40)")
-    parser.add_argument("--workers", type=int, metavar="N", help="threads (default: one for each core)")
+    parser.add_argument("presets", nargs="*", metavar="PRESET", help="preset to measure (default: all)")
+    parser.add_argument(
+        "--seconds", type=float, default=40.0, metavar="N", help="approximate duration of each training (default: 40)"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="threads or processes (default: one per core)")
     parser.add_argument("--one", metavar="PRESET", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measured(options.one, options.seconds, options.workers)))
         return 0
-    print("preset        parameters  steps    time, s: said  took   ratio    memory, MB: said  took   ratio")
+    print(
+        "preset        parameters  steps    time, s: estimated  measured  ratio    memory, MB: estimated  measured  ratio"
+    )
     good = True
     for name in options.presets or PRESETS:
         command = [sys.executable, __file__, "--one", name, "--seconds", str(options.seconds)]
         command += [] if options.workers is None else ["--workers", str(options.workers)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        parameters, steps, said, took, said_memory, took_memory = json.loads(done.stdout)
-        time, memory = said / took, said_memory / took_memory
+        parameters, steps, estimated, took, estimated_memory, took_memory = json.loads(done.stdout)
+        time, memory = estimated / took, estimated_memory / took_memory
         print(
-            f"{name:12}{parameters:12,}{steps:7,}{said:17.1f}{took:7.1f}{time:8.2f}"
-            f"{said_memory / 2**20:20,.0f}{took_memory / 2**20:7,.0f}{memory:8.2f}",
+            f"{name:12}{parameters:12,}{steps:7,}{estimated:20.1f}{took:10.1f}{time:7.2f}"
+            f"{estimated_memory / 2**20:26,.0f}{took_memory / 2**20:10,.0f}{memory:7.2f}",
             flush=True,
         )
-        good = good and abs(time - 1) <= MOST_OFF and abs(memory - 1) <= MOST_OFF
+        good = good and abs(time - 1) <= MAX_DEVIATION and abs(memory - 1) <= MAX_DEVIATION
     return 0 if good else 1
 
 
 class Processes(Callback):
-    """Looks how much memory the worker processes hold."""
+    """Measures the private memory of the worker processes."""
 
     memory = 0
 
@@ -73,7 +77,7 @@ class Processes(Callback):
 
 
 def measured(name: str, seconds: float, workers: int | None) -> tuple[int, int, float, float, int, int]:
-    """Return parameters, steps, and time and memory as they were said and as they were."""
+    """Return parameters, steps, and the estimated and measured time and memory."""
     plan, text = preset(name), python_source()
     tokenizer = CharTokenizer.train(text)
     dataset = TokenDataset.from_text(text, tokenizer)
@@ -85,9 +89,9 @@ def measured(name: str, seconds: float, workers: int | None) -> tuple[int, int, 
         config = plan.trainer_config(plan.model["context_length"], steps=steps, workers=workers)
         return Trainer(model, *dataset.split(), config, [processes], run=run)
 
-    one = trainer(TRIED).estimate()
+    one = trainer(TRIAL_STEPS).estimate()
     with tempfile.TemporaryDirectory() as folder:
-        steps = max(int(TRIED * seconds / one.seconds), 10)
+        steps = max(int(TRIAL_STEPS * seconds / one.seconds), 10)
         training = trainer(steps, Path(folder) / "run")
         estimate = training.estimate()
         end = training.fit()

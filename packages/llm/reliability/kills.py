@@ -1,12 +1,12 @@
-"""Kill a training with SIGKILL at random moments, and look at what is left and where it ends when it is resumed.
+"""Kill a training with SIGKILL at random moments, resume it, and compare it with an uninterrupted training.
 
-Each trial trains in a process of its own, is killed at a moment drawn evenly over the time that a whole run takes, and is
-resumed to the end. Nothing may be unreadable, at most one save interval lost, and the last weights and all metrics must
-be those of the run that was left alone, to the bit.
+Each trial trains in its own process, is killed at a moment drawn uniformly from the duration of a whole training, and is
+resumed to the end. Every latest checkpoint must be readable, at most one save interval may be lost, and the final weights
+and all metrics must equal those of the uninterrupted training bit for bit.
 
     python packages/llm/reliability/kills.py [--kills N] [--seed N]
 
-Not for Windows, which has no fork.
+Windows has no fork and is not supported.
 """
 
 import argparse
@@ -31,7 +31,7 @@ METRICS = "metrics.jsonl"
 
 
 class Report(Callback):
-    """Writes a byte to a pipe for every step, which outlives the process."""
+    """Writes a byte per step to a pipe, which outlives the process."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
@@ -41,10 +41,10 @@ class Report(Callback):
 
 
 def main() -> int:
-    """Make all trials; return 1 if one of them lost anything."""
+    """Run all trials; return 1 if one of them lost data."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200, metavar="N", help="how many trials (default: 200)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the moments (default: 0)")
+    parser.add_argument("--kills", type=int, default=200, metavar="N", help="number of trials (default: 200)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the moments (default: 0)")
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
     with tempfile.TemporaryDirectory() as name:
@@ -66,12 +66,12 @@ def main() -> int:
     for outcome, count in sorted(outcomes.items()):
         print(f"{count:6}  {outcome}")
     print(f"{options.kills:6}  kills, at most {most_lost} steps lost, saving every step")
-    good = {f"{how}, same weights, same metrics" for how in ("resumed", "begun again")}
+    good = {f"{how}, same weights, same metrics" for how in ("resumed", "restarted")}
     return 0 if set(outcomes) <= good and most_lost <= 1 else 1
 
 
 def killed_after(run: Path, seconds: float) -> int | None:
-    """Train in another process, kill it, and return how many steps it had made; None if it had ended before."""
+    """Train in another process, kill it, and return its number of steps; None if it had ended before."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -88,13 +88,13 @@ def killed_after(run: Path, seconds: float) -> int | None:
 
 
 def losses(run: Path) -> list[tuple[str, int, float]]:
-    """Return what the metrics file says of every step and evaluation."""
+    """Return kind, step and loss of every line of the metrics file."""
     lines = read_metrics(run / METRICS)
     return [(line["kind"], line["step"], line["loss"]) for line in lines if line["kind"] != "end"]
 
 
 def resumed(run: Path, steps: int, expected: tuple[str, list[tuple[str, int, float]]]) -> tuple[str, int]:
-    """Resume a run to its end, and say what came of it and how many steps were lost."""
+    """Resume a run to its end, and return the outcome and the number of lost steps."""
     checkpoints = Run(run).checkpoints()
     if checkpoints:
         try:
@@ -103,7 +103,7 @@ def resumed(run: Path, steps: int, expected: tuple[str, list[tuple[str, int, flo
             return "unreadable", steps
         again, how = Trainer.resume(run, [MetricsFile(run / METRICS)]), "resumed"
     else:  # killed before the first weights were written
-        saved, again, how = 0, trainer(run, STEPS, [MetricsFile(run / METRICS)], overwrite=True), "begun again"
+        saved, again, how = 0, trainer(run, STEPS, [MetricsFile(run / METRICS)], overwrite=True), "restarted"
     again.fit()
     weights, figures = weights_sum(again.model) == expected[0], losses(run) == expected[1]
     return f"{how}, {'same' if weights else 'other'} weights, {'same' if figures else 'other'} metrics", steps - saved

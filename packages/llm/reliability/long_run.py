@@ -1,7 +1,8 @@
-"""Kill a run of ten minutes with SIGKILL again and again, resume it each time, and compare with the run left alone.
+"""Kill a training of ten minutes repeatedly with SIGKILL, resume it, and compare it with an uninterrupted training.
 
-It trains a preset on the source of Python's standard library, first undisturbed, then in processes that die at
-random steps, and at random moments within them: while they start, compute, measure or save. Weights, moments and every line of the metrics must be the same in the end, to the bit.
+It trains a preset on the source of Python's standard library, first without interruption, then in processes that are
+killed at random moments of random steps: while they start, compute, evaluate or save. The final weights and optimizer
+states and every line of the metrics must be equal bit for bit.
 
     python packages/llm/reliability/long_run.py [--steps N] [--kills N] [--seed N] [--folder FOLDER]
 """
@@ -40,29 +41,31 @@ SAVE_EVERY = 10  # steps
 
 
 class Report(Callback):
-    """Writes every step to standard output, which outlives the process."""
+    """Writes the number of every step to standard output, which outlives the process."""
 
     def on_step(self, event: StepEvent) -> None:
         os.write(sys.stdout.fileno(), f"{event.step}\n".encode())
 
 
 @dataclass
-class Lives:
-    """What became of the processes that trained."""
+class History:
+    """Kills, lost steps and duration of a training."""
 
     kills: int = 0
-    lost: list[int] = field(default_factory=list)  # steps that had to be made again, for each kill
+    lost: list[int] = field(default_factory=list)  # steps to repeat, per kill
     seconds: float = 0.0
 
 
 def main() -> int:
     """Train twice and compare; return 1 if they differ."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=6000, metavar="N", help="of training (default: 6000, ten minutes)")
-    parser.add_argument("--kills", type=int, default=30, metavar="N", help="at least so many (default: 30)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the moments (default: 0)")
-    parser.add_argument("--folder", type=Path, metavar="FOLDER", help="where to train (default: a temporary one)")
-    parser.add_argument("--preset", default="default", metavar="NAME", help="what to train (default: default)")
+    parser.add_argument(
+        "--steps", type=int, default=6000, metavar="N", help="number of steps (default: 6000, ten minutes)"
+    )
+    parser.add_argument("--kills", type=int, default=30, metavar="N", help="minimum number of kills (default: 30)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the moments (default: 0)")
+    parser.add_argument("--folder", type=Path, metavar="FOLDER", help="folder for the runs (default: a temporary one)")
+    parser.add_argument("--preset", default="default", metavar="NAME", help="preset to train (default: default)")
     parser.add_argument("--life", metavar="RUN", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.life:
@@ -78,18 +81,18 @@ def main() -> int:
         return compare(whole, killed, steps, alone, survived, options.kills)
 
 
-def compare(whole: Path, killed: Path, steps: int, alone: Lives, survived: Lives, kills: int) -> int:
-    """Print what came of it; return 1 if anything differs or was lost."""
+def compare(whole: Path, killed: Path, steps: int, alone: History, survived: History, kills: int) -> int:
+    """Print the results; return 1 if anything differs or was lost."""
     one, other = (Run(run).latest().path for run in (whole, killed))
     files = ("model.safetensors", "trainer.safetensors")
     same = one.name == other.name and all((one / name).read_bytes() == (other / name).read_bytes() for name in files)
     figures = [metrics(run) for run in (whole, killed)]
     complete = [line["step"] for line in figures[1] if line["kind"] == "step"] == list(range(1, steps + 1))
     print(
-        f"{steps:6}  steps, {format_duration(alone.seconds)} left alone, {format_duration(survived.seconds)} with the kills"
+        f"{steps:6}  steps, {format_duration(alone.seconds)} uninterrupted, {format_duration(survived.seconds)} with the kills"
     )
     print(f"{survived.kills:6}  kills, at most {max(survived.lost)} steps lost, saving every {SAVE_EVERY}")
-    print(f"        the last weights and moments are {'the same' if same else 'DIFFERENT'}")
+    print(f"        the final weights and optimizer states are {'the same' if same else 'DIFFERENT'}")
     print(
         f"        all {len(figures[1])} lines of metrics are {'the same' if figures[0] == figures[1] else 'DIFFERENT'}"
     )
@@ -98,14 +101,14 @@ def compare(whole: Path, killed: Path, steps: int, alone: Lives, survived: Lives
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
-    """Return a run's metrics without times."""
+    """Return the metrics of a run without durations."""
     timed = ("seconds", "tokens_per_second", "run")
     return [{name: line[name] for name in line if name not in timed} for line in read_metrics(run / "metrics.jsonl")]
 
 
-def trained(run: Path, name: str, steps: int, deaths: Sequence[tuple[int, float]]) -> Lives:
-    """Train in processes that are killed after so many steps and seconds each, until one comes to the end."""
-    lives, began = Lives(), time.monotonic()
+def trained(run: Path, name: str, steps: int, deaths: Sequence[tuple[int, float]]) -> History:
+    """Train in processes that are killed after given steps and seconds, until one of them finishes."""
+    lives, began = History(), time.monotonic()
     command = [sys.executable, __file__, "--preset", name, "--steps", str(steps), "--life", str(run)]
     for number, pause in [*deaths, (steps + 1, 0.0)]:
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
@@ -127,7 +130,7 @@ def trained(run: Path, name: str, steps: int, deaths: Sequence[tuple[int, float]
 
 
 def live(run: Path, name: str, steps: int) -> int:
-    """Go on with a run, or begin it; what a process does until it is killed."""
+    """Continue or start a run, until the process is killed."""
     again = Run(run).checkpoints()
     one = Trainer.resume(run) if again else trainer(run, name, steps)
     one.callbacks += [Report(), MetricsFile(run / "metrics.jsonl")]
@@ -136,7 +139,7 @@ def live(run: Path, name: str, steps: int) -> int:
 
 
 def trainer(run: Path, name: str, steps: int) -> Trainer:
-    """Return a trainer of a new run, or of one that was killed before its first checkpoint."""
+    """Return a trainer for a new run, also in place of one that was killed before its first checkpoint."""
     plan = preset(name)
     text = python_source()
     tokenizer = CharTokenizer.train(text)

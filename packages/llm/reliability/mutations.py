@@ -1,12 +1,12 @@
-"""Damage checkpoints in every way that comes to mind, and try to load them.
+"""Damage checkpoints in six ways, and try to load them.
 
-Each damaged folder must be refused with a `CheckpointError` that names a file and says why, in less than a second and
-without any other error. Half of the trials take the manifest away first, as if the folder came from elsewhere: then a
-changed weight cannot be found out, but nothing else than a `CheckpointError` may be raised, and the shapes must be right.
+Each damaged folder must be refused with a `CheckpointError` that names a file and a reason, in less than a second. Half of
+the trials remove the manifest first, as if another program had written the folder: a changed weight then cannot be
+detected, but no error other than a `CheckpointError` may be raised.
 
     python packages/llm/reliability/mutations.py [--count N] [--seed N] [--memory]
 
-``--memory`` measures the most memory that a process takes to load a checkpoint of 100 MB, on Linux.
+``--memory`` measures the peak memory of loading a checkpoint of 100 MB, on Linux.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from axone.llm.checkpoints.checkpoint import MANIFEST, Checkpoint, TrainingState
 from axone.llm.checkpoints.run import Run
 from axone.tokenizer import CharTokenizer
 
-SLOWEST = 1.0  # seconds
+MAX_SECONDS = 1.0
 GARBAGE: tuple[Any, ...] = (None, True, -1, 0, 1.5, 1e308, 10**30, "", "many", [], {}, [1, "a"], "\0", {"a": {}})
 
 LOAD = """
@@ -49,19 +49,19 @@ print(peak() - before)
 
 
 def main() -> int:
-    """Make all trials; return 1 if one was not refused as it must be."""
+    """Run all trials; return 1 if one was not refused as required."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=20_000, metavar="N", help="how many trials (default: 20,000)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the damage (default: 0)")
-    parser.add_argument("--memory", action="store_true", help="measure memory instead")
+    parser.add_argument("--count", type=int, default=20_000, metavar="N", help="number of trials (default: 20,000)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the damage (default: 0)")
+    parser.add_argument("--memory", action="store_true", help="measurement of memory instead of damage")
     options = parser.parse_args()
-    warnings.simplefilter("ignore")  # of checkpoints that are skipped
+    warnings.simplefilter("ignore")  # skipped checkpoints
     with tempfile.TemporaryDirectory() as name:
         return memory(Path(name)) if options.memory else trials(Path(name), options.count, options.seed)
 
 
 def trials(folder: Path, count: int, seed: int) -> int:
-    """Damage and load checkpoints, and print what came of it."""
+    """Damage and load checkpoints, and print the outcomes."""
     rng = np.random.default_rng(seed)
     trainer(folder / "run", 3).fit()
     newest, other = (checkpoint.path for checkpoint in reversed(Run(folder / "run").checkpoints()[-2:]))
@@ -69,26 +69,26 @@ def trials(folder: Path, count: int, seed: int) -> int:
     slowest = 0.0
     for number in range(count):
         kind, damage = list(MUTATIONS.items())[number % len(MUTATIONS)]
-        vouched = number // len(MUTATIONS) % 2 == 0
+        with_manifest = number // len(MUTATIONS) % 2 == 0
         broken = folder / "broken"
         shutil.copytree(newest, broken)
-        if not vouched:
+        if not with_manifest:
             (broken / MANIFEST).unlink()
         damage(broken, other, rng)
-        before = time.process_time()  # what else the machine does is no part of it
+        before = time.process_time()  # without the time of other processes
         outcome = outcome_of(broken)
         slowest = max(slowest, time.process_time() - before)
-        outcomes[f"{kind}, {'with' if vouched else 'without'} manifest: {outcome}"] += 1
+        outcomes[f"{kind}, {'with' if with_manifest else 'without'} manifest: {outcome}"] += 1
         shutil.rmtree(broken)
     for outcome, times in sorted(outcomes.items()):
         print(f"{times:6}  {outcome}")
     bad = [outcome for outcome in outcomes if "refused" not in outcome and not outcome.endswith("out manifest: loaded")]
     print(f"{count:6}  damaged checkpoints, the slowest refused or loaded after {slowest:.2f} s")
-    return 1 if bad or slowest > SLOWEST else 0
+    return 1 if bad or slowest > MAX_SECONDS else 0
 
 
 def outcome_of(folder: Path) -> str:
-    """Load a folder and all that resuming needs, and say what came of it."""
+    """Load a folder with its training state, and return the outcome."""
     try:
         load(folder)
         checkpoint = Checkpoint(folder)
@@ -102,7 +102,7 @@ def outcome_of(folder: Path) -> str:
 
 
 def some_file(folder: Path, rng: np.random.Generator) -> Path:
-    """Return a file, large and small ones alike."""
+    """Return a random file, each with the same probability."""
     files = sorted(folder.iterdir())
     return files[rng.integers(len(files))]
 
@@ -123,7 +123,7 @@ def truncate(folder: Path, _other: Path, rng: np.random.Generator) -> None:
 
 
 def swap(folder: Path, other: Path, rng: np.random.Generator) -> None:
-    """Take a file of another step: one that differs."""
+    """Replace a file by that of another step which differs."""
     differing = [path for path in sorted(folder.iterdir()) if path.read_bytes() != (other / path.name).read_bytes()]
     path = differing[rng.integers(len(differing))]
     shutil.copyfile(other / path.name, path)
@@ -156,13 +156,13 @@ def edit_json(folder: Path, _other: Path, rng: np.random.Generator) -> None:
 
 
 def lose(folder: Path, _other: Path, rng: np.random.Generator) -> None:
-    """Remove a file other than the manifest, whose absence means that the folder comes from elsewhere."""
+    """Remove a file other than the manifest, without which a folder is not checked."""
     files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
     files[rng.integers(len(files))].unlink()
 
 
 def walk(content: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield every place in a JSON value, as what holds it and its key there."""
+    """Yield every position in a JSON value, as its container and its key."""
     keys = list(content) if isinstance(content, dict) else range(len(content)) if isinstance(content, list) else ()
     for key in keys:
         yield content, key
@@ -180,7 +180,7 @@ MUTATIONS: dict[str, Callable[[Path, Path, np.random.Generator], None]] = {
 
 
 def memory(folder: Path) -> int:
-    """Print the most memory that loading a large checkpoint takes; return 1 if it is more than twice its file."""
+    """Print the peak memory of loading a large checkpoint; return 1 if it is more than twice the file."""
     text = "".join(map(chr, range(32, 127)))
     config = LanguageModelConfig(vocab_size=len(text), context_length=64, num_layers=8, num_heads=8, embed_dim=512)
     model = LanguageModel(config, rng=np.random.default_rng(0))

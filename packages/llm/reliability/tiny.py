@@ -1,4 +1,4 @@
-"""A training so small that hundreds of it can be killed: what the scripts beside this one work on."""
+"""Training of a second, which the other scripts kill, crash and damage hundreds of times."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ TEXT = "the quick brown fox jumps over the lazy dog. pack my box with five dozen
 
 
 def trainer(run: Path, steps: int, callbacks: Sequence[Callback] = (), *, overwrite: bool = False) -> Trainer:
-    """Return a trainer of a new run that saves every step."""
+    """Return a trainer for a new run that saves every step."""
     dataset = TokenDataset.from_text(TEXT, CharTokenizer.train(TEXT))
     shape = LanguageModelConfig(
         vocab_size=dataset.tokenizer.vocab_size,
@@ -24,7 +24,7 @@ def trainer(run: Path, steps: int, callbacks: Sequence[Callback] = (), *, overwr
         dropout=0.1,
     )
     config = TrainerConfig(
-        steps=steps, batch_size=2, context_length=16, eval_every=5, eval_windows=2, save_every=1, workers=2
+        steps=steps, batch_size=2, context_length=16, eval_every=5, eval_sequences=2, save_every=1, workers=2
     )
     model = LanguageModel(shape, rng=np.random.default_rng(0))
     return Trainer(model, *dataset.split(), config, callbacks, run=run, overwrite=overwrite)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from axone.llm import CheckpointError, RunBusyError
-from axone.llm.storage.atomic import new_folder, replacing_file, temporary_path, write_file
+from axone.llm.storage.atomic import new_folder, replacing_file, require_creatable, temporary_path, write_file
 from axone.llm.storage.lock import locked
 from axone.llm.storage.regular import read_json, sha256
 from axone.llm.storage.safetensors import read_arrays
@@ -65,6 +65,23 @@ def test_a_name_that_begins_alike_is_not_taken_for_a_leftover(tmp_path: Path) ->
     with new_folder(tmp_path / "lr1"):
         assert not own.exists()
     assert names(tmp_path) == sorted([*(other.name for other in others), "lr1"])
+
+
+@posix
+def test_a_trial_folder_may_be_removed_by_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, folders = os.mkdir, []
+
+    def mkdir(path: Path, *options: int) -> None:
+        original(path, *options)
+        folders.append(path)
+        if len(folders) == 1:
+            with new_folder(tmp_path / "run"):  # as another process, which removes leftovers
+                pass
+            (tmp_path / "run").rmdir()
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    require_creatable(tmp_path / "run")
+    assert names(tmp_path) == []
 
 
 def test_a_write_replaces_a_link_and_keeps_its_target(tmp_path: Path) -> None:
@@ -159,7 +176,7 @@ def test_a_process_that_ends_leaves_the_lock_of_another_run(tmp_path: Path) -> N
     assert names(run) == ["lock"]
 
 
-def test_an_unreadable_owner_of_a_lock_is_no_crash(tmp_path: Path) -> None:
+def test_a_lock_with_an_invalid_owner_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with locked(tmp_path / "lock"):
         (tmp_path / "lock").write_text("9" * 30, encoding="utf-8")
         with pytest.raises(RunBusyError, match="is being trained by process 99999"), locked(tmp_path / "lock"):

@@ -49,13 +49,13 @@ def test_loading_takes_little_more_memory_than_the_file(tmp_path: Path) -> None:
     assert mutations.memory(tmp_path) == 0
 
 
-def test_a_file_that_is_not_vouched_for_is_refused(checkpoint: Path) -> None:
+def test_a_file_that_is_not_in_the_manifest_is_refused(checkpoint: Path) -> None:
     (checkpoint / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"notes\.txt: is not in the manifest"):
         load(checkpoint)
 
 
-def test_a_manifest_must_vouch_for_everything(checkpoint: Path) -> None:
+def test_a_manifest_without_a_required_file_is_refused(checkpoint: Path) -> None:
     content = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
     del content["sha256"]["config.json"]
     (checkpoint / MANIFEST).write_bytes(json_bytes(content))
@@ -64,7 +64,7 @@ def test_a_manifest_must_vouch_for_everything(checkpoint: Path) -> None:
         Checkpoint(checkpoint).verify()
 
 
-def test_a_checkpoint_of_another_step_is_none_of_this_one(run: Path) -> None:
+def test_a_checkpoint_under_the_name_of_another_step_is_skipped(run: Path) -> None:
     newest = run / "checkpoints" / "step-000006"
     shutil.rmtree(newest)
     shutil.copytree(run / "checkpoints" / "step-000005", newest)
@@ -72,7 +72,7 @@ def test_a_checkpoint_of_another_step_is_none_of_this_one(run: Path) -> None:
         assert Run(run).latest().step == 5
 
 
-def test_a_run_that_went_back_keeps_two_whole_checkpoints(run: Path) -> None:
+def test_a_run_that_was_resumed_from_an_older_checkpoint_keeps_two_valid_ones(run: Path) -> None:
     """The damaged newest one is not counted among those to keep, and is replaced when training gets there."""
     damaged = run / "checkpoints" / "step-000006" / "config.json"
     damaged.write_text("{}", encoding="utf-8")
@@ -173,7 +173,7 @@ def test_a_pickle_instead_of_weights_is_refused_by_name(tmp_path: Path, model: L
         ('{"step": 1, "colour": "red"}', "'colour' is not known here"),
     ],
 )
-def test_what_json_can_hold_instead_of_progress(checkpoint: Path, content: str, reason: str) -> None:
+def test_other_json_than_a_training_state_is_refused(checkpoint: Path, content: str, reason: str) -> None:
     (checkpoint / "trainer.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(CheckpointError, match=reason):
         Checkpoint(checkpoint).training_state()
@@ -202,7 +202,7 @@ def test_what_json_can_hold_instead_of_progress(checkpoint: Path, content: str, 
         (("data", "train", "path"), 5, r"path \(5\) must be a string"),
     ],
 )
-def test_what_json_can_hold_instead_of_options(run: Path, place: tuple[str, ...], value: object, reason: str) -> None:
+def test_other_json_than_options_is_refused(run: Path, place: tuple[str, ...], value: object, reason: str) -> None:
     options = json.loads((run / "run.json").read_text(encoding="utf-8"))
     part = options
     for key in place[:-1]:
@@ -230,7 +230,7 @@ def test_tokens_that_changed_are_refused(run: Path) -> None:
         Trainer.resume(run)
 
 
-def test_progress_survives_json() -> None:
+def test_a_training_state_survives_json() -> None:
     progress = TrainingState(step=7, best_loss=1.5, environment={"numpy": "2"}).measured(1.25)
     assert progress.evaluations_since_best == 0
     assert progress.measured(1.25).evaluations_since_best == 1

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from axone.llm import LanguageModel, LanguageModelConfig
+from axone.llm import LanguageModel, LanguageModelConfig, count_parameters
 from axone.llm.generation.generate import generate
-from axone.llm.pretrained.layout import count_parameters, parameter_shapes
 from axone.nn import Llama3Scaling
 
 SHAPE = LanguageModelConfig(vocab_size=19, context_length=16, num_layers=2, num_heads=4, embed_dim=16)
@@ -99,7 +98,7 @@ def test_a_family_is_built_generates_and_round_trips(config: LanguageModelConfig
     rng = np.random.default_rng(1)
     for parameter in model.parameters():  # biases and gains, too
         parameter.data[...] = rng.normal(size=parameter.shape) / 2
-    assert [(name, p.shape) for name, p in model.named_parameters()] == list(parameter_shapes(config))
+    assert count_parameters(config) == model.num_parameters()
     assert ("transformer.blocks.0.attention.qkv_proj.bias" in model.state_dict()) == config.has_qkv_bias
     prompt = [3, 1, 4]
     ids = list(generate(model, prompt, max_new_tokens=10, temperature=0.0))

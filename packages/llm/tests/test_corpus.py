@@ -63,7 +63,7 @@ def test_a_folder_is_never_read_in_part(
         TextFiles(tmp_path)
 
 
-def test_counted_pairs_beat_chance_and_know_what_follows() -> None:
+def test_the_bigram_baseline_predicts_an_alternating_text() -> None:
     text = "abababababababababab" * 20
     ids = CharTokenizer.train(text).encode_to_array(text)
     assert bigram_loss(ids[:300], ids[300:], 2) < 0.01

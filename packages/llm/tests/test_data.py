@@ -13,7 +13,7 @@ from axone.llm.data import sampler
 from axone.tokenizer import CharTokenizer
 
 
-def test_a_target_is_the_token_that_follows(dataset: TokenDataset) -> None:
+def test_targets_are_inputs_shifted_by_one(dataset: TokenDataset) -> None:
     inputs, targets = dataset.batch(0, 0, 4, 16)
     assert inputs.shape == targets.shape == (4, 16)
     np.testing.assert_array_equal(inputs[:, 1:], targets[:, :-1])
@@ -26,19 +26,19 @@ def test_writing_to_the_starts_of_a_batch_cannot_change_a_later_batch() -> None:
     assert not sampler._shuffled(0, 0, 9).flags.writeable
 
 
-def test_a_batch_is_a_function_of_its_key(dataset: TokenDataset) -> None:
+def test_a_batch_is_a_function_of_seed_and_number(dataset: TokenDataset) -> None:
     first, again, other = (dataset.batch(*key, 4, 16)[0] for key in ((0, 7), (0, 7), (0, 8)))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
 
-def test_whole_windows_cover_the_text_once(dataset: TokenDataset) -> None:
+def test_consecutive_sequences_cover_the_text_once(dataset: TokenDataset) -> None:
     inputs = dataset.read(dataset.window_starts(16), 16)[0].reshape(-1)
     np.testing.assert_array_equal(inputs, dataset.tokens[: len(inputs)])
     assert len(dataset) - 1 - len(inputs) < 16
 
 
-def test_a_limit_spreads_the_windows_evenly(dataset: TokenDataset) -> None:
+def test_a_limit_spreads_the_sequences_evenly(dataset: TokenDataset) -> None:
     inputs, _ = dataset.read(dataset.window_starts(16, limit=10), 16)
     assert len(inputs) == 10
     last = (len(dataset) - 1) // 16 * 9 // 10 * 16
@@ -51,7 +51,7 @@ def test_a_split_keeps_order_and_loses_nothing(dataset: TokenDataset) -> None:
     np.testing.assert_array_equal(np.concatenate([train.tokens, validation.tokens]), dataset.tokens)
 
 
-def test_bytes_are_those_of_the_text() -> None:
+def test_num_bytes_is_the_length_of_the_text_in_utf_8() -> None:
     text = "äöü and 日本語 "
     assert TokenDataset.from_text(text, CharTokenizer.train(text)).num_bytes == len(text.encode())
 
@@ -83,7 +83,7 @@ def tokenizer() -> CharTokenizer:
     return CharTokenizer.train("\n".join(TEXTS) + " ")
 
 
-def test_documents_stand_one_after_the_other(tokenizer: CharTokenizer, tmp_path: Path) -> None:
+def test_documents_are_joined_by_the_separator(tokenizer: CharTokenizer, tmp_path: Path) -> None:
     for path in (None, tmp_path / "tokens.bin"):
         dataset = TokenDataset.from_texts(TEXTS, tokenizer, path)
         assert tokenizer.decode(dataset.tokens.tolist()) == "\n".join(TEXTS)
@@ -93,7 +93,7 @@ def test_documents_stand_one_after_the_other(tokenizer: CharTokenizer, tmp_path:
 
 
 @pytest.mark.parametrize("filed", [True, False])
-def test_a_split_by_documents_cuts_none(tokenizer: CharTokenizer, tmp_path: Path, filed: bool) -> None:
+def test_a_split_by_documents_cuts_no_document(tokenizer: CharTokenizer, tmp_path: Path, filed: bool) -> None:
     dataset = TokenDataset.from_texts(TEXTS, tokenizer, tmp_path / "tokens.bin" if filed else None)
     train, validation = dataset.split(0.4, by="document")
     assert tokenizer.decode(train.tokens.tolist()) == "\n".join([*TEXTS[:2], ""])
@@ -110,7 +110,9 @@ def test_a_split_by_documents_cuts_none(tokenizer: CharTokenizer, tmp_path: Path
         dataset.split(1)
 
 
-def test_a_token_file_is_made_once(tokenizer: CharTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_file_is_written_once(
+    tokenizer: CharTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "tokens.bin"
     made: list[str] = []
     original = CharTokenizer.encode_to_array
@@ -139,7 +141,7 @@ def test_a_token_file_is_made_once(tokenizer: CharTokenizer, tmp_path: Path, mon
     assert texts_encoded(["".join(TEXTS)], other) == 1
 
 
-def test_a_corpus_never_is_in_memory_as_a_whole(tmp_path: Path) -> None:
+def test_a_corpus_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
     """32 texts of a million characters are written with the memory of a few."""
 
     class Texts:
@@ -158,21 +160,21 @@ def test_a_corpus_never_is_in_memory_as_a_whole(tmp_path: Path) -> None:
     assert peak < 20_000_000  # the tokens alone take 64
 
 
-def test_texts_that_come_only_once_are_refused_for_a_file(tokenizer: CharTokenizer, tmp_path: Path) -> None:
+def test_an_iterator_is_refused_for_a_token_file(tokenizer: CharTokenizer, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="texts for a token file are iterated twice"):
         TokenDataset.from_texts(iter(TEXTS), tokenizer, tmp_path / "tokens.bin")
     assert len(TokenDataset.from_texts(iter(TEXTS), tokenizer)) == len("\n".join(TEXTS))
 
 
-def test_no_text_is_refused(tokenizer: CharTokenizer, tmp_path: Path) -> None:
+def test_an_empty_text_is_refused(tokenizer: CharTokenizer, tmp_path: Path) -> None:
     for texts in ([], [""]):
         for path in (None, tmp_path / "tokens.bin"):
-            with pytest.raises(ValueError, match="must have at least one token"):
+            with pytest.raises(ValueError, match=r"text \(0 tokens\) must not be empty"):
                 TokenDataset.from_texts(texts, tokenizer, path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_large_vocabularies_take_four_bytes_a_token() -> None:
+def test_large_vocabularies_take_four_bytes_per_token() -> None:
     many = "".join(chr(point) for point in range(0x4E00, 0x4E00 + 70_000) if not 0xD800 <= point < 0xE000)
     dataset = TokenDataset.from_text(many, CharTokenizer.train(many))
     assert dataset.tokens.dtype == np.uint32
@@ -195,7 +197,7 @@ def test_a_file_of_another_tokenizer_is_refused(tokenizer: CharTokenizer, tmp_pa
         ({"tokens": "many"}, r"tokens \('many'\) must be a whole number"),
     ],
 )
-def test_a_wrong_description_is_refused(
+def test_wrong_metadata_are_refused(
     tokenizer: CharTokenizer, tmp_path: Path, change: dict[str, object], reason: str
 ) -> None:
     TokenDataset.from_texts(TEXTS, tokenizer, tmp_path / "tokens.bin")

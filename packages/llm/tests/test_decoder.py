@@ -18,7 +18,7 @@ BOUNDS: dict[Any, float] = {np.float32: 5e-4, np.float64: 1e-11}
 
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every model count as one that does not fit into the processor's caches: it is not folded."""
+    """Treat every model as larger than the processor's caches: it is not folded."""
     monkeypatch.setattr(resources, "SMALL_MODEL", 0)
 
 

@@ -1,4 +1,4 @@
-"""What is on the disk at every moment: crash points, order, modes, full and refused disks."""
+"""Durability: crash points, order of system calls, file modes, full disks and refused writes."""
 
 import contextlib
 import errno
@@ -49,7 +49,7 @@ def script(name: str, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run that has one step to go, and will then have a checkpoint to remove."""
+    """Return a run that lacks one step, which will remove a checkpoint."""
     run = tmp_path_factory.mktemp("stopped") / "run"
     assert tiny.trainer(run, STEPS, [Stop(STEPS - 1)]).fit().step == STEPS - 1
     return run
@@ -57,14 +57,14 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sums(stopped: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, bytes]:
-    """Return what the last two checkpoints of the run hold that nothing befalls."""
+    """Return the sums of the last two checkpoints of the uninterrupted run."""
     run = Path(shutil.copytree(stopped, tmp_path_factory.mktemp("whole") / "run"))
     Trainer.resume(run).fit()
     return {checkpoint.step: manifest(checkpoint) for checkpoint in Run(run).checkpoints()[-2:]}
 
 
 def manifest(checkpoint: Checkpoint) -> bytes:
-    """Return the sums of all files, after the one file whose difference can be read."""
+    """Return the sums of all files, after the training state, whose difference is legible in a failure."""
     return (checkpoint.path / TRAINER).read_bytes() + (checkpoint.path / MANIFEST).read_bytes()
 
 
@@ -82,6 +82,12 @@ def test_a_process_that_dies_at_any_call_loses_nothing() -> None:
 @posix
 def test_a_process_that_is_killed_at_any_moment_loses_nothing() -> None:
     assert re.search(r"20  kills, at most [01] steps lost", script("kills.py", "--kills", "20"))
+
+
+@posix
+def test_runs_at_once_in_one_folder_do_not_disturb_each_other() -> None:
+    printed = script("sweep.py", "--rounds", "2")
+    assert re.search(r"10  runs: valid\n +2  rounds", printed)
 
 
 @pytest.mark.parametrize(("when", "goes_on"), [("before", False), ("after", False), ("before", True)])
@@ -162,7 +168,7 @@ def test_modes_are_what_the_umask_leaves(tmp_path: Path, run: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "call"), [(errno.ENOSPC, "write"), (errno.ENOSPC, "fsync"), (errno.EACCES, "open"), (errno.EROFS, "mkdir")]
 )
-def test_a_disk_that_refuses_costs_one_sentence_and_no_checkpoint(run: Path, kind: int, call: str) -> None:
+def test_a_refused_write_gives_one_sentence_and_loses_no_checkpoint(run: Path, kind: int, call: str) -> None:
     trainer = Trainer.resume(run)
 
     def refuse(event: DiskCall) -> None:
@@ -182,7 +188,7 @@ def test_a_disk_that_refuses_costs_one_sentence_and_no_checkpoint(run: Path, kin
     assert not (run / "lock").exists()
 
 
-def test_a_run_that_cannot_be_begun_leaves_nothing(tmp_path: Path) -> None:
+def test_a_run_that_cannot_be_created_leaves_nothing(tmp_path: Path) -> None:
     def refuse(event: DiskCall) -> None:
         if event.name == "write":
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -193,7 +199,7 @@ def test_a_run_that_cannot_be_begun_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_no_folder_can_be_made_a_run_is_refused_before_it_begins(tmp_path: Path) -> None:
+def test_a_run_whose_folder_cannot_be_made_is_refused_before_training(tmp_path: Path) -> None:
     def refuse(event: DiskCall) -> None:
         if event.name == "mkdir":
             raise OSError(errno.EROFS, "Read-only file system", event.path)
@@ -247,8 +253,8 @@ def test_saving_a_model_elsewhere_is_durable_too(tmp_path: Path, model: Language
     assert tiny.weights_sum(loaded) == tiny.weights_sum(model)
 
 
-def test_loading_while_training_goes_on(run: Path) -> None:
-    """A checkpoint that is chosen and then removed by the trainer is no error: the next one is taken."""
+def test_a_checkpoint_that_is_removed_while_it_is_loaded_is_skipped(run: Path) -> None:
+    """The trainer removes a checkpoint after `load` has chosen it."""
     doomed = Run(run).best().path
     calls = 0
     original = LanguageModel.from_pretrained

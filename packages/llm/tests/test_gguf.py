@@ -89,7 +89,7 @@ def test_a_written_file_is_read_back(path: Path) -> None:
     np.testing.assert_array_equal(flipped, half[::-1])
 
 
-def test_what_is_no_gguf_file_is_refused_by_what_it_is(path: Path, tmp_path: Path) -> None:
+def test_other_files_are_refused_by_kind(path: Path, tmp_path: Path) -> None:
     assert "cannot be read" in refusal(tmp_path / "missing.gguf")
     assert "not a regular file" in refusal(tmp_path)
     if hasattr(os, "mkfifo"):

@@ -86,7 +86,7 @@ def test_a_model_is_downloaded_without_its_pickles_and_opened(endpoint: str, tmp
 
 def test_what_cannot_be_downloaded_gives_one_sentence(endpoint: str, tmp_path: Path) -> None:
     for name in ("model", "owner/model/file", "../model", "https://server/model", ""):
-        with pytest.raises(DownloadError, match="is no model's name"):
+        with pytest.raises(DownloadError, match="is not the name of a model"):
             download(name, tmp_path, endpoint=endpoint)
     with pytest.raises(DownloadError, match=r"owner/other cannot be downloaded .*404.*check the name and the network"):
         download("owner/other", tmp_path, endpoint=endpoint)

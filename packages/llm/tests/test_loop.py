@@ -22,7 +22,7 @@ from axone.llm.runtime.signals import SignalRecorder
 from axone.llm.training.loop import TrainingLoop
 from axone.llm.types import Ids
 
-CONFIG = TrainerConfig(steps=10, batch_size=2, context_length=16, eval_every=2, eval_windows=4, save_every=5)
+CONFIG = TrainerConfig(steps=10, batch_size=2, context_length=16, eval_every=2, eval_sequences=4, save_every=5)
 
 
 class Steps:

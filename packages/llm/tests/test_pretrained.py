@@ -127,7 +127,7 @@ def test_the_older_spelling_of_rotary_options_is_read(tmp_path: Path) -> None:
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
     ],
 )
-def test_what_is_not_computed_exactly_is_refused_by_name(
+def test_options_that_are_not_computed_exactly_are_refused_by_name(
     name: str, changes: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
     assert reason in refusal(edited(tmp_path, name, **changes))
@@ -182,7 +182,7 @@ def test_an_index_that_leaves_the_folder_is_refused(shard: str, tmp_path: Path) 
     folder = edited(tmp_path, "llama-shards")
     path = folder / "model.safetensors.index.json"
     path.write_text(json.dumps({"weight_map": {"lm_head.weight": shard}}), encoding="utf-8")
-    assert "no file name in this folder" in refusal(folder)
+    assert "not a file name in this folder" in refusal(folder)
 
 
 def test_damaged_shards_and_indices_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from axone.llm.checkpoints.checkpoint import OPTIMIZER, REQUIRED, TRAINER, Train
 HOLD = "import sys; from axone.llm.checkpoints.run import Run\nwith Run(sys.argv[1]).lock(): print(flush=True); input()"
 
 
-def test_a_living_owner_keeps_its_lock_and_a_dead_one_does_not(tmp_path: Path) -> None:
+def test_a_lock_is_held_until_its_process_ends(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
@@ -41,7 +41,7 @@ with Run(sys.argv[1]).lock():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked where there is fork")
-def test_the_lock_of_an_owner_that_died_is_awaited_while_its_worker_ends(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_process_is_awaited_until_its_workers_end(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", ORPHAN, str(tmp_path)], check=True)
     with Run(tmp_path).lock():
         assert (tmp_path / "lock").read_text(encoding="utf-8") == str(os.getpid())
@@ -80,7 +80,7 @@ def test_without_a_loss_the_newest_is_the_best(tmp_path: Path) -> None:
     assert Run(tmp_path / "run").best().step == 3
 
 
-def test_a_best_one_that_is_damaged_gives_way_to_the_next(tmp_path: Path) -> None:
+def test_a_damaged_best_checkpoint_is_skipped_for_the_next(tmp_path: Path) -> None:
     saved(tmp_path / "run", {1: 1.0, 2: 3.0, 3: 2.0})
     (tmp_path / "run" / "checkpoints" / "step-000001" / "config.json").write_text("[]", encoding="utf-8")
     with pytest.warns(UserWarning, match="skipped a damaged checkpoint: .*step-000001"):
@@ -117,7 +117,7 @@ def test_a_run_without_a_checkpoint_is_refused_with_advice(tmp_path: Path) -> No
         Run(tmp_path).best()
 
 
-def test_a_run_gets_a_name_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_run_gets_an_unused_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert unused_run("python") == Path("runs/python")
     Path("runs/python").mkdir(parents=True)

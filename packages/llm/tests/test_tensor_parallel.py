@@ -37,7 +37,7 @@ IDS = np.random.default_rng(2).integers(0, 19, 40).tolist()
 
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Let two processes decode every model: the ids of all forked processes, which must be gone in the end."""
+    """The ids of forked processes, two of which decode every model; all must be gone in the end."""
     processes: list[int] = []
     fork = os.fork
 
@@ -333,7 +333,7 @@ def test_forked_copy_of_the_process_is_refused_and_leaves_the_ranks_alone(forked
         if not copy:
             status = 1
             try:
-                with pytest.raises(RuntimeError, match="by the process that began it"):
+                with pytest.raises(RuntimeError, match="which alone can continue this text"):
                     decode(np.asarray([[IDS[1]]]), caches)
                 decode.__exit__(None, None, None)
                 status = 0

@@ -254,7 +254,7 @@ def test_early_stopping_ends_a_training_without_improvement(
     config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path
 ) -> None:
     stopping = dataclasses.replace(
-        CONFIG, steps=100, eval_every=2, early_stopping_patience=2, learning_rate=0.0, eval_windows=4
+        CONFIG, steps=100, eval_every=2, early_stopping_patience=2, learning_rate=0.0, eval_sequences=4
     )
     recorder = Recorder()
     model = LanguageModel(config, rng=np.random.default_rng(0))

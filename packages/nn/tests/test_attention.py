@@ -1,4 +1,4 @@
-"""Attention: its tiles, its masks, its cache, its range of numbers, its memory."""
+"""Attention: tiles, masks, caches, the range of scores, and memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(function: Any, arrays: Arrays, **options: Any) -> Arrays:
 
 @pytest.fixture(params=["kept", "computed again"])
 def small_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Make tiles of four queries and few heads, so that small inputs meet everything large ones do."""
+    """Tiles of four queries and few heads, so that small inputs use every branch that large ones use."""
     monkeypatch.setattr(attention_kernel, "_TILE_ROWS", 4)
     monkeypatch.setattr(attention_kernel, "_TILE_SCORES", 60)
     for name, value in {"_SMALL": 60, "_HEIGHTS": (4, 2, 1), "_WIDTH": 2, "_WIDTH_TRANSPOSED": 3}.items():
@@ -51,7 +51,7 @@ def small_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.usefixtures("small_tiles")
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
-def test_tiles_change_nothing(data: st.DataObject) -> None:
+def test_tiled_attention_equals_the_plain_composition(data: st.DataObject) -> None:
     B, K, G, T, S, D = (data.draw(st.integers(1, n), label=name) for name, n in zip("BKGTSD", (3, 3, 3, 13, 13, 3)))
     causal, seed = data.draw(st.booleans(), label="causal"), data.draw(st.integers(0, 99), label="seed")
     shape = data.draw(st.sampled_from([(B, K * G, T, S), (B, 1, 1, S), (T, S), (1, K * G, T, 1)]), label="mask")
@@ -65,7 +65,7 @@ def test_tiles_change_nothing(data: st.DataObject) -> None:
 
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("causal", [False, True])
-def test_a_query_that_may_see_nothing_gives_zeros(causal: bool) -> None:
+def test_a_query_that_may_see_no_key_gives_zeros(causal: bool) -> None:
     mask = np.ones((2, 1, 9, 9), np.bool_)
     mask[1, :, :, :5] = False  # as of a text padded on the left
     mask[0, :, 7] = False
@@ -103,7 +103,7 @@ def test_rows_far_apart_keep_their_digits() -> None:
 
 
 def peak(kept: int, monkeypatch: pytest.MonkeyPatch, T: int = 1024) -> int:
-    """Return the bytes that forward and backward take at most."""
+    """Return the peak memory of forward and backward, in bytes."""
     monkeypatch.setattr(attention_kernel, "_KEPT_SCORES", kept)
     arrays = [random(1, 4, T, 16, dtype=np.float32) for _ in range(3)]
     tracemalloc.start()
@@ -113,7 +113,7 @@ def peak(kept: int, monkeypatch: pytest.MonkeyPatch, T: int = 1024) -> int:
     return most
 
 
-def test_memory_grows_with_the_length_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_linear_in_the_length(monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = peak(0, monkeypatch, 1024), peak(0, monkeypatch, 2048)
     assert two < 2.5 * one
     assert one < peak(2**40, monkeypatch) / 2
@@ -121,7 +121,7 @@ def test_memory_grows_with_the_length_alone(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-12)])
 @pytest.mark.parametrize("options", [{}, {"num_kv_heads": 2}, {"rotary": True, "qk_norm": True}], ids=str)
-def test_the_cache_changes_nothing(options: dict[str, Any], dtype: Any, tolerance: float) -> None:
+def test_attention_with_a_cache_equals_attention_without(options: dict[str, Any], dtype: Any, tolerance: float) -> None:
     rotary = RotaryEmbedding(4) if options.pop("rotary", False) else None
     attention = MultiHeadAttention(16, 4, rotary=rotary, rng=np.random.default_rng(0), **options).astype(dtype)
     x = random(2, 80, 16, dtype=dtype)
@@ -132,7 +132,7 @@ def test_the_cache_changes_nothing(options: dict[str, Any], dtype: Any, toleranc
     np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=tolerance)
 
 
-def test_a_cache_can_be_set_back() -> None:
+def test_lowering_the_length_of_a_cache_forgets_positions() -> None:
     attention = MultiHeadAttention(8, 2, rng=np.random.default_rng(0))
     x = Tensor(random(1, 5, 8, dtype=np.float32))
     cache = KVCache(1, 2, 5, 4)
@@ -141,28 +141,28 @@ def test_a_cache_can_be_set_back() -> None:
     np.testing.assert_array_equal(attention(x, cache=cache).data, first)
 
 
-def test_a_full_cache_says_so() -> None:
+def test_a_full_cache_is_refused() -> None:
     cache = KVCache(1, 2, 4, 4)
     with pytest.raises(ValueError, match="the cache has room for 4 positions, and not for 5"):
         MultiHeadAttention(8, 2)(Tensor(random(1, 5, 8, dtype=np.float32)), cache=cache)
 
 
-def test_a_cache_of_another_shape_says_so() -> None:
+def test_a_cache_of_another_shape_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"keys of shape \(1, 2, 3, 3\) do not fit into a cache of shape \(1, 2, 4, 4\)"
     ):
         KVCache(1, 2, 4, 4).append(np.ones((1, 2, 3, 3)), np.ones((1, 2, 3, 3)))
 
 
-def test_there_is_no_way_back_through_a_cache() -> None:
+def test_backward_through_a_cache_is_refused() -> None:
     out = MultiHeadAttention(8, 2)(Tensor(random(1, 3, 8, dtype=np.float32)), cache=KVCache(1, 2, 3, 4))
     with pytest.raises(RuntimeError, match="a KVCache is for inference and holds no gradients: train without one"):
         out.sum().backward()
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_weights_are_those_that_make_the_output(cached: bool) -> None:
-    """With one-hot values, what a position gathers is the row of its weights."""
+def test_returned_weights_are_those_of_the_output(cached: bool) -> None:
+    """With one-hot values, the attended values of a position are its row of weights."""
     attention = MultiHeadAttention(6, 2, num_kv_heads=1, head_dim=6, bias=False, rng=np.random.default_rng(0))
     x = Tensor(np.eye(6, dtype=np.float32)[None])
     attention.qkv_proj.weight.data[-6:] = np.eye(6)
@@ -174,7 +174,24 @@ def test_weights_are_those_that_make_the_output(cached: bool) -> None:
     np.testing.assert_allclose(gathered.reshape(1, 6, 2, 6).swapaxes(1, 2), weights, atol=1e-6)
 
 
-def test_a_text_padded_on_the_left_reads_as_alone() -> None:
+def test_tables_of_a_decoding_step_are_computed_once() -> None:
+    rotary, positions = RotaryEmbedding(4), np.asarray([7])
+    free = rotary.tables(positions)
+    assert rotary.tables(positions)[0] is not free[0]
+    positions.flags.writeable = False
+    held = rotary.tables(positions)
+    assert rotary.tables(positions)[0] is held[0]
+    assert rotary.tables(positions, np.float64)[0].dtype == np.float64
+    for one, other in zip(rotary.tables(positions), free, strict=True):
+        np.testing.assert_array_equal(one, other)
+        with pytest.raises(ValueError, match="read-only"):
+            one[...] = 0
+    other_position = np.asarray([8])
+    other_position.flags.writeable = False
+    assert not np.array_equal(rotary.tables(other_position)[0], free[0])
+
+
+def test_a_left_padded_sequence_gets_the_output_that_it_gets_alone() -> None:
     attention = MultiHeadAttention(8, 2, rotary=RotaryEmbedding(4), rng=np.random.default_rng(0)).astype(np.float64)
     x = random(2, 7, 8)
     visible = np.arange(7) >= np.array([[3], [0]])  # (B, S)
@@ -183,20 +200,20 @@ def test_a_text_padded_on_the_left_reads_as_alone() -> None:
     np.testing.assert_allclose(together.data[:1, 3:], alone.data, atol=1e-12)
 
 
-def test_attention_refuses_what_does_not_fit() -> None:
+def test_arguments_that_do_not_match_are_refused() -> None:
     attention = MultiHeadAttention(8, 2)
     x = Tensor(np.ones((1, 3, 8), np.float32))
-    with pytest.raises(TypeError, match="a mask is boolean, True where a query may see a key, and this one is float64"):
+    with pytest.raises(TypeError, match=r"mask \(float64\) must be boolean, True where a query may see a key"):
         attention(x, mask=np.ones((3, 3)))  # type: ignore[arg-type]  # on purpose
-    with pytest.raises(ValueError, match=r"a mask must broadcast to \(B, H, T, S\) = \(1, 2, 3, 3\), and this one has"):
+    with pytest.raises(ValueError, match=r"mask of shape \(2, 4\) must broadcast to \(B, H, T, S\) = \(1, 2, 3, 3\)"):
         attention(x, mask=np.ones((2, 4), np.bool_))
-    with pytest.raises(ValueError, match="num_heads must be a multiple of num_kv_heads: 4 of 3"):
+    with pytest.raises(ValueError, match=r"num_heads \(4\) must be divisible by num_kv_heads \(3\)"):
         MultiHeadAttention(8, 4, num_kv_heads=3)
-    with pytest.raises(ValueError, match="dim must be a multiple of num_heads, or head_dim be given: 8 of 3"):
+    with pytest.raises(ValueError, match=r"dim \(8\) must be divisible by num_heads \(3\): or give head_dim"):
         MultiHeadAttention(8, 3)
-    with pytest.raises(ValueError, match="the rotary embedding must be of head_dim 4, and it is of 6"):
+    with pytest.raises(ValueError, match=r"head_dim \(6\) of the rotary embedding must be 4"):
         MultiHeadAttention(8, 2, rotary=RotaryEmbedding(6))
     with pytest.raises(
-        ValueError, match=r"queries \(B, H, T, D\), keys \(B, K, S, D\) and values .* got \(1, 3, 2, 4\)"
+        ValueError, match=r"queries \(1, 3, 2, 4\), keys \(1, 2, 2, 4\) and values .* must have shapes \(B, H, T, D\)"
     ):
         scaled_dot_product_attention(*(Tensor(np.ones((1, n, 2, 4))) for n in (3, 2, 2)))

@@ -160,7 +160,7 @@ def test_a_row_cache_holds_the_same_as_any_other() -> None:
 
 
 @pytest.mark.parametrize("moved", [False, True])
-def test_a_row_cache_that_is_moved_is_no_longer_row_major(moved: bool) -> None:
+def test_a_row_cache_is_row_major_until_it_is_moved(moved: bool) -> None:
     made, (keys, values) = RowCache(K, 4, D, dtype=np.float64), random(1, 2)
     made.append(keys, values)
     assert made.is_row_major

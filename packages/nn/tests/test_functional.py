@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -78,6 +79,10 @@ TABLE: dict[str, tuple[Case, ...]] = {
     ),
     "linear": (
         case((2, 3, 4), (5, 4), (5,)), case((3, 4), (5, 4)), case((4,), (5, 4), (5,)), case((0, 4), (5, 4), (5,)),
+    ),
+    "linear_cross_entropy": (
+        case((2, 3, 4), (7, 4), then=(ids(2, 3),)), case((6, 4), (5, 4), then=(ids(6),), rows=1),
+        case((6, 4), (5, 4), then=(ids(6),), rows=4), case((4,), (5, 4), then=(ids(),)), case((6, 1), (5, 1), then=(ids(6),), rows=100),
     ),
     "mse_loss": (case((2, 3), (2, 3)), case((), ()), case((0, 3), (0, 3)), case((2, 3, 4), (2, 3, 4))),
     "packed_attention": (
@@ -245,7 +250,7 @@ def test_exact_gelu_matches_finite_differences() -> None:
 
 
 def test_an_unknown_gelu_approximation_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r'gelu needs approximate to be "tanh" or "none", and it is \'erf\''):
+    with pytest.raises(ValueError, match=r'approximate \(.erf.\) must be "tanh" or "none"'):
         functional.gelu(Tensor([1.0]), approximate="erf")  # type: ignore[arg-type]  # on purpose
 
 
@@ -264,6 +269,24 @@ def test_the_loss_is_zero_if_all_targets_are_ignored() -> None:
     loss.backward()
     assert loss.item() == 0
     np.testing.assert_array_equal(logits.grad, np.zeros((3, 4)))
+
+
+def test_linear_cross_entropy_checks_shapes_and_targets() -> None:
+    x, weight = Tensor(np.zeros((2, 3))), Tensor(np.zeros((5, 3)))
+    with pytest.raises(ValueError, match=r"x of shape \(2, 3\) and targets of shape \(3,\)"):
+        functional.linear_cross_entropy(x, weight, np.zeros(3, np.int64))
+    with pytest.raises(IndexError, match=r"targets \(0 to 5\) must be from 0 to 4"):
+        functional.linear_cross_entropy(x, weight, np.array([0, 5]))
+
+
+def test_linear_cross_entropy_never_holds_all_logits() -> None:
+    x = Tensor(np.ones((64, 4), np.float32), requires_grad=True)
+    weight = Tensor(np.ones((3000, 4), np.float32), requires_grad=True)
+    tracemalloc.start()
+    functional.linear_cross_entropy(x, weight, np.zeros(64, np.int64), rows=2).backward()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 3000 * 4 / 2
 
 
 def test_a_last_axis_of_length_0_is_an_error() -> None:

@@ -119,7 +119,7 @@ class Named(Linear):
 
 
 class Negation:
-    """A class that is no module, and overrides the call when it comes first."""
+    """A class that is not a module, and overrides the call if it comes first."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return -x
@@ -236,7 +236,7 @@ class Same(MultiHeadAttention):
 
 
 def function(x: Tensor, **options: Any) -> Tensor:
-    """Attention that is no module: the sum of all earlier positions, from the cache."""
+    """Attention that is not a module: the sum of all earlier positions, from the cache."""
     cache, B, T, C = options["cache"], *x.shape
     keys, _ = cache.append(x.data.reshape(B, T, 4, C // 4).swapaxes(1, 2), np.zeros((B, 4, T, C // 4)))
     sums = np.cumsum(keys, axis=2)[:, :, -T:].swapaxes(1, 2).reshape(B, T, C)

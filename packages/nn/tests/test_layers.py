@@ -113,7 +113,7 @@ def test_layers_have_their_sizes_as_attributes() -> None:
 
 
 def test_invalid_arguments_and_inputs_are_errors() -> None:
-    with pytest.raises(ValueError, match="FeedForward needs an activation of gelu, silu, relu, relu2, and it is 'erf'"):
+    with pytest.raises(ValueError, match=r"activation \('erf'\) must be one of gelu, silu, relu, relu2"):
         FeedForward(2, 2, activation="erf")  # type: ignore[arg-type]  # on purpose
     with pytest.raises(ValueError, match=r"approximate \('erf'\) must be \"tanh\" or \"none\""):
         GELU("erf")  # type: ignore[arg-type]  # on purpose
@@ -125,9 +125,9 @@ def test_invalid_arguments_and_inputs_are_errors() -> None:
         Linear(2, 2).load_state_dict("model.safetensors")  # type: ignore[arg-type]  # on purpose
     with pytest.raises(ValueError, match=r"p \(1.0\) must be in \[0, 1\)"):
         Dropout(1.0)
-    with pytest.raises(ValueError, match="RotaryEmbedding needs an even head_dim, and it is 3"):
+    with pytest.raises(ValueError, match=r"head_dim \(3\) must be even"):
         RotaryEmbedding(3)
-    with pytest.raises(ValueError, match="this Transformer needs 1 caches, one for each block: got 0"):
+    with pytest.raises(ValueError, match=r"caches \(0\) must be as many as blocks \(1\)"):
         Transformer([block(np.random.default_rng(0))], norm=LayerNorm(8))(floats(1, 2, 8), caches=[])
-    with pytest.raises(ValueError, match="positions count from 0, and the lowest of these is -1"):
+    with pytest.raises(ValueError, match=r"positions \(from -1\) must be at least 0"):
         RotaryEmbedding(4)(floats(2, 4), np.array([-1, 0]))

@@ -144,7 +144,7 @@ TABLE: dict[str, Row] = {
             "position.weight": (5, 8), **{f"blocks.{i}.{name}": shape for i in range(2) for name, shape in BLOCK.items()},
             "norm.weight": (8,),
         },
-        floats(2, 6, 8), "this Transformer knows 5 positions, and 6 are needed: shorten the input",
+        floats(2, 6, 8), "position 5 must be below 5, the number of learned positions: shorten the input",
     ),
     "TransformerBlock": Row(
         block, vectors(2, 5, 8), (2, 5, 8), BLOCK,

@@ -1,4 +1,4 @@
-"""A whole stack: reading at once, in pieces through caches, and beside a longer text gives the same."""
+"""Transformer: the same output at once, run by run through caches, and beside a longer sequence."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def model(request: pytest.FixtureRequest) -> Transformer:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-4), (np.float64, 1e-10)])
 @no_grad()
-def test_reading_in_pieces_changes_nothing(model: Transformer, dtype: Any, tolerance: float) -> None:
+def test_runs_of_positions_through_caches_equal_the_whole_text(
+    model: Transformer, dtype: Any, tolerance: float
+) -> None:
     x = Tensor(np.random.default_rng(1).standard_normal((2, T, C)).astype(dtype))
     model.astype(dtype)
     held = caches(model, 2, dtype)
@@ -78,8 +80,10 @@ def test_reading_in_pieces_changes_nothing(model: Transformer, dtype: Any, toler
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-4), (np.float64, 1e-10)])
 @no_grad()
-def test_a_text_padded_on_the_left_reads_as_alone(model: Transformer, dtype: Any, tolerance: float) -> None:
-    """Two texts of 9 and 20 in one batch, read at once and then position by position."""
+def test_a_left_padded_sequence_gets_the_output_that_it_gets_alone(
+    model: Transformer, dtype: Any, tolerance: float
+) -> None:
+    """Two sequences of 9 and 20 tokens in one batch, at once and then position by position."""
     model.astype(dtype)
     rng = np.random.default_rng(1)
     lengths, longest, more = np.array([9, 20]), 20, 3
@@ -103,7 +107,7 @@ def test_a_text_padded_on_the_left_reads_as_alone(model: Transformer, dtype: Any
 
 
 def test_it_learns_to_copy(model: Transformer) -> None:
-    """Each token is the one before the last: what attention is for."""
+    """Each token equals the one before the last, which only attention can see."""
     rng = np.random.default_rng(0)
     table, head = Embedding(8, C, rng=rng), Linear(C, 8, rng=rng)
     parameters = [p for part in (table, model.train(), head) for p in part.parameters()]

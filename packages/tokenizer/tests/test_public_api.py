@@ -10,7 +10,9 @@ def test_all_lists_the_public_names() -> None:
     assert axone.tokenizer.__all__ == [
         "BPETokenizer",
         "CharTokenizer",
+        "SentencePieceTokenizer",
         "StreamDecoder",
+        "SubwordTokenizer",
         "Tokenizer",
         "TokenizerError",
         "from_gguf",

@@ -2,7 +2,7 @@
 
 from axone.llm.chat.chat import Answer, Chat
 from axone.llm.chat.template import ChatTemplate, Message
-from axone.llm.checkpoints.bundle import load
+from axone.llm.checkpoints.bundle import ModelBundle, load, open_bundle
 from axone.llm.checkpoints.checkpoint import Checkpoint
 from axone.llm.checkpoints.run import Run, unused_run
 from axone.llm.config import LanguageModelConfig
@@ -27,9 +27,8 @@ from axone.llm.generation.prompt_cache import PromptCache
 from axone.llm.generation.sampling import SamplingConfig
 from axone.llm.inspection.attention_maps import attention_maps, plot_attention
 from axone.llm.loss import bigram_loss, bits_per_byte, cross_entropy, next_token_loss
-from axone.llm.model import LanguageModel
+from axone.llm.model import LanguageModel, count_parameters
 from axone.llm.pretrained.hub import download
-from axone.llm.pretrained.layout import count_parameters
 from axone.llm.training.callbacks import (
     Callback,
     CheckpointEvent,
@@ -44,6 +43,7 @@ from axone.llm.training.loggers import LossPlot, ProgressBar, SampleText, Tensor
 from axone.llm.training.metrics import MetricsFile, read_metrics
 from axone.llm.training.presets import PRESETS, Preset, preset
 from axone.llm.training.trainer import Trainer
+from axone.llm.verification import Report, save_golden, verify
 
 __all__ = [
     "PRESETS",
@@ -67,10 +67,12 @@ __all__ = [
     "Message",
     "MetricsFile",
     "MissingDependencyError",
+    "ModelBundle",
     "NotEnoughMemoryError",
     "Preset",
     "ProgressBar",
     "PromptCache",
+    "Report",
     "Run",
     "RunBusyError",
     "RunExistsError",
@@ -97,6 +99,7 @@ __all__ = [
     "generate",
     "load",
     "next_token_loss",
+    "open_bundle",
     "perplexity",
     "plot_attention",
     "preset",
@@ -104,7 +107,9 @@ __all__ = [
     "read_metrics",
     "read_text",
     "require_memory",
+    "save_golden",
     "sliding_loss",
     "unused_run",
     "user_cache",
+    "verify",
 ]

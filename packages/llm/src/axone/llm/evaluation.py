@@ -16,9 +16,9 @@ from collections.abc import Callable
 import numpy as np
 
 from axone.autograd import no_grad
-from axone.llm.loss import linear_cross_entropy
 from axone.llm.model import LanguageModel
 from axone.llm.types import Ids
+from axone.nn.functional import linear_cross_entropy
 
 _LONGEST_WINDOW = 1024  # tokens, unless one is given: attention costs its square
 

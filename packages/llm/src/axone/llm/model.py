@@ -1,4 +1,4 @@
-"""LanguageModel: token embedding, Transformer, and a distribution over the next token at every position.
+"""LanguageModel: token embedding, Transformer, and output layer.
 
 References
 ----------
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Unpack
@@ -24,7 +25,7 @@ from axone.llm.generation.folding import FoldCache
 from axone.llm.generation.generate import generate
 from axone.llm.generation.sampling import SamplingConfig, SamplingOptions
 from axone.llm.pretrained.folder import write_folder
-from axone.llm.pretrained.source import open_pretrained
+from axone.llm.pretrained.source import PretrainedModel, open_pretrained
 from axone.llm.types import Ids
 from axone.nn import (
     Dropout,
@@ -50,15 +51,15 @@ from axone.nn.functional import linear
 class LanguageModel(Module):
     """A decoder-only Transformer over tokens.
 
-    Weights start as in GPT-2, but for its width: normal with deviation ``0.02 sqrt(768 / C)``, which is GPT-2's 0.02 at
-    its own 768 channels and keeps the variance through narrower products too; the last product of each residual branch
-    scaled down by ``sqrt(2 num_layers)``, biases zero.
+    Initial weights are those of GPT-2, except for the standard deviation, which depends on the width: ``0.02 sqrt(768 /
+    C)`` is GPT-2's 0.02 at its 768 channels, and keeps the variance through narrower products too. The last weight of each
+    residual branch is divided by ``sqrt(2 num_layers)``. Biases are zero.
 
     Parameters
     ----------
     config : LanguageModelConfig
     rng : numpy.random.Generator, optional
-        Draws the first weights; None makes a new one.
+        Draws the initial weights; None makes a new one.
 
     Attributes
     ----------
@@ -95,8 +96,8 @@ class LanguageModel(Module):
         self.head = None
         if not config.tie_embeddings:
             self.head = Linear(config.embed_dim, config.vocab_size, bias=False, rng=rng)
-        # The layers have drawn from `rng` too. Their draws stay, although they are replaced, because they advance `rng`:
-        # without them a seed would give other weights. They take a third of the 3 s that GPT-2 takes.
+        # These replace the values that the layers have drawn from `rng`. The layers draw all the same, because their draws
+        # advance `rng`: a seed keeps its weights. They take a third of the 3 s for GPT-2.
         std = 0.02 * math.sqrt(768 / config.embed_dim)
         for name, parameter in self.named_parameters():
             if name.endswith(("out_proj.weight", "down_proj.weight")):
@@ -108,7 +109,7 @@ class LanguageModel(Module):
         flatten(self.parameters())
 
     def __call__(self, ids: Ids) -> Tensor:
-        """Return the unnormalized log-probabilities of the token after each position.
+        """Return the logits of the next token at each position.
 
         Parameters
         ----------
@@ -258,16 +259,68 @@ class LanguageModel(Module):
             If the path holds no model, or one that this class does not compute exactly.
         """
         with open_pretrained(Path(path)) as source:
-            try:
-                with init.skip():
-                    model = cls(source.config)
-            except (ValueError, OverflowError) as error:  # arrays beyond NumPy's largest dimension
-                raise CheckpointError(path, f"describes a model that cannot be built ({error})") from error
-            weights = source.match({name: parameter.shape for name, parameter in model.named_parameters()})
-            flatten(model.parameters(), dtype=source.dtype)
-            weights.load(model.state_dict())
+            return cls.from_source(source, path)
+
+    @classmethod
+    def from_source(cls, source: PretrainedModel, path: str | PathLike[str]) -> LanguageModel:
+        """Build a model from an opened folder or file, whose weights are converted straight into its parameters.
+
+        Parameters
+        ----------
+        source : PretrainedModel
+        path : path
+            Its path, for messages.
+
+        Returns
+        -------
+        LanguageModel
+            In evaluation mode.
+
+        Raises
+        ------
+        CheckpointError
+            If the weights do not fit the configuration.
+        """
+        try:
+            with init.skip():
+                model = cls(source.config)
+        except (ValueError, OverflowError) as error:  # arrays beyond NumPy's largest dimension
+            raise CheckpointError(path, f"describes a model that cannot be built ({error})") from error
+        weights = source.match({name: parameter.shape for name, parameter in model.named_parameters()})
+        flatten(model.parameters(), dtype=source.dtype)
+        weights.load(model.state_dict())
         model.eos_ids = source.eos_ids
         return model.eval()
+
+
+def count_parameters(config: LanguageModelConfig) -> int:
+    """Return the number of elements of all parameters of a model, without drawing or allocating them.
+
+    Parameters
+    ----------
+    config : LanguageModelConfig
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If a parameter is larger than any array can be.
+
+    Examples
+    --------
+    >>> from axone.llm import LanguageModelConfig, count_parameters
+    >>> count_parameters(LanguageModelConfig.gpt2())
+    124439808
+    """
+    try:
+        with init.skip():
+            one, two = (LanguageModel(replace(config, num_layers=count)).num_parameters() for count in (1, 2))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"a parameter of this configuration is larger than any array can be ({error})") from error
+    return one + (config.num_layers - 1) * (two - one)
 
 
 def _block(config: LanguageModelConfig, rotary: RotaryEmbedding | None, rng: np.random.Generator) -> TransformerBlock:

@@ -1,4 +1,4 @@
-"""Multi-head attention as a layer.
+"""MultiHeadAttention: attention with several heads, for training and for decoding with a cache.
 
 References
 ----------
@@ -28,10 +28,10 @@ from axone.nn.position import Positions, RotaryEmbedding
 
 
 class MultiHeadAttention(CachedModule):
-    """Several attention heads side by side, with one product for all their queries, keys and values.
+    """Attention with several heads, and one product for the queries, keys and values of all heads.
 
-    Queries, keys and values stay in the one array that this product makes: what changes queries and keys on the way
-    goes from packed to packed.
+    Queries, keys and values stay in the one array that this product returns: norms and rotations of queries and keys read
+    and return packed arrays.
 
     Parameters
     ----------
@@ -48,9 +48,9 @@ class MultiHeadAttention(CachedModule):
     qkv_bias : bool, optional
         Whether `qkv_proj` adds a bias, by default as `bias`.
     causal : bool, default True
-        Whether a position sees only itself and those before.
+        Whether a position attends only to itself and earlier ones.
     dropout : float, default 0.0
-        The probability of dropping an element of the output in training.
+        Probability of dropping an element of the output, not of the attention weights, in training.
     rotary : RotaryEmbedding, optional
         Rotates queries and keys by their positions.
     qk_norm : bool, default False
@@ -60,7 +60,7 @@ class MultiHeadAttention(CachedModule):
     scale : float, optional
         Multiplies the products of queries and keys, by default ``1 / sqrt(D)``.
     rng : numpy.random.Generator, optional
-        Where the first values and the masks come from; None draws a fresh one.
+        Draws the initial values and the dropout masks; None makes a new one.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class MultiHeadAttention(CachedModule):
     Raises
     ------
     ValueError
-        If the heads do not divide, or the rotary's width is not D.
+        If the numbers of heads do not divide, or the rotary embedding has another width than D.
 
     Examples
     --------
@@ -107,16 +107,16 @@ class MultiHeadAttention(CachedModule):
         H, K = num_heads, num_heads if num_kv_heads is None else num_kv_heads
         check_sizes("MultiHeadAttention", dim=dim, num_heads=H, num_kv_heads=K)
         if H < 1 or K < 1:
-            raise ValueError(
-                f"MultiHeadAttention needs num_heads and num_kv_heads of at least 1, and they are {H} and {K}"
-            )
+            raise ValueError(f"num_heads ({H}) and num_kv_heads ({K}) must be at least 1")
         if H % K:
-            raise ValueError(f"num_heads must be a multiple of num_kv_heads: {H} of {K}")
+            raise ValueError(f"num_heads ({H}) must be divisible by num_kv_heads ({K})")
         if head_dim is None and dim % H:
-            raise ValueError(f"dim must be a multiple of num_heads, or head_dim be given: {dim} of {H}")
+            raise ValueError(f"dim ({dim}) must be divisible by num_heads ({H}): or give head_dim")
         D = dim // H if head_dim is None else head_dim
         if rotary is not None and rotary.head_dim != D:
-            raise ValueError(f"the rotary embedding must be of head_dim {D}, and it is of {rotary.head_dim}")
+            raise ValueError(
+                f"head_dim ({rotary.head_dim}) of the rotary embedding must be {D}, the width of the heads"
+            )
         self.num_heads, self.num_kv_heads, self.head_dim = H, K, D
         self.causal = causal
         self.scale = default_scale(D) if scale is None else scale
@@ -156,20 +156,20 @@ class MultiHeadAttention(CachedModule):
         positions: Positions | None = None,
         return_weights: bool = False,
     ) -> Tensor | tuple[Tensor, Array]:
-        """Return what each position gathers from those that it sees.
+        """Return the attended values of all heads, projected to width C.
 
         Parameters
         ----------
         x : Tensor, shape (B, T, C)
         mask : ndarray of bool, broadcasts to (B, H, T, S), optional
-            True where a position may see another; S counts those in the cache too. A position that may see none
-            gathers zeros.
+            True where a position may attend to another; S includes the positions in the cache. A position that may attend
+            to none gets zeros.
         cache : KVCache, optional
-            Holds the positions before these, and takes these in; for inference only.
+            Holds the earlier positions, and receives these; for inference only.
         positions : ndarray of int, shape (T,) or (B, T), optional
-            Where the rotary embedding takes these positions to be; by default they follow those in the cache.
+            For the rotary embedding; by default they follow those in the cache.
         return_weights : bool, default False
-            Whether to return the attention weights too, for a look at them: they are not recorded.
+            Whether to return the attention weights too; they are not recorded.
 
         Returns
         -------
@@ -258,7 +258,7 @@ class MultiHeadAttention(CachedModule):
             return out.reshape(B * T, H * D)
 
         def decode_one(qkv: Array, cache: KVCache, context: DecodeContext) -> Array:
-            """Attend from one position of one sequence: each axis less saves NumPy 0.1 us a call."""
+            """Attend from one position of one sequence: with one axis less, a call of NumPy takes 0.1 us less."""
             if q_norm is not None or rotary is not None:
                 heads = qkv.reshape(H + 2 * K, D)
                 prepare(heads[:H], heads[H : H + K], heads[: H + K], context)

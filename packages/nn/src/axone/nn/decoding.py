@@ -80,7 +80,7 @@ class CachedModule(Module):
         super().__init_subclass__()
         restore_default(cls, "cached_inference", CachedModule.cached_inference)
 
-    def cached_inference(self, dense: Dense = dense_product) -> CachedForward:  # noqa: ARG002 - for those who override it
+    def cached_inference(self, dense: Dense = dense_product) -> CachedForward:  # noqa: ARG002 - overridden methods use it
         """Return the forward on plain arrays, with a cache: by default a call of the module under `no_grad`.
 
         Parameters

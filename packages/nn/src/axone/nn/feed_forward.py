@@ -1,4 +1,4 @@
-"""The feed-forward part of a Transformer block.
+"""Feed-forward layers of a Transformer block.
 
 References
 ----------
@@ -40,7 +40,7 @@ class FeedForward(Module):
     dropout : float, default 0.0
         The probability of dropping an element of the output in training.
     rng : numpy.random.Generator, optional
-        Where the first values and the masks come from; None draws a fresh one.
+        Draws the initial values and the dropout masks; None makes a new one.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class FeedForward(Module):
     Raises
     ------
     ValueError
-        If the activation is none of these.
+        If the activation has another value.
 
     Examples
     --------
@@ -70,9 +70,7 @@ class FeedForward(Module):
         rng: np.random.Generator | None = None,
     ) -> None:
         if activation not in _ACTIVATIONS:
-            raise ValueError(
-                f"FeedForward needs an activation of {', '.join(get_args(Activation))}, and it is {activation!r}"
-            )
+            raise ValueError(f"activation ({activation!r}) must be one of {', '.join(get_args(Activation))}")
         rng = np.random.default_rng(rng)
         self.activation: Activation = activation
         self.up_proj = Linear(dim, hidden_dim, bias=bias, rng=rng)

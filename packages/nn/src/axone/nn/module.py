@@ -91,7 +91,7 @@ class Module:
 
         __new__.__signature__ = inspect.Signature([inspect.Parameter("cls", inspect.Parameter.POSITIONAL_ONLY)])
 
-    def inference(self, dense: Dense = dense_product) -> Forward:  # noqa: ARG002 - for those who override it
+    def inference(self, dense: Dense = dense_product) -> Forward:  # noqa: ARG002 - overridden methods use it
         """Return the module's forward on plain arrays: by default a call of the module under `no_grad`.
 
         A layer that defines its own states the arithmetic of ``__call__`` in evaluation mode, without a tape. A subclass

@@ -32,7 +32,7 @@ class LayerNorm(Module):
     Raises
     ------
     TypeError, ValueError
-        If `dim` is no whole number, or negative.
+        If `dim` is not an integer, or negative.
 
     Examples
     --------
@@ -94,7 +94,7 @@ class RMSNorm(Module):
     Raises
     ------
     TypeError, ValueError
-        If `dim` is no whole number, or negative.
+        If `dim` is not an integer, or negative.
 
     Examples
     --------

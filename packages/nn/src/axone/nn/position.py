@@ -1,4 +1,4 @@
-"""Rotary positions as a layer: which angles, and for which positions.
+"""RotaryEmbedding: rotary positions as a layer, with the angles of each position.
 
 References
 ----------
@@ -23,21 +23,22 @@ from axone.nn.module import Module
 
 Positions = NDArray[np.integer[Any]]
 """Positions of rotary embeddings, of shape (T,) or (B, T)."""
+_Last = tuple[Positions, np.dtype[Any], tuple[Array, Array]]
 Scaling = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""From the angles that one position adds to other ones, such as `Llama3Scaling`."""
+"""From the angles between two positions to other angles, such as `Llama3Scaling`."""
 
 
 @dataclass(frozen=True)
 class Llama3Scaling:
-    """Slow down the slow rotations, so that a model trained on short texts reads longer ones.
+    """Rotary scaling of Llama 3: slower slow rotations, so that a model trained on short texts reads longer ones.
 
-    Channels that rotate at least `high_freq_factor` times within the original context are left alone, those that rotate at
-    most `low_freq_factor` times are slowed down by `factor`, and the speed goes smoothly from one to the other between.
+    Channels that rotate at least `high_freq_factor` times within the original context keep their angles. Channels that
+    rotate at most `low_freq_factor` times rotate `factor` times slower. In between, the angles are interpolated.
 
     Parameters
     ----------
     factor : float, default 8.0
-        How many times longer the texts may become.
+        Ratio of the new context length to the original one.
     low_freq_factor, high_freq_factor : float, default 1.0 and 4.0
         Rotations within the original context.
     original_context_length : int, default 8192
@@ -56,15 +57,15 @@ class Llama3Scaling:
 
     def __post_init__(self) -> None:
         if not (self.factor > 0 and 0 < self.low_freq_factor < self.high_freq_factor):
-            raise ValueError(f"Llama3Scaling needs positive factors, the low one below the high one, and got {self}")
+            raise ValueError(f"the factors of {self} must be positive, and low_freq_factor below high_freq_factor")
 
     def __call__(self, speeds: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the new angle that one position adds in each channel.
+        """Return the scaled angles between two positions, one for each channel.
 
         Parameters
         ----------
         speeds : ndarray, shape (D / 2,)
-            The angles before, in radians.
+            The angles before scaling, in radians.
 
         Returns
         -------
@@ -88,7 +89,7 @@ class RotaryEmbedding(Module):
     theta : float, default 10000.0
         The base of the angles.
     scaling : callable, optional
-        Changes the angles for long texts, such as `Llama3Scaling`.
+        Changes the angles for longer texts, such as `Llama3Scaling`.
 
     Attributes
     ----------
@@ -113,13 +114,17 @@ class RotaryEmbedding(Module):
 
     def __init__(self, head_dim: int, *, theta: float = 10000.0, scaling: Scaling | None = None) -> None:
         if head_dim % 2:
-            raise ValueError(f"RotaryEmbedding needs an even head_dim, and it is {head_dim}")
+            raise ValueError(f"head_dim ({head_dim}) must be even")
         self.head_dim = head_dim
         self.theta = theta
         self.scaling = scaling
         speeds = theta ** (-np.arange(0, head_dim, 2) / head_dim)
         self.speeds = speeds if scaling is None else scaling(speeds)
-        self._known = np.empty((0, head_dim // 2)), np.empty((0, head_dim // 2))  # cosines and sines, position by row
+        self._known = (
+            np.empty((0, head_dim // 2)),
+            np.empty((0, head_dim // 2)),
+        )  # cosines and sines, a row per position
+        self._last: _Last | None = None
 
     def __call__(self, x: Tensor, positions: Positions | None = None) -> Tensor:
         """Return the heads, rotated.
@@ -158,14 +163,22 @@ class RotaryEmbedding(Module):
         ValueError
             If a position is negative.
         """
-        positions = np.asarray(positions)
+        positions, dtype = np.asarray(positions), np.dtype(dtype)
+        last = self._last  # one read: other threads may write it
+        if last is not None and last[0] is positions and last[1] == dtype:
+            return last[2]
         if positions.size and positions.min() < 0:
-            raise ValueError(f"positions count from 0, and the lowest of these is {positions.min()}")
+            raise ValueError(f"positions (from {positions.min()}) must be at least 0")
         cos, sin = self._first(int(positions.max(initial=-1)) + 1)
-        return cos[positions].astype(dtype), sin[positions].astype(dtype)
+        tables = cos[positions].astype(dtype), sin[positions].astype(dtype)
+        if not positions.flags.writeable:  # the layers of a decoder ask for the same position one after the other
+            for table in tables:
+                table.flags.writeable = False
+            self._last = positions, dtype, tables
+        return tables
 
     def _first(self, length: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the cosines and sines of at least `length` positions, kept from call to call."""
+        """Return the cosines and sines of at least the first `length` positions, computed once."""
         known = self._known
         if len(known[0]) < length:
             angles = np.outer(np.arange(max(length, 2 * len(known[0]))), self.speeds)

@@ -1,4 +1,4 @@
-"""The pre-norm Transformer: blocks on a residual stream.
+"""Transformer: pre-norm blocks on a residual stream, with the loop over the blocks for training and for decoding.
 
 References
 ----------
@@ -28,7 +28,7 @@ StackForward: TypeAlias = Callable[[Array, Sequence[KVCache], DecodeContext], Ar
 
 
 class TransformerBlock(CachedModule):
-    """Attention, then a feed-forward layer, each on a normalized copy of the stream and added back to it.
+    """Attention and a feed-forward layer, each of which reads the normalized stream and adds to the stream.
 
     ``x = x + attention(attention_norm(x))``, then ``x = x + mlp(mlp_norm(x))``.
 
@@ -99,13 +99,13 @@ class TransformerBlock(CachedModule):
 
 
 class Transformer(Module):
-    """A stack of blocks with a last normalization, and learned positions if given.
+    """A stack of blocks with a final normalization, and learned positions if given.
 
     Parameters
     ----------
     blocks : sequence of TransformerBlock
     norm : callable
-        The last normalization.
+        The final normalization.
     position : Embedding, optional
         A learned vector for each position, added to the stream before the first block.
 
@@ -147,8 +147,7 @@ class Transformer(Module):
         caches : sequence of KVCache, optional
             One for each block; for inference only.
         positions : ndarray of int, shape (T,) or (B, T), optional
-            Where these are; by default they follow those in the caches. Texts of a batch that are padded on the left
-            each count from their own beginning.
+            By default they follow those in the caches. With left padding, each sequence counts from its own beginning.
 
         Returns
         -------
@@ -157,10 +156,10 @@ class Transformer(Module):
         Raises
         ------
         ValueError
-            If there are not as many caches as blocks, or a position was never learned.
+            If there are not as many caches as blocks, or more positions than were learned.
         """
         if caches is not None and len(caches) != len(self.blocks):
-            raise ValueError(f"this Transformer needs {len(self.blocks)} caches, one for each block: got {len(caches)}")
+            raise ValueError(f"caches ({len(caches)}) must be as many as blocks ({len(self.blocks)})")
         if positions is None:
             first = caches[0].length if caches else 0
             positions = np.arange(first, first + x.shape[1])
@@ -168,7 +167,7 @@ class Transformer(Module):
             known, last = self.position.weight.shape[0], int(positions.max(initial=-1))
             if last >= known:
                 raise ValueError(
-                    f"this Transformer knows {known} positions, and {last + 1} are needed: shorten the input"
+                    f"position {last} must be below {known}, the number of learned positions: shorten the input"
                 )
             x = x + self.position(positions)
         for i, block in enumerate(self.blocks):

@@ -7,6 +7,7 @@ from axone.tokenizer.errors import TokenizerError
 from axone.tokenizer.files import brief
 from axone.tokenizer.gguf_metadata import PREFIX, Metadata
 from axone.tokenizer.protocol import Tokenizer
+from axone.tokenizer.sentencepiece import SentencePieceTokenizer
 
 
 def from_gguf(metadata: Mapping[str, object]) -> Tokenizer:
@@ -31,4 +32,6 @@ def from_gguf(metadata: Mapping[str, object]) -> Tokenizer:
     model = Metadata(metadata).text("model")
     if model == "gpt2":
         return BPETokenizer.from_gguf(metadata)
-    raise TokenizerError(f'{PREFIX}model ({brief(model)}) is not supported: it must be "gpt2"')
+    if model == "llama":
+        return SentencePieceTokenizer.from_gguf(metadata)
+    raise TokenizerError(f'{PREFIX}model ({brief(model)}) is not supported: it must be "gpt2" or "llama"')

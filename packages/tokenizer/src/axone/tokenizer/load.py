@@ -6,6 +6,8 @@ from axone.tokenizer.bpe import BPETokenizer
 from axone.tokenizer.char import CharTokenizer
 from axone.tokenizer.files import read_document
 from axone.tokenizer.protocol import Tokenizer
+from axone.tokenizer.sentencepiece import SentencePieceTokenizer
+from axone.tokenizer.sentencepiece.huggingface import is_sentencepiece
 
 
 def load(path: str | os.PathLike[str]) -> Tokenizer:
@@ -19,7 +21,7 @@ def load(path: str | os.PathLike[str]) -> Tokenizer:
     Returns
     -------
     Tokenizer
-        A `CharTokenizer` or a `BPETokenizer`, with the ids of the file.
+        A `CharTokenizer`, a `BPETokenizer` or a `SentencePieceTokenizer`, with the ids of the file.
 
     Raises
     ------
@@ -31,4 +33,6 @@ def load(path: str | os.PathLike[str]) -> Tokenizer:
     document, config = read_document(path)
     decoder = document.get("decoder") if isinstance(document, dict) else None
     characters = isinstance(decoder, dict) and decoder.get("type") == "Fuse"
-    return CharTokenizer.from_document(document) if characters else BPETokenizer.from_document(document, config)
+    if characters:
+        return CharTokenizer.from_document(document)
+    return (SentencePieceTokenizer if is_sentencepiece(document) else BPETokenizer).from_document(document, config)

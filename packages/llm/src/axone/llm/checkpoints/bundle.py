@@ -1,34 +1,52 @@
-"""Model bundles: a language model and its tokenizer in one folder, written and checked together."""
+"""Model bundles: a language model, its tokenizer and its chat template, read and written together.
+
+A bundle is read from a run, a model folder of Hugging Face's layout or a GGUF file, and written as a folder or a GGUF file.
+"""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from numpy.typing import DTypeLike
+
+from axone.llm.chat.template import ChatTemplate
 from axone.llm.checkpoints.checkpoint import TOKENIZER, TOKENIZER_CONFIG, Checkpoint
 from axone.llm.checkpoints.run import Run
-from axone.llm.errors import CheckpointError
+from axone.llm.errors import ChatTemplateError, CheckpointError
 from axone.llm.model import LanguageModel
+from axone.llm.pretrained.folder import write_folder
+from axone.llm.pretrained.gguf.model import PretrainedGGUF, save_model
+from axone.llm.pretrained.source import is_gguf
 from axone.llm.storage.atomic import require_folder, write_json
-from axone.llm.storage.regular import open_regular
-from axone.tokenizer import Tokenizer
+from axone.llm.storage.regular import open_regular, read_json
+from axone.tokenizer import SubwordTokenizer, Tokenizer, TokenizerError, from_gguf
 from axone.tokenizer import load as load_tokenizer
+
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
+_CHAT_TEMPLATE = "chat_template"
+_GGUF_TEMPLATE = "tokenizer.chat_template"
+_LARGEST_TEMPLATE = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
 class ModelBundle:
-    """A language model and its tokenizer.
+    """A language model, its tokenizer and its chat template.
 
     Attributes
     ----------
     model : LanguageModel
     tokenizer : Tokenizer
         Its vocabulary is at most that of the model.
+    chat_template_text : str or None
+        The Jinja program, where the files hold one.
     """
 
     model: LanguageModel
     tokenizer: Tokenizer
+    chat_template_text: str | None = None
 
     def __post_init__(self) -> None:
         if self.tokenizer.vocab_size > self.model.config.vocab_size:
@@ -42,50 +60,133 @@ class ModelBundle:
         """The size of the weights."""
         return sum(parameter.data.nbytes for parameter in self.model.parameters())
 
-    def write(self, folder: Path) -> None:
+    @property
+    def chat_template(self) -> ChatTemplate:
+        """The chat template.
+
+        Raises
+        ------
+        ChatTemplateError
+            If the files hold none.
+        MissingDependencyError
+            If jinja2 is not installed.
+        """
+        if self.chat_template_text is None:
+            raise ChatTemplateError(
+                "the model has no chat template, so it was not taught to chat: sample from it instead"
+            )
+        spelled = {
+            name: "" if id is None else self.tokenizer.decode([id])
+            for name, id in (("bos_token", self.tokenizer.bos_token_id), ("eos_token", self.tokenizer.eos_token_id))
+        }
+        return ChatTemplate(self.chat_template_text, **spelled)
+
+    def write(self, folder: Path, *, dtype: DTypeLike | None = None) -> None:
         """Write the model's files, ``tokenizer.json`` and ``tokenizer_config.json``.
 
         The last makes transformers read the ids of ``tokenizer.json``; without it, it builds GPT-2's tokenizer for GPT-2's
         family, which gives other ids.
+
+        Parameters
+        ----------
+        folder : Path
+        dtype : dtype, optional
+            Of the weights in the file, by default that of the parameters.
 
         Raises
         ------
         OSError
             If they cannot be written.
         """
-        self.model.save_pretrained(folder)
+        model = self.model
+        bos_id = self.tokenizer.bos_token_id
+        write_folder(folder, model.config, model.state_dict(), eos_ids=model.eos_ids, bos_id=bos_id, dtype=dtype)
         self.tokenizer.save(folder / TOKENIZER)
-        write_json(folder / TOKENIZER_CONFIG, self.tokenizer.tokenizer_config())
+        template = {} if self.chat_template_text is None else {_CHAT_TEMPLATE: self.chat_template_text}
+        write_json(folder / TOKENIZER_CONFIG, {**self.tokenizer.tokenizer_config(), **template})
+
+    def write_gguf(self, path: Path, *, dtype: str = "f16") -> None:
+        """Write a GGUF file, for llama.cpp.
+
+        Parameters
+        ----------
+        path : Path
+        dtype : {"f32", "f16", "q8_0"}
+            Of the matrices.
+
+        Raises
+        ------
+        ValueError
+            If the format cannot express the model or its tokenizer.
+        OSError
+            If the file cannot be written.
+        """
+        if not isinstance(self.tokenizer, SubwordTokenizer):
+            raise TokenizerError("a GGUF file cannot hold a character tokenizer: train a BPE tokenizer for the model")
+        metadata: dict[str, Any] = self.tokenizer.to_gguf()
+        if self.chat_template_text is not None:
+            metadata[_GGUF_TEMPLATE] = self.chat_template_text
+        save_model(path, self.model.config, self.model.state_dict(), dtype=dtype, metadata=metadata)
 
     @classmethod
-    def read(cls, folder: Path) -> ModelBundle:
-        """Read the model, in evaluation mode, and the tokenizer of a folder.
+    def read(cls, path: Path) -> ModelBundle:
+        """Read a model folder or a GGUF file; the model is in evaluation mode.
 
         Raises
         ------
         CheckpointError
             If a file is missing or damaged, or the tokenizer is not the model's.
         """
-        model, path = LanguageModel.from_pretrained(folder), folder / TOKENIZER
-        try:
-            open_regular(path).close()
-            tokenizer = load_tokenizer(path)
-        except OSError as error:
-            raise CheckpointError(path, f"cannot be read ({error.strerror})") from error
-        except ValueError as error:
-            raise CheckpointError(path, f"cannot be used ({error})") from error
-        try:
-            return cls(model, tokenizer)
-        except ValueError as error:
-            raise CheckpointError(folder, str(error)) from error
+        bundle = _read_gguf(path) if is_gguf(path) else _read_folder(path)
+        eos_id = bundle.tokenizer.eos_token_id
+        if eos_id is not None:
+            bundle.model.eos_ids = tuple(sorted({*bundle.model.eos_ids, eos_id}))
+        return bundle
 
 
-def load(folder: str | os.PathLike[str]) -> tuple[LanguageModel, Tokenizer]:
-    """Load the model and the tokenizer of a run (its best checkpoint) or of one model folder.
+def open_bundle(path: str | os.PathLike[str]) -> ModelBundle:
+    """Open a run (its best checkpoint), a checkpoint, a model folder or a GGUF file.
 
     Parameters
     ----------
-    folder : path
+    path : path
+
+    Returns
+    -------
+    ModelBundle
+        Its model is in evaluation mode.
+
+    Raises
+    ------
+    CheckpointError
+        If the path is something else, or damaged.
+    """
+    path = Path(path)
+    if is_gguf(path):
+        return ModelBundle.read(path)
+    require_folder(path)
+    run = Run(path)
+    if not run.checkpoints_path.is_dir():
+        if not os.path.lexists(path / "config.json"):
+            raise CheckpointError(path, "is not a model: it holds neither checkpoints nor a config.json")
+        Checkpoint(path).verify()
+        return ModelBundle.read(path)
+    while True:
+        checkpoint = run.best()
+        try:
+            return ModelBundle.read(checkpoint.path)
+        except CheckpointError:
+            if checkpoint.path.exists():
+                raise
+            # The run is being trained, and removed this checkpoint meanwhile.
+
+
+def load(path: str | os.PathLike[str]) -> tuple[LanguageModel, Tokenizer]:
+    """Load the model and the tokenizer of a run (its best checkpoint), a model folder or a GGUF file.
+
+    Parameters
+    ----------
+    path : path
 
     Returns
     -------
@@ -96,24 +197,55 @@ def load(folder: str | os.PathLike[str]) -> tuple[LanguageModel, Tokenizer]:
     Raises
     ------
     CheckpointError
-        If the folder is neither, or damaged.
+        If the path is something else, or damaged.
     """
-    path = Path(folder)
-    require_folder(path)
-    run = Run(path)
-    if not run.checkpoints_path.is_dir():
-        if not os.path.lexists(path / "config.json"):
-            raise CheckpointError(path, "is not a model: it holds neither checkpoints nor a config.json")
-        Checkpoint(path).verify()
-        found = ModelBundle.read(path)
-        return found.model, found.tokenizer
-    while True:
-        checkpoint = run.best()
+    bundle = open_bundle(path)
+    return bundle.model, bundle.tokenizer
+
+
+def _read_folder(folder: Path) -> ModelBundle:
+    model, path = LanguageModel.from_pretrained(folder), folder / TOKENIZER
+    try:
+        open_regular(path).close()
+        tokenizer = load_tokenizer(folder)  # with the roles that tokenizer_config.json names
+    except OSError as error:
+        raise CheckpointError(path, f"cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise CheckpointError(path, f"cannot be used ({error})") from error
+    return _bundle(folder, model, tokenizer, _folder_template(folder))
+
+
+def _read_gguf(path: Path) -> ModelBundle:
+    with PretrainedGGUF(path) as source:
+        model = LanguageModel.from_source(source, path)
         try:
-            found = ModelBundle.read(checkpoint.path)
-        except CheckpointError:
-            if checkpoint.path.exists():
-                raise
-            # The run is being trained, and removed this checkpoint meanwhile.
-        else:
-            return found.model, found.tokenizer
+            tokenizer = from_gguf(source.metadata)
+        except ValueError as error:
+            raise CheckpointError(path, f"its tokenizer cannot be used ({error})") from error
+        template = source.metadata.get(_GGUF_TEMPLATE)
+    return _bundle(path, model, tokenizer, template if isinstance(template, str) else None)
+
+
+def _bundle(path: Path, model: LanguageModel, tokenizer: Tokenizer, template: str | None) -> ModelBundle:
+    try:
+        return ModelBundle(model, tokenizer, template)
+    except ValueError as error:
+        raise CheckpointError(path, str(error)) from error
+
+
+def _folder_template(folder: Path) -> str | None:
+    """Return the chat template of a folder: a file of its own, or a field of ``tokenizer_config.json``."""
+    path = folder / CHAT_TEMPLATE_FILE
+    if os.path.lexists(path):
+        try:
+            with open_regular(path) as file:
+                return file.read(_LARGEST_TEMPLATE).decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckpointError(path, f"cannot be read ({error})") from error
+    if not os.path.lexists(folder / TOKENIZER_CONFIG):
+        return None
+    template = read_json(folder / TOKENIZER_CONFIG).get(_CHAT_TEMPLATE)
+    if isinstance(template, list):  # several, by name
+        named = {each.get("name"): each.get("template") for each in template if isinstance(each, dict)}
+        template = named.get("default")
+    return template if isinstance(template, str) else None

@@ -48,6 +48,7 @@ RENAMED_OPTIONS = {
     "clip": "max_grad_norm",
     "accumulation": "gradient_accumulation_steps",
     "order": "sampling",
+    "eval_windows": "eval_sequences",
     "patience": "early_stopping_patience",
 }
 """Fields of `TrainerConfig` in format 0 of ``run.json``, and their names in format 1."""
@@ -109,8 +110,11 @@ class Run:
             return
         if not overwrite:
             raise RunExistsError(f"{self.path} exists already: resume it, overwrite it, or name another folder")
-        if not self.path.is_dir() or (any(self.path.iterdir()) and not (self.path / OPTIONS).exists()):
-            raise RunExistsError(f"{self.path} is not a run, and only a run can be overwritten: name another folder")
+        with contextlib.suppress(FileNotFoundError):  # another process is replacing it
+            if not self.path.is_dir() or (any(self.path.iterdir()) and not (self.path / OPTIONS).exists()):
+                raise RunExistsError(
+                    f"{self.path} is not a run, and only a run can be overwritten: name another folder"
+                )
 
     @contextlib.contextmanager
     def created(self, *, overwrite: bool = False) -> Iterator[Path]:
@@ -138,8 +142,13 @@ class Run:
         """
         self.check_new(overwrite=overwrite)
         with contextlib.ExitStack() as held:
-            if self.path.exists():
-                held.enter_context(locked(self.path / "lock"))
+            try:
+                if self.path.exists():
+                    held.enter_context(locked(self.path / "lock"))
+            except FileNotFoundError:
+                raise RunBusyError(
+                    f"{self.path} is being replaced by another process: wait for it or stop it"
+                ) from None
             try:
                 with new_folder(self.path, parents=True, overwrite=overwrite) as folder:
                     (folder / self.checkpoints_path.name).mkdir()

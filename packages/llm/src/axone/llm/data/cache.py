@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sys
@@ -95,6 +96,8 @@ def cached_dataset(
         folder = root / "tokens" / hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
         require_creatable(folder / TOKENS)
         folder.mkdir(parents=True, exist_ok=True)
+        if not folder.resolve().is_relative_to(root.resolve()):
+            raise OSError(errno.ELOOP, f"{folder} is outside of {root}, to which a symbolic link leads")  # noqa: TRY301
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
         return _in_memory(texts, tokenizer if isinstance(tokenizer, Tokenizer) else tokenizer(), error)
     path, text = folder / TOKENS, token_file.text_sum(texts, None)

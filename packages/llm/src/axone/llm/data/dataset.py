@@ -141,7 +141,7 @@ class TokenDataset:
         if path is None:
             documents = list(token_file.encoded(texts, tokenizer, separator))
             if not any(map(len, documents)):
-                raise ValueError("text must have at least one token, and it is empty")
+                raise ValueError("text (0 tokens) must not be empty")
             return cls(np.concatenate(documents), tokenizer, ends=np.cumsum([len(ids) for ids in documents]))
         if isinstance(texts, Iterator):
             raise TypeError("texts for a token file are iterated twice, and an iterator ends: pass a list")

@@ -215,7 +215,7 @@ def write_tokens(
             file.write(part)
             ends.append((ends[-1] if ends else 0) + len(ids))
         if not any(ends):
-            raise ValueError("text must have at least one token, and it is empty")
+            raise ValueError("text (0 tokens) must not be empty")
         metadata = Metadata(
             dtype="uint16" if dtype.itemsize == 2 else "uint32",
             tokens=ends[-1],
@@ -270,7 +270,7 @@ def text_sum(texts: Iterable[str], separator: Sequence[int] | None) -> str:
 
 
 def _write_metadata(path: Path, metadata: Metadata, ends: NDArray[np.int64]) -> None:
-    """Write what belongs to a token file beside its ids."""
+    """Write the metadata of a token file, and the ends of its documents if there are several."""
     write_json(metadata_path(path), METADATA_FORMAT.stamp(asdict(metadata)))
     if len(ends) > 1:
         write_chunks(documents_path(path), [ends.astype("<i8", copy=False).view(np.uint8).data], size=8 * len(ends))

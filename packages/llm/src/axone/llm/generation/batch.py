@@ -159,7 +159,7 @@ class DecodingBatch:
         return np.asarray(self._starts) if any(self._starts) else None
 
     def _restart(self, rows: Sequence[int]) -> None:
-        """Let some sequences continue from their last half: read it again, except for its last token."""
+        """Continue some sequences from their last half: read it again, except for its last token."""
         begin = self._caches[0].length - self._half + 1
         if self._half > 1:
             ends = np.asarray([self.sequences[row][-self._half : -1] for row in rows])  # (N, half - 1)

@@ -178,8 +178,8 @@ class Decoder:
         if self._parallel is not None and self._parallel.holds(caches):
             if os.getpid() != self._forked_in:
                 raise RuntimeError(
-                    "a text must be generated to its end by the process that began it, and this is a forked copy of that "
-                    "process: begin another text here"
+                    f"process {os.getpid()} is a forked copy of process {self._forked_in}, which alone can continue this text: "
+                    "begin another text here"
                 )
             return True
         return self._entered and self._processes > 1 and can_all_gather()

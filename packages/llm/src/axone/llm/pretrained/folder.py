@@ -194,7 +194,9 @@ def _weight_files(folder: Path) -> list[Path]:
         raise CheckpointError(folder / INDEX, f"names {len(names)} shards, and {_MOST_SHARDS} are the most")
     for name in names:
         if Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):
-            raise CheckpointError(folder / INDEX, f"names the shard {name!r:.60}, which is no file name in this folder")
+            raise CheckpointError(
+                folder / INDEX, f"names the shard {name!r:.60}, which is not a file name in this folder"
+            )
     return [folder / name for name in names]
 
 

@@ -56,7 +56,7 @@ def download(
         raise MissingDependencyError("downloads by name", "huggingface-hub", "axone-llm[hub]") from error
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         raise DownloadError(
-            f"{name!r:.80} is no model's name: give its owner and its name, such as HuggingFaceTB/SmolLM2-135M"
+            f"{name!r:.80} is not the name of a model: give its owner and its name, such as HuggingFaceTB/SmolLM2-135M"
         )
     try:
         found = huggingface_hub.snapshot_download(

@@ -195,12 +195,12 @@ def new_folder(path: Path, *, parents: bool = False, overwrite: bool = False) ->
         _close(descriptor)
 
 
-def _open_folder(temporary: Path) -> int | None:
-    """Open and lock a new temporary folder: None if another process took it for a leftover before that."""
+def _open_folder(path: Path) -> int | None:
+    """Open and lock a folder: None if another process took it for a leftover before that."""
     if os.name == "nt":  # Windows opens no folders
         return -1
     with contextlib.suppress(FileNotFoundError):
-        descriptor = _claim(os.open(temporary, os.O_RDONLY), temporary)
+        descriptor = _claim(os.open(path, os.O_RDONLY), path)
         return descriptor if descriptor >= 0 else None
     return None
 
@@ -208,14 +208,18 @@ def _open_folder(temporary: Path) -> int | None:
 def _swap(path: Path, temporary: Path) -> None:
     """Give a new folder the name of an old one, and remove the old one."""
     old = temporary_path(path)
-    path.rename(old)
+    descriptor = _open_folder(path)
     try:
-        temporary.rename(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)  # files that cannot be removed stay as leftovers
+        path.rename(old)
+        try:
+            temporary.rename(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                old.rename(path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)  # files that cannot be removed stay as leftovers
+    finally:
+        _close(descriptor)
 
 
 def require_creatable(path: Path) -> None:
@@ -233,7 +237,8 @@ def require_creatable(path: Path) -> None:
     try:
         trial = temporary_path(parent / path.name)
         trial.mkdir()
-        trial.rmdir()
+        with contextlib.suppress(FileNotFoundError):  # another process took it for a leftover
+            trial.rmdir()
     except OSError as error:
         raise OSError(error.errno, f"cannot be made ({error.strerror})", str(path)) from error
 

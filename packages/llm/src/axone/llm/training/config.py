@@ -10,7 +10,7 @@ from axone.llm.storage.field_types import require_field_types
 
 _AT_LEAST_1 = (
     "steps", "batch_size", "context_length", "gradient_accumulation_steps", "eval_every",
-    "eval_windows", "save_every", "early_stopping_patience", "workers",
+    "eval_sequences", "save_every", "early_stopping_patience", "workers",
 )  # fmt: skip
 _FINITE = ("learning_rate", "min_learning_rate", "muon_learning_rate", "weight_decay", "max_grad_norm")
 _NOT_NEGATIVE = ("learning_rate", "muon_learning_rate", "warmup_steps", "weight_decay", "seed")
@@ -54,7 +54,7 @@ class TrainerConfig:
         Random sequences of the text, or every sequence once per epoch.
     eval_every : int
         Steps between evaluations; a checkpoint follows each.
-    eval_windows : int or None
+    eval_sequences : int or None
         Maximum number of sequences of an evaluation, evenly spread; the last evaluation takes all.
     save_every : int or None
         Steps between checkpoints besides those that follow evaluations.
@@ -89,7 +89,7 @@ class TrainerConfig:
     gradient_accumulation_steps: int = 1
     sampling: SamplingMode = "random"
     eval_every: int = 250
-    eval_windows: int | None = 200
+    eval_sequences: int | None = 200
     save_every: int | None = None
     early_stopping_patience: int | None = None
     workers: int | None = None

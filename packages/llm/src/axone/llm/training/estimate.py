@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
+import sys
 import time
 import tracemalloc
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,12 +17,12 @@ from axone.llm.config import LanguageModelConfig
 from axone.llm.data.dataset import TokenDataset
 from axone.llm.errors import NotEnoughMemoryError
 from axone.llm.loss import next_token_loss
-from axone.llm.model import LanguageModel
-from axone.llm.pretrained.layout import count_parameters
+from axone.llm.model import LanguageModel, count_parameters
 from axone.llm.runtime import resources
 from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.training.config import TrainerConfig
 from axone.llm.training.step import TrainingStep
+from axone.nn import Dropout
 
 _WARM_UP_STEPS, _MIN_STEPS, _MAX_STEPS = 2, 3, 60
 _MIN_SECONDS = 2.0  # of measured steps
@@ -60,7 +63,11 @@ def require_memory(config: LanguageModelConfig, num_replicas: int = 1) -> None:
     NotEnoughMemoryError
         If less memory is free.
     """
-    _require(count_parameters(config) * _BYTES_PER_PARAMETER * (1 + num_replicas + 2))
+    try:
+        parameters = count_parameters(config)
+    except ValueError:  # larger than any array can be
+        parameters = sys.maxsize
+    _require(parameters * _BYTES_PER_PARAMETER * (1 + num_replicas + 2))
 
 
 def estimate(
@@ -69,12 +76,13 @@ def estimate(
     validation_data: TokenDataset,
     config: TrainerConfig,
 ) -> Estimate:
-    """Measure a few steps on a replica of the model, and predict the time and memory of the training.
+    """Measure a few steps with a learning rate of 0, and predict the time and memory of the training.
 
     Parameters
     ----------
     model : LanguageModel
-        Its weights, gradients and mode stay as they are.
+        Its weights, gradients, mode and dropout generators stay as they are; its weights are moved into one new array, as
+        by the training, because a copy would need more memory than the training.
     train_data, validation_data : TokenDataset
     config : TrainerConfig
 
@@ -87,10 +95,38 @@ def estimate(
     NotEnoughMemoryError
         If the training needs more memory than is free.
     """
-    replica, num_replicas = model.replica(), config.num_replicas
+    with _unchanged(model):
+        return _measure(model, train_data, validation_data, config)
+
+
+@contextlib.contextmanager
+def _unchanged(model: LanguageModel) -> Iterator[None]:
+    """Restore gradients, modes and dropout generators of a model at the end of the block."""
+    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
+    modes = [(module, module.training) for module in model.modules()]
+    generators = [(module, module.rng) for module in model.modules() if isinstance(module, Dropout)]
+    for parameter, _ in gradients:
+        parameter.grad = None  # otherwise the backward adds to it
+    for dropout, _ in generators:
+        dropout.rng = np.random.default_rng(0)
+    try:
+        yield
+    finally:
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+        for module, training in modes:
+            module.training = training
+        for dropout, generator in generators:
+            dropout.rng = generator
+
+
+def _measure(
+    model: LanguageModel, train_data: TokenDataset, validation_data: TokenDataset, config: TrainerConfig
+) -> Estimate:
+    num_replicas = config.num_replicas
     weights = sum(parameter.data.nbytes for parameter in model.parameters())
-    _require(weights * (2 + num_replicas) + num_replicas * _activations(replica, train_data, config))
-    with DataParallel(replica, num_replicas, num_workers=config.num_workers, allow_fork=True) as workers:
+    _require(weights * (2 + num_replicas) + num_replicas * _activations(model, train_data, config))
+    with DataParallel(model, num_replicas, num_workers=config.num_workers, allow_fork=True) as workers:
         turns = min(config.gradient_accumulation_steps, 2)  # a third batch takes as long as the second
         step = TrainingStep(workers, replace(config, gradient_accumulation_steps=turns), train_data, validation_data)
         times: list[float] = []
@@ -111,12 +147,11 @@ def estimate(
         seconds_per_sequence = (time.perf_counter() - before) / len(sample)
         memory = workers.peak_memory()
     evaluations = config.steps // config.eval_every
-    sequences = min(config.eval_windows or len(starts), len(starts)) * evaluations + len(starts)
+    sequences = min(config.eval_sequences or len(starts), len(starts)) * evaluations + len(starts)
     untried = (config.gradient_accumulation_steps - turns) / turns
     each = float(np.mean(times[_WARM_UP_STEPS:])) + untried * float(np.mean(gradient_times[_WARM_UP_STEPS:]))
     seconds = config.steps * each + sequences * seconds_per_sequence
-    # The training moves the weights of the model, where the replica has copied them.
-    return Estimate(model.num_parameters(), seconds, None if memory is None else memory - weights)
+    return Estimate(model.num_parameters(), seconds, memory)
 
 
 def _activations(model: LanguageModel, data: TokenDataset, config: TrainerConfig) -> int:

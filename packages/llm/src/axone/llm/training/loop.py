@@ -161,7 +161,7 @@ class TrainingLoop:
     def _evaluate(self, state: TrainingState) -> TrainingState:
         """Measure some of the held-out text, and all of it once training is finished; give up if a signal arrives."""
         length = self._config.context_length
-        some = self._validation_data.window_starts(length, self._config.eval_windows)
+        some = self._validation_data.window_starts(length, self._config.eval_sequences)
         loss = state.validation_loss
         if loss is None:
             sums = self._steps.evaluate(some, stop=self._is_stopping)

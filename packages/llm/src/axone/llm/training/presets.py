@@ -74,31 +74,31 @@ PRESETS = {
         "a trial of a few seconds",
         {"context_length": 64, "num_layers": 2, "num_heads": 2, "embed_dim": 64, "bias": False},
         {"steps": 200, "batch_size": 8, "learning_rate": 3e-3,
-         "eval_every": 100, "eval_windows": 64},
+         "eval_every": 100, "eval_sequences": 64},
     ),
     "default": Preset(
         "two minutes on two cores",
         {"context_length": 128, "num_layers": 4, "num_heads": 4, "embed_dim": 128, "bias": False},
         {"steps": 1300, "batch_size": 16, "learning_rate": 2e-3,
-         "eval_every": 200, "eval_windows": 200},
+         "eval_every": 200, "eval_sequences": 200},
     ),
     "nanogpt-cpu": Preset(
         "nanoGPT's configuration for a CPU, for comparison",
         {"context_length": 64, "num_layers": 4, "num_heads": 4, "embed_dim": 128, "bias": False},
         {"steps": 2000, "batch_size": 12, "learning_rate": 1e-3,
-         "weight_decay": 0.1, "betas": (0.9, 0.99), "max_grad_norm": 1.0, "eval_every": 250, "eval_windows": 400},
+         "weight_decay": 0.1, "betas": (0.9, 0.99), "max_grad_norm": 1.0, "eval_every": 250, "eval_sequences": 400},
     ),
     "medium": Preset(
         "a larger model: an hour and a half on two cores",
         {"context_length": 256, "num_layers": 6, "num_heads": 6, "embed_dim": 384, "bias": False, "dropout": 0.1},
         {"steps": 3000, "batch_size": 16, "learning_rate": 1e-3,
-         "eval_every": 250, "eval_windows": 200},
+         "eval_every": 250, "eval_sequences": 200},
     ),
     "overnight": Preset(
         "27 million parameters, best with a BPE tokenizer: a night on two cores",
         {"context_length": 512, "num_layers": 8, "num_heads": 8, "embed_dim": 512, "bias": False, "dropout": 0.1},
         {"steps": 6000, "batch_size": 8, "learning_rate": 6e-4, "warmup_steps": 200,
-         "eval_every": 250, "eval_windows": 100},
+         "eval_every": 250, "eval_sequences": 100},
     ),
 }  # fmt: skip
 """The presets by name, from the shortest training to the longest."""

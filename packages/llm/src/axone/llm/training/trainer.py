@@ -148,7 +148,7 @@ class Trainer:
         return trainer
 
     def estimate(self) -> Estimate:
-        """Measure a few steps on a replica of the model, and predict the time and memory of the training.
+        """Measure a few steps with a learning rate of 0, and predict the time and memory of the training.
 
         Returns
         -------

@@ -1,6 +1,6 @@
 """Activation functions, forward and backward in place.
 
-Each is x times a gate, and its slope follows from the gate and the output y, which the next operation keeps anyway.
+Each is x times a gate. The slope is computed from the gate and the output y, which the next operation saves anyway.
 
 References
 ----------
@@ -27,19 +27,19 @@ _SCALE = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
 GELU_FACTORS = {"cubic": _SCALE * _CUBIC, "linear": _SCALE, "half": 0.5}
 """The factors with which `gelu_gate` is GELU in its tanh approximation."""
-_PART = 1 << 16  # elements: so many of four arrays find room in a cache
+_PART = 1 << 16  # elements: four arrays of this length fit a cache
 
 
-def _parts(share: slice) -> Iterator[slice]:
-    """Yield the parts of a thread's share of a flat array, one after the other."""
-    return (slice(first, min(first + _PART, share.stop)) for first in range(share.start, share.stop, _PART))
+def _parts(chunk: slice) -> Iterator[slice]:
+    """Yield the parts of a thread's chunk of a flat array in order."""
+    return (slice(first, min(first + _PART, chunk.stop)) for first in range(chunk.start, chunk.stop, _PART))
 
 
 def gelu(x: Tensor, approximate: Literal["tanh", "none"] = "tanh") -> Tensor:
     """Return the Gaussian error linear unit: x times the probability that a normal variable is below x.
 
-    The usual approximation puts ``u = sqrt(2 / pi) (x + 0.044715 x^3)`` and ``s = (1 + tanh(u)) / 2`` for that
-    probability. Then, as ``1 - tanh(u)^2 = 4 s (1 - s)``::
+    The usual approximation of that probability is ``s = (1 + tanh(u)) / 2`` with ``u = sqrt(2 / pi) (x + 0.044715
+    x^3)``. Because ``1 - tanh(u)^2 = 4 s (1 - s)``::
 
         y = x s        dy/dx = s + x s (1 - s) 2 du/dx = s (1 + x 2 du/dx (1 - s))
 
@@ -47,7 +47,7 @@ def gelu(x: Tensor, approximate: Literal["tanh", "none"] = "tanh") -> Tensor:
     ----------
     x : Tensor, shape (...)
     approximate : {"tanh", "none"}, default "tanh"
-        Whether to take the approximation or the exact probability, which costs several times as much.
+        Use the approximation, or the exact probability, which takes several times as long.
 
     Returns
     -------
@@ -62,34 +62,34 @@ def gelu(x: Tensor, approximate: Literal["tanh", "none"] = "tanh") -> Tensor:
     if approximate == "none":
         return _exact_gelu(x)
     if approximate != "tanh":
-        raise ValueError(f'gelu needs approximate to be "tanh" or "none", and it is {approximate!r}')
+        raise ValueError(f'approximate ({approximate!r}) must be "tanh" or "none"')
     shape, data = x.shape, x.data.reshape(-1)
     s, y = empty_like(data), empty_like(data)
 
-    def forward(share: slice) -> None:
-        for part in _parts(share):
-            here, gate = data[part], s[part]
-            np.square(here, out=gate)
+    def forward(chunk: slice) -> None:
+        for part in _parts(chunk):
+            source, gate = data[part], s[part]
+            np.square(source, out=gate)
             gate *= _SCALE * _CUBIC
             gate += _SCALE
-            gate *= here
+            gate *= source
             np.tanh(gate, out=gate)
             gate *= 0.5
             gate += 0.5
-            np.multiply(here, gate, out=y[part])
+            np.multiply(source, gate, out=y[part])
 
     parallel_for(forward, chunks(data.size, multiple_of=_PART))
 
     def vjp(g: Array) -> tuple[Array]:
         g = g.reshape(-1)
 
-        def backward(share: slice) -> None:
-            room = np.empty((2, min(share.stop - share.start, _PART)), g.dtype)
-            for part in _parts(share):
+        def backward(chunk: slice) -> None:
+            scratch = np.empty((2, min(chunk.stop - chunk.start, _PART)), g.dtype)
+            for part in _parts(chunk):
                 gate, result = s[part], y[part]
-                data, slope = room[:, : gate.size]
+                data, slope = scratch[:, : gate.size]
                 np.add(gate, np.finfo(g.dtype).tiny, out=data)
-                np.divide(result, data, out=data)  # x again, and zero where s is: so that x need not live until here
+                np.divide(result, data, out=data)  # x recomputed as y / s, so that x need not be saved; 0 where s is 0
                 np.square(data, out=slope)
                 slope *= 6 * _SCALE * _CUBIC
                 slope += 2 * _SCALE  # 2 du/dx
@@ -110,7 +110,7 @@ def _exact_gelu(x: Tensor) -> Tensor:
     shape, data = x.shape, np.atleast_1d(x.data)
     tail, density = normal_tail(np.abs(data))
     tail -= 0.5
-    p = np.copysign(tail, data)  # above zero the tail is what is missing from 1
+    p = np.copysign(tail, data)  # P(x) = 1 - tail for positive x
     p += 0.5
 
     def vjp(g: Array) -> tuple[Array]:
@@ -166,7 +166,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """
     check_dtypes("swiglu", gate, up)
     if gate.shape != up.shape:
-        raise ValueError(f"swiglu needs two inputs of one shape, and got {gate.shape} and {up.shape}")
+        raise ValueError(f"gate and up must have one shape, got {gate.shape} and {up.shape}")
     shape, a, b = gate.shape, np.atleast_1d(gate.data), up.data
     inverse = _inverse_logistic(a)
     activated = np.divide(a, inverse, out=empty_like(a))
@@ -187,7 +187,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 
 
 def _inverse_logistic(x: Array) -> Array:
-    """Return ``1 + exp(-x)``: infinite far below zero, where dividing by it gives the zero that is meant."""
+    """Return ``1 + exp(-x)``; it overflows to infinity for very negative x, where dividing by it correctly gives 0."""
     inverse = np.negative(x, out=empty_like(x))
     with np.errstate(over="ignore"):
         np.exp(inverse, out=inverse)
@@ -196,7 +196,7 @@ def _inverse_logistic(x: Array) -> Array:
 
 
 def relu2(x: Tensor) -> Tensor:
-    """Return the square of x where it is positive, and else zero.
+    """Return the square of x where it is positive, otherwise zero.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def relu2(x: Tensor) -> Tensor:
     """
     check_dtypes("relu2", x)
     shape, data = x.shape, np.atleast_1d(x.data)
-    positive = np.maximum(data, np.zeros_like(data))  # three times as quick as against the number 0
+    positive = np.maximum(data, np.zeros_like(data))  # three times as fast as comparing with the number 0
 
     def vjp(g: Array) -> tuple[Array]:
         slope = positive * g

@@ -1,8 +1,8 @@
-"""Scaled dot-product attention as operations: on queries, keys and values apart, or packed in one array.
+"""Scaled dot-product attention as operations: of separate queries, keys and values, or of one packed array.
 
-The arithmetic is in `attention_kernel`. Packed is how one product computes them: queries, keys and values stay strided
-views of that one array, and their gradients are written into views of another, because NumPy hands such views to BLAS
-without a copy as long as the last axis is contiguous.
+The arithmetic is in `attention_kernel`. One product computes queries, keys and values as one packed array. They stay
+strided views of it, and their gradients are written into views of another packed array, because NumPy passes such views
+to BLAS without a copy as long as the last axis is contiguous.
 
 References
 ----------
@@ -64,8 +64,8 @@ def scaled_dot_product_attention(
     fits = q.ndim == k.ndim == v.ndim == 4 and k.shape[1] and q.shape[1] % k.shape[1] == 0
     if not fits or q.shape[::3] != k.shape[::3] or k.shape[:3] != v.shape[:3]:
         raise ValueError(
-            "scaled_dot_product_attention needs queries (B, H, T, D), keys (B, K, S, D) and values (B, K, S, E) with H a "
-            f"multiple of K, and got {q.shape}, {k.shape} and {v.shape}"
+            f"queries {q.shape}, keys {k.shape} and values {v.shape} must have shapes (B, H, T, D), (B, K, S, D) and "
+            "(B, K, S, E), with H divisible by K"
         )
     B, H, T, D = q.shape
     K, S, E = v.shape[1:]
@@ -175,7 +175,7 @@ def attend(q: Array, k: Array, v: Array, *, mask: Mask | None, causal: bool, sca
 
 
 def attention_weights(q: Array, k: Array, *, mask: Mask | None, causal: bool, scale: float) -> Array:
-    """Return how much each query takes from each key.
+    """Return the attention weights of each query.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def attention_weights(q: Array, k: Array, *, mask: Mask | None, causal: bool, sc
     Returns
     -------
     ndarray, shape (B, H, T, S)
-        A row adds up to one, or to zero where nothing may be seen.
+        A row sums to one, or to zero if the query may see no key.
     """
     B, K, G, T, _ = q.shape
     S = k.shape[3]
@@ -226,7 +226,7 @@ def split_heads(qkv: Array, num_heads: int, num_kv_heads: int) -> tuple[Array, A
 
 
 def mask_bias(mask: Mask | None, shape: tuple[int, ...], num_kv_heads: int, dtype: np.dtype[Any]) -> Array | None:
-    """Return what a mask adds to the scores: zero where it allows, minus infinity where not.
+    """Return the summand of a mask for the scores: zero where a query may see a key, otherwise minus infinity.
 
     Parameters
     ----------
@@ -253,9 +253,9 @@ def mask_bias(mask: Mask | None, shape: tuple[int, ...], num_kv_heads: int, dtyp
         return None
     B, H, T, S = shape
     if mask.dtype != np.bool_:
-        raise TypeError(f"a mask is boolean, True where a query may see a key, and this one is {mask.dtype}")
+        raise TypeError(f"mask ({mask.dtype}) must be boolean, True where a query may see a key")
     try:
         bias = np.broadcast_to(np.where(mask, 0, -np.inf).astype(dtype), shape)
     except ValueError:
-        raise ValueError(f"a mask must broadcast to (B, H, T, S) = {shape}, and this one has {mask.shape}") from None
+        raise ValueError(f"mask of shape {mask.shape} must broadcast to (B, H, T, S) = {shape}") from None
     return bias.reshape(B, num_kv_heads, H // num_kv_heads, T, S)

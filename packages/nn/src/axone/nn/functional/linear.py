@@ -1,4 +1,4 @@
-"""The affine map ``x W^T + b``.
+"""Affine map ``x W^T + b``.
 
 With the rows of x and the gradient g flattened to matrices::
 
@@ -39,7 +39,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Raises
     ------
     ValueError
-        If the last axis of `x` is not `in_features` long.
+        If the last axis of `x` does not have length `in_features`.
     TypeError
         If the dtypes differ.
     """

@@ -1,4 +1,4 @@
-"""Losses: cross-entropy of logits with classes, mean squared error of numbers."""
+"""Losses: cross-entropy of logits, or of a linear layer without all of its logits, and mean squared error."""
 
 from typing import Any
 
@@ -6,9 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor
-from axone.autograd.extend import Array, record
+from axone.autograd.extend import Array, empty, empty_like, is_grad_enabled, needs_grad, record
+from axone.nn.functional.blocked_matmul import matmul
 from axone.nn.functional.softmax import exp_rows
 from axone.nn.functional.validation import check_dtypes
+
+_MAX_CHUNK = 1 << 24  # logits: 64 MB in float32
 
 
 def cross_entropy(
@@ -71,6 +74,71 @@ def cross_entropy(
         return (p.reshape(shape),)
 
     return record("cross_entropy", np.asarray(losses.sum() / count, dtype=p.dtype), (logits,), vjp)
+
+
+def linear_cross_entropy(
+    x: Tensor, weight: Tensor, targets: NDArray[np.integer[Any]], *, rows: int | None = None
+) -> Tensor:
+    """Return ``cross_entropy(linear(x, weight), targets)``, with the logits computed in chunks of rows.
+
+    With N targets, the gradient of a row of logits is ``(softmax(x weight^T) - one_hot(target)) / N``. The forward
+    computes it chunk by chunk, and adds its products to the gradients of x and of the weight.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., C)
+    weight : Tensor, shape (V, C)
+    targets : ndarray of int, shape (...)
+        In ``[0, V)``.
+    rows : int, optional
+        Rows of a chunk of logits, by default as many as fit into 64 MB in float32.
+
+    Returns
+    -------
+    Tensor, shape ()
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not match.
+    IndexError
+        If a target is out of range.
+    """
+    check_dtypes("linear_cross_entropy", x, weight)
+    V, C = weight.shape
+    if x.shape != (*targets.shape, C):
+        raise ValueError(
+            f"x of shape {x.shape} and targets of shape {targets.shape} must have shapes (..., {C}) and (...)"
+        )
+    flat, w, chosen = x.data.reshape(-1, C), weight.data, targets.reshape(-1)  # (N, C), (V, C), (N,)
+    if chosen.size and (chosen.min() < 0 or chosen.max() >= V):
+        raise IndexError(f"targets ({chosen.min()} to {chosen.max()}) must be from 0 to {V - 1}")
+    step = max(_MAX_CHUNK // V, 1) if rows is None else rows
+    recorded = is_grad_enabled() and (needs_grad(x) or needs_grad(weight))
+    dx, dw = (empty_like(flat), empty_like(w)) if recorded else (flat, w)
+    if recorded:
+        dw.fill(0)
+    total = 0.0
+    for part in (slice(start, start + step) for start in range(0, len(flat), step)):
+        x_part = flat[part]  # (R, C)
+        logits = matmul(x_part, w.T, out=empty((len(x_part), V), w.dtype))  # (R, V)
+        picked = logits[np.arange(len(logits)), chosen[part]].astype(np.float64)  # (R,)
+        p, sums, shift = exp_rows(logits)
+        total += float((np.log(sums, dtype=np.float64) + shift - picked).sum())
+        if recorded:
+            p *= (1 / (sums * len(flat)))[:, None]
+            p[np.arange(len(p)), chosen[part]] -= 1 / len(flat)
+            matmul(p, w, out=dx[part])
+            dw += matmul(p.T, x_part, out=empty_like(w))
+
+    def vjp(g: Array) -> tuple[Array, Array]:
+        if g != 1:
+            np.multiply(dx, g, out=dx)
+            np.multiply(dw, g, out=dw)
+        return dx.reshape(x_shape), dw
+
+    x_shape = x.shape
+    return record("linear_cross_entropy", np.asarray(total / max(len(flat), 1), dtype=w.dtype), (x, weight), vjp)
 
 
 def mse_loss(predictions: Tensor, targets: Tensor | NDArray[np.floating[Any]]) -> Tensor:

@@ -1,9 +1,8 @@
-"""Softmax along the last axis, in range.
+"""Softmax along the last axis, shifted only if the exponentials would leave the range of the dtype.
 
-Softmax does not change when a row is shifted, and the usual shift is by the row's largest score, so that nothing
-overflows. Finding that and subtracting it costs half as much as the exponentials. But most scores need no shift at
-all: their exponentials stay in range, which the sums of the rows show afterwards. Only if they do not is the work done
-again, with the shift.
+Softmax is invariant to a shift of a row. The usual shift by the row's largest score prevents overflow; finding and
+subtracting it costs half as much as the exponentials. Most scores need no shift: the sums of the rows then show that
+the exponentials stayed in range. Only if they did not, the exponentials are computed again with the shift.
 """
 
 import numpy as np
@@ -14,7 +13,7 @@ from axone.autograd.extend import Array, empty_like, record
 from axone.nn.functional.blocked_matmul import ones
 from axone.nn.functional.validation import check_dtypes
 
-_SMALLEST, _LARGEST = 1e-20, 1e30  # of a row's sum: far enough from both ends of float32 that no digit is lost
+_SMALLEST, _LARGEST = 1e-20, 1e30  # bounds of a row's sum within which float32 loses no digit
 _SAFE = 60.0  # scores up to here need no shift: neither their exponentials nor the sum of those leaves float32
 
 
@@ -50,7 +49,7 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
 
 
 def softmax_rows(scores: Array) -> tuple[Array, Array, Array | float]:
-    """Return the softmax of each row, and the sums of exponentials and the shift that it was made with.
+    """Return the softmax of each row, with the sums of the exponentials and the shifts.
 
     Parameters
     ----------

@@ -67,7 +67,9 @@ class PairMerger:
     def _merge_heap(self, ids: list[int]) -> list[int]:
         """Merge one word, in place.
 
-        Notes ----- A candidate in the heap is outdated if its pair has changed since it was pushed. Tokens only grow,
+        Notes
+        -----
+        A candidate in the heap is outdated if its pair has changed since it was pushed. Tokens only grow,
         so comparing the candidate's rank with the current rank of its position detects this.
         """
         ranks, products = self._scalar_tables
@@ -168,7 +170,9 @@ class PairMerger:
     def _merge(self, words: FlatWords, allowed: NDArray[np.bool_] | None = None) -> tuple[IntArray, IntArray]:
         """Merge each word until it has no pair with a rank, or until its next merge is not allowed.
 
-        Notes ----- Each position holds one integer: the rank of the pair that begins there in the high bits, the
+        Notes
+        -----
+        Each position holds one integer: the rank of the pair that begins there in the high bits, the
         position in the low bits, so that the minimum of a word is its next merge. Finished words are dropped once
         they are the majority.
         """

@@ -6,8 +6,7 @@ then merged all at once; for short texts the ids of pieces are cached between ca
 The caller decides which special tokens are allowed: they become their ids, others are ordinary text.
 """
 
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -15,8 +14,7 @@ from numpy.typing import NDArray
 
 from axone.tokenizer.bpe.apply_merges import PairMerger
 from axone.tokenizer.bpe.flat_words import REMOVED, IntArray, gather_segments
-from axone.tokenizer.bpe.model import BPEModel
-from axone.tokenizer.bpe.patterns import code_points, pre_tokenizer
+from axone.tokenizer.bpe.patterns import PreTokenizer, code_points
 from axone.tokenizer.bpe.piece_table import PieceTable
 from axone.tokenizer.bpe.special_tokens import token_pattern
 from axone.tokenizer.bpe.vectorized_patterns import SEPARATOR
@@ -28,19 +26,55 @@ _END = REMOVED - 1  # marks the end of each text of a batch
 
 
 class TextEncoder:
-    """Encoder of a model. Safe to use from several threads at once.
+    """Encoder of a vocabulary with merges. Safe to use from several threads at once.
 
     Parameters
     ----------
-    model : BPEModel
-        The vocabulary, the merges and the preparation of text.
+    splitter : PreTokenizer
+        Splits normalized text into pieces.
+    merger : PairMerger
+        Merges pieces.
+    special_tokens, added_tokens : mapping of str to int
+        Tokens that are found in a text if they are allowed, and those that are always found.
+    searched_last : collection of str
+        The special and added tokens that are searched after all others.
+    normalize : callable, optional
+        Maps a part of a text without such tokens, and whether it is the first, to the normalized part.
+    whole_pieces : mapping of bytes to int, optional
+        Pieces that become one token without merging.
     """
 
-    def __init__(self, model: BPEModel) -> None:
-        self._model = model
-        self._splitter = pre_tokenizer(model.pattern)
-        self._merger = PairMerger(model.byte_ids, model.merges, model.products)
+    def __init__(
+        self,
+        splitter: PreTokenizer,
+        merger: PairMerger,
+        *,
+        special_tokens: Mapping[str, int],
+        added_tokens: Mapping[str, int],
+        searched_last: Collection[str] = (),
+        normalize: Callable[[str, bool], str] | None = None,
+        whole_pieces: Mapping[bytes, int] | None = None,
+    ) -> None:
+        self._splitter = splitter
+        self._merger = merger
+        self._special_tokens = special_tokens
+        self._added_tokens = added_tokens
+        self._ids = {**added_tokens, **special_tokens}
+        self._always_found = frozenset(added_tokens)
+        self._searched_last = frozenset(searched_last)
+        self._normalize = normalize or (lambda text, _: text)
+        self._whole_pieces = whole_pieces
         self._cache = _PieceCache(self._encode_piece)
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        """Tokens that are found in a text only if they are allowed."""
+        return self._special_tokens
+
+    @property
+    def added_tokens(self) -> Mapping[str, int]:
+        """Tokens that are always found in a text."""
+        return self._added_tokens
 
     def encode(self, text: str, allowed: frozenset[str]) -> NDArray[np.int32]:
         """Return the ids of a valid text, shape (T,); `allowed` special tokens become their ids.
@@ -107,10 +141,10 @@ class TextEncoder:
             merged, merged_starts, counts[text] = self._merger.merge_words(points, lengths[text])
             ids = np.append(ids, merged)
             starts[text] = merged_starts + 1
-        if self._model.ignore_merges:
+        if self._whole_pieces is not None:
             pieces = table.strings()
             several = (counts > 1).nonzero()[0].tolist()
-            whole = {i: id for i in several if (id := self._model.vocabulary.get(pieces[i].encode())) is not None}
+            whole = {i: id for i in several if (id := self._whole_pieces.get(pieces[i].encode())) is not None}
             found = np.array([*whole], dtype=np.int64)
             starts[found], counts[found] = np.arange(len(ids), len(ids) + len(found)), 1
             ids = np.append(ids, np.array([*whole.values()], dtype=np.int64))
@@ -119,33 +153,32 @@ class TextEncoder:
     def _encode_piece(self, piece: str) -> bytes:
         """Return the ids of one piece, as the bytes of an int32 array."""
         word = piece.encode()
-        if self._model.ignore_merges and (id := self._model.vocabulary.get(word)) is not None:
+        if self._whole_pieces is not None and (id := self._whole_pieces.get(word)) is not None:
             return np.int32(id).tobytes()
         return np.array(self._merger.merge_word(word), dtype=np.int32).tobytes()
 
     def _parts(self, text: str, allowed: frozenset[str]) -> Iterator[str | int]:
         """Yield the ids of allowed special and of added tokens, and the normalized text between them."""
-        tokens = frozenset(allowed | self._model.added_tokens.keys())
-        later = tokens.intersection(self._model.normalized_tokens)
-        for part in self._split_at(text, tokens - later):
-            if later and isinstance(part, str):
-                yield from self._split_at(part, later)
-            else:
+        tokens = allowed | self._always_found
+        last = tokens & self._searched_last
+        for start, part in self._split_at(text, tokens - last):
+            if isinstance(part, int):
                 yield part
+            elif last:
+                for offset, inner in self._split_at(part, last):
+                    yield inner if isinstance(inner, int) else self._normalize(inner, start + offset == 0)
+            else:
+                yield self._normalize(part, start == 0)
 
-    def _split_at(self, text: str, tokens: frozenset[str]) -> Iterator[str | int]:
-        model = self._model
+    def _split_at(self, text: str, tokens: frozenset[str]) -> Iterator[tuple[int, str | int]]:
+        """Yield the ids of tokens and the text between them, each with its position."""
         pattern = token_pattern(tokens)
         start = 0
         for found in pattern.finditer(text) if pattern is not None else ():
-            yield self._normalize(text[start : found.start()])
-            token = found.group()
-            yield model.special_tokens[token] if token in model.special_tokens else model.added_tokens[token]
+            yield start, text[start : found.start()]
+            yield found.start(), self._ids[found.group()]
             start = found.end()
-        yield self._normalize(text[start:] if start else text)
-
-    def _normalize(self, text: str) -> str:
-        return unicodedata.normalize("NFC", text) if self._model.normalization else text
+        yield start, text[start:] if start else text
 
 
 class _PieceCache(dict[str, bytes]):

@@ -13,7 +13,7 @@ References
    https://github.com/openai/gpt-2/blob/master/src/encoder.py
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from axone.tokenizer.bpe.byte_alphabet import CHARACTERS, to_bytes, to_characters
 from axone.tokenizer.bpe.model import BPEModel
@@ -51,7 +51,9 @@ def from_document(document: object, config: object = None) -> BPEModel:
     finish_byte_level(decoder)
     post_processor = top.take("post_processor")
     template = read_post_processor(post_processor, f"{WHERE}.post_processor")
-    special_tokens, added_tokens, normalized_tokens = _added_tokens(top.take_list("added_tokens"), normalization)
+    special_tokens, added_tokens, normalized_tokens = read_added_tokens(
+        top.take_list("added_tokens"), normalized=normalization is None
+    )
     model = top.take_section("model")
     top.finish()
     model.expect("type", "BPE")
@@ -111,7 +113,6 @@ def to_document(model: BPEModel) -> dict[str, object]:
         raise TokenizerError(
             f"id {min(gaps)} has no token, and a {WHERE} cannot have gaps: add a special token with this id"
         )
-    names = list(vocabulary)
     ordinary = {id: token for token, id in spelled.items()}
     byte_level = {
         "type": "ByteLevel",
@@ -124,18 +125,7 @@ def to_document(model: BPEModel) -> dict[str, object]:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [
-            {
-                "id": id,
-                "content": names[id],
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": names[id] in model.normalized_tokens,
-                "special": names[id] in model.special_tokens,
-            }
-            for id in sorted(extra.values())
-        ],
+        "added_tokens": write_added_tokens(model.special_tokens, model.added_tokens, model.normalized_tokens),
         "normalizer": model.normalization and {"type": model.normalization},
         "pre_tokenizer": byte_level
         if model.pattern in {None, GPT2}
@@ -213,30 +203,51 @@ def _uses_regex(byte_level: Section) -> bool:
     return uses_regex
 
 
-def _added_tokens(
-    items: list[object], normalization: str | None
+def read_added_tokens(
+    items: list[object], *, normalized: bool
 ) -> tuple[dict[str, int], dict[str, int], frozenset[str]]:
-    """Return the special tokens, the other added ones, and those of both that are searched after all others."""
+    """Return the special tokens, the other added ones, and those of both that are searched after all others.
+
+    The flag of the latter, ``normalized``, is only supported if there is no normalizer.
+    """
     special: dict[str, int] = {}
     added: dict[str, int] = {}
-    normalized: set[str] = set()
+    last: set[str] = set()
     for i, item in enumerate(items):
         section = Section(item, f"{WHERE}.added_tokens.{i}")
         content, id = section.take_text("content"), section.take_id("id")
         for key in ("single_word", "lstrip", "rstrip"):
             section.expect(key, False)
         if section.take_flag("normalized", default=False):
-            if normalization:
+            if not normalized:
                 raise TokenizerError(f"{section.where}.normalized (true) is not supported together with a normalizer")
-            normalized.add(content)
+            last.add(content)
         is_special = section.take_flag("special", default=False)
         section.finish()
         if content in special or content in added:
             raise TokenizerError(f"{WHERE}.added_tokens holds {brief(content)} twice: each token must appear once")
         (special if is_special else added)[content] = id
-    if len(normalized) == len(items):  # the order of the two searches does not matter if one finds nothing
-        normalized.clear()
-    return special, added, frozenset(normalized)
+    if len(last) == len(items):  # the order of the two searches does not matter if one finds nothing
+        last.clear()
+    return special, added, frozenset(last)
+
+
+def write_added_tokens(
+    special: Mapping[str, int], added: Mapping[str, int], last: Collection[str]
+) -> list[dict[str, object]]:
+    """Return the content of ``added_tokens``."""
+    return [
+        {
+            "id": id,
+            "content": token,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": token in last,
+            "special": token in special,
+        }
+        for token, id in sorted({**special, **added}.items(), key=lambda item: item[1])
+    ]
 
 
 def ordinary_tokens(vocabulary: Mapping[str, int], extra: Mapping[str, int]) -> tuple[dict[str, int], dict[bytes, int]]:

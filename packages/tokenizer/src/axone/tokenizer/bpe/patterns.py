@@ -127,7 +127,7 @@ class WholeTextSplitter:
 
     def blocks(self, text: str) -> Iterator[str]:
         """Divide between texts."""
-        return _blocks(text, _AT_SEPARATOR)
+        return divide(text, _AT_SEPARATOR)
 
     def split(self, block: str, points: Points) -> IntArray:
         """Return the starts of texts."""
@@ -148,7 +148,7 @@ class VectorizedSplitter:
 
     def blocks(self, text: str) -> Iterator[str]:
         """Divide before a space that does not follow white space: every known pattern begins a piece there."""
-        return _blocks(text, _AT_SEPARATOR_OR_SPACE)
+        return divide(text, _AT_SEPARATOR_OR_SPACE)
 
     def split(self, block: str, points: Points) -> IntArray:
         """Return the starts of pieces."""
@@ -169,7 +169,7 @@ class RegexSplitter:
 
     def blocks(self, text: str) -> Iterator[str]:
         """Divide between texts."""
-        return _blocks(text, _AT_SEPARATOR)
+        return divide(text, _AT_SEPARATOR)
 
     def split(self, block: str, points: Points) -> IntArray:
         """Return the starts of matches and of the text between them.
@@ -213,7 +213,8 @@ def _starts(bounds: IntArray, size: int) -> IntArray:
     return begins[:size].nonzero()[0]
 
 
-def _blocks(text: str, boundary: re.Pattern[str]) -> Iterator[str]:
+def divide(text: str, boundary: re.Pattern[str]) -> Iterator[str]:
+    """Divide a long text into non-empty blocks that begin at matches of `boundary`."""
     start = 0
     while len(text) - start > _BLOCK and (found := boundary.search(text, start + _BLOCK)):
         yield text[start : found.start()]

@@ -1,4 +1,4 @@
-"""Byte-level BPE tokenizer: the public class, which also checks for special tokens that a text must not spell.
+"""Byte-level BPE tokenizer: the public class, which combines training, encoding and the file formats.
 
 `encoder` converts text to ids, `train` trains a model, `huggingface` and `tiktoken` convert files.
 
@@ -13,26 +13,22 @@ References
 """
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Literal, Self
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from axone.tokenizer.base import BaseTokenizer
 from axone.tokenizer.bpe import gguf, huggingface, tiktoken
+from axone.tokenizer.bpe.apply_merges import PairMerger
 from axone.tokenizer.bpe.encoder import TextEncoder
 from axone.tokenizer.bpe.model import BPEModel
-from axone.tokenizer.bpe.patterns import NAMES, portable_pattern
-from axone.tokenizer.bpe.special_tokens import token_pattern
+from axone.tokenizer.bpe.patterns import NAMES, portable_pattern, pre_tokenizer
+from axone.tokenizer.bpe.subword import SubwordTokenizer
 from axone.tokenizer.bpe.train import train_model
-from axone.tokenizer.errors import TokenizerError, check_text, check_training_texts
+from axone.tokenizer.errors import check_training_texts
 from axone.tokenizer.files import read_document
 
-_NONE: frozenset[str] = frozenset()
 
-
-class BPETokenizer(BaseTokenizer):
+class BPETokenizer(SubwordTokenizer):
     """Byte-level BPE tokenizer, created by `train`, `load` or `from_tiktoken`.
 
     Every text can be encoded, and `decode` returns it exactly. A tokenizer is safe to use from several threads at
@@ -63,9 +59,17 @@ class BPETokenizer(BaseTokenizer):
     """
 
     def __init__(self, model: BPEModel) -> None:
-        super().__init__(model.tokens, model.roles)
+        encoder = TextEncoder(
+            pre_tokenizer(model.pattern),
+            PairMerger(model.byte_ids, model.merges, model.products),
+            special_tokens=model.special_tokens,
+            added_tokens=model.added_tokens,
+            searched_last=model.normalized_tokens,
+            normalize=_compose if model.normalization == "NFC" else None,
+            whole_pieces=model.vocabulary if model.ignore_merges else None,
+        )
+        super().__init__(model.tokens, model.roles, encoder)
         self._model = model
-        self._encoder = TextEncoder(model)
 
     @classmethod
     def train(
@@ -273,132 +277,11 @@ class BPETokenizer(BaseTokenizer):
         """Pairs of ids that are merged, lowest rank first."""
         return list(self._model.merges)
 
-    @property
-    def special_tokens(self) -> dict[str, int]:
-        """Ids of the special tokens, which a text must not spell unless they are allowed."""
-        return dict(self._model.special_tokens)
-
-    @property
-    def added_tokens(self) -> dict[str, int]:
-        """Ids of the user-defined tokens, which are always found in a text."""
-        return dict(self._model.added_tokens)
-
-    def encode(self, text: str, *, allowed_special: Collection[str] | Literal["all"] = _NONE) -> list[int]:
-        """Return the ids of a text.
-
-        Parameters
-        ----------
-        text : str
-            Any text.
-        allowed_special : collection of str or "all"
-            The special tokens that the text may spell: they become their ids. Keep the default for untrusted text, so
-            that a user cannot insert the end of a text by typing it.
-
-        Returns
-        -------
-        list of int
-            The token ids.
-
-        Raises
-        ------
-        TokenizerError
-            If the text spells a special token that is not allowed, or holds a lone surrogate.
-        """
-        ids: list[int] = self.encode_to_array(text, allowed_special=allowed_special).tolist()
-        return ids
-
-    def encode_ordinary(self, text: str) -> list[int]:
-        """Return the ids of a text, encoding the spelling of special tokens as ordinary text.
-
-        Parameters
-        ----------
-        text : str
-            Any text.
-
-        Returns
-        -------
-        list of int
-            The token ids, without special ones.
-
-        Raises
-        ------
-        TokenizerError
-            If the text holds a lone surrogate.
-        """
-        check_text(text)
-        ids: list[int] = self._encoder.encode(text, _NONE).tolist()
-        return ids
-
-    def encode_batch(
-        self, texts: Iterable[str], *, allowed_special: Collection[str] | Literal["all"] = _NONE
-    ) -> list[list[int]]:
-        """Return the ids of several texts. The distinct pieces of all texts are merged at once.
-
-        Parameters
-        ----------
-        texts : iterable of str
-            Any texts.
-        allowed_special : collection of str or "all"
-            As for `encode`.
-
-        Returns
-        -------
-        list of list of int
-            The token ids of each text.
-
-        Raises
-        ------
-        TokenizerError
-            As for `encode`.
-        """
-        if isinstance(texts, str):
-            raise TypeError(
-                "texts must be a list or another iterable of str, not one str: use encode for a single text"
-            )
-        texts = list(texts)
-        allowed = self._check_special(texts, allowed_special)
-        return [ids.tolist() for ids in self._encoder.encode_batch(texts, allowed)]
-
-    def encode_to_array(
-        self, text: str, *, allowed_special: Collection[str] | Literal["all"] = _NONE
-    ) -> NDArray[np.int32]:
-        """Return the ids of a text as an array, which takes at most a fourth of a list's memory.
-
-        Parameters
-        ----------
-        text : str
-            Any text.
-        allowed_special : collection of str or "all"
-            As for `encode`.
-
-        Returns
-        -------
-        ndarray of int32, shape (T,)
-            The token ids.
-
-        Raises
-        ------
-        TokenizerError
-            As for `encode`.
-        """
-        return self._encoder.encode(text, self._check_special([text], allowed_special))
-
     def __repr__(self) -> str:
         return f"BPETokenizer({self.vocab_size} tokens, {len(self._model.special_tokens)} of them special)"
 
-    def _check_special(self, texts: Sequence[str], allowed_special: Collection[str] | Literal["all"]) -> frozenset[str]:
-        """Return the allowed special tokens; raise if a text spells another one."""
-        special = frozenset(self._model.special_tokens)
-        if isinstance(allowed_special, str) and allowed_special != "all":
-            raise TokenizerError(f'allowed_special ({allowed_special!r}) must be a set of special tokens or "all"')
-        allowed = special if allowed_special == "all" else special.intersection(allowed_special)
-        forbidden = token_pattern(special - allowed)
-        for text in texts:
-            check_text(text)
-            if forbidden is not None and (found := forbidden.search(text)):
-                raise TokenizerError(
-                    f"text spells the special token {found.group()!r} at position {found.start()}: pass it in "
-                    "allowed_special to "
-                    "encode it as that token, or use encode_ordinary to encode it as ordinary text"
-                )
-        return allowed
+
+def _compose(text: str, first: bool) -> str:
+    """Return a text in the normal form NFC of this Python's Unicode version."""
+    del first
+    return unicodedata.normalize("NFC", text)

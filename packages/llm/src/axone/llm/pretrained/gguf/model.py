@@ -222,7 +222,7 @@ def save_model(
     state : mapping of str to ndarray
         The parameters' arrays by name.
     dtype : {"f32", "f16", "q8_0"}
-        Of the matrices; vectors stay float32, and matrices whose rows are no multiples of 32 float16.
+        Of the matrices; vectors stay float32, and matrices whose row length is not a multiple of 32 are float16.
     metadata : mapping of str to value, optional
         More metadata, such as a tokenizer's.
 

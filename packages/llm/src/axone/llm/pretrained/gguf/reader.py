@@ -100,7 +100,7 @@ class GGUFFile:
     Raises
     ------
     CheckpointError
-        If the path is no regular file, or the content is not a GGUF file of version 2 or 3: truncated, with lengths
+        If the path is not a regular file, or the content is not a GGUF file of version 2 or 3: truncated, with lengths
         beyond the file, unknown types, a name twice, tensors that overlap.
     """
 
@@ -212,7 +212,7 @@ class _Cursor:
         return found
 
     def tensors(self, count: int, alignment: int) -> dict[str, TensorInfo]:
-        """Return the table of tensors, each of which lies inside the file and apart from the others."""
+        """Return the table of tensors, checked to be inside the file and not to overlap."""
         declared: dict[str, tuple[TensorType, tuple[int, ...], int]] = {}
         for _ in range(count):
             name = self._name()

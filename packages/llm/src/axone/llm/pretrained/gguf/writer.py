@@ -34,8 +34,8 @@ def write_gguf(path: Path, metadata: Mapping[str, Value], tensors: Mapping[str, 
     ----------
     path : Path
     metadata : mapping of str to value
-        Python's whole numbers are written as uint32 and its other numbers as float32, which is what llama.cpp expects;
-        arrays keep their dtype.
+        Python's whole numbers are written as uint32, its other numbers as float32 and lists of whole numbers as int32,
+        which is what llama.cpp expects; arrays keep their dtype.
     tensors : mapping of str to (TensorType, ndarray)
         Of the types in `WRITTEN`. Arrays are converted one at a time.
 
@@ -94,6 +94,8 @@ def _value(value: Value) -> bytes:
         return struct.pack("<I", STRING) + _text(value)
     if isinstance(value, np.ndarray):
         return struct.pack("<IIQ", ARRAY, _NUMBERS[value.dtype], value.size) + value.tobytes()
+    if isinstance(value, list) and value and all(isinstance(item, int) for item in value):
+        return _value(np.array(value, np.int32))
     if isinstance(value, list):
         texts = b"".join(_text(item) for item in value if isinstance(item, str))
         return struct.pack("<IIQ", ARRAY, STRING, len(value)) + texts
