@@ -200,11 +200,17 @@ def writing(path: Path) -> Iterator[None]:
 def save_picture(figure: "Figure", path: Path, *, dpi: int) -> None:
     """Write a picture, in place of a file or a link of that name."""
     picture = io.BytesIO()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
         figure.savefig(picture, dpi=dpi, format=path.suffix[1:])
+    save(path, picture.getvalue())
+
+
+def save(path: Path, content: bytes) -> None:
+    """Write a file beside its path and rename it into place, in place of a file or a link of that name."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
         try:
-            temporary.write_bytes(picture.getvalue())
+            temporary.write_bytes(content)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -214,5 +220,5 @@ def in_options(message: str, names: Iterable[str]) -> str:
     """Return a message of the library with the names of arguments replaced by those of options."""
     arguments = [name.replace("-", "_") for name in names]
     unmistakable = [name for name in arguments if "_" in name]
-    pattern = rf"^({'|'.join(arguments)})\b|\b({'|'.join(unmistakable)})\b"
+    pattern = rf"^({'|'.join(arguments)})\b" + (rf"|\b({'|'.join(unmistakable)})\b" if unmistakable else "")
     return re.sub(pattern, lambda found: "--" + found[0].replace("_", "-"), message)

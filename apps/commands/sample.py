@@ -1,4 +1,4 @@
-"""Write text with a trained model: the best checkpoint of a run, or any model folder.
+"""Write text with a model: the best checkpoint of a run, a model folder, or a GGUF file.
 
   uv run apps/sample.py runs/NAME                            ask for prompts, in a terminal
   uv run apps/sample.py runs/NAME --prompt "def "            continue a prompt
@@ -14,14 +14,15 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from axone.llm import Run, SamplingConfig, TextGenerator, load
+from axone.llm import Run, TextGenerator, load
 from commands import console
 from commands.console import UserError, in_options
+from commands.sampling_options import NAMES, add_sampling_options, check_counts, sampling
 
 EPILOG = """Choosing options: a temperature below 1 prefers probable tokens, one above 1 makes the text more varied. --top-p 0.9 or
 --min-p 0.05 exclude improbable tokens, so that the temperature can be higher. --repetition-penalty 1.1 helps if a text
@@ -40,40 +41,25 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="sample.py",
-        usage="uv run apps/sample.py FOLDER [options]",
+        usage="uv run apps/sample.py PATH [options]",
         description=__doc__,
         epilog=EPILOG,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=27),
     )
     add = parser.add_argument
-    add("folder", type=Path, metavar="FOLDER", help="run or model folder")
+    add("path", type=Path, metavar="PATH", help="run, model folder or .gguf file")
     add("--prompt", action="append", metavar="TEXT", help="text to continue, - for standard input; may be repeated")
     add("--samples", type=int, default=1, metavar="N", help="number of texts per prompt (default: 1)")
     add("--max-new-tokens", type=int, default=500, metavar="N", help="maximum number of new tokens (default: 500)")
     add("--stop", action="append", default=[], metavar="TEXT", help="text before which to stop; may be repeated")
-    add("--temperature", type=float, default=0.8, metavar="T", help="sampling temperature, 0 for greedy (default: 0.8)")
-    add("--top-k", type=int, metavar="K", help="number of most probable tokens to sample from")
-    add("--top-p", type=float, metavar="P", help="total probability of the most probable tokens to sample from")
-    add("--min-p", type=float, metavar="P", help="minimum probability relative to the most probable token")
-    add(
-        "--repetition-penalty",
-        type=float,
-        default=1.0,
-        metavar="R",
-        help="penalty of earlier tokens (default: 1, none)",
-    )
-    add("--seed", type=int, metavar="N", help="random seed (default: a new one each time)")
+    add_sampling_options(parser, temperature=0.8)
     add(
         "--json",
         action="store_true",
         help="JSON output: prompt, text, token ids and log-probabilities, one text per line",
     )
     options = parser.parse_args(arguments)
-    for name in ("samples", "max_new_tokens"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} ({getattr(options, name)}) must be at least 1")
-    if options.seed is not None and options.seed < 0:
-        parser.error(f"--seed ({options.seed}) must not be negative")
+    check_counts(parser, options, "samples", "max_new_tokens")
     return options
 
 
@@ -82,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         sampling(options)
-        generator = TextGenerator(*load(options.folder))
+        generator = TextGenerator(*load(options.path))
         single = options.samples == 1 and not options.json
         if options.prompt is None and single and sys.stdin.isatty() and sys.stdout.isatty():
             return converse(generator, options)
@@ -92,31 +78,14 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             write_several(generator, [prompt for prompt in prompts for _ in range(options.samples)], options)
     except ValueError as error:  # an option that the library refuses
-        raise UserError(in_options(str(error), [*(field.name for field in fields(SamplingConfig)), "stop"])) from error
+        raise UserError(in_options(str(error), NAMES)) from error
     return console.SUCCESS
-
-
-def sampling(options: argparse.Namespace) -> SamplingConfig:
-    """Return the sampling options.
-
-    Raises
-    ------
-    ValueError
-        If an option is out of range.
-    """
-    return SamplingConfig(
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        min_p=options.min_p,
-        repetition_penalty=options.repetition_penalty,
-    )
 
 
 def given_prompts(options: argparse.Namespace) -> list[str]:
     """Return the prompts; ``-`` stands for standard input without its last line end."""
     if options.prompt is None:
-        prompt = Run(options.folder).prompt
+        prompt = Run(options.path).prompt
         console.report("note", f"the prompt is {prompt!r}: choose another one with --prompt")
         return [prompt]
     return [read_text(sys.stdin.read).removesuffix("\n") if prompt == "-" else prompt for prompt in options.prompt]
@@ -185,7 +154,7 @@ def converse(generator: TextGenerator, options: argparse.Namespace) -> int:
             print(file=sys.stderr)
             return console.SUCCESS
         continuing = bool(text) and not prompt
-        begin = text if continuing else prompt or Run(options.folder).prompt
+        begin = text if continuing else prompt or Run(options.path).prompt
         try:
             pieces = stream(generator, begin, options, rng)
             first = next(pieces, "")

@@ -46,7 +46,7 @@ def test_the_text_is_written_to_standard_output(app: App, trained: Path, capfd: 
         ("run --max-new-tokens 0", "--max-new-tokens (0) must be at least 1"),
         ("run --seed -1", "--seed (-1) must not be negative"),
         ("run --temperature warm", "invalid float value: 'warm'"),
-        ("", "the following arguments are required: FOLDER"),
+        ("", "the following arguments are required: PATH"),
     ],
 )
 @pytest.mark.usefixtures("trained")

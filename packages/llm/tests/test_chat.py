@@ -81,7 +81,7 @@ def test_a_closed_answer_stays_as_far_as_it_came() -> None:
     chat = Chat(ScriptedModel(["A long answer.", "Yes."]), TOKENIZER, TEMPLATE, sampling=GREEDY)
     answer = chat.send("Go on?")
     assert next(answer) == "A"
-    answer.close()  # type: ignore[attr-defined]  # a generator, though an Iterator by contract
+    answer.close()
     assert chat.messages[-1] == {"role": "assistant", "content": "A"}
     assert chat.last is not None
     assert not chat.last.finished

@@ -104,8 +104,9 @@ MODULES: dict[str, Callable[[], Any]] = {
 NOT_FROZEN = {
     "Dropout",
     "FeedForward",
+    "LoRALinear",
     "Module",
-}  # dropout masks differ by generator; every block contains a FeedForward
+}  # dropout masks differ by generator; every block contains a FeedForward; test_lora.py has arrays of PEFT
 
 
 class Positioned(Module):

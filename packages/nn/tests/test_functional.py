@@ -84,6 +84,11 @@ TABLE: dict[str, tuple[Case, ...]] = {
         case((2, 3, 4), (7, 4), then=(ids(2, 3),)), case((6, 4), (5, 4), then=(ids(6),), rows=1),
         case((6, 4), (5, 4), then=(ids(6),), rows=4), case((4,), (5, 4), then=(ids(),)), case((6, 1), (5, 1), then=(ids(6),), rows=100),
     ),
+    "lora_linear": (
+        case((2, 3, 4), (5, 4), (2, 4), (5, 2), (5,), scale=1.5), case((3, 4), (5, 4), (1, 4), (5, 1)),
+        case((4,), (5, 4), (2, 4), (5, 2), (5,)), case((0, 4), (5, 4), (2, 4), (5, 2)), case((150, 4), (5, 4), (6, 4), (5, 6), scale=0.5),
+        Case(((70, 4), (5, 4), (2, 4), (5, 2)), options=lambda: {"dropout": 0.3, "rng": np.random.default_rng(3), "scale": 2.0}),
+    ),
     "mse_loss": (case((2, 3), (2, 3)), case((), ()), case((0, 3), (0, 3)), case((2, 3, 4), (2, 3, 4))),
     "packed_attention": (
         case((2, 5, 36), then=(2, 2)), case((2, 5, 48), then=(4, 2)), case((2, 5, 36), then=(2, 2), causal=False),

@@ -21,6 +21,7 @@ from axone.nn import (
     Head,
     LayerNorm,
     Linear,
+    LoRALinear,
     Module,
     MultiHeadAttention,
     ReLU,
@@ -76,6 +77,13 @@ BLOCK: Shapes = {
     "mlp.up_proj.weight": (12, 8), "mlp.up_proj.bias": (12,), "mlp.down_proj.weight": (8, 12), "mlp.down_proj.bias": (8,),
 }  # fmt: skip
 
+
+def lora(rng: np.random.Generator) -> LoRALinear:
+    layer = LoRALinear(Linear(8, 3, rng=rng), 2, alpha=3, dropout=0.1, rng=rng)
+    layer.lora_B.data[...] = rng.standard_normal((3, 2))  # zeros give lora_A no gradient
+    return layer
+
+
 TABLE: dict[str, Row] = {
     "Dropout": Row(lambda rng: Dropout(0.5, rng=rng), vectors(3, 8), (3, 8), {}),
     "Embedding": Row(
@@ -94,6 +102,10 @@ TABLE: dict[str, Row] = {
     "Linear": Row(
         lambda rng: Linear(8, 3, rng=rng), vectors(2, 5, 8), (2, 5, 3), {"weight": (3, 8), "bias": (3,)},
         floats(3, 7), r"Linear\(8, 3\) needs an input of shape \(\.\.\., 8\), got \(3, 7\)",
+    ),
+    "LoRALinear": Row(
+        lora, vectors(2, 5, 8), (2, 5, 3), {"weight": (3, 8), "bias": (3,), "lora_A": (2, 8), "lora_B": (3, 2)},
+        floats(3, 7), r"LoRALinear\(8, 3, rank=2, alpha=3\) needs an input of shape \(\.\.\., 8\), got \(3, 7\)",
     ),
     "FeedForward": Row(
         lambda rng: FeedForward(8, 12, activation="silu", dropout=0.1, rng=rng), vectors(2, 5, 8), (2, 5, 8),
@@ -194,6 +206,9 @@ def test_every_parameter_gets_a_gradient(row: Row) -> None:
     if row.parameters:
         out.backward(np.ones_like(out.data) + 0.1 * out.data)
     for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            assert parameter.grad is None, name
+            continue
         assert parameter.grad is not None, name
         assert np.abs(parameter.grad).sum() > 0, name
     module.zero_grad()
@@ -205,7 +220,7 @@ def test_inference_equals_the_call(row: Row) -> None:
     module = make(row).eval().astype(np.float64)
     (x,) = row.inputs(np.float64)
     if not isinstance(x, Tensor):
-        return  # ids are no rows of floating-point numbers
+        return  # ids are not rows of floating-point numbers
     forward = module.inference()
     np.testing.assert_allclose(forward(x.data), module(x).data, atol=1e-12)
     if r"\.\.\., 8" in row.error:  # any number of axes

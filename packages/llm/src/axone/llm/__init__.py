@@ -43,6 +43,7 @@ from axone.llm.training.loggers import LossPlot, ProgressBar, SampleText, Tensor
 from axone.llm.training.metrics import MetricsFile, read_metrics
 from axone.llm.training.presets import PRESETS, Preset, preset
 from axone.llm.training.trainer import Trainer
+from axone.llm.verification import Report, save_golden, verify
 
 __all__ = [
     "PRESETS",
@@ -71,6 +72,7 @@ __all__ = [
     "Preset",
     "ProgressBar",
     "PromptCache",
+    "Report",
     "Run",
     "RunBusyError",
     "RunExistsError",
@@ -105,7 +107,9 @@ __all__ = [
     "read_metrics",
     "read_text",
     "require_memory",
+    "save_golden",
     "sliding_loss",
     "unused_run",
     "user_cache",
+    "verify",
 ]

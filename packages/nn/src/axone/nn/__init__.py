@@ -11,6 +11,7 @@ from axone.nn.embedding import Embedding
 from axone.nn.feed_forward import FeedForward, SwiGLU
 from axone.nn.head import Head
 from axone.nn.linear import Linear
+from axone.nn.lora import LoRALinear
 from axone.nn.mlp import MLP
 from axone.nn.module import Module, Parameter
 from axone.nn.norm import LayerNorm, RMSNorm
@@ -32,6 +33,7 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "Llama3Scaling",
+    "LoRALinear",
     "Module",
     "MultiHeadAttention",
     "Parameter",

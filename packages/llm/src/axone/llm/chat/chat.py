@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -113,7 +113,7 @@ class Chat:
         self._rng = np.random.default_rng(rng)
         self._workers = workers
 
-    def send(self, text: str) -> Iterator[str]:
+    def send(self, text: str) -> Generator[str, None, None]:
         """Yield the answer to a message, piece by piece.
 
         Closing the iterator ends the answer; what was yielded stays in the conversation.
@@ -139,7 +139,7 @@ class Chat:
             raise
         return self._answer(prompt)
 
-    def retry(self) -> Iterator[str]:
+    def retry(self) -> Generator[str, None, None]:
         """Yield another answer to the last message, in place of the last one.
 
         Yields
@@ -160,7 +160,7 @@ class Chat:
     def _prompt(self) -> list[int]:
         return self._template.encode(self.messages, self._tokenizer, add_generation_prompt=True)
 
-    def _answer(self, prompt: list[int]) -> Iterator[str]:
+    def _answer(self, prompt: list[int]) -> Generator[str, None, None]:
         held = self._cache.common_prefix(prompt)
         tokens = stream_tokens(
             self._model,

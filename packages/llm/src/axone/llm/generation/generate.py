@@ -205,7 +205,7 @@ class TextGenerator:
         text = StopStrings(stop)
         tokens = stream_tokens(
             self.model,
-            check_prompt(self.tokenizer.encode(prompt), self.model.config.vocab_size),
+            check_prompt(prompt_ids(self.tokenizer, prompt), self.model.config.vocab_size),
             _count(max_new_tokens),
             SamplingConfig.merge(sampling, options),
             _stop_ids(self.model, stop_ids),
@@ -276,7 +276,9 @@ class TextGenerator:
         if not rows:
             return []
         live, vocab_size = list(rows), self.tokenizer.vocab_size
-        with DecodingBatch(self.model, [self.tokenizer.encode(prompt) for prompt in prompts], workers=workers) as batch:
+        with DecodingBatch(
+            self.model, [prompt_ids(self.tokenizer, prompt) for prompt in prompts], workers=workers
+        ) as batch:
             for _ in range(steps):
                 logits = batch.logits()
                 tokens = []
@@ -292,6 +294,12 @@ class TextGenerator:
                     live = [live[number] for number in unfinished]
                     batch.keep(unfinished)
         return [row.completion() for row in rows]
+
+
+def prompt_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return the ids of a text, after the token that the model expects before every text, where it expects one."""
+    ids = tokenizer.encode(text)
+    return [tokenizer.bos_token_id, *ids] if tokenizer.add_bos_token and tokenizer.bos_token_id is not None else ids
 
 
 def _pieces(tokens: Generator[int, None, None], decoder: StreamDecoder, text: StopStrings) -> Iterator[str]:

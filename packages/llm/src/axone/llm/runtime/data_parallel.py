@@ -28,7 +28,7 @@ from axone.llm.runtime import resources
 from axone.llm.runtime.processes import ProcessGroup, can_fork, shared_zeros
 from axone.llm.runtime.settings import blas_threads, kept_memory
 from axone.llm.runtime.threads import ThreadGroup
-from axone.nn import Module
+from axone.nn import Module, Parameter
 from axone.nn.extend import CACHE_LINE, Arena, blocked_matmul, flatten, use_threads
 
 M = TypeVar("M", bound=Module)
@@ -41,12 +41,14 @@ BLOCK = 1 << 18  # elements: with smaller blocks, threads compete for the interp
 
 
 class FlatParameters:
-    """All parameters of a module as views of one array: matrices first, then vectors such as biases and gains.
+    """The trained parameters of a module as views of one array: matrices first, then vectors such as biases and gains.
+
+    Frozen parameters stay where they are: they take no memory here, and none in the gradients.
 
     Parameters
     ----------
     module : Module
-        Its parameters are moved into the flat array. Loading a state later keeps them there.
+        Its trained parameters are moved into the flat array. Loading a state later keeps them there.
     zeros : callable
         From a size and a dtype to an array, for parameters and gradients.
 
@@ -59,7 +61,8 @@ class FlatParameters:
 
     def __init__(self, module: Module, zeros: Callable[[int, np.dtype[Any]], Flat] = np.zeros) -> None:
         self._zeros = zeros
-        named = sorted(module.named_parameters(), key=lambda item: item[1].ndim < 2)
+        trained = [item for item in module.named_parameters() if item[1].requires_grad]
+        named = sorted(trained, key=lambda item: item[1].ndim < 2)
         self._names = [name for name, _ in named]
         parameters = [parameter for _, parameter in named]
         self.data: Flat = flatten(parameters, align=1, allocate=zeros)  # no gaps: the optimizers save state of its size
@@ -101,7 +104,7 @@ class DataParallel(Generic[M]):
     Attributes
     ----------
     flat : FlatParameters
-        The parameters of the module, moved into one array by entering.
+        The trained parameters of the module, moved into one array by entering.
     replicas : list of Module
 
     Raises
@@ -142,7 +145,7 @@ class DataParallel(Generic[M]):
             self.flat = FlatParameters(self._module, shared_zeros if self._forking else np.zeros)
             self.replicas = [self._module, *(self._module.replica() for _ in range(self.num_replicas - 1))]
             self._gradients = [self.flat.bind_gradients(replica) for replica in self.replicas]
-            self._parameters = [list(replica.parameters()) for replica in self.replicas]
+            self._parameters = [_trained(replica) for replica in self.replicas]
             self.flat.own_gradient(self._gradients[0])
             self._stack = stack.pop_all()
         return self
@@ -151,7 +154,7 @@ class DataParallel(Generic[M]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-        parameters = list(self._module.parameters())
+        parameters = _trained(self._module)
         for parameter in parameters:
             parameter.grad = None  # it is a view of the flat gradient, which would stay alive
         if self._forking or any(parameter.data.ctypes.data % CACHE_LINE for parameter in parameters):
@@ -317,6 +320,11 @@ class DataParallel(Generic[M]):
         size = self.flat.data.size
         count = max(math.ceil(size / BLOCK), min(self.num_workers, size))
         return [slice(size * i // count, size * (i + 1) // count) for i in range(count)]
+
+
+def _trained(module: Module) -> list[Parameter]:
+    """Return the parameters of a module that are not frozen."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def _call(function: Callable[[T], object], item: T) -> None:

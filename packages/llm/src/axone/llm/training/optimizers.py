@@ -39,7 +39,8 @@ class Optimizers:
         elif config.optimizer == "sgd":
             self._by_name["sgd"] = SGD(whole, lr=rate, momentum=config.momentum)
         else:
-            hidden, rest = split_matrices(module.named_parameters(), exclude=LOOKED_UP)
+            trained = (item for item in module.named_parameters() if item[1].requires_grad)
+            hidden, rest = split_matrices(trained, exclude=LOOKED_UP)
             matrices = [parameter for parameter in rest if parameter.ndim == 2]
             groups = [
                 {"params": matrices, "weight_decay": decay},

@@ -12,6 +12,7 @@ from axone.nn.functional.attention import packed_attention, scaled_dot_product_a
 from axone.nn.functional.dropout import dropout
 from axone.nn.functional.embedding import embedding
 from axone.nn.functional.linear import linear
+from axone.nn.functional.lora import lora_linear
 from axone.nn.functional.loss import cross_entropy, linear_cross_entropy, mse_loss
 from axone.nn.functional.normalization import layer_norm, packed_rms_norm, rms_norm
 from axone.nn.functional.rotary import apply_rotary, packed_rotary
@@ -29,6 +30,7 @@ __all__ = [
     "layer_norm",
     "linear",
     "linear_cross_entropy",
+    "lora_linear",
     "mse_loss",
     "packed_attention",
     "packed_rms_norm",

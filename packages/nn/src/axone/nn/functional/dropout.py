@@ -6,10 +6,12 @@ References
    https://jmlr.org/papers/v15/srivastava14a.html
 """
 
+from typing import Any
+
 import numpy as np
 
 from axone.autograd import Tensor
-from axone.autograd.extend import record
+from axone.autograd.extend import Array, record
 from axone.nn.functional.validation import check_dtypes
 
 
@@ -36,6 +38,25 @@ def dropout(x: Tensor, p: float, *, rng: np.random.Generator) -> Tensor:
     check_dtypes("dropout", x)
     if not 0 <= p < 1:
         raise ValueError(f"p ({p}) must be in [0, 1)")
-    keep = (rng.random(x.shape, dtype=np.float32) >= p).astype(x.dtype)
-    keep /= 1 - p
+    keep = dropout_mask(x.shape, p, x.dtype, rng=rng)
     return record("dropout", x.data * keep, (x,), lambda g: (g * keep,))
+
+
+def dropout_mask(shape: tuple[int, ...], p: float, dtype: np.dtype[Any], *, rng: np.random.Generator) -> Array:
+    """Return an array of factors: zero with probability `p`, otherwise ``1 / (1 - p)``.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    p : float
+        In [0, 1).
+    dtype : dtype
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray
+    """
+    keep: Array = (rng.random(shape, dtype=np.float32) >= p).astype(dtype)
+    keep /= 1 - p
+    return keep

@@ -50,12 +50,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     y = matmul(rows, w.T)  # (N, out)
     if bias is not None:
         y += bias.data
-    needs_x, needs_w, has_bias = needs_grad(x), needs_grad(weight), bias is not None
+    needs_x, has_bias = needs_grad(x), bias is not None
+    saved = rows if needs_grad(weight) else None  # a frozen weight keeps no activations alive
 
     def vjp(g: Array) -> tuple[Gradient, ...]:
         g = g.reshape(-1, w.shape[0])  # (N, out)
         dx = matmul(g, w).reshape(shape) if needs_x else None
-        dw = BlockedProduct(g.T, rows) if needs_w else None
+        dw = None if saved is None else BlockedProduct(g.T, saved)
         return (dx, dw, Product(ones(len(g), g.dtype), g)) if has_bias else (dx, dw)
 
     inputs = (x, weight) if bias is None else (x, weight, bias)

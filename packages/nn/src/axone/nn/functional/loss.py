@@ -115,8 +115,9 @@ def linear_cross_entropy(
         raise IndexError(f"targets ({chosen.min()} to {chosen.max()}) must be from 0 to {V - 1}")
     step = max(_MAX_CHUNK // V, 1) if rows is None else rows
     recorded = is_grad_enabled() and (needs_grad(x) or needs_grad(weight))
-    dx, dw = (empty_like(flat), empty_like(w)) if recorded else (flat, w)
-    if recorded:
+    dx = empty_like(flat) if recorded else flat
+    dw = empty_like(w) if recorded and needs_grad(weight) else None
+    if dw is not None:
         dw.fill(0)
     total = 0.0
     for part in (slice(start, start + step) for start in range(0, len(flat), step)):
@@ -129,12 +130,14 @@ def linear_cross_entropy(
             p *= (1 / (sums * len(flat)))[:, None]
             p[np.arange(len(p)), chosen[part]] -= 1 / len(flat)
             matmul(p, w, out=dx[part])
-            dw += matmul(p.T, x_part, out=empty_like(w))
+            if dw is not None:
+                dw += matmul(p.T, x_part, out=empty_like(w))
 
-    def vjp(g: Array) -> tuple[Array, Array]:
+    def vjp(g: Array) -> tuple[Array, Array | None]:
         if g != 1:
             np.multiply(dx, g, out=dx)
-            np.multiply(dw, g, out=dw)
+            if dw is not None:
+                np.multiply(dw, g, out=dw)
         return dx.reshape(x_shape), dw
 
     x_shape = x.shape

@@ -12,7 +12,7 @@ References
 import numpy as np
 
 from axone.autograd import Tensor
-from axone.autograd.extend import Array, empty, empty_like, record
+from axone.autograd.extend import Array, empty, empty_like, needs_grad, record
 from axone.nn.functional.blocked_matmul import ones
 from axone.nn.functional.validation import check_dtypes, check_last_axis
 
@@ -53,12 +53,15 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
     y = _outer(r, gamma)  # (N, C)
     y *= rows
     y += _outer(n, gamma, plus=None if bias is None else bias.data)
+    needs_weight, needs_bias = needs_grad(weight), bias is not None and needs_grad(bias)
 
-    def vjp(g: Array) -> tuple[Array, ...]:
+    def vjp(g: Array) -> tuple[Array | None, ...]:
         g = g.reshape(-1, C)  # (N, C)
         gx: Array = np.multiply(g, rows, out=empty_like(g))
-        dgamma = r @ gx
-        dgamma += n @ g
+        dgamma = None
+        if needs_weight:
+            dgamma = r @ gx
+            dgamma += n @ g
         share = gamma * (1 / C)
         shift, tilt = g @ share, gx @ share  # mean(h), mean(h x)
         tilt *= r
@@ -73,7 +76,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
         gx += shift[:, None]
         dx -= gx
         dx = dx.reshape(shape)
-        return (dx, dgamma, ones(len(g), g.dtype) @ g) if has_bias else (dx, dgamma)
+        return (dx, dgamma, ones(len(g), g.dtype) @ g if needs_bias else None) if has_bias else (dx, dgamma)
 
     inputs = (x, weight) if bias is None else (x, weight, bias)
     return record("layer_norm", y.reshape(shape), inputs, vjp)
@@ -163,11 +166,12 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-6) -> Tensor:
     r = _reciprocal_root(np.vecdot(rows, rows) / C, eps)  # (N,)
     y = _outer(r, gamma)  # (N, C)
     y *= rows
+    needs_weight = needs_grad(weight)
 
-    def vjp(g: Array) -> tuple[Array, Array]:
+    def vjp(g: Array) -> tuple[Array, Array | None]:
         g = g.reshape(-1, C)  # (N, C)
         gx: Array = np.multiply(g, rows, out=empty_like(g))
-        dgamma = r @ gx
+        dgamma = r @ gx if needs_weight else None
         tilt = gx @ (gamma / C)
         tilt *= r * r * r
         dx = _outer(r, gamma)
@@ -216,16 +220,18 @@ def packed_rms_norm(
     y[:, : H + K] *= r
     y[:, : H + K] *= gamma
     shape = qkv.shape
+    needs_weight = needs_grad(q_weight) or needs_grad(k_weight)
 
-    def vjp(g: Array) -> tuple[Array, Array, Array]:
+    def vjp(g: Array) -> tuple[Array, Array | None, Array | None]:
         dx = g.reshape(split.shape).copy()
         part = dx[:, : H + K]
         xhat = rows * r
-        dgamma = np.einsum("nhd,nhd->hd", part, xhat)
+        dgamma = np.einsum("nhd,nhd->hd", part, xhat) if needs_weight else None
         part *= gamma
         xhat *= np.vecdot(part, xhat)[..., None] / D
         part -= xhat
         part *= r
-        return dx.reshape(shape), dgamma[:H].sum(axis=0), dgamma[H:].sum(axis=0)
+        dq, dk = (None, None) if dgamma is None else (dgamma[:H].sum(axis=0), dgamma[H:].sum(axis=0))
+        return dx.reshape(shape), dq, dk
 
     return record("packed_rms_norm", y.reshape(shape), (qkv, q_weight, k_weight), vjp)

@@ -21,6 +21,22 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return y if bias is None else y + bias
 
 
+def lora_linear(
+    x: Tensor,
+    weight: Tensor,
+    lora_A: Tensor,
+    lora_B: Tensor,
+    bias: Tensor | None = None,
+    *,
+    scale: float = 1.0,
+    dropout: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> Tensor:
+    """Linear map plus the scaled product of two small matrices."""
+    dropped = x if rng is None else where(rng.random(x.shape, dtype=np.float32) >= dropout, x, 0.0) / (1 - dropout)
+    return linear(x, weight, bias) + scale * (dropped @ lora_A.T @ lora_B.T)
+
+
 def gelu(x: Tensor) -> Tensor:
     """GELU in its tanh approximation."""
     return 0.5 * x * (1.0 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))

@@ -1,0 +1,44 @@
+"""Compare a model with transformers: token ids, queries and keys of every layer, logits and greedy text.
+
+  uv run apps/verify.py FOLDER                               where transformers and torch are installed
+  uv run apps/verify.py FOLDER --save-golden golden.safetensors    there, write what transformers computes
+  uv run apps/verify.py FOLDER --golden golden.safetensors   elsewhere
+
+Exit status: 0 everything agrees, 1 something differs, 2 an error to mend, 130 interrupted.
+"""
+
+import argparse
+from pathlib import Path
+
+from axone.llm import save_golden, verify
+from commands import console
+
+DIFFERS = 1
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="verify.py",
+        usage="uv run apps/verify.py PATH [options]",
+        description=__doc__,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=27),
+    )
+    add = parser.add_argument
+    add("path", type=Path, metavar="PATH", help="model folder or .gguf file")
+    add("--golden", type=Path, metavar="FILE", help="file to compare with, instead of transformers")
+    add("--save-golden", type=Path, metavar="FILE", help="file to write with what transformers computes")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Compare and print a table; return the exit status."""
+    options = parse(arguments)
+    if options.save_golden is not None:
+        save_golden(options.path, options.save_golden)
+        console.say(f"wrote {options.save_golden}")
+        return console.SUCCESS
+    report = verify(options.path, options.golden)
+    print(report)
+    print("everything agrees" if report.passed else "the model differs: the first quantity that differs shows where")
+    return console.SUCCESS if report.passed else DIFFERS
