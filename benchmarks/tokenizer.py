@@ -31,7 +31,7 @@ def main():
     )
     parser.add_argument("--peer-python", default=sys.executable, help="an interpreter that has the peers")
     parser.add_argument("--runs", type=int, default=5, help="processes for each figure")
-    parser.add_argument("--task", choices=TASKS, help="only this one")
+    parser.add_argument("--task", choices=TASKS, help="task to run (default: all)")
     parser.add_argument("--lines", action="store_true", help="train on the lines of the text, not on the text as one")
     parser.add_argument("--make-source", type=Path, metavar="FILE", help="write the standard library's source and stop")
     parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
