@@ -26,7 +26,6 @@ NOT_YET = (  # paths whose wording is being rewritten: prefixes, to be removed o
     "packages/nn/",
     "packages/llm/",
     "benchmarks/autograd_speed.py",
-    "benchmarks/tokenizer",
 )
 LONGEST = 22  # words in the first line of a docstring
 
