@@ -1,18 +1,18 @@
-"""Speed and memory of axone-autograd against micrograd, MyGrad, HIPS autograd and PyTorch eager.
+"""Benchmark of axone-autograd: speed and memory against micrograd, MyGrad, HIPS autograd and PyTorch eager.
 
     python benchmarks/autograd_speed.py --peer-python ~/peers/bin/python
 
-Every figure is the median over fresh processes, one for each library and run, taken in turns so that a busy machine is busy for all; in
-a process, the fastest of several rounds. `--clock cpu` counts the processor's time in place of the wall's, which says more on a machine
-that others use.
+Each figure is a median over new processes, one per library and run; the libraries take turns, so that other load on the
+machine affects all of them. A process reports the fastest of several rounds. `--clock cpu` measures processor time instead of
+wall time, which is more reliable on a shared machine.
 
-- moons: one step of micrograd's example, 100 points of two moons through 2-16-16-1 rectifiers, hinge loss and L2, on numbers one by
-  one; and the same network on Tensors, which tells what arrays are worth. Peak memory is that of the whole process.
-- small: an operation on 8 elements (matmul on (2, 4) and (4, 2)), its sum, and backward to all inputs, gradients cleared; an MLP of
-  three layers, width 32, batch 16. All libraries on one thread, which suits such sizes.
-- wide: an MLP of three layers, width 1024, batch 1024, forward and backward; all cores. Below it, its eight matrix products alone. Gradients are
-  cleared in the way of each library: PyTorch drops their memory, Axone keeps it and overwrites it.
-- import: what `import axone.autograd` adds to `import numpy`.
+- moons: one training step of micrograd's example, an MLP 2-16-16-1 with ReLU, hinge loss and L2 on 100 points of two moons, computed
+  number by number; and the same network on Tensors. The peak memory is that of the whole process.
+- small: an operation on 8 elements (matmul of (2, 4) and (4, 2)), its sum, the backward pass to all inputs, and clearing the gradients;
+  an MLP with three layers, width 32, batch 16. All libraries use one thread, which is fastest for these sizes.
+- wide: an MLP with three layers, width 1024, batch 1024, forward and backward, on all cores; and its eight matrix products alone.
+  Gradients are cleared as each library does it: PyTorch frees their memory, Axone keeps and overwrites it.
+- import: the time that `import axone.autograd` adds to `import numpy`.
 """
 
 import argparse
@@ -38,10 +38,10 @@ SMALL = ("add", "multiply", "exp", "matmul", "sum", "softmax", "mlp")
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", default=sys.executable, help="an interpreter that has the peers")
-    parser.add_argument("--runs", type=int, default=5, help="processes for each figure")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
-    parser.add_argument("--task", choices=LIBRARIES, action="append", help="only this one; may be repeated")
+    parser.add_argument("--peer-python", default=sys.executable, help="Python interpreter with the peer libraries")
+    parser.add_argument("--runs", type=int, default=5, help="processes per library and task")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="clock for all times")
+    parser.add_argument("--task", choices=LIBRARIES, action="append", help="task to run, repeatable; all by default")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -55,7 +55,8 @@ def main():
 
 def compare(task, options):
     runs = {library: [] for library in LIBRARIES[task]}
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # as installed
+    # Python writes .pyc files after an installation; without them each import would compile the sources.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     for _ in range(options.runs):
         for library, results in runs.items():
             python = sys.executable if library.startswith("axone") else options.peer_python
@@ -90,7 +91,7 @@ def readable(seconds):
 def peak_megabytes():
     try:
         import resource
-    except ImportError:  # Windows does not tell
+    except ImportError:  # Windows has no such module
         return math.nan
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
@@ -107,7 +108,7 @@ def fastest(function, calls, clock, rounds=9):
     return best
 
 
-# Two moons, on numbers one by one and on arrays
+# Two moons, on Values and on Tensors
 
 
 def two_moons():
@@ -122,7 +123,7 @@ def two_moons():
 
 
 class ScalarMLP:
-    """micrograd's network, on any Value."""
+    """micrograd's network, on any class of scalars."""
 
     def __init__(self, value, sizes):
         rng = random.Random(2)
@@ -229,11 +230,11 @@ def small_mygrad(data, network):
     import mygrad
     from mygrad.nnet.activations import softmax
 
-    return with_tensors(mygrad.tensor, mygrad, softmax, data, network, clear=False)  # its next operation clears
+    return with_tensors(mygrad.tensor, mygrad, softmax, data, network, clear=False)  # cleared by its next operation
 
 
 def with_tensors(tensor, library, softmax, data, network, *, clear=True):
-    """Return the steps in a library whose tensors have `backward`."""
+    """Return the steps for a library whose tensors have a method `backward`."""
     a, b, m, n = (tensor(data[name]) for name in "abmn")
     exp, matmul = library.exp, library.matmul
 
@@ -338,7 +339,7 @@ def wide(library, clock):
         x, product = network[1], torch.matmul
 
     def products():
-        for _ in range(8):  # three forward, three for the weights, two for what is before them
+        for _ in range(8):  # three forward, three for gradients of weights, two for gradients of inputs
             product(x, x)
 
     return {"step": fastest(run, 2, clock, rounds=8), "its products": fastest(products, 2, clock, rounds=8)}
@@ -346,7 +347,7 @@ def wide(library, clock):
 
 def importing(_library, clock):
     start = clock()
-    import numpy as np  # noqa: F401 - what is measured
+    import numpy as np  # noqa: F401 - the import is measured
 
     between = clock()
     import axone.autograd as ag  # noqa: F401 - likewise

@@ -131,9 +131,13 @@ def _process_docstring(_app: Sphinx, what: str, _name: str, obj: object, _option
     lines[:] = [initial.sub(r"\1\\\2", line).replace(" . ", " · ") for line in lines]
 
 
-def _process_signature(_app: Sphinx, what: str, _name: str, obj: object, *_: object) -> tuple[str, None] | None:
-    """Show a Protocol without arguments, because it is never constructed."""
-    return ("", None) if what == "class" and getattr(obj, "_is_protocol", False) else None
+def _process_signature(
+    _app: Sphinx, what: str, _name: str, obj: object, _options: object, signature: str | None, _returns: str | None
+) -> tuple[str, None] | None:
+    """Show a Protocol without arguments, and functions without `**unknown`, which only raises an error."""
+    if what == "class" and getattr(obj, "_is_protocol", False):
+        return "", None
+    return (signature.replace(", **unknown", ""), None) if signature and ", **unknown" in signature else None
 
 
 def _remove_old_pages(app: Sphinx) -> None:

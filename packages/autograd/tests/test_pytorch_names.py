@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import axone.autograd
-from axone.autograd import Tensor, methods
+from axone.autograd import Tensor, methods, tensor
 from axone.autograd.pytorch_names import FUNCTIONS, METHODS
 
 ag: Any = axone.autograd  # mypy would report each misuse below
@@ -106,13 +106,11 @@ def test_every_hint_names_what_exists() -> None:
             assert hasattr(np, name), hint
 
 
-@pytest.mark.parametrize("module", [axone.autograd, methods])
+@pytest.mark.parametrize("module", [axone.autograd, methods, tensor])
 def test_type_checkers_do_not_see_a_fallback_for_missing_attributes(module: ModuleType) -> None:
     source = ast.parse(Path(inspect.getfile(module)).read_text(encoding="utf-8"))
-    hidden = [
-        node for node in source.body if isinstance(node, ast.If) and ast.unparse(node.test) == "not TYPE_CHECKING"
-    ]
-    inside = {id(node) for block in hidden for node in ast.walk(block)}
+    blocks = [node for node in source.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    inside = {id(node) for block in blocks for other in block.orelse for node in ast.walk(other)}
     visible = [node for node in ast.walk(source) if isinstance(node, ast.FunctionDef) and node.name == "__getattr__"]
     assert all(id(node) in inside for node in visible)
 

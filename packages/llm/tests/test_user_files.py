@@ -36,6 +36,7 @@ from axone.llm import (
     TrainerConfig,
     cached_dataset,
     load,
+    read_metrics,
 )
 from axone.llm.checkpoints.checkpoint import MANIFEST
 from axone.llm.pretrained.gguf.writer import write_gguf
@@ -354,13 +355,20 @@ def test_a_manifest_of_other_values_is_skipped_for_an_older_one(tmp_path: Path, 
 
 
 @links
-@pytest.mark.parametrize("name", ["run.json", "lock", "data/train.bin"])
+@pytest.mark.parametrize("name", ["run.json", "lock", "data/train.bin", "metrics.jsonl", "loss.png"])
 def test_a_fifo_in_a_run_is_refused_without_waiting(tmp_path: Path, name: str) -> None:
     trainer(tmp_path / "run").fit()
     (tmp_path / "run" / name).unlink(missing_ok=True)
     os.mkfifo(tmp_path / "run" / name)
     with pytest.raises(CheckpointError, match=name):
-        Trainer.resume(tmp_path / "run").fit()
+        resume(tmp_path / "run")
+
+
+@links
+def test_a_metrics_file_that_is_a_fifo_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl: cannot be read \(not a regular file"):
+        read_metrics(tmp_path / "metrics.jsonl")
 
 
 def test_a_read_only_temporary_folder_does_not_block_resuming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 The lowest layer of the package: it imports NumPy and nothing of Axone.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 from numbers import Number
@@ -23,7 +25,7 @@ SMALL = 4096
 """Elements: up to here the overhead of a NumPy call exceeds its work, and a detour with less overhead pays off."""
 
 _NUMBERS = (float, int, bool)
-_INTEGERS: dict[int, type[np.signedinteger[Any]]] = {2: np.int16, 4: np.int32, 8: np.int64}  # by bytes
+_INTEGERS = {size: np.dtype(f"i{size}") for size in (2, 4, 8)}  # bytes
 
 
 def to_array(data: ArrayLike, dtype: np.typing.DTypeLike | None = None) -> NDArray[Any]:

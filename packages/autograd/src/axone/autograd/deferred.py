@@ -6,6 +6,8 @@ the product of activations and gradients then goes directly into the weight's gr
 buffer. A deferred gradient for a few elements of a large array adds only these.
 """
 
+from __future__ import annotations
+
 from math import isfinite
 from typing import Any
 

@@ -96,7 +96,7 @@ _UNUSED = _unused()
 
 @contextlib.contextmanager
 def reused_memory() -> Iterator[None]:
-    """Let `empty` reuse memory in this thread; the end of the outermost such context frees the memory.
+    """Reuse memory in `empty`, in this thread; the end of the outermost such context frees the memory.
 
     Examples
     --------

@@ -7,6 +7,9 @@ Those that exist in `ops` are replaced by the function there; a comparison retur
 because NumPy would make an array of objects.
 """
 
+from __future__ import annotations
+
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from axone.autograd import ops
-from axone.autograd.pytorch_names import Missing, missing_methods
+from axone.autograd.pytorch_names import Missing
 from axone.autograd.tensor import Operand, Tensor, raw
 
 
@@ -167,7 +170,7 @@ def _function(
 
 def _dir(self: Tensor) -> list[str]:
     """Return the names of the attributes, for completion: without those that only raise an error."""
-    return [name for name in object.__dir__(self) if not isinstance(vars(Tensor).get(name), Missing)]
+    return [name for name in object.__dir__(self) if not isinstance(inspect.getattr_static(self, name), Missing)]
 
 
 def complete() -> None:
@@ -175,6 +178,6 @@ def complete() -> None:
     for name, function in METHODS.items():
         setattr(Tensor, name, function)
     hooks: dict[str, Any] = {"__array_ufunc__": _ufunc, "__array_function__": _function, "__dir__": _dir}
-    missing = missing_methods(name for name in ops.__all__ if not hasattr(Tensor, name))
-    for name, attribute in (hooks | missing).items():  # type checkers do not see these
+    functions = {name: Missing(name, f"axone.autograd.{name}(t)") for name in ops.__all__ if not hasattr(Tensor, name)}
+    for name, attribute in (hooks | functions).items():  # type checkers do not see these
         setattr(Tensor, name, attribute)

@@ -7,7 +7,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Never
 
 ARGUMENTS = {
@@ -180,13 +180,24 @@ class Missing:
     addition of 8 elements with its backward pass takes 12 % longer.
     """
 
-    __slots__ = ("message",)
+    __slots__ = ("hint", "name")
 
-    def __init__(self, message: str) -> None:
-        self.message = message
+    def __init__(self, name: str, hint: str) -> None:
+        self.name = name
+        self.hint = hint
 
     def __get__(self, instance: object, owner: type) -> Never:
-        raise AttributeError(self.message)
+        raise AttributeError(_message("Tensor", self.name, self.hint))
+
+
+PyTorchNames = type(
+    "PyTorchNames",
+    (),
+    {"__slots__": ()}
+    | {name: Missing(name, hint) for name, hint in METHODS.items()}
+    | {f"{name}_": Missing(f"{name}_", "t[...] = values, inside no_grad()") for name in _IN_PLACE},
+)
+"""Base class of Tensor with the attributes that users of PyTorch may try."""
 
 
 class Size(int):
@@ -197,19 +208,6 @@ class Size(int):
     def __call__(self, *_: object) -> None:
         """Raise the error."""
         raise TypeError("Tensor.size is a number here, the number of elements: use t.shape, or t.shape[axis]")
-
-
-def missing_methods(functions: Iterable[str]) -> dict[str, Missing]:
-    """Return the attributes that Tensor does not have but that users of PyTorch may try.
-
-    Parameters
-    ----------
-    functions : iterable of str
-        The functions of axone.autograd that are not methods here.
-    """
-    in_place = dict.fromkeys((f"{name}_" for name in _IN_PLACE), "t[...] = values, inside no_grad()")
-    hints = {name: f"axone.autograd.{name}(t)" for name in functions} | in_place | METHODS
-    return {name: Missing(_message("Tensor", name, hint)) for name, hint in hints.items()}
 
 
 def missing_function(name: str) -> AttributeError:

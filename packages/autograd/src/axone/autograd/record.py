@@ -4,6 +4,8 @@ It runs once for each operation, so every line costs: objects are created withou
 common case looks nothing up twice.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np

@@ -15,13 +15,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from axone.autograd import tape
 from axone.autograd.arrays import Array, Shape, to_array
 from axone.autograd.mode import mode
-from axone.autograd.pytorch_names import Size
+from axone.autograd.pytorch_names import PyTorchNames, Size
 from axone.autograd.tape import Leaf, Node
 
 if TYPE_CHECKING:
     from axone.autograd.declarations import TensorMethods
 else:
-    TensorMethods = object
+    TensorMethods = PyTorchNames
 
 
 class Tensor(TensorMethods):

@@ -253,7 +253,7 @@ def _exponential(x: float, y: float) -> tuple[float, float]:
 
 
 def _power(x: float, y: float) -> float:
-    """Return ``x ** y`` as a real number; raise an error that says why it is none."""
+    """Return ``x ** y`` as a real number; raise an error with the reason if there is no such number."""
     try:
         return math.pow(x, y)
     except ValueError:

@@ -1,5 +1,7 @@
 """Elementwise arithmetic with broadcasting: sums, products, quotients, remainders and powers."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from axone.autograd.arrays import SMALL, Array, mask_gradient

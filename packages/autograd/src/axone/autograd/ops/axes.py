@@ -1,5 +1,7 @@
 """Axes of a reduction: their checks, the number of elements that they hold, and the shape that remains."""
 
+from __future__ import annotations
+
 import math
 from typing import Any
 

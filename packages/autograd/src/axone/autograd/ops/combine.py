@@ -1,5 +1,7 @@
 """Operations that join, split and pad arrays."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Sequence
 from typing import Never

@@ -4,6 +4,8 @@ A number, a list or an array beside a Tensor adopts the Tensor's dtype, so that 
 have the same dtype.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

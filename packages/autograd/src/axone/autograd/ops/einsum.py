@@ -5,6 +5,8 @@ that the operand does not have. Three cases are special: an axis that only this 
 along it), a letter that occurs twice in the operand (the gradient lies on the diagonal), and the ellipsis.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np

@@ -4,6 +4,8 @@ Each `vjp` works in place on arrays that it allocated, with operators instead of
 in place of 0-d arrays.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from axone.autograd.arrays import Array, mask_gradient

@@ -1,5 +1,7 @@
 """Indexing operations: indexing, take, repeat and triangles of a matrix."""
 
+from __future__ import annotations
+
 from typing import Any, Never
 
 import numpy as np

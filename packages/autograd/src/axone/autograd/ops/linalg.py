@@ -1,5 +1,7 @@
 """Linear algebra: matrix products, tensor contractions and norms."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, Never

@@ -3,6 +3,8 @@
 Most return views: the result shares its memory with the input.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Never
 

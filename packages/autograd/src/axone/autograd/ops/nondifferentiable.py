@@ -3,6 +3,8 @@
 Each does with the data of a Tensor what NumPy's function of the same name does.
 """
 
+from __future__ import annotations
+
 from typing import Any, Never, overload
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Reductions over axes: sum, prod, mean, var, std, max and min; and the cumulative sum."""
 
+from __future__ import annotations
+
 from typing import Any, Never
 
 import numpy as np

@@ -3,6 +3,8 @@
 Where two elements are equal, `maximum` and `minimum` share the gradient equally between them.
 """
 
+from __future__ import annotations
+
 from typing import Never
 
 import numpy as np

@@ -4,6 +4,8 @@ Subtracting the largest score from all scores changes no probability, and keeps 
 which a mask has set every score to minus infinity has probabilities of zero.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 from typing import Any, Never

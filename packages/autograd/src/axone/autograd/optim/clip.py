@@ -6,6 +6,8 @@ References
    https://arxiv.org/abs/1211.5063
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Sequence
 

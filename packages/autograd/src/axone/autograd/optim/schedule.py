@@ -9,6 +9,8 @@ References
    https://arxiv.org/abs/1608.03983
 """
 
+from __future__ import annotations
+
 import math
 
 

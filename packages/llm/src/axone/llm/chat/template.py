@@ -1,7 +1,7 @@
-"""Chat templates: how a model was taught to tell the turns of a conversation apart.
+"""Chat templates: the format of conversations on which a model was trained.
 
 A template is a Jinja program that turns messages into the text that the model continues. What a user types is data: a
-spelling of a special token in it is encoded as ordinary text, so nobody can end a turn, or begin another, from within.
+spelling of a special token in it is encoded as ordinary text, so no message can end its turn or begin another one.
 
 References
 ----------

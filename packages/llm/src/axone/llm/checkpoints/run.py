@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -217,26 +218,32 @@ class Run:
         RunBusyError
             If another process holds it, or the folder is another run than the one that was created or opened.
         CheckpointError
-            If the folder is missing, or has a symbolic link that leaves it.
+            If the folder is missing, has a symbolic link that leaves it, or a file that is not regular.
         """
         require_folder(self.path)
         with locked(self.path / "lock") as lock:
             if self._identity is not None and self._read_options().get(IDENTITY) != self._identity:
                 raise RunBusyError(f"{self.path} was replaced by another run: resume that one, or name another folder")
-            self._require_links_inside()
+            self._require_own_files()
             self._lock = lock
             try:
                 yield
             finally:
                 self._lock = None
 
-    def _require_links_inside(self) -> None:
-        """Check that no symbolic link leaves the folder: training would write through it."""
+    def _require_own_files(self) -> None:
+        """Check that no symbolic link leaves the folder, and that its files are regular.
+
+        Training and its callbacks would write through a link, and wait for ever to read a FIFO.
+        """
         root = os.path.realpath(self.path)
         for folder, folders, files in os.walk(self.path):
             for path in (Path(folder, name) for name in folders + files):
-                if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+                mode = path.lstat().st_mode
+                if stat.S_ISLNK(mode) and not Path(os.path.realpath(path)).is_relative_to(root):
                     raise CheckpointError(path, "is a symbolic link that leaves the run: replace it by a copy")
+                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+                    raise CheckpointError(path, "is neither a regular file nor a folder: remove it")
 
     def _is_replaced(self) -> bool:
         """Return whether the folder was removed or replaced since it was locked."""
