@@ -1,5 +1,6 @@
 """A language model on NumPy: train it on your own text on a CPU, sample from it, read every line."""
 
+from axone.llm.adapters.adapter import Adapter, BaseModel
 from axone.llm.chat.chat import Answer, Chat
 from axone.llm.chat.template import ChatTemplate, Message
 from axone.llm.checkpoints.bundle import ModelBundle, load, open_bundle
@@ -47,8 +48,10 @@ from axone.llm.verification import Report, save_golden, verify
 
 __all__ = [
     "PRESETS",
+    "Adapter",
     "Answer",
     "AxoneError",
+    "BaseModel",
     "Callback",
     "Chat",
     "ChatTemplate",

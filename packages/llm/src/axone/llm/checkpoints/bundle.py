@@ -12,6 +12,7 @@ from typing import Any
 
 from numpy.typing import DTypeLike
 
+from axone.llm.adapters.adapter import Adapter
 from axone.llm.chat.template import ChatTemplate
 from axone.llm.checkpoints.checkpoint import TOKENIZER, TOKENIZER_CONFIG, Checkpoint
 from axone.llm.checkpoints.run import Run
@@ -144,12 +145,14 @@ class ModelBundle:
         return bundle
 
 
-def open_bundle(path: str | os.PathLike[str]) -> ModelBundle:
+def open_bundle(path: str | os.PathLike[str], *, adapter: str | os.PathLike[str] | None = None) -> ModelBundle:
     """Open a run (its best checkpoint), a checkpoint, a model folder or a GGUF file.
 
     Parameters
     ----------
     path : path
+    adapter : path, optional
+        Folder of an adapter, which is merged into the model.
 
     Returns
     -------
@@ -159,9 +162,15 @@ def open_bundle(path: str | os.PathLike[str]) -> ModelBundle:
     Raises
     ------
     CheckpointError
-        If the path is something else, or damaged.
+        If the path is something else, or damaged, or the adapter belongs to another model.
     """
-    path = Path(path)
+    bundle = _open(Path(path))
+    if adapter is not None:
+        Adapter.load(bundle.model, adapter).merge(bundle.model)
+    return bundle
+
+
+def _open(path: Path) -> ModelBundle:
     if is_gguf(path):
         return ModelBundle.read(path)
     require_folder(path)
