@@ -8,12 +8,14 @@ from axone.llm.checkpoints.checkpoint import Checkpoint
 from axone.llm.checkpoints.run import Run, unused_run
 from axone.llm.config import LanguageModelConfig
 from axone.llm.data.cache import cached_dataset, user_cache
+from axone.llm.data.conversations import Conversations
 from axone.llm.data.corpus import TextFiles, python_source, read_text
 from axone.llm.data.dataset import TokenDataset
 from axone.llm.errors import (
     AxoneError,
     ChatTemplateError,
     CheckpointError,
+    DataError,
     DownloadError,
     MissingDependencyError,
     NotEnoughMemoryError,
@@ -60,6 +62,8 @@ __all__ = [
     "CheckpointError",
     "CheckpointEvent",
     "Completion",
+    "Conversations",
+    "DataError",
     "DownloadError",
     "EndEvent",
     "Estimate",

@@ -44,7 +44,7 @@ from axone.nn import (
     TransformerBlock,
     init,
 )
-from axone.nn.extend import RowCache, flatten
+from axone.nn.extend import Mask, Positions, RowCache, flatten
 from axone.nn.functional import linear
 
 
@@ -126,12 +126,14 @@ class LanguageModel(Module):
         """
         return linear(self.hidden(ids), self.output_weight)
 
-    def hidden(self, ids: Ids) -> Tensor:
+    def hidden(self, ids: Ids, *, mask: Mask | None = None, positions: Positions | None = None) -> Tensor:
         """Return the input of the output layer: the normalized stream after the last block.
 
         Parameters
         ----------
         ids : ndarray of int, shape (B, T)
+        mask, positions
+            As in `axone.nn.Transformer`: for rows of several sequences.
 
         Returns
         -------
@@ -140,7 +142,7 @@ class LanguageModel(Module):
         ids = np.asarray(ids)
         if ids.ndim != 2:
             raise ValueError(f"ids of shape {ids.shape} must have shape (B, T)")
-        return self.transformer(self.dropout(self.embedding(ids)))
+        return self.transformer(self.dropout(self.embedding(ids)), mask=mask, positions=positions)
 
     @property
     def output_weight(self) -> Parameter:
