@@ -1,8 +1,8 @@
 """A language model on NumPy: train it on your own text on a CPU, sample from it, read every line."""
 
-from axone.llm.adapters.adapter import Adapter, BaseModel
-from axone.llm.chat.chat import Answer, Chat
-from axone.llm.chat.template import ChatTemplate, Message
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from axone.llm.checkpoints.bundle import ModelBundle, load, open_bundle
 from axone.llm.checkpoints.checkpoint import Checkpoint
 from axone.llm.checkpoints.run import Run, unused_run
@@ -22,14 +22,11 @@ from axone.llm.errors import (
     TrainingDivergedError,
     WorkerError,
 )
-from axone.llm.evaluation import perplexity, sliding_loss
 from axone.llm.generation.generate import Completion, TextGenerator, generate
 from axone.llm.generation.prompt_cache import PromptCache
 from axone.llm.generation.sampling import SamplingConfig
-from axone.llm.inspection.attention_maps import attention_maps, plot_attention
 from axone.llm.loss import bigram_loss, bits_per_byte, cross_entropy, next_token_loss
 from axone.llm.model import LanguageModel, count_parameters
-from axone.llm.pretrained.hub import download
 from axone.llm.training.callbacks import (
     Callback,
     CheckpointEvent,
@@ -44,7 +41,39 @@ from axone.llm.training.loggers import LossPlot, ProgressBar, SampleText, Tensor
 from axone.llm.training.metrics import MetricsFile, read_metrics
 from axone.llm.training.presets import PRESETS, Preset, preset
 from axone.llm.training.trainer import Trainer
-from axone.llm.verification import Report, save_golden, verify
+
+if TYPE_CHECKING:
+    from axone.llm.adapters.adapter import Adapter, BaseModel
+    from axone.llm.chat.chat import Answer, Chat
+    from axone.llm.chat.template import ChatTemplate, Message
+    from axone.llm.evaluation import perplexity, sliding_loss
+    from axone.llm.inspection.attention_maps import attention_maps, plot_attention
+    from axone.llm.pretrained.hub import download
+    from axone.llm.verification import Report, save_golden, verify
+else:
+    _IMPORTED_ON_USE = {  # a training needs none of these: they would add a tenth to the start
+        "Adapter": "axone.llm.adapters.adapter",
+        "Answer": "axone.llm.chat.chat",
+        "BaseModel": "axone.llm.adapters.adapter",
+        "Chat": "axone.llm.chat.chat",
+        "ChatTemplate": "axone.llm.chat.template",
+        "Message": "axone.llm.chat.template",
+        "Report": "axone.llm.verification",
+        "attention_maps": "axone.llm.inspection.attention_maps",
+        "download": "axone.llm.pretrained.hub",
+        "perplexity": "axone.llm.evaluation",
+        "plot_attention": "axone.llm.inspection.attention_maps",
+        "save_golden": "axone.llm.verification",
+        "sliding_loss": "axone.llm.evaluation",
+        "verify": "axone.llm.verification",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _IMPORTED_ON_USE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_IMPORTED_ON_USE[name]), name)
+        return value
+
 
 __all__ = [
     "PRESETS",
