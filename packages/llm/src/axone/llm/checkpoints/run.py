@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from axone.llm.checkpoints.checkpoint import STEP, Checkpoint, ModelFiles, TrainingState
+from axone.llm.checkpoints.run_format import IDENTITY, OPTIONS, RUN_FORMAT
 from axone.llm.errors import CheckpointError, RunBusyError, RunExistsError, warn_caller
 from axone.llm.storage.atomic import (
     new_folder,
@@ -36,37 +37,14 @@ from axone.llm.storage.atomic import (
     sync_folder,
     write_json,
 )
-from axone.llm.storage.json_schema import FORMAT, Document, Format, renamed
+from axone.llm.storage.json_schema import FORMAT
 from axone.llm.storage.lock import FolderLock, locked
 from axone.llm.storage.regular import read_json
 from axone.llm.storage.safetensors import State
 
 KEPT = 2
-OPTIONS = "run.json"
-IDENTITY = "run_id"
-RENAMED_OPTIONS = {
-    "clip": "max_grad_norm",
-    "accumulation": "gradient_accumulation_steps",
-    "order": "sampling",
-    "eval_windows": "eval_sequences",
-    "patience": "early_stopping_patience",
-}
-"""Fields of `TrainerConfig` in format 0 of ``run.json``, and their names in format 1."""
 _RESERVED = {FORMAT, IDENTITY}
 _REPLACED = ".replaced"  # suffix of a checkpoint until its successor of the same step is written
-
-
-def _upgrade_options(document: Document) -> Document:
-    """Return ``run.json`` of format 0 in format 1: options have new names, and data may be outside of the run."""
-    trainer, data = document.get("trainer"), document.get("data")
-    if isinstance(trainer, dict):
-        document = {**document, "trainer": renamed(trainer, RENAMED_OPTIONS)}
-    if isinstance(data, dict) and all(isinstance(part, dict) for part in data.values()):
-        document = {**document, "data": {name: {**part, "external": True} for name, part in data.items()}}
-    return document
-
-
-RUN_FORMAT = Format((_upgrade_options,))
 
 
 class Run:
