@@ -17,6 +17,8 @@ from short_run import CONFIG, SHAPE, TEXT, TOKENIZER, At, dataset, names, resume
 from axone.llm import (
     CheckpointError,
     LanguageModel,
+    LossPlot,
+    MetricsFile,
     Run,
     RunBusyError,
     RunExistsError,
@@ -94,6 +96,12 @@ def test_a_run_that_is_removed_while_it_is_trained_stays_removed(tmp_path: Path)
     assert names(tmp_path) == []
 
 
+def test_a_lock_file_that_is_removed_ends_no_training(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert trainer(run, At(1, (run / "lock").unlink)).fit().outcome == "finished"
+    assert Run(run).latest().step == 2
+
+
 def test_a_run_that_is_replaced_after_it_was_opened_is_not_trained(tmp_path: Path) -> None:
     trainer(tmp_path / "run").fit()
     resumed = Trainer.resume(tmp_path / "run")
@@ -144,8 +152,10 @@ def test_a_change_of_the_working_directory_does_not_split_a_run(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     filed = dataset(Path("tokens.bin"))
-    end = trainer(Path("run"), At(1, lambda: os.chdir("elsewhere")), data=filed).fit()
+    leave = At(1, lambda: os.chdir("elsewhere"))
+    end = trainer(Path("run"), leave, MetricsFile("run/metrics.jsonl"), LossPlot("run/loss.png"), data=filed).fit()
     assert end.run == tmp_path / "run"
+    assert {"loss.png", "metrics.jsonl"} < set(names(tmp_path / "run"))
     assert Run(tmp_path / "run").latest().step == 2
     assert names(tmp_path / "elsewhere") == []
 

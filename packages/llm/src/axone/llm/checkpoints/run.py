@@ -43,6 +43,7 @@ from axone.llm.storage.regular import read_json
 from axone.llm.storage.safetensors import State
 
 KEPT = 2
+LOCK = "lock"
 _RESERVED = {FORMAT, IDENTITY}
 _REPLACED = ".replaced"  # suffix of a checkpoint until its successor of the same step is written
 
@@ -67,6 +68,7 @@ class Run:
         self.checkpoints_path = self.path / "checkpoints"
         self._identity: str | None = None
         self._lock: FolderLock | None = None
+        self._status: os.stat_result | None = None
 
     def check_new(self, *, overwrite: bool = False) -> None:
         """Check that the folder may be made.
@@ -122,7 +124,7 @@ class Run:
         with contextlib.ExitStack() as held:
             try:
                 if self.path.exists():
-                    held.enter_context(locked(self.path / "lock"))
+                    held.enter_context(locked(self.path / LOCK))
             except FileNotFoundError:
                 raise RunBusyError(
                     f"{self.path} is being replaced by another process: wait for it or stop it"
@@ -198,11 +200,11 @@ class Run:
             If the folder is missing, has a symbolic link that leaves it, or a file that is not regular.
         """
         require_folder(self.path)
-        with locked(self.path / "lock") as lock:
+        with locked(self.path / LOCK) as lock:
             if self._identity is not None and self._read_options().get(IDENTITY) != self._identity:
                 raise RunBusyError(f"{self.path} was replaced by another run: resume that one, or name another folder")
             self._require_own_files()
-            self._lock = lock
+            self._lock, self._status = lock, self.path.stat()
             try:
                 yield
             finally:
@@ -223,8 +225,17 @@ class Run:
                     raise CheckpointError(path, "is neither a regular file nor a folder: remove it")
 
     def _is_replaced(self) -> bool:
-        """Return whether the folder was removed or replaced since it was locked."""
-        return self._lock is not None and not self._lock.is_held()
+        """Return whether the folder was removed or replaced since it was locked.
+
+        A user may remove the lock file alone: then the folder and its identity are still the same.
+        """
+        if self._lock is None or self._lock.is_held():
+            return False
+        with contextlib.suppress(OSError, CheckpointError):
+            same = self._status is not None and os.path.samestat(self.path.stat(), self._status)
+            if same and not os.path.lexists(self.path / LOCK):
+                return self._identity is not None and self._read_options().get(IDENTITY) != self._identity
+        return True
 
     def clean(self) -> None:
         """Remove what killed processes have left; the caller must hold the lock."""
