@@ -21,7 +21,6 @@ import contextlib
 import os
 import re
 import stat
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -154,7 +153,7 @@ class Run:
         reserved = sorted(_RESERVED & set(options))
         if reserved:
             raise ValueError(f"notes must not have the reserved names {', '.join(reserved)}")
-        self._identity = uuid.uuid4().hex
+        self._identity = os.urandom(16).hex()
         write_json(folder / OPTIONS, RUN_FORMAT.stamp({IDENTITY: self._identity, **options}))
 
     def options(self) -> dict[str, Any]:
