@@ -1,12 +1,14 @@
 """Training and encoding speed of axone-tokenizer against Hugging Face tokenizers, rustbpe and tiktoken.
 
-Every figure is the median over fresh processes, one for each library and run, taken in turns so that a busy machine is busy for all.
-All get the same text and train the same vocabulary with GPT-2's pattern; encoding starts with an empty cache, on one long text. All
-cores are for each. Peak memory is that of the whole process at its largest, interpreter and text included, plus that of its children.
+Every figure is the median over new processes, one per library and run, in turns, so that other load affects all
+libraries alike. All get the same text and train the same vocabulary with GPT-2's pattern; encoding starts with an
+empty cache, on one long text. Every library may use all cores. Peak memory is the maximum of the whole process, with
+interpreter and text, plus that of its children.
 
     python benchmarks/tokenizer.py tinyshakespeare.txt:4096 source.txt:8192 --peer-python ~/peers/bin/python
 
-`--make-source FILE` writes this interpreter's standard library, with its tests, as one text. Peers: tokenizers, tiktoken, rustbpe.
+`--make-source FILE` writes the standard library of this interpreter, with its tests, as one text. Peers: tokenizers,
+tiktoken, rustbpe.
 """
 
 import argparse
@@ -26,14 +28,14 @@ TASKS = {"train": ("axone", "tokenizers", "rustbpe"), "encode": ("axone", "token
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpora", nargs="*", metavar="TEXT:VOCAB_SIZE", help="text file and vocabulary size")
+    parser.add_argument("--peer-python", default=sys.executable, help="interpreter with the peers installed")
+    parser.add_argument("--runs", type=int, default=5, help="processes per figure")
+    parser.add_argument("--task", choices=TASKS, help="run this task only")
+    parser.add_argument("--lines", action="store_true", help="train on the lines of the text instead of one text")
     parser.add_argument(
-        "corpora", nargs="*", metavar="TEXT:VOCAB_SIZE", help="a text file and how many tokens to train on it"
+        "--make-source", type=Path, metavar="FILE", help="file to which the source of the standard library is written"
     )
-    parser.add_argument("--peer-python", default=sys.executable, help="an interpreter that has the peers")
-    parser.add_argument("--runs", type=int, default=5, help="processes for each figure")
-    parser.add_argument("--task", choices=TASKS, help="only this one")
-    parser.add_argument("--lines", action="store_true", help="train on the lines of the text, not on the text as one")
-    parser.add_argument("--make-source", type=Path, metavar="FILE", help="write the standard library's source and stop")
     parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -51,7 +53,7 @@ def compare(path, vocab_size, options):
     megabytes = path.stat().st_size / 1e6
     print(f"\n{path.name}: {megabytes:.1f} MB, {vocab_size} tokens, medians of {options.runs}")
     with tempfile.TemporaryDirectory() as folder:
-        # Not in this process: what it has held at most would count as the peak of those that it starts.
+        # A process of its own: the peak of this process would count as that of its children.
         subprocess.run(
             [sys.executable, __file__, "--one", "prepare", "axone", path, str(vocab_size), folder], check=True
         )
@@ -76,12 +78,12 @@ def report(task, results, megabytes):
         peak = statistics.median(run["peak"] for run in results[library])
         print(
             f"  {task:6} {library:10} {seconds:8.3f} s {megabytes / seconds:7.1f} MB/s  {peak:6.0f} MB  "
-            f"{seconds / medians['axone']:6.2f} of axone's time  ({counts[library]} tokens)"
+            f"{seconds / medians['axone']:6.2f} times axone  ({counts[library]} tokens)"
         )
 
 
 def prepare(path, vocab_size, folder):
-    """Train the vocabulary that all encode with, and write it in the forms of all."""
+    """Train the vocabulary for the encoding task, and write it for all libraries."""
     from axone.tokenizer import BPETokenizer
 
     tokenizer = BPETokenizer.train(read(path), vocab_size)
@@ -91,7 +93,7 @@ def prepare(path, vocab_size, folder):
 
 
 def run_one(task, library, path, vocab_size, folder, *, lines):
-    """Do one task in this process and print what it took."""
+    """Run one task in this process and print its time and memory."""
     if task == "prepare":
         prepare(path, int(vocab_size), folder)
         return
@@ -105,7 +107,7 @@ def run_one(task, library, path, vocab_size, folder, *, lines):
 
 
 def train(library, texts, _text, vocab_size, _folder):
-    """Return a function that trains on the texts; libraries are imported before the clock starts."""
+    """Return a function that trains on the texts; libraries are imported before the timing."""
     if library == "axone":
         from axone.tokenizer import BPETokenizer
 
@@ -163,7 +165,7 @@ def make_source(target):
         if "site-packages" not in path.parts:
             try:
                 parts.append(path.read_bytes().decode("utf-8"))
-            except UnicodeDecodeError:  # the tests have files in other encodings
+            except UnicodeDecodeError:  # test files in other encodings
                 continue
     target.write_bytes("\n".join(parts).encode("utf-8"))
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")

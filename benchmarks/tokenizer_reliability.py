@@ -1,14 +1,17 @@
-"""The long runs of the tokenizer: a million round trips, a hundred thousand texts against the live libraries, and hostile input.
+"""Long tests of the tokenizer: a million round trips, 100,000 texts against the live peers, and hostile input.
 
     python benchmarks/tokenizer_reliability.py --peer-python ~/peers/bin/python mixed_scripts.txt some_source.txt
 
-- Round trips: texts of all planes, controls, combining marks, emoji, mixed line ends; `decode(encode(text)) == text`. Then bytes.
-- Exchange: vocabularies trained here go to tiktoken as ranks and to Hugging Face as files; one that Hugging Face trained comes here as a
-  file, one that rustbpe trained as ranks. All ids of all texts must be equal, on random texts of characters that Unicode 14 has (when run by
-  Python 3.11, which has that version), and on the files that are named.
-- Hostile input: time for twice the text, for one word and for runs of one kind, up to a million characters, encoding and training.
+- Round trips: `decode(encode(text)) == text` for texts of all planes, controls, combining marks, emoji and mixed line
+  ends, and for bytes.
+- Exchange: vocabularies trained here are read by tiktoken as ranks and by Hugging Face as files; one that Hugging
+  Face trained is read here as a file, one that rustbpe trained as ranks. All ids must be equal, for random texts of
+  the characters in this Python's Unicode version (14 in Python 3.11, on which all peers agree) and for the given
+  files.
+- Hostile input: time for twice the text, for one word and for runs of one character, up to a million characters,
+  encoding and training.
 
-Peers: tokenizers, tiktoken, rustbpe. Nothing is printed as passed that was not compared.
+Peers: tokenizers, tiktoken, rustbpe. `tokenizer_peers.py` compares patterns and real models.
 """
 
 import argparse
@@ -37,19 +40,20 @@ HOSTILE = {
     "one long word": "internationalization",
 }
 PARTS = [
-    *["'s", "'LL", " ", "  ", "\n", "\r\n", "\r", "\t", "\x00", "\x1b", "\x7f", "\x85", "\u00a0", "\u200b", "\u2028", "\u3000", "\ufeff", "\ufffe"],
-    *["e\u0301\u0323", "\u0301", "👋🏽", "👨\u200d👩\u200d👧", "🇫🇷", "\U0001d538", "\U000e0041", "\U0010ffff", "\ue000", "한", "中文", "नि", "ع", "٣", "Ⅷ"],
+    *["'s", "'LL", " ", "  ", "\n", "\r\n", "\r", "\t", "\x00", "\x1b", "\x7f", "\x85", "\u00a0", "\u200b", "\u2028"],
+    *["\u3000", "\ufeff", "\ufffe", "e\u0301\u0323", "\u0301", "👋🏽", "👨\u200d👩\u200d👧", "🇫🇷", "\U0001d538", "\U000e0041"],
+    *["\U0010ffff", "\ue000", "한", "中文", "नि", "ع", "٣", "Ⅷ"],
 ]  # fmt: skip
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("texts", nargs="*", type=Path, help="files whose whole text must get equal ids")
-    parser.add_argument("--peer-python", default=sys.executable, help="an interpreter that has the peers")
-    parser.add_argument("--only", choices=("round-trips", "exchange", "hostile"), help="one of the three")
+    parser.add_argument("texts", nargs="*", type=Path, help="files that are encoded whole")
+    parser.add_argument("--peer-python", default=sys.executable, help="interpreter with the peers installed")
+    parser.add_argument("--only", choices=("round-trips", "exchange", "hostile"), help="run this test only")
     parser.add_argument("--round-trips", type=int, default=1_000_000)
     parser.add_argument("--exchanges", type=int, default=100_000)
-    parser.add_argument("--longest", type=int, default=1_000_000, help="characters of hostile input")
+    parser.add_argument("--longest", type=int, default=1_000_000, help="characters of the longest hostile input")
     parser.add_argument("--peer", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peer:
@@ -91,10 +95,11 @@ def round_trips(number):
             for text, ids in zip(texts[start : start + 10_000], tokenizer.encode_batch(texts[start : start + 10_000]))
         )
         print(
-            f"round trips  {pattern or 'none':5} {together:,} of {number:,} in batches, {one_by_one:,} of {number // 10:,} alone"
+            f"round trips  {pattern or 'none':5} {together:,} of {number:,} in batches, {one_by_one:,} of "
+            f"{number // 10:,} singly"
         )
         stream = sum(streamed(tokenizer, text) for text in texts[: number // 10])
-        print(f"streams      {pattern or 'none':5} {stream:,} of {number // 10:,} equal, none with half a character")
+        print(f"streams      {pattern or 'none':5} {stream:,} of {number // 10:,} equal, without incomplete characters")
     data = [rng.randbytes(rng.randint(0, 40)) for _ in range(number // 10)]
     print(f"bytes        {sum(tokenizer.decode_bytes(each) == each for each in data):,} of {len(data):,}", flush=True)
 
@@ -145,7 +150,7 @@ def exchange(options):
 
 
 def answer(_, folder):
-    """Encode with the live libraries, in their interpreter."""
+    """Encode with the live peers, in their interpreter."""
     import rustbpe
     import tiktoken
     import tokenizers
@@ -192,7 +197,7 @@ def save(path, encoded):
 def hostile(longest):
     from axone.tokenizer import BPETokenizer
 
-    print("hostile      seconds to encode half and all; ratio; the same for training")
+    print("hostile      seconds to encode half of a text and all of it, their ratio, and the same for training")
     for pattern in ("gpt2", "gpt4", None):
         tokenizer = BPETokenizer.train(["".join(HOSTILE.values()) * 50, "the dog's 12 dogs\n\n "], 600, pattern=pattern)
         for name, unit in HOSTILE.items():

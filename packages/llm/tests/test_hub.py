@@ -84,7 +84,7 @@ def test_a_model_is_downloaded_without_its_pickles_and_opened(endpoint: str, tmp
     assert not any(path.endswith("model.safetensors") for path in Hub.asked[before:])
 
 
-def test_what_cannot_be_downloaded_gives_one_sentence(endpoint: str, tmp_path: Path) -> None:
+def test_a_failed_download_gives_one_sentence(endpoint: str, tmp_path: Path) -> None:
     for name in ("model", "owner/model/file", "../model", "https://server/model", ""):
         with pytest.raises(DownloadError, match="is not the name of a model"):
             download(name, tmp_path, endpoint=endpoint)

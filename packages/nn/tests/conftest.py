@@ -1,3 +1,3 @@
-"""What pytest shall leave alone: scripts that ask a peer, which the environment does not have."""
+"""Scripts that pytest ignores: they import peers that the environment does not have."""
 
 collect_ignore = ["frozen"]

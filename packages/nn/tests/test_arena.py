@@ -229,7 +229,7 @@ def test_flatten_keeps_the_values_of_a_users_own_read_only_broadcast() -> None:
 
 
 def test_flatten_of_two_dtypes_is_an_error() -> None:
-    with pytest.raises(TypeError, match="one array needs parameters of one dtype, and these have float32, float64"):
+    with pytest.raises(TypeError, match="parameters of dtypes float32, float64 cannot share one array"):
         flatten([Tensor([1.0]), Tensor(np.ones(1))])
     assert flatten([]).size == 0
 

@@ -220,7 +220,7 @@ def test_inference_equals_the_call(row: Row) -> None:
     module = make(row).eval().astype(np.float64)
     (x,) = row.inputs(np.float64)
     if not isinstance(x, Tensor):
-        return  # ids are no rows of floating-point numbers
+        return  # ids are not rows of floating-point numbers
     forward = module.inference()
     np.testing.assert_allclose(forward(x.data), module(x).data, atol=1e-12)
     if r"\.\.\., 8" in row.error:  # any number of axes

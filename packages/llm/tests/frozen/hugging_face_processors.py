@@ -38,7 +38,7 @@ OPTIONS = np.array(
 
 
 def processed(logits: torch.Tensor, seen: torch.Tensor, options: np.ndarray) -> torch.Tensor:
-    """Return what is left of a batch of rows."""
+    """Return a batch of rows after the processors."""
     temperature, top_k, top_p, min_p, penalty = options.tolist()
     chain = [RepetitionPenaltyLogitsProcessor(penalty)] if penalty != 1 else []
     chain += [TemperatureLogitsWarper(temperature)] if temperature != 1 else []

@@ -1,4 +1,4 @@
-"""Freeze what other libraries make of 2,000 texts: run by hand with their interpreter, never by the tests.
+"""Freeze the ids of other libraries for 2,000 texts: run by hand with their interpreter, never by the tests.
 
     PYTHONPATH=packages/tokenizer/src python packages/tokenizer/tests/frozen/make.py
 
@@ -7,8 +7,8 @@ characters on which all versions since agree. It writes, beside itself,
 
 - ``hf_*.json``: tokenizers trained and written by Hugging Face, in the forms of GPT-2, Llama-3, Qwen2 and SmolLM;
 - ``rust_*.json``: ranks trained by rustbpe, for tiktoken;
-- ``axone_*.json``: tokenizers trained and written here, which Hugging Face has opened;
-- ``samples.npz``: the texts, the corpus, and the ids that the others gave for each file.
+- ``axone_*.json``: tokenizers trained and written here, which Hugging Face opened;
+- ``samples.npz``: the texts, the corpus, and the ids of the peers for each file.
 """
 
 import base64

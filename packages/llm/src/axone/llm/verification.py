@@ -111,7 +111,7 @@ def verify(path: str | PathLike[str], golden: str | PathLike[str] | None = None)
 
 
 def save_golden(path: str | PathLike[str], golden: str | PathLike[str]) -> None:
-    """Write what transformers computes for a model, for `verify` where it is not installed.
+    """Write the quantities that transformers computes for a model, for `verify` without transformers.
 
     Parameters
     ----------

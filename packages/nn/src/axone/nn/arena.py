@@ -150,7 +150,7 @@ def flatten(
         dtypes = dict.fromkeys(parameter.dtype for parameter in parameters)
         if len(dtypes) > 1:
             raise TypeError(
-                f"one array needs parameters of one dtype, and these have {', '.join(map(str, dtypes))}: "
+                f"parameters of dtypes {', '.join(map(str, dtypes))} cannot share one array: "
                 "convert the module with astype"
             )
         dtype = next(iter(dtypes), np.dtype(np.float32))

@@ -94,6 +94,7 @@ class LoRALinear(Linear):
         if not (math.isfinite(alpha) and alpha > 0):
             raise ValueError(f"alpha ({alpha}) of LoRALinear must be a positive number")
         rng = np.random.default_rng(rng)
+        drop = Dropout(dropout, rng=rng.spawn(1)[0])  # refused before anything is frozen
         self.weight, self.bias = linear.weight, linear.bias
         self.weight.requires_grad = False
         if self.bias is not None:
@@ -105,7 +106,7 @@ class LoRALinear(Linear):
         init.constant(self.lora_B, 0)
         self.alpha = float(alpha)
         self.rslora = rslora
-        self.dropout = Dropout(dropout, rng=rng.spawn(1)[0])
+        self.dropout = drop
 
     @property
     def rank(self) -> int:

@@ -1,6 +1,5 @@
 """Base class of the tokenizers: decoding, special tokens with a role, identity and saving."""
 
-import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -188,6 +187,8 @@ class BaseTokenizer(ABC):
         TokenizerError
             As `to_document`.
         """
+        import hashlib  # 8 ms, rarely needed
+
         if self._sha256 is None:
             self._sha256 = hashlib.sha256(to_json(self.to_document())).hexdigest()
         return self._sha256

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 class StreamDecoder(Protocol):
     """Decoder of ids that arrive one by one; it buffers the bytes of a character until it is complete.
 
-    The concatenated results equal `Tokenizer.decode` of all ids.
+    The concatenated results equal `Tokenizer.decode` of all ids, except that a `SentencePieceTokenizer` keeps the
+    space at the begin, which its `decode` removes.
 
     Examples
     --------

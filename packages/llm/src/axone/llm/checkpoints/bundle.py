@@ -18,7 +18,6 @@ from axone.llm.checkpoints.run import Run
 from axone.llm.errors import ChatTemplateError, CheckpointError
 from axone.llm.model import LanguageModel
 from axone.llm.pretrained.folder import write_folder
-from axone.llm.pretrained.gguf.model import PretrainedGGUF, save_model
 from axone.llm.pretrained.source import is_gguf
 from axone.llm.storage.atomic import require_folder, write_json
 from axone.llm.storage.regular import open_regular, read_json
@@ -123,6 +122,8 @@ class ModelBundle:
         """
         if not isinstance(self.tokenizer, SubwordTokenizer):
             raise TokenizerError("a GGUF file cannot hold a character tokenizer: train a BPE tokenizer for the model")
+        from axone.llm.pretrained.gguf.model import save_model  # not before it is used: a training needs no GGUF
+
         metadata: dict[str, Any] = self.tokenizer.to_gguf()
         if self.chat_template_text is not None:
             metadata[_GGUF_TEMPLATE] = self.chat_template_text
@@ -144,12 +145,14 @@ class ModelBundle:
         return bundle
 
 
-def open_bundle(path: str | os.PathLike[str]) -> ModelBundle:
+def open_bundle(path: str | os.PathLike[str], *, adapter: str | os.PathLike[str] | None = None) -> ModelBundle:
     """Open a run (its best checkpoint), a checkpoint, a model folder or a GGUF file.
 
     Parameters
     ----------
     path : path
+    adapter : path, optional
+        Folder of an adapter, which is merged into the model.
 
     Returns
     -------
@@ -159,9 +162,17 @@ def open_bundle(path: str | os.PathLike[str]) -> ModelBundle:
     Raises
     ------
     CheckpointError
-        If the path is something else, or damaged.
+        If the path is something else, or damaged, or the adapter belongs to another model.
     """
-    path = Path(path)
+    bundle = _open(Path(path))
+    if adapter is not None:
+        from axone.llm.adapters.adapter import Adapter  # not before it is used
+
+        Adapter.load(bundle.model, adapter).merge(bundle.model)
+    return bundle
+
+
+def _open(path: Path) -> ModelBundle:
     if is_gguf(path):
         return ModelBundle.read(path)
     require_folder(path)
@@ -216,6 +227,8 @@ def _read_folder(folder: Path) -> ModelBundle:
 
 
 def _read_gguf(path: Path) -> ModelBundle:
+    from axone.llm.pretrained.gguf.model import PretrainedGGUF
+
     with PretrainedGGUF(path) as source:
         model = LanguageModel.from_source(source, path)
         try:

@@ -23,7 +23,7 @@ from axone.llm.pretrained.family import Family, untied
 from axone.llm.pretrained.gpt2 import GPT2
 from axone.llm.pretrained.llama import LLAMA, QWEN2, QWEN3
 from axone.llm.pretrained.native import NATIVE
-from axone.llm.pretrained.weights import MatchedWeights, Order, match, tensors_of
+from axone.llm.pretrained.weights import MatchedWeights, Order, match, require_merged, tensors_of
 from axone.llm.storage.atomic import write_json
 from axone.llm.storage.regular import LARGEST_JSON, read_bytes, read_json
 from axone.llm.storage.safetensors import ArrayFile, Shape, State, write_arrays
@@ -159,7 +159,10 @@ def write_folder(
     ------
     OSError
         If the folder cannot be written.
+    ValueError
+        If the model has an adapter.
     """
+    require_merged(state)
     folder.mkdir(parents=True, exist_ok=True)
     family = next(family for family in FAMILIES if family.fits(config))
     shapes = {name: array.shape for name, array in state.items()}

@@ -9,7 +9,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TextIO
 
+from axone.llm.errors import CheckpointError
 from axone.llm.storage.atomic import write_file
+from axone.llm.storage.regular import open_regular
 from axone.llm.training.callbacks import Callback, EndEvent, EvaluationEvent, StartEvent, StepEvent
 
 _NUMBERS = {
@@ -29,7 +31,7 @@ class MetricsFile(Callback):
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        self._path = Path(path)
+        self._path = Path(path).absolute()
         self._file: TextIO | None = None
 
     def on_start(self, event: StartEvent) -> None:
@@ -74,11 +76,19 @@ def read_metrics(path: str | PathLike[str]) -> list[dict[str, Any]]:
     list of dict
         Each with its ``kind`` ("step", "evaluation" or "end"), its ``step`` and the other fields of that event. Empty if
         there is no file.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read, or is not a regular file.
     """
     try:
-        content = Path(path).read_bytes()
+        with open_regular(Path(path)) as file:
+            content = file.read()
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise CheckpointError(path, f"cannot be read ({error.strerror or error})") from error
     lines: list[dict[str, Any]] = []
     for line in content.splitlines():
         try:

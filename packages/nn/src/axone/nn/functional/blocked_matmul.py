@@ -2,7 +2,7 @@
 
 On processors with AVX-512, OpenBLAS multiplies two matrices in place as long as that takes at most a million
 multiplications, and reaches the processor's peak. For a larger product it first packs both factors into blocks, for each
-product anew, which costs a tenth of the time. This module cuts a product into blocks itself and passes all of them to
+product again, which costs a tenth of the time. This module cuts a product into blocks itself and passes all of them to
 BLAS in one call from Python. The blocks are read in place too; only a right factor that is transposed, or whose rows are
 long, is first copied into panels, once for the whole product.
 

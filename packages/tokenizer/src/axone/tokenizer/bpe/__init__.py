@@ -2,8 +2,8 @@
 
 Reading order: `patterns` and `vectorized_patterns` split text into pieces; `flat_words`, `train_merges` and
 `apply_merges` train and apply merges; `model` holds the result; `counting` and `train`, `encoder`, `subword` and
-`tokenizer` combine these. `hash_table`, `piece_table` and `counting_workers` make it fast. `portable_regex` checks custom
-patterns. `huggingface`, `tiktoken` and `gguf` convert files.
+`tokenizer` combine these. `hash_table`, `piece_table` and `counting_workers` make it fast. `portable_regex` checks
+custom patterns. `huggingface`, `tiktoken` and `gguf` convert files.
 """
 
 from axone.tokenizer.bpe.subword import SubwordTokenizer

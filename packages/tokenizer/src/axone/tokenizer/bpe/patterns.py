@@ -23,13 +23,13 @@ import numpy as np
 from axone.tokenizer.bpe import vectorized_patterns
 from axone.tokenizer.bpe.flat_words import IntArray
 from axone.tokenizer.bpe.piece_table import Points
-from axone.tokenizer.bpe.portable_regex import to_portable, to_regex
-from axone.tokenizer.bpe.regex_parser import Dialect
 from axone.tokenizer.bpe.vectorized_patterns import SEPARATOR
 from axone.tokenizer.errors import TokenizerError
 
 if TYPE_CHECKING:
     import regex
+
+    from axone.tokenizer.bpe.regex_parser import Dialect
 
 GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s"
 GPT4 = (
@@ -87,7 +87,7 @@ class PreTokenizer(Protocol):
         ...
 
 
-def portable_pattern(source: str, dialect: Dialect) -> str:
+def portable_pattern(source: str, dialect: "Dialect") -> str:
     """Return the pattern of a model: a known pattern if the source equals one, otherwise the source made portable.
 
     Parameters
@@ -102,9 +102,13 @@ def portable_pattern(source: str, dialect: Dialect) -> str:
     TokenizerError
         If it is not a regular expression, or not one that all engines read alike.
     """
-    if dialect == "oniguruma" and "}+" in source:  # a repetition there, possessive in the spellings
-        return to_portable(source, dialect)
-    return _SPELLINGS.get(source) or to_portable(source, dialect)
+    if source in _VECTORIZED:
+        return source
+    if source in _SPELLINGS and not (dialect == "oniguruma" and "}+" in source):  # not possessive there
+        return _SPELLINGS[source]
+    from axone.tokenizer.bpe.portable_regex import to_portable  # 8 ms, not needed for a known pattern
+
+    return to_portable(source, dialect)
 
 
 def pre_tokenizer(pattern: str | None) -> PreTokenizer:
@@ -236,7 +240,9 @@ def code_points(text: str) -> Points:
 
 @functools.lru_cache(maxsize=64)
 def _compile(pattern: str) -> "regex.Pattern[str]":
-    import regex  # 40 ms: not needed for a known pattern
+    import regex  # 40 ms, not needed for a known pattern
+
+    from axone.tokenizer.bpe.portable_regex import to_regex
 
     return regex.compile(to_regex(pattern), regex.V1)
 

@@ -27,7 +27,7 @@ from axone.llm.pretrained.gguf.quantization import F32, Q8_0, TensorType
 from axone.llm.pretrained.gguf.reader import GGUFFile, Value
 from axone.llm.pretrained.gguf.writer import WRITTEN, write_gguf
 from axone.llm.pretrained.llama import LLAMA, QWEN2, QWEN3
-from axone.llm.pretrained.weights import MatchedWeights, Order, match, tensors_of
+from axone.llm.pretrained.weights import MatchedWeights, Order, match, require_merged, tensors_of
 from axone.llm.storage.safetensors import Shape, State
 from axone.nn import Llama3Scaling, RotaryEmbedding
 
@@ -233,6 +233,7 @@ def save_model(
     OSError
         If the file cannot be written; the old one stays.
     """
+    require_merged(state)
     if dtype not in WRITTEN:
         raise ValueError(f"dtype ({dtype!r}) must be one of {', '.join(WRITTEN)}")
     architecture = next((name for name, family in ARCHITECTURES.items() if family.fits(config)), None)

@@ -1,0 +1,1 @@
+"""Adapters: low-rank changes of a frozen model, in PEFT's format."""
