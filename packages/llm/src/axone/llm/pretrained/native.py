@@ -16,7 +16,7 @@ CONFIG_FORMAT = Format((numbered,))
 
 
 class _Native:
-    """Adapter of our own format."""
+    """Translation of our own format, which is none."""
 
     model_type = "axone"
     head = None
