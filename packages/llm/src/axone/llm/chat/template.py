@@ -40,8 +40,8 @@ class SpecialTokenizer(Protocol):
     def special_tokens(self) -> Mapping[str, int]:
         """The ids of the special tokens by their spelling."""
 
-    def encode_ordinary(self, text: str) -> list[int]:
-        """Return the ids of a text; spellings of special tokens in it are ordinary text."""
+    def encode_parts(self, parts: Sequence[str | int]) -> list[int]:
+        """Return the ids of texts and special tokens; spellings of special tokens in a text are ordinary text."""
 
 
 class ChatTemplate:
@@ -146,15 +146,10 @@ class ChatTemplate:
         guarded = [_guarded(message, special, mark) for message in messages]
         text = self.render(guarded, add_generation_prompt=add_generation_prompt, **variables)
         if not special:
-            return tokenizer.encode_ordinary(text.replace(mark, ""))
-        ids: list[int] = []
+            return tokenizer.encode_parts([text.replace(mark, "")])
         spellings = "|".join(map(re.escape, sorted(special, key=len, reverse=True)))
-        for part in re.split(f"({spellings})", text):
-            if part in special:
-                ids.append(special[part])
-            elif part:
-                ids += tokenizer.encode_ordinary(part.replace(mark, ""))
-        return ids
+        parts = [part for part in re.split(f"({spellings})", text) if part]
+        return tokenizer.encode_parts([special.get(part, part.replace(mark, "")) for part in parts])
 
 
 def _texts(messages: Sequence[Message], template: str) -> list[str]:
