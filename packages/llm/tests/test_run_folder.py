@@ -102,6 +102,13 @@ def test_a_lock_file_that_is_removed_ends_no_training(tmp_path: Path) -> None:
     assert Run(run).latest().step == 2
 
 
+def test_a_folder_of_checkpoints_that_is_removed_by_hand_is_made_again(tmp_path: Path) -> None:
+    """The next save failed, and the whole run was removed as one without a checkpoint."""
+    run = tmp_path / "run"
+    trainer(run, At(1, lambda: shutil.rmtree(run / "checkpoints"))).fit()
+    assert names(run / "checkpoints") == ["step-000001", "step-000002"]
+
+
 def test_a_run_that_is_replaced_after_it_was_opened_is_not_trained(tmp_path: Path) -> None:
     trainer(tmp_path / "run").fit()
     resumed = Trainer.resume(tmp_path / "run")
