@@ -16,7 +16,7 @@ CONFIG_FORMAT = Format((numbered,))
 
 
 class _Native:
-    """Translation of our own format, which is none."""
+    """Our own format, in which names and shapes are those of the model."""
 
     model_type = "axone"
     head = None
