@@ -40,8 +40,8 @@ class SpecialTokenizer(Protocol):
     def special_tokens(self) -> Mapping[str, int]:
         """The ids of the special tokens by their spelling."""
 
-    def encode_ordinary(self, text: str) -> list[int]:
-        """Return the ids of a text; spellings of special tokens in it are ordinary text."""
+    def encode_parts(self, parts: Sequence[str | int]) -> list[int]:
+        """Return the ids of texts and special tokens; spellings of special tokens in a text are ordinary text."""
 
 
 class ChatTemplate:
@@ -141,7 +141,7 @@ class ChatTemplate:
         """
         guarded, mark = guard(messages, self, tokenizer.special_tokens)
         text = self.render(guarded, add_generation_prompt=add_generation_prompt, **variables)
-        return encode_guarded(text, mark, tokenizer)
+        return tokenizer.encode_parts(guarded_parts(text, mark, tokenizer.special_tokens))
 
 
 def guard(messages: Sequence[Message], template: ChatTemplate, special: Mapping[str, int]) -> tuple[list[Message], str]:
@@ -173,31 +173,25 @@ def guard(messages: Sequence[Message], template: ChatTemplate, special: Mapping[
 
 
 def split_special(text: str, special: Mapping[str, int]) -> list[str]:
-    """Return the parts of a rendered text: the special tokens, and what is between them."""
+    """Return the parts of a rendered text: what is between special tokens at even places, and these at odd ones."""
     if not special:
         return [text]
     spellings = "|".join(map(re.escape, sorted(special, key=len, reverse=True)))
     return re.split(f"({spellings})", text)
 
 
-def encode_guarded(text: str, mark: str, tokenizer: SpecialTokenizer) -> list[int]:
-    """Return the ids of a text that was rendered from guarded messages.
+def guarded_parts(text: str, mark: str, special: Mapping[str, int]) -> list[str | int]:
+    """Return the texts and ids of special tokens of a text that was rendered from guarded messages, for `encode_parts`.
 
     Parameters
     ----------
     text : str
     mark : str
         As `guard` returned it.
-    tokenizer : SpecialTokenizer
+    special : mapping of str to int
     """
-    special = tokenizer.special_tokens
-    ids: list[int] = []
-    for part in split_special(text, special):
-        if part in special:
-            ids.append(special[part])
-        elif part:
-            ids += tokenizer.encode_ordinary(part.replace(mark, ""))
-    return ids
+    parts = [part for part in split_special(text, special) if part]
+    return [special.get(part, part.replace(mark, "")) for part in parts]
 
 
 def _texts(messages: Sequence[Message], template: str) -> list[str]:

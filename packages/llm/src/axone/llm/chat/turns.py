@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from axone.llm.chat.template import ChatTemplate, Message, SpecialTokenizer, encode_guarded, guard, split_special
+from axone.llm.chat.template import ChatTemplate, Message, SpecialTokenizer, guard, guarded_parts, split_special
 from axone.llm.errors import ChatTemplateError
 
 
@@ -54,7 +54,7 @@ def encode_turns(template: ChatTemplate, messages: Sequence[Message], tokenizer:
     special = tokenizer.special_tokens
     guarded, mark = guard(messages, template, special)
     whole = template.render(guarded)
-    ids: list[int] = []
+    parts: list[str | int] = []
     spans: list[tuple[int, int]] = []
     done = 0  # characters of the whole that are encoded
     for number, message in enumerate(guarded):
@@ -68,12 +68,12 @@ def encode_turns(template: ChatTemplate, messages: Sequence[Message], tokenizer:
                 "the chat template renders a message otherwise when others follow, so the assistant's tokens cannot be "
                 "found: use conversations with one answer"
             )
-        ids += encode_guarded(before[done:], mark, tokenizer)
-        start = len(ids)
-        ids += encode_guarded(answer, mark, tokenizer)
-        spans.append((start, len(ids)))
+        parts += guarded_parts(before[done:], mark, special)
+        start = len(tokenizer.encode_parts(parts))
+        parts += guarded_parts(answer, mark, special)
+        spans.append((start, len(tokenizer.encode_parts(parts))))
         done = len(before) + len(answer)
-    return Turns(ids, spans)
+    return Turns(tokenizer.encode_parts(parts), spans)
 
 
 def _answer(before: str, after: str, content: str, special: Mapping[str, int]) -> str:

@@ -21,12 +21,12 @@ import contextlib
 import os
 import re
 import stat
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from axone.llm.checkpoints.checkpoint import STEP, Checkpoint, ModelFiles, TrainingState
+from axone.llm.checkpoints.run_format import IDENTITY, OPTIONS, RUN_FORMAT
 from axone.llm.errors import CheckpointError, RunBusyError, RunExistsError, warn_caller
 from axone.llm.storage.atomic import (
     new_folder,
@@ -37,37 +37,15 @@ from axone.llm.storage.atomic import (
     sync_folder,
     write_json,
 )
-from axone.llm.storage.json_schema import FORMAT, Document, Format, renamed
+from axone.llm.storage.json_schema import FORMAT
 from axone.llm.storage.lock import FolderLock, locked
 from axone.llm.storage.regular import read_json
 from axone.llm.storage.safetensors import State
 
 KEPT = 2
-OPTIONS = "run.json"
-IDENTITY = "run_id"
-RENAMED_OPTIONS = {
-    "clip": "max_grad_norm",
-    "accumulation": "gradient_accumulation_steps",
-    "order": "sampling",
-    "eval_windows": "eval_sequences",
-    "patience": "early_stopping_patience",
-}
-"""Fields of `TrainerConfig` in format 0 of ``run.json``, and their names in format 1."""
+LOCK = "lock"
 _RESERVED = {FORMAT, IDENTITY}
 _REPLACED = ".replaced"  # suffix of a checkpoint until its successor of the same step is written
-
-
-def _upgrade_options(document: Document) -> Document:
-    """Return ``run.json`` of format 0 in format 1: options have new names, and data may be outside of the run."""
-    trainer, data = document.get("trainer"), document.get("data")
-    if isinstance(trainer, dict):
-        document = {**document, "trainer": renamed(trainer, RENAMED_OPTIONS)}
-    if isinstance(data, dict) and all(isinstance(part, dict) for part in data.values()):
-        document = {**document, "data": {name: {**part, "external": True} for name, part in data.items()}}
-    return document
-
-
-RUN_FORMAT = Format((_upgrade_options,))
 
 
 class Run:
@@ -90,6 +68,7 @@ class Run:
         self.checkpoints_path = self.path / "checkpoints"
         self._identity: str | None = None
         self._lock: FolderLock | None = None
+        self._status: os.stat_result | None = None
 
     def check_new(self, *, overwrite: bool = False) -> None:
         """Check that the folder may be made.
@@ -145,7 +124,7 @@ class Run:
         with contextlib.ExitStack() as held:
             try:
                 if self.path.exists():
-                    held.enter_context(locked(self.path / "lock"))
+                    held.enter_context(locked(self.path / LOCK))
             except FileNotFoundError:
                 raise RunBusyError(
                     f"{self.path} is being replaced by another process: wait for it or stop it"
@@ -174,7 +153,7 @@ class Run:
         reserved = sorted(_RESERVED & set(options))
         if reserved:
             raise ValueError(f"notes must not have the reserved names {', '.join(reserved)}")
-        self._identity = uuid.uuid4().hex
+        self._identity = os.urandom(16).hex()
         write_json(folder / OPTIONS, RUN_FORMAT.stamp({IDENTITY: self._identity, **options}))
 
     def options(self) -> dict[str, Any]:
@@ -221,11 +200,11 @@ class Run:
             If the folder is missing, has a symbolic link that leaves it, or a file that is not regular.
         """
         require_folder(self.path)
-        with locked(self.path / "lock") as lock:
+        with locked(self.path / LOCK) as lock:
             if self._identity is not None and self._read_options().get(IDENTITY) != self._identity:
                 raise RunBusyError(f"{self.path} was replaced by another run: resume that one, or name another folder")
             self._require_own_files()
-            self._lock = lock
+            self._lock, self._status = lock, self.path.stat()
             try:
                 yield
             finally:
@@ -246,8 +225,17 @@ class Run:
                     raise CheckpointError(path, "is neither a regular file nor a folder: remove it")
 
     def _is_replaced(self) -> bool:
-        """Return whether the folder was removed or replaced since it was locked."""
-        return self._lock is not None and not self._lock.is_held()
+        """Return whether the folder was removed or replaced since it was locked.
+
+        A user may remove the lock file alone: then the folder and its identity are still the same.
+        """
+        if self._lock is None or self._lock.is_held():
+            return False
+        with contextlib.suppress(OSError, CheckpointError):
+            same = self._status is not None and os.path.samestat(self.path.stat(), self._status)
+            if same and not os.path.lexists(self.path / LOCK):
+                return self._identity is not None and self._read_options().get(IDENTITY) != self._identity
+        return True
 
     def clean(self) -> None:
         """Remove what killed processes have left; the caller must hold the lock."""
@@ -288,6 +276,7 @@ class Run:
         """
         if self._is_replaced():
             raise CheckpointError(self.path, "was removed or replaced while it was trained: nothing is saved there")
+        self.checkpoints_path.mkdir(exist_ok=True)  # a user may have removed it
         path = self._checkpoint_path(state.step)
         if path.exists():  # damaged and made again, or evaluated after it was saved
             path.rename(path.with_name(f".{path.name}{_REPLACED}"))

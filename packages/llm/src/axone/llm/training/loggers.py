@@ -193,7 +193,7 @@ class LossPlot(Callback):
     """
 
     def __init__(self, path: str | PathLike[str], *, metrics: str | PathLike[str] | None = None) -> None:
-        self._path = Path(path)
+        self._path = Path(path).absolute()
         self._metrics = None if metrics is None else Path(metrics)
         self._steps: list[tuple[int, float, float]] = []  # step, loss, learning rate
         self._evaluations: list[tuple[int, float]] = []  # step, loss
@@ -261,7 +261,7 @@ class TensorBoard(Callback):
         except ImportError as error:
             raise MissingDependencyError("event files", "tensorboardX", "axone-llm[tensorboard]") from error
         self._open = SummaryWriter
-        self._folder = str(folder)
+        self._folder = str(Path(folder).absolute())
         self._writer: Any = None
 
     def on_start(self, event: StartEvent) -> None:

@@ -31,7 +31,7 @@ class MetricsFile(Callback):
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        self._path = Path(path)
+        self._path = Path(path).absolute()
         self._file: TextIO | None = None
 
     def on_start(self, event: StartEvent) -> None:

@@ -19,7 +19,8 @@ from typing import Any
 from axone.llm.checkpoints.bundle import ModelBundle
 from axone.llm.checkpoints.checkpoint import Checkpoint, TrainingState
 from axone.llm.checkpoints.dataset_ref import DatasetRef, open_datasets, store_datasets
-from axone.llm.checkpoints.run import OPTIONS, Run
+from axone.llm.checkpoints.run import Run
+from axone.llm.checkpoints.run_format import OPTIONS
 from axone.llm.data.dataset import TokenDataset
 from axone.llm.errors import CheckpointError, RunBusyError, warn_caller
 from axone.llm.loss import bits_per_byte
