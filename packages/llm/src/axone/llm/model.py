@@ -23,6 +23,7 @@ from axone.llm.errors import CheckpointError
 from axone.llm.generation.decoder import Decoder
 from axone.llm.generation.folding import FoldCache
 from axone.llm.generation.generate import generate
+from axone.llm.generation.prompt_cache import PromptCache
 from axone.llm.generation.sampling import SamplingConfig, SamplingOptions
 from axone.llm.pretrained.folder import write_folder
 from axone.llm.pretrained.source import PretrainedModel, open_pretrained
@@ -156,13 +157,14 @@ class LanguageModel(Module):
         stop_ids: Sequence[int] | None = None,
         rng: np.random.Generator | None = None,
         workers: int | None = None,
+        prompt_cache: PromptCache | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Iterator[int]:
         """Yield new tokens, one at a time, as the function `axone.llm.generate` does.
 
         Parameters
         ----------
-        prompt_ids, max_new_tokens, sampling, stop_ids, rng, workers, **options
+        prompt_ids, max_new_tokens, sampling, stop_ids, rng, workers, prompt_cache, **options
             As in `axone.llm.generate`.
 
         Yields
@@ -178,6 +180,7 @@ class LanguageModel(Module):
             stop_ids=stop_ids,
             rng=rng,
             workers=workers,
+            prompt_cache=prompt_cache,
         )
 
     def decoder(self, *, workers: int | None = None) -> Decoder:
@@ -224,7 +227,8 @@ class LanguageModel(Module):
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder.
 
-        They are those of Hugging Face's GPT-2 if the model is one, and say ``"model_type": "axone"`` else.
+        They are in Hugging Face's words for GPT-2, Llama, Qwen2 and Qwen3, and say ``"model_type": "axone"`` for all other
+        models.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Model folders in Hugging Face's layout: ``config.json`` and safetensors, read and written through a family adapter.
+"""Model folders in Hugging Face's layout: ``config.json`` and safetensors, read and written through their family.
 
 References
 ----------

@@ -55,7 +55,7 @@ _WITHOUT_BIAS = ("embedding", "transformer.position", "head")
 
 
 class _GPT2:
-    """Adapter of the GPT-2 family."""
+    """Translation of the GPT-2 family."""
 
     model_type = "gpt2"
     head = "lm_head.weight"
