@@ -142,6 +142,26 @@ def test_the_second_of_two_runs_of_one_name_is_refused_in_one_sentence(tmp_path:
     Trainer.resume(tmp_path / "run")
 
 
+def test_a_run_made_meanwhile_is_not_locked_by_the_process_that_comes_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The late one took the lock of the new run, and both were refused."""
+    check_new = Run.check_new
+
+    def check_before_the_other_makes_it(run: Run, *, overwrite: bool = False) -> None:
+        check_new(run, overwrite=overwrite)
+        monkeypatch.undo()
+        trainer(tmp_path / "run").fit()
+
+    monkeypatch.setattr(Run, "check_new", check_before_the_other_makes_it)
+    with (
+        pytest.raises(RunExistsError, match="run has just been made by another process"),
+        Run(tmp_path / "run").created(),
+        Run(tmp_path / "run").lock(),
+    ):
+        pass
+
+
 def test_creating_a_run_removes_nothing_of_others(tmp_path: Path) -> None:
     (tmp_path / ".run-my-precious.tmp").mkdir()
     (tmp_path / ".run-my-precious.tmp" / "thesis.txt").touch()

@@ -123,7 +123,7 @@ class Run:
         self.check_new(overwrite=overwrite)
         with contextlib.ExitStack() as held:
             try:
-                if self.path.exists():
+                if overwrite and self.path.exists():  # otherwise the lock is that of a run just made
                     held.enter_context(locked(self.path / LOCK))
             except FileNotFoundError:
                 raise RunBusyError(

@@ -261,6 +261,9 @@ class TextGenerator:
         """
         if isinstance(prompts, str):
             raise TypeError(f"prompts ({prompts!r:.60}) must be a list of strings: write [{prompts!r:.60}]")
+        given: object = prompts
+        if not isinstance(given, Sequence) or not all(isinstance(prompt, str) for prompt in given):
+            raise TypeError(f"prompts ({prompts!r:.60}) must be a list of strings")
         if rngs is not None and len(rngs) != len(prompts):
             raise ValueError(
                 f"rngs ({len(rngs)}) must be as many as prompts ({len(prompts)}): give one for each prompt"
