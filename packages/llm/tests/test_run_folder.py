@@ -135,6 +135,14 @@ def test_the_second_of_two_runs_of_one_name_is_refused_in_one_sentence(tmp_path:
     Trainer.resume(tmp_path / "run")
 
 
+def test_a_run_of_an_existing_name_does_not_lock_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of two processes makes the folder right after the second has checked that there is none."""
+    second = Run(tmp_path / "run")
+    monkeypatch.setattr(second, "check_new", lambda **_: trainer(tmp_path / "run").fit())
+    with pytest.raises(RunExistsError, match="has just been made by another process"), second.created():
+        assert names(tmp_path / "run") == ["checkpoints", "data", "run.json"]
+
+
 def test_creating_a_run_removes_nothing_of_others(tmp_path: Path) -> None:
     (tmp_path / ".run-my-precious.tmp").mkdir()
     (tmp_path / ".run-my-precious.tmp" / "thesis.txt").touch()

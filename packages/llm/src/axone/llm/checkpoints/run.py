@@ -124,7 +124,7 @@ class Run:
         self.check_new(overwrite=overwrite)
         with contextlib.ExitStack() as held:
             try:
-                if self.path.exists():
+                if overwrite and self.path.exists():
                     held.enter_context(locked(self.path / LOCK))
             except FileNotFoundError:
                 raise RunBusyError(
