@@ -142,6 +142,26 @@ def test_a_forbidden_special_token_is_named_with_its_position(tokenizer: BPEToke
     assert tokenizer.encode("abc", allowed_special={"<|unheard-of|>"}) == tokenizer.encode("abc")
 
 
+@pytest.mark.parametrize("short", [0, 1 << 60])
+def test_parts_with_ids_of_special_tokens_equal_the_whole_text(
+    short: int, tokenizer: BPETokenizer, random_text: Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SHORT", short)
+    rng = random.Random(14)
+    end = tokenizer.special_tokens["<|end|>"]
+    for _ in range(200):
+        texts = [random_text(rng, 6).replace("<|end", "").replace("|>", "") for _ in range(3)]
+        parts: list[str | int] = [texts[0], end, texts[1], end, end, texts[2]]
+        whole = "<|end|>".join([texts[0], texts[1], "", texts[2]])
+        assert tokenizer.encode_parts(parts) == tokenizer.encode(whole, allowed_special="all")
+    assert tokenizer.encode_parts(["a<|end|>"]) == tokenizer.encode_ordinary("a<|end|>")
+    assert tokenizer.encode_parts([]) == []
+    with pytest.raises(TokenizerError, match="id 600 is not in the vocabulary"):
+        tokenizer.encode_parts(["a", 600])
+    with pytest.raises(TokenizerError, match="lone surrogate"):
+        tokenizer.encode_parts(["a", end, "\ud800"])
+
+
 # R17: streams.
 
 

@@ -113,6 +113,21 @@ def test_conditions_under_which_a_space_is_added(document: Document, scheme: str
     assert again.sha256() == tokenizer.sha256()
 
 
+@pytest.mark.parametrize("scheme", ["always", "first", "never", None])
+def test_parts_get_the_ids_of_the_whole_text(document: Document, scheme: str | None) -> None:
+    """Each part encoded as a text of its own would begin with a space under the scheme "first"."""
+    if scheme is not None:
+        document["normalizer"] = None
+        document["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": False}
+    tokenizer = SentencePieceTokenizer.from_document(document)
+    names = {1: "<s>", 2: "</s>"}
+    several: list[list[str | int]] = [[1, "the cat", 2, " sat"], ["the", 1, "cat"], [" the", 2], [], [1, 2]]
+    for parts in several:
+        text = "".join(names[part] if isinstance(part, int) else part for part in parts)
+        assert tokenizer.encode_parts(parts) == tokenizer.encode(text, allowed_special="all")
+    assert tokenizer.encode_parts(["the <s>"]) == tokenizer.encode_ordinary("the <s>")
+
+
 @pytest.mark.parametrize("short", [0, 1 << 60])
 def test_short_and_long_texts_get_the_same_ids(
     document: Document, short: int, random_text: Random, monkeypatch: pytest.MonkeyPatch

@@ -1,19 +1,18 @@
 """A language model on NumPy: train it on your own text on a CPU, sample from it, read every line."""
 
-from axone.llm.adapters.adapter import Adapter, BaseModel
-from axone.llm.chat.chat import Answer, Chat
-from axone.llm.chat.template import ChatTemplate, Message
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from axone.llm.checkpoints.bundle import ModelBundle, load, open_bundle
 from axone.llm.checkpoints.checkpoint import Checkpoint
 from axone.llm.checkpoints.run import Run, unused_run
 from axone.llm.config import LanguageModelConfig
-from axone.llm.data.cache import cached_dataset, user_cache
-from axone.llm.data.corpus import TextFiles, python_source, read_text
 from axone.llm.data.dataset import TokenDataset
 from axone.llm.errors import (
     AxoneError,
     ChatTemplateError,
     CheckpointError,
+    DataError,
     DownloadError,
     MissingDependencyError,
     NotEnoughMemoryError,
@@ -22,14 +21,11 @@ from axone.llm.errors import (
     TrainingDivergedError,
     WorkerError,
 )
-from axone.llm.evaluation import perplexity, sliding_loss
 from axone.llm.generation.generate import Completion, TextGenerator, generate
 from axone.llm.generation.prompt_cache import PromptCache
 from axone.llm.generation.sampling import SamplingConfig
-from axone.llm.inspection.attention_maps import attention_maps, plot_attention
 from axone.llm.loss import bigram_loss, bits_per_byte, cross_entropy, next_token_loss
 from axone.llm.model import LanguageModel, count_parameters
-from axone.llm.pretrained.hub import download
 from axone.llm.training.callbacks import (
     Callback,
     CheckpointEvent,
@@ -40,11 +36,46 @@ from axone.llm.training.callbacks import (
 )
 from axone.llm.training.config import TrainerConfig
 from axone.llm.training.estimate import Estimate, require_memory
-from axone.llm.training.loggers import LossPlot, ProgressBar, SampleText, TensorBoard, format_duration
-from axone.llm.training.metrics import MetricsFile, read_metrics
-from axone.llm.training.presets import PRESETS, Preset, preset
 from axone.llm.training.trainer import Trainer
-from axone.llm.verification import Report, save_golden, verify
+
+if TYPE_CHECKING:
+    from axone.llm.adapters.adapter import Adapter, BaseModel
+    from axone.llm.chat.chat import Answer, Chat
+    from axone.llm.chat.template import ChatTemplate, Message
+    from axone.llm.data.cache import cached_dataset, user_cache
+    from axone.llm.data.conversations import Conversations
+    from axone.llm.data.corpus import TextFiles, python_source, read_text
+    from axone.llm.evaluation import perplexity, sliding_loss
+    from axone.llm.inspection.attention_maps import attention_maps, plot_attention
+    from axone.llm.pretrained.hub import download
+    from axone.llm.training.loggers import LossPlot, ProgressBar, SampleText, TensorBoard, format_duration
+    from axone.llm.training.metrics import MetricsFile, read_metrics
+    from axone.llm.training.presets import PRESETS, Preset, preset
+    from axone.llm.verification import Report, save_golden, verify
+else:
+    _IMPORTED_ON_USE = {  # a training needs none of these: they would add a tenth to the time until its first step
+        "adapters.adapter": "Adapter BaseModel",
+        "chat.chat": "Answer Chat",
+        "chat.template": "ChatTemplate Message",
+        "data.cache": "cached_dataset user_cache",
+        "data.conversations": "Conversations",
+        "data.corpus": "TextFiles python_source read_text",
+        "evaluation": "perplexity sliding_loss",
+        "inspection.attention_maps": "attention_maps plot_attention",
+        "pretrained.hub": "download",
+        "training.loggers": "LossPlot ProgressBar SampleText TensorBoard format_duration",
+        "training.metrics": "MetricsFile read_metrics",
+        "training.presets": "PRESETS Preset preset",
+        "verification": "Report save_golden verify",
+    }
+    _MODULES = {name: module for module, names in _IMPORTED_ON_USE.items() for name in names.split()}
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"axone.llm.{_MODULES[name]}"), name)
+        return value
+
 
 __all__ = [
     "PRESETS",
@@ -60,6 +91,8 @@ __all__ = [
     "CheckpointError",
     "CheckpointEvent",
     "Completion",
+    "Conversations",
+    "DataError",
     "DownloadError",
     "EndEvent",
     "Estimate",

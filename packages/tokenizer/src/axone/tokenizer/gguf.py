@@ -7,7 +7,6 @@ from axone.tokenizer.errors import TokenizerError
 from axone.tokenizer.files import brief
 from axone.tokenizer.gguf_metadata import PREFIX, Metadata
 from axone.tokenizer.protocol import Tokenizer
-from axone.tokenizer.sentencepiece import SentencePieceTokenizer
 
 
 def from_gguf(metadata: Mapping[str, object]) -> Tokenizer:
@@ -33,5 +32,7 @@ def from_gguf(metadata: Mapping[str, object]) -> Tokenizer:
     if model == "gpt2":
         return BPETokenizer.from_gguf(metadata)
     if model == "llama":
+        from axone.tokenizer.sentencepiece import SentencePieceTokenizer  # not before it is used
+
         return SentencePieceTokenizer.from_gguf(metadata)
     raise TokenizerError(f'{PREFIX}model ({brief(model)}) is not supported: it must be "gpt2" or "llama"')

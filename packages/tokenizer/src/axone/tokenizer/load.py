@@ -6,8 +6,6 @@ from axone.tokenizer.bpe import BPETokenizer
 from axone.tokenizer.char import CharTokenizer
 from axone.tokenizer.files import read_document
 from axone.tokenizer.protocol import Tokenizer
-from axone.tokenizer.sentencepiece import SentencePieceTokenizer
-from axone.tokenizer.sentencepiece.huggingface import is_sentencepiece
 
 
 def load(path: str | os.PathLike[str]) -> Tokenizer:
@@ -35,4 +33,7 @@ def load(path: str | os.PathLike[str]) -> Tokenizer:
     characters = isinstance(decoder, dict) and decoder.get("type") == "Fuse"
     if characters:
         return CharTokenizer.from_document(document)
+    from axone.tokenizer.sentencepiece import SentencePieceTokenizer  # 2 ms, not needed for characters
+    from axone.tokenizer.sentencepiece.huggingface import is_sentencepiece
+
     return (SentencePieceTokenizer if is_sentencepiece(document) else BPETokenizer).from_document(document, config)

@@ -12,14 +12,12 @@ from typing import Any
 
 from numpy.typing import DTypeLike
 
-from axone.llm.adapters.adapter import Adapter
 from axone.llm.chat.template import ChatTemplate
 from axone.llm.checkpoints.checkpoint import TOKENIZER, TOKENIZER_CONFIG, Checkpoint
 from axone.llm.checkpoints.run import Run
 from axone.llm.errors import ChatTemplateError, CheckpointError
 from axone.llm.model import LanguageModel
 from axone.llm.pretrained.folder import write_folder
-from axone.llm.pretrained.gguf.model import PretrainedGGUF, save_model
 from axone.llm.pretrained.source import is_gguf
 from axone.llm.storage.atomic import require_folder, write_json
 from axone.llm.storage.regular import open_regular, read_json
@@ -124,6 +122,8 @@ class ModelBundle:
         """
         if not isinstance(self.tokenizer, SubwordTokenizer):
             raise TokenizerError("a GGUF file cannot hold a character tokenizer: train a BPE tokenizer for the model")
+        from axone.llm.pretrained.gguf.model import save_model  # not before it is used: a training needs no GGUF
+
         metadata: dict[str, Any] = self.tokenizer.to_gguf()
         if self.chat_template_text is not None:
             metadata[_GGUF_TEMPLATE] = self.chat_template_text
@@ -166,6 +166,8 @@ def open_bundle(path: str | os.PathLike[str], *, adapter: str | os.PathLike[str]
     """
     bundle = _open(Path(path))
     if adapter is not None:
+        from axone.llm.adapters.adapter import Adapter  # not before it is used
+
         Adapter.load(bundle.model, adapter).merge(bundle.model)
     return bundle
 
@@ -225,6 +227,8 @@ def _read_folder(folder: Path) -> ModelBundle:
 
 
 def _read_gguf(path: Path) -> ModelBundle:
+    from axone.llm.pretrained.gguf.model import PretrainedGGUF
+
     with PretrainedGGUF(path) as source:
         model = LanguageModel.from_source(source, path)
         try:

@@ -21,7 +21,6 @@ import contextlib
 import os
 import re
 import stat
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -124,7 +123,7 @@ class Run:
         self.check_new(overwrite=overwrite)
         with contextlib.ExitStack() as held:
             try:
-                if overwrite and self.path.exists():
+                if overwrite and self.path.exists():  # otherwise the lock is that of a run just made
                     held.enter_context(locked(self.path / LOCK))
             except FileNotFoundError:
                 raise RunBusyError(
@@ -154,7 +153,7 @@ class Run:
         reserved = sorted(_RESERVED & set(options))
         if reserved:
             raise ValueError(f"notes must not have the reserved names {', '.join(reserved)}")
-        self._identity = uuid.uuid4().hex
+        self._identity = os.urandom(16).hex()
         write_json(folder / OPTIONS, RUN_FORMAT.stamp({IDENTITY: self._identity, **options}))
 
     def options(self) -> dict[str, Any]:
@@ -277,6 +276,7 @@ class Run:
         """
         if self._is_replaced():
             raise CheckpointError(self.path, "was removed or replaced while it was trained: nothing is saved there")
+        self.checkpoints_path.mkdir(exist_ok=True)  # a user may have removed it
         path = self._checkpoint_path(state.step)
         if path.exists():  # damaged and made again, or evaluated after it was saved
             path.rename(path.with_name(f".{path.name}{_REPLACED}"))

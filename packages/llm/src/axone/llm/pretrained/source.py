@@ -11,7 +11,6 @@ import numpy as np
 
 from axone.llm.config import LanguageModelConfig
 from axone.llm.pretrained.folder import open_folder
-from axone.llm.pretrained.gguf.model import PretrainedGGUF
 from axone.llm.pretrained.weights import MatchedWeights
 from axone.llm.storage.safetensors import Shape
 
@@ -45,6 +44,8 @@ def open_pretrained(path: Path) -> Iterator[PretrainedModel]:
         If the path holds no model, or one that is not computed exactly.
     """
     if is_gguf(path):
+        from axone.llm.pretrained.gguf.model import PretrainedGGUF  # not before it is used
+
         with PretrainedGGUF(path) as file:
             yield file
     else:

@@ -211,7 +211,8 @@ def relu2(x: Tensor) -> Tensor:
     positive = np.maximum(data, np.zeros_like(data))  # three times as fast as comparing with the number 0
 
     def vjp(g: Array) -> tuple[Array]:
-        slope = positive * g
+        slope = np.where(positive != 0, g, 0)  # a product would be NaN for an infinite gradient of an element below 0
+        slope *= positive
         slope *= 2.0
         return (slope.reshape(shape),)
 

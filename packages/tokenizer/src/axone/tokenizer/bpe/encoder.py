@@ -87,6 +87,16 @@ class TextEncoder:
         parts = self._parts(text, allowed)
         return self._encode_short(parts) if len(text) < _SHORT else self._encode_long(parts)
 
+    def encode_parts(self, parts: Sequence[str | int]) -> NDArray[np.int32]:
+        """Return the ids of a text whose special tokens are given as ids, shape (T,)."""
+        split = (
+            inner
+            for i, part in enumerate(parts)
+            for inner in ([part] if isinstance(part, int) else self._parts(part, frozenset(), begins=i == 0))
+        )
+        size = sum(len(part) for part in parts if isinstance(part, str))
+        return self._encode_short(split) if size < _SHORT else self._encode_long(split)
+
     def encode_batch(self, texts: Sequence[str], allowed: frozenset[str]) -> list[NDArray[np.int32]]:
         """Return the ids of each text, as `encode`."""
         if sum(map(len, texts)) < _SHORT:
@@ -157,8 +167,11 @@ class TextEncoder:
             return np.int32(id).tobytes()
         return np.array(self._merger.merge_word(word), dtype=np.int32).tobytes()
 
-    def _parts(self, text: str, allowed: frozenset[str]) -> Iterator[str | int]:
-        """Yield the ids of allowed special and of added tokens, and the normalized text between them."""
+    def _parts(self, text: str, allowed: frozenset[str], *, begins: bool = True) -> Iterator[str | int]:
+        """Yield the ids of allowed special and of added tokens, and the normalized text between them.
+
+        `begins` is false if other parts precede this text.
+        """
         tokens = allowed | self._always_found
         last = tokens & self._searched_last
         for start, part in self._split_at(text, tokens - last):
@@ -166,9 +179,9 @@ class TextEncoder:
                 yield part
             elif last:
                 for offset, inner in self._split_at(part, last):
-                    yield inner if isinstance(inner, int) else self._normalize(inner, start + offset == 0)
+                    yield inner if isinstance(inner, int) else self._normalize(inner, begins and start + offset == 0)
             else:
-                yield self._normalize(part, start == 0)
+                yield self._normalize(part, begins and start == 0)
 
     def _split_at(self, text: str, tokens: frozenset[str]) -> Iterator[tuple[int, str | int]]:
         """Yield the ids of tokens and the text between them, each with its position."""

@@ -104,6 +104,35 @@ class SubwordTokenizer(BaseTokenizer):
         ids: list[int] = self._encoder.encode(text, _NONE).tolist()
         return ids
 
+    def encode_parts(self, parts: Sequence[str | int]) -> list[int]:
+        """Return the ids of a text in which special tokens are given as ids, between parts of ordinary text.
+
+        It equals `encode` of the whole text, but a spelling of a special token in a part is ordinary text. Chat
+        templates need this: what a user types must not become a special token.
+
+        Parameters
+        ----------
+        parts : sequence of str or int
+            Texts and ids of special tokens, in order.
+
+        Returns
+        -------
+        list of int
+            The token ids.
+
+        Raises
+        ------
+        TokenizerError
+            If a text holds a lone surrogate, or an id is not in the vocabulary.
+        """
+        for part in parts:
+            if not isinstance(part, int):
+                check_text(part)
+            elif part not in self._tokens:
+                raise TokenizerError(f"id {part} is not in the vocabulary, which has ids 0 to {self.vocab_size - 1}")
+        ids: list[int] = self._encoder.encode_parts(parts).tolist()
+        return ids
+
     def encode_batch(
         self, texts: Iterable[str], *, allowed_special: Collection[str] | Literal["all"] = _NONE
     ) -> list[list[int]]:

@@ -23,7 +23,6 @@ from axone.tokenizer.bpe.encoder import TextEncoder
 from axone.tokenizer.bpe.model import BPEModel
 from axone.tokenizer.bpe.patterns import NAMES, portable_pattern, pre_tokenizer
 from axone.tokenizer.bpe.subword import SubwordTokenizer
-from axone.tokenizer.bpe.train import train_model
 from axone.tokenizer.errors import check_training_texts
 from axone.tokenizer.files import read_document
 
@@ -113,6 +112,8 @@ class BPETokenizer(SubwordTokenizer):
             is the name of a file.
         """
         check_training_texts(texts)
+        from axone.tokenizer.bpe.train import train_model  # 3 ms, most of it `subprocess`
+
         model = train_model(texts, vocab_size, pattern=pattern, special_tokens=special_tokens, progress=progress)
         return cls(model)
 
