@@ -2,9 +2,9 @@
 
     python benchmarks/autograd_speed.py --peer-python ~/peers/bin/python
 
-Each figure is a median over new processes, one per library and run; the libraries take turns, so that other load on the
-machine affects all of them. A process reports the fastest of several rounds. `--clock cpu` measures processor time instead of
-wall time, which is more reliable on a shared machine.
+The peers' Python needs `pip install torch micrograd mygrad "autograd[scipy]"`. Each figure is a median over new processes, one per
+library and run; the libraries take turns, so that other load on the machine affects all of them. A process reports the fastest of
+several rounds. `--clock cpu` measures processor time instead of wall time, which is more reliable on a shared machine.
 
 - moons: one training step of micrograd's example, an MLP 2-16-16-1 with ReLU, hinge loss and L2 on 100 points of two moons, computed
   number by number; and the same network on Tensors. The peak memory is that of the whole process.

@@ -53,6 +53,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("path", type=Path, metavar="PATH", help="model folder, .gguf file or run")
+    add("--adapter", type=Path, metavar="FOLDER", help="adapter to merge into the model")
     add("--system", metavar="TEXT", help="system message")
     add(
         "--max-new-tokens",
@@ -75,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         chosen = sampling(options)
     except ValueError as error:
         raise UserError(in_options(str(error), NAMES)) from error
-    bundle = open_bundle(options.path)
+    bundle = open_bundle(options.path, adapter=options.adapter)
     if not isinstance(bundle.tokenizer, BPETokenizer):
         raise ChatTemplateError(f"{options.path}: a model of characters has no chat template: sample from it instead")
     chat = Chat(

@@ -38,6 +38,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("path", type=Path, metavar="PATH", help="run, model folder or .gguf file")
+    add("--adapter", type=Path, metavar="FOLDER", help="adapter to merge into the model")
     add("--data", type=Path, required=True, metavar="FILE", help="text file, UTF-8")
     add("--window", type=int, metavar="N", help="tokens read at once (default: the model's context, at most 1024)")
     add("--stride", type=int, metavar="N", help="tokens by which the window moves on (default: half the window)")
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         text = read_text(options.data)
     except ValueError as error:
         raise UserError(str(error)) from error
-    bundle = open_bundle(options.path)
+    bundle = open_bundle(options.path, adapter=options.adapter)
     tokenizer = bundle.tokenizer
     begin = [tokenizer.bos_token_id] if tokenizer.add_bos_token and tokenizer.bos_token_id is not None else []
     try:

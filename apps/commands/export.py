@@ -3,6 +3,7 @@
 uv run apps/export.py runs/NAME --to folder
 uv run apps/export.py SmolLM2-135M-Instruct.Q4_1.gguf --to smollm2
 uv run apps/export.py smollm2 --to smollm2.gguf --dtype q8_0
+uv run apps/export.py smollm2 --adapter RUN/adapter --to tuned.gguf
 """
 
 import argparse
@@ -34,6 +35,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("path", type=Path, metavar="PATH", help="run, model folder or .gguf file")
+    add("--adapter", type=Path, metavar="FOLDER", help="adapter to merge into the model")
     add("--to", type=Path, required=True, metavar="PATH", help="new folder, or a file that ends in .gguf")
     add("--dtype", choices=("f32", "f16", "q8_0"), help="numbers of the matrices (default: f32; f16 for .gguf)")
     add("--overwrite", action="store_true", help="replace what is there")
@@ -50,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     taken = target.is_file() or target.is_symlink() or (target.is_dir() and (gguf or any(target.iterdir())))
     if taken and not options.overwrite:
         raise UserError(f"{target} is there already: choose another name, or add --overwrite")
-    bundle = open_bundle(options.path)
+    bundle = open_bundle(options.path, adapter=options.adapter)
     try:
         if gguf:
             bundle.write_gguf(target, dtype=dtype)

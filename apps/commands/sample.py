@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from axone.llm import Run, TextGenerator, load
+from axone.llm import Run, TextGenerator, open_bundle
 from commands import console
 from commands.console import UserError, in_options
 from commands.sampling_options import NAMES, add_sampling_options, check_counts, sampling
@@ -48,6 +48,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("path", type=Path, metavar="PATH", help="run, model folder or .gguf file")
+    add("--adapter", type=Path, metavar="FOLDER", help="adapter to merge into the model")
     add("--prompt", action="append", metavar="TEXT", help="text to continue, - for standard input; may be repeated")
     add("--samples", type=int, default=1, metavar="N", help="number of texts per prompt (default: 1)")
     add("--max-new-tokens", type=int, default=500, metavar="N", help="maximum number of new tokens (default: 500)")
@@ -68,7 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         sampling(options)
-        generator = TextGenerator(*load(options.path))
+        bundle = open_bundle(options.path, adapter=options.adapter)
+        generator = TextGenerator(bundle.model, bundle.tokenizer)
         single = options.samples == 1 and not options.json
         if options.prompt is None and single and sys.stdin.isatty() and sys.stdout.isatty():
             return converse(generator, options)

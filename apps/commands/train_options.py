@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args, get_type_hints
 
 from axone.llm import PRESETS, LanguageModelConfig, Preset, TrainerConfig, preset
 
@@ -38,6 +38,13 @@ Exit status: 0 success, 1 trained but some output could not be written, 2 an err
 Kind: TypeAlias = Callable[[str], Any] | tuple[str, ...]
 """Type of an option's value: a conversion to a number, or the allowed words."""
 
+
+def choices(configuration: type, field: str) -> tuple[str, ...]:
+    """Return the words that a field of a configuration allows."""
+    words: tuple[str, ...] = get_args(get_type_hints(configuration)[field])
+    return words
+
+
 MODEL: dict[str, tuple[Kind, str]] = {
     "context-length": (int, "maximum number of tokens that the model sees at once"),
     "num-layers": (int, "number of blocks"),
@@ -46,20 +53,20 @@ MODEL: dict[str, tuple[Kind, str]] = {
     "embed-dim": (int, "width of the model, in channels"),
     "hidden-dim": (int, "width inside the feed-forward layers (default: about 4 times the model's)"),
     "dropout": (float, "dropout probability in training"),
-    "norm": (("layer", "rms"), "normalization (default: layer)"),
-    "position": (("learned", "rotary"), "position encoding (default: learned)"),
-    "mlp": (("gelu", "swiglu", "relu2"), "feed-forward layers (default: gelu)"),
+    "norm": (choices(LanguageModelConfig, "norm"), "normalization (default: layer)"),
+    "position": (choices(LanguageModelConfig, "position"), "position encoding (default: learned)"),
+    "mlp": (choices(LanguageModelConfig, "mlp"), "feed-forward layers (default: gelu)"),
 }
 TRAINING: dict[str, tuple[Kind, str]] = {
     "steps": (int, "number of updates"),
     "batch-size": (int, "sequences per batch"),
     "gradient-accumulation-steps": (int, "batches per step, if one large batch exceeds memory (default: 1)"),
-    "sampling": (("random", "epoch"), "random sequences (default), or every sequence once per epoch"),
-    "optimizer": (("adamw", "muon", "sgd"), "optimizer (default: adamw)"),
+    "sampling": (choices(TrainerConfig, "sampling"), "random sequences (default), or every sequence once per epoch"),
+    "optimizer": (choices(TrainerConfig, "optimizer"), "optimizer (default: adamw)"),
     "learning-rate": (float, "peak learning rate"),
     "min-learning-rate": (float, "final learning rate (default: a tenth of the peak)"),
     "muon-learning-rate": (float, "peak learning rate of muon's matrices (default: 0.02)"),
-    "schedule": (("cosine", "linear", "constant"), "decay of the learning rate (default: cosine)"),
+    "schedule": (choices(TrainerConfig, "schedule"), "decay of the learning rate (default: cosine)"),
     "warmup-steps": (int, "steps of rising learning rate at the start (default: 100, or a tenth of fewer steps)"),
     "weight-decay": (float, "weight decay (default: 0.1)"),
     "max-grad-norm": (float, "maximum norm of the gradient (default: 1)"),

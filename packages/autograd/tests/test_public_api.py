@@ -27,6 +27,12 @@ def test_the_public_names_are_exact() -> None:
         assert all(hasattr(module, name) for name in module.__all__)
 
 
+def test_names_that_are_imported_on_use_are_listed() -> None:
+    code = "import axone.autograd as ag; print(set(ag.__all__) <= set(dir(ag)), 'draw' in vars(ag), ag.draw.__name__)"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.split() == ["True", "False", "draw"]
+
+
 def test_every_public_name_has_a_docstring() -> None:
     for module in (ag, extend, optim):
         for name in module.__all__:

@@ -26,7 +26,7 @@ from axone.llm import (
     cross_entropy,
 )
 from axone.llm.checkpoints.run import Run
-from axone.llm.data.dataset import Batch
+from axone.llm.data.training_data import Batch
 from axone.llm.runtime import data_parallel
 from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.runtime.processes import ProcessGroup
@@ -47,10 +47,9 @@ def flat_gradient(
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     inputs, targets = batch
     cuts = np.linspace(0, len(inputs), num_replicas + 1).astype(int)
-    shards = [[(inputs[a:b], targets[a:b])] for a, b in itertools.pairwise(cuts)]
-    weights = [(b - a) / len(inputs) for a, b in itertools.pairwise(cuts)]
+    shards = [[((inputs[a:b], targets[a:b]), (b - a) / len(inputs))] for a, b in itertools.pairwise(cuts)]
     with DataParallel(model, num_replicas, num_workers=num_workers) as workers:
-        workers.compute_gradients(shards, lambda _replica, _index, _turn: None, loss, weights)
+        workers.compute_gradients(shards, lambda _replica, _index, _turn: None, loss)
         assert workers.flat.matrices.grad is not None
         assert workers.flat.vectors.grad is not None
         return np.concatenate([workers.flat.matrices.grad, workers.flat.vectors.grad])
@@ -179,7 +178,7 @@ def test_error_in_a_worker_reaches_the_caller(model: LanguageModel) -> None:
 def test_clipping_scales_to_the_norm(model: LanguageModel, dataset: TokenDataset) -> None:
     batch = dataset.batch(0, 0, 4, 16)
     with DataParallel(model, 2) as workers:
-        workers.compute_gradients([[batch]], lambda _replica, _index, _turn: None, loss, [1.0])
+        workers.compute_gradients([[(batch, 1.0)]], lambda _replica, _index, _turn: None, loss)
         norm = workers.clip_gradients(0.25)
         assert norm > 0.25
         assert workers.clip_gradients(None) == pytest.approx(0.25, rel=1e-5)

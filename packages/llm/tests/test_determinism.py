@@ -157,8 +157,8 @@ def test_all_workers_together_read_the_batches_of_one(
 ) -> None:
     read: list[np.ndarray] = []
 
-    def spy(_workers: object, shares: list[Iterable[Ids]], *_: object) -> float:
-        read.append(np.concatenate([starts for share in shares for starts in share]))
+    def spy(_workers: object, shares: list[Iterable[tuple[Ids, float]]], *_: object) -> float:
+        read.append(np.concatenate([starts for share in shares for starts, _ in share]))
         return 0.0
 
     monkeypatch.setattr(DataParallel, "compute_gradients", spy)

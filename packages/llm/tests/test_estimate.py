@@ -14,7 +14,7 @@ from axone.llm import (
     TrainerConfig,
     require_memory,
 )
-from axone.llm.data.dataset import Batch
+from axone.llm.data.training_data import Batch
 from axone.llm.runtime import resources
 from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.training.step import TrainingStep

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -215,6 +216,11 @@ def test_one_string_is_refused_where_several_are_wanted(model: LanguageModel, da
     for call in (lambda: generator.stream("the", stop="fox"), lambda: generator.complete(["the"], stop="fox")):
         with pytest.raises(TypeError, match=r"stop \('fox'\) must be a list of strings: write \['fox'\]"):
             call()
+    for others in (Path("model"), b"model", [Path("model")], {"model": 1}, 5):
+        with pytest.raises(TypeError, match=r"prompts \(.+\) must be a list of strings"):
+            generator.complete(others)  # type: ignore[arg-type]  # the fault
+        with pytest.raises(TypeError, match=r"stop \(.+\) must be a list of strings"):
+            generator.stream("the", stop=others)  # type: ignore[arg-type]  # the fault
     with pytest.raises(ValueError, match=r"stop \(\[''\]\) must not hold an empty string"):
         generator.stream("the", stop=[""])
 

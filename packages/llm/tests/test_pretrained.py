@@ -151,6 +151,22 @@ def test_a_head_beside_a_tied_embedding_is_kept_where_it_differs(
     )
 
 
+def test_a_head_of_another_shape_beside_a_tied_embedding_is_refused(tmp_path: Path) -> None:
+    """It was left out, and the logits were those of the embedding."""
+    folder = edited(tmp_path, "gpt2", tie_word_embeddings=True)
+    arrays = read_arrays(folder / "model.safetensors")
+    write_arrays(folder / "model.safetensors", {**arrays, "lm_head.weight": np.ones((3, 4), np.float32)})
+    with pytest.raises(CheckpointError, match=r"lm_head.weight must have shape \(\d+, \d+\) and has \(3, 4\)"):
+        LanguageModel.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("rate", ["x", True, -0.1, 1.0, [0.1]])
+def test_a_dropout_rate_that_is_none_is_refused(rate: object, tmp_path: Path) -> None:
+    folder = edited(tmp_path, "gpt2", embd_pdrop=rate)
+    with pytest.raises(CheckpointError, match=r"a dropout rate \(.+\) must be a number in"):
+        LanguageModel.from_pretrained(folder)
+
+
 def test_dropout_of_attention_weights_is_read_as_none(tmp_path: Path) -> None:
     assert LanguageModel.from_pretrained(FAMILIES / "gpt2").config.dropout == 0
     own = LanguageModelConfig(vocab_size=19, context_length=8, num_layers=1, num_heads=2, embed_dim=8, dropout=0.25)

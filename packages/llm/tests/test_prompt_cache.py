@@ -48,7 +48,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 
 def greedy(model: LanguageModel, prompt: list[int], count: int, cache: PromptCache | None = None) -> list[int]:
-    return list(generate(model, prompt, max_new_tokens=count, temperature=0, cache=cache))
+    return list(generate(model, prompt, max_new_tokens=count, temperature=0, prompt_cache=cache))
 
 
 def test_a_second_generation_reads_only_what_the_cache_lacks(model: LanguageModel, read: list[tuple[int, int]]) -> None:
@@ -83,7 +83,7 @@ def test_a_text_beyond_the_context_is_the_one_without_a_cache(model: LanguageMod
 
 def test_a_closed_generation_leaves_a_cache_that_can_be_used(model: LanguageModel) -> None:
     cache = PromptCache(model)
-    tokens = generate(model, PROMPT, max_new_tokens=9, temperature=0, cache=cache)
+    tokens = generate(model, PROMPT, max_new_tokens=9, temperature=0, prompt_cache=cache)
     new = [next(tokens) for _ in range(3)]
     tokens.close()  # type: ignore[attr-defined]  # a generator, though an Iterator by contract
     assert cache.ids == [*PROMPT, *new[:2]]
@@ -119,4 +119,4 @@ def test_equal_prompts_are_read_once(model: LanguageModel, read: list[tuple[int,
 
 def test_a_cache_is_for_one_prompt(model: LanguageModel) -> None:
     with pytest.raises(ValueError, match="a prompt cache is for one prompt, not for 2"):
-        DecodingBatch(model, [PROMPT, PROMPT], cache=PromptCache(model))
+        DecodingBatch(model, [PROMPT, PROMPT], prompt_cache=PromptCache(model))

@@ -102,6 +102,13 @@ def test_a_lock_file_that_is_removed_ends_no_training(tmp_path: Path) -> None:
     assert Run(run).latest().step == 2
 
 
+def test_a_folder_of_checkpoints_that_is_removed_by_hand_is_made_again(tmp_path: Path) -> None:
+    """The next save failed, and the whole run was removed as one without a checkpoint."""
+    run = tmp_path / "run"
+    trainer(run, At(1, lambda: shutil.rmtree(run / "checkpoints"))).fit()
+    assert names(run / "checkpoints") == ["step-000001", "step-000002"]
+
+
 def test_a_run_that_is_replaced_after_it_was_opened_is_not_trained(tmp_path: Path) -> None:
     trainer(tmp_path / "run").fit()
     resumed = Trainer.resume(tmp_path / "run")
@@ -133,6 +140,26 @@ def test_the_second_of_two_runs_of_one_name_is_refused_in_one_sentence(tmp_path:
         first.__exit__(None, None, None)
     assert names(tmp_path) == ["run"]
     Trainer.resume(tmp_path / "run")
+
+
+def test_a_run_made_meanwhile_is_not_locked_by_the_process_that_comes_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The late one took the lock of the new run, and both were refused."""
+    check_new = Run.check_new
+
+    def check_before_the_other_makes_it(run: Run, *, overwrite: bool = False) -> None:
+        check_new(run, overwrite=overwrite)
+        monkeypatch.undo()
+        trainer(tmp_path / "run").fit()
+
+    monkeypatch.setattr(Run, "check_new", check_before_the_other_makes_it)
+    with (
+        pytest.raises(RunExistsError, match="run has just been made by another process"),
+        Run(tmp_path / "run").created(),
+        Run(tmp_path / "run").lock(),
+    ):
+        pass
 
 
 def test_creating_a_run_removes_nothing_of_others(tmp_path: Path) -> None:

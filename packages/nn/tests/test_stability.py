@@ -99,3 +99,12 @@ def test_activations_of_large_inputs(value: float) -> None:
         np.testing.assert_allclose(y.data, max(value, 0) * (value if function is relu2 else 1))
         assert x.grad is not None
         np.testing.assert_allclose(x.grad, float(slope) if value else 0.0 if function is relu2 else 0.5)
+
+
+def test_an_infinite_gradient_of_relu2_below_zero_is_dropped() -> None:
+    """The slope is exactly 0 there, and 0 times infinity would be NaN."""
+    for function in (relu2, plain.relu2):
+        x = Tensor(np.array([-1.0, 0.0, 2.0]), requires_grad=True)
+        with np.errstate(invalid="ignore"):
+            function(x).backward(np.array([np.inf, -np.inf, 1.0]))
+        np.testing.assert_array_equal(x.grad, [0, 0, 4])

@@ -116,6 +116,9 @@ else:
         value = globals()[name] = module if name == "optim" else getattr(module, name)
         return value
 
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_IMPORTED_ON_USE})
+
 
 __all__ = [
     "AnomalyError",

@@ -12,6 +12,7 @@ from axone.llm.errors import (
     AxoneError,
     ChatTemplateError,
     CheckpointError,
+    DataError,
     DownloadError,
     MissingDependencyError,
     NotEnoughMemoryError,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from axone.llm.chat.chat import Answer, Chat
     from axone.llm.chat.template import ChatTemplate, Message
     from axone.llm.data.cache import cached_dataset, user_cache
+    from axone.llm.data.conversations import Conversations
     from axone.llm.data.corpus import TextFiles, python_source, read_text
     from axone.llm.evaluation import perplexity, sliding_loss
     from axone.llm.inspection.attention_maps import attention_maps, plot_attention
@@ -56,6 +58,7 @@ else:
         "chat.chat": "Answer Chat",
         "chat.template": "ChatTemplate Message",
         "data.cache": "cached_dataset user_cache",
+        "data.conversations": "Conversations",
         "data.corpus": "TextFiles python_source read_text",
         "evaluation": "perplexity sliding_loss",
         "inspection.attention_maps": "attention_maps plot_attention",
@@ -88,6 +91,8 @@ __all__ = [
     "CheckpointError",
     "CheckpointEvent",
     "Completion",
+    "Conversations",
+    "DataError",
     "DownloadError",
     "EndEvent",
     "Estimate",

@@ -51,6 +51,10 @@ class ChatTemplateError(AxoneError):
     """A chat template is not valid, or cannot render a conversation."""
 
 
+class DataError(AxoneError, ValueError):
+    """A file of training data has a fault; the message names its line."""
+
+
 class MissingDependencyError(AxoneError, ImportError):
     """An optional library is needed and not installed.
 

@@ -23,6 +23,7 @@ from axone.llm.errors import CheckpointError
 from axone.llm.generation.decoder import Decoder
 from axone.llm.generation.folding import FoldCache
 from axone.llm.generation.generate import generate
+from axone.llm.generation.prompt_cache import PromptCache
 from axone.llm.generation.sampling import SamplingConfig, SamplingOptions
 from axone.llm.pretrained.folder import write_folder
 from axone.llm.pretrained.source import PretrainedModel, open_pretrained
@@ -44,7 +45,7 @@ from axone.nn import (
     TransformerBlock,
     init,
 )
-from axone.nn.extend import RowCache, flatten
+from axone.nn.extend import Mask, Positions, RowCache, flatten
 from axone.nn.functional import linear
 
 
@@ -126,12 +127,14 @@ class LanguageModel(Module):
         """
         return linear(self.hidden(ids), self.output_weight)
 
-    def hidden(self, ids: Ids) -> Tensor:
+    def hidden(self, ids: Ids, *, mask: Mask | None = None, positions: Positions | None = None) -> Tensor:
         """Return the input of the output layer: the normalized stream after the last block.
 
         Parameters
         ----------
         ids : ndarray of int, shape (B, T)
+        mask, positions
+            As in `axone.nn.Transformer`: for rows of several sequences.
 
         Returns
         -------
@@ -140,7 +143,7 @@ class LanguageModel(Module):
         ids = np.asarray(ids)
         if ids.ndim != 2:
             raise ValueError(f"ids of shape {ids.shape} must have shape (B, T)")
-        return self.transformer(self.dropout(self.embedding(ids)))
+        return self.transformer(self.dropout(self.embedding(ids)), mask=mask, positions=positions)
 
     @property
     def output_weight(self) -> Parameter:
@@ -156,13 +159,14 @@ class LanguageModel(Module):
         stop_ids: Sequence[int] | None = None,
         rng: np.random.Generator | None = None,
         workers: int | None = None,
+        prompt_cache: PromptCache | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Iterator[int]:
         """Yield new tokens, one at a time, as the function `axone.llm.generate` does.
 
         Parameters
         ----------
-        prompt_ids, max_new_tokens, sampling, stop_ids, rng, workers, **options
+        prompt_ids, max_new_tokens, sampling, stop_ids, rng, workers, prompt_cache, **options
             As in `axone.llm.generate`.
 
         Yields
@@ -178,6 +182,7 @@ class LanguageModel(Module):
             stop_ids=stop_ids,
             rng=rng,
             workers=workers,
+            prompt_cache=prompt_cache,
         )
 
     def decoder(self, *, workers: int | None = None) -> Decoder:
@@ -224,7 +229,8 @@ class LanguageModel(Module):
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder.
 
-        They are those of Hugging Face's GPT-2 if the model is one, and say ``"model_type": "axone"`` else.
+        They are in Hugging Face's words for GPT-2, Llama, Qwen2 and Qwen3, and say ``"model_type": "axone"`` for all other
+        models.
 
         Parameters
         ----------

@@ -176,7 +176,7 @@ class Transformer(Module):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        restore_default(cls, "cached_inference", _call_on_rowss)
+        restore_default(cls, "cached_inference", _call_stack_on_rows)
 
     def cached_inference(self, dense: Dense = dense_product) -> StackForward:
         """Return the forward on plain arrays, with a cache for each block: the loop over the blocks without a tape.
@@ -210,7 +210,7 @@ class Transformer(Module):
         return forward
 
 
-def _call_on_rowss(self: Transformer, dense: Dense = dense_product) -> StackForward:  # noqa: ARG001 - as the method
+def _call_stack_on_rows(self: Transformer, dense: Dense = dense_product) -> StackForward:  # noqa: ARG001 - as the method
     """Return a function of arrays that calls a Transformer under `no_grad`: for classes that redefine ``__call__``."""
 
     def forward(x: Array, caches: Sequence[KVCache], context: DecodeContext) -> Array:

@@ -13,6 +13,7 @@ References
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 import sys
 import time
@@ -20,7 +21,7 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, nodes
+from jinja2 import Template, TemplateError, nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.ext import Extension
 from jinja2.parser import Parser
@@ -106,10 +107,16 @@ def render(template: str, variables: Mapping[str, object]) -> str:
     jinja2.TemplateError
         If the template is not valid, raises an error itself, or exceeds a limit.
     """
+    compiled = _compiled(template)
+    return _limited(lambda: compiled.render(variables))
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(template: str) -> Template:
+    """Return a compiled template: compiling takes 7 ms, rendering a tenth of it."""
     environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation])
     code = environment.compile(template, filename=_FILE)
-    compiled = environment.template_class.from_code(environment, code, environment.make_globals(None))
-    return _limited(lambda: compiled.render(variables))
+    return environment.template_class.from_code(environment, code, environment.make_globals(None))
 
 
 def _limited(run: Callable[[], str]) -> str:

@@ -139,17 +139,59 @@ class ChatTemplate:
         ChatTemplateError
             As `render`.
         """
-        special = tokenizer.special_tokens
-        mark = next((mark for mark in _MARKS if not any(mark in text for text in _texts(messages, self.text))), None)
-        if mark is None:
-            raise ChatTemplateError("the messages hold every noncharacter from U+FDD0 to U+FDEF: remove one of them")
-        guarded = [_guarded(message, special, mark) for message in messages]
+        guarded, mark = guard(messages, self, tokenizer.special_tokens)
         text = self.render(guarded, add_generation_prompt=add_generation_prompt, **variables)
-        if not special:
-            return tokenizer.encode_parts([text.replace(mark, "")])
-        spellings = "|".join(map(re.escape, sorted(special, key=len, reverse=True)))
-        parts = [part for part in re.split(f"({spellings})", text) if part]
-        return tokenizer.encode_parts([special.get(part, part.replace(mark, "")) for part in parts])
+        return tokenizer.encode_parts(guarded_parts(text, mark, tokenizer.special_tokens))
+
+
+def guard(messages: Sequence[Message], template: ChatTemplate, special: Mapping[str, int]) -> tuple[list[Message], str]:
+    """Return messages in which a mark splits every spelling of a special token, and the mark.
+
+    Parameters
+    ----------
+    messages : sequence of Message
+    template : ChatTemplate
+        The one that will render them.
+    special : mapping of str to int
+        The ids of the special tokens by their spelling.
+
+    Returns
+    -------
+    guarded : list of Message
+    mark : str
+        A character that is neither in the messages nor in the template.
+
+    Raises
+    ------
+    ChatTemplateError
+        If there is no such character.
+    """
+    mark = next((mark for mark in _MARKS if not any(mark in text for text in _texts(messages, template.text))), None)
+    if mark is None:
+        raise ChatTemplateError("the messages hold every noncharacter from U+FDD0 to U+FDEF: remove one of them")
+    return [_guarded(message, special, mark) for message in messages], mark
+
+
+def split_special(text: str, special: Mapping[str, int]) -> list[str]:
+    """Return the parts of a rendered text: what is between special tokens at even places, and these at odd ones."""
+    if not special:
+        return [text]
+    spellings = "|".join(map(re.escape, sorted(special, key=len, reverse=True)))
+    return re.split(f"({spellings})", text)
+
+
+def guarded_parts(text: str, mark: str, special: Mapping[str, int]) -> list[str | int]:
+    """Return the texts and ids of special tokens of a text that was rendered from guarded messages, for `encode_parts`.
+
+    Parameters
+    ----------
+    text : str
+    mark : str
+        As `guard` returned it.
+    special : mapping of str to int
+    """
+    parts = [part for part in split_special(text, special) if part]
+    return [special.get(part, part.replace(mark, "")) for part in parts]
 
 
 def _texts(messages: Sequence[Message], template: str) -> list[str]:

@@ -123,7 +123,7 @@ class Run:
         self.check_new(overwrite=overwrite)
         with contextlib.ExitStack() as held:
             try:
-                if self.path.exists():
+                if overwrite and self.path.exists():  # otherwise the lock is that of a run just made
                     held.enter_context(locked(self.path / LOCK))
             except FileNotFoundError:
                 raise RunBusyError(
@@ -276,6 +276,7 @@ class Run:
         """
         if self._is_replaced():
             raise CheckpointError(self.path, "was removed or replaced while it was trained: nothing is saved there")
+        self.checkpoints_path.mkdir(exist_ok=True)  # a user may have removed it
         path = self._checkpoint_path(state.step)
         if path.exists():  # damaged and made again, or evaluated after it was saved
             path.rename(path.with_name(f".{path.name}{_REPLACED}"))

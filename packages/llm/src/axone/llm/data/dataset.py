@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 from axone.llm.data import token_file
 from axone.llm.data.sampler import SamplingMode, batch_starts, even_starts
 from axone.llm.data.token_file import TokenFile
+from axone.llm.data.training_data import Batch
 from axone.llm.errors import CheckpointError
 from axone.llm.types import Ids
 from axone.tokenizer import Tokenizer
-
-Batch: TypeAlias = tuple[Ids, Ids]
-"""Inputs and targets, each (B, T): a target is the id that follows its input."""
 
 _DECODED_AT_ONCE = 1 << 20  # ids
 _LONGEST_PATH = 4096  # characters: no longer text can be the name of a file
@@ -304,6 +302,34 @@ class TokenDataset:
         """
         self.require(context_length)
         return self.read(batch_starts(seed, number, batch_size, context_length, len(self), sampling), context_length)
+
+    def deal(
+        self, seed: int, number: int, batch_size: int, context_length: int, sampling: SamplingMode, count: int
+    ) -> list[Ids]:
+        """Return the starts of a batch's sequences, a function of the arguments alone, in `count` consecutive shards."""
+        drawn = batch_starts(seed, number, batch_size, context_length, len(self), sampling)
+        return [drawn[batch_size * i // count : batch_size * (i + 1) // count] for i in range(count)]
+
+    def heaviest(self, batch_size: int, context_length: int) -> Ids:
+        """Return the starts of a batch: all take the same memory."""
+        return batch_starts(0, 0, batch_size, context_length, len(self), "random")
+
+    @property
+    def num_targets(self) -> int:
+        """The number of ids."""
+        return len(self)
+
+    def count_targets(self, starts: Ids, context_length: int) -> int:
+        """Return the number of targets of some sequences."""
+        return len(starts) * context_length
+
+    def targets_of_batches(self, seed: int, numbers: range, batch_size: int, context_length: int) -> int:  # noqa: ARG002 - as the protocol
+        """Return the number of targets of several batches."""
+        return (numbers.stop - numbers.start) * batch_size * context_length
+
+    def tokens_per_batch(self, batch_size: int, context_length: int) -> int:
+        """Return the number of tokens of a batch."""
+        return batch_size * context_length
 
     def window_starts(self, context_length: int, limit: int | None = None) -> Ids:
         """Return the start of every consecutive sequence.

@@ -33,7 +33,7 @@ class DecodingBatch:
         The B sequences at first. Only the last `context_length` tokens of each are read.
     workers : int, optional
         The most threads or processes that compute at once, by default one per core; 1 never forks.
-    cache : PromptCache, optional
+    prompt_cache : PromptCache, optional
         For one prompt: tokens that it holds are not read again, and afterwards it holds all that were read.
 
     Attributes
@@ -55,9 +55,9 @@ class DecodingBatch:
         prompts: Sequence[Sequence[int]],
         *,
         workers: int | None = None,
-        cache: PromptCache | None = None,
+        prompt_cache: PromptCache | None = None,
     ) -> None:
-        if cache is not None and len(prompts) != 1:
+        if prompt_cache is not None and len(prompts) != 1:
             raise ValueError(f"a prompt cache is for one prompt, not for {len(prompts)}")
         self._model = model
         self._length = model.config.context_length
@@ -69,16 +69,16 @@ class DecodingBatch:
         room = self._length if len(prompts) == 1 else 2 * self._length
         self._num_read = 0  # tokens of the first sequence at the last call of `logits`
         self._starts = [0] * len(prompts)  # the column where each sequence begins
-        self._cache = cache
+        self._prompt_cache = prompt_cache
         distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(map(tuple, self.sequences)))}
         self._distinct = None  # for each sequence, its row among the distinct ones, until these have been read once
         if len(distinct) < len(prompts):
             self._distinct = np.array([distinct[tuple(sequence)] for sequence in self.sequences])
-        if cache is None:
+        if prompt_cache is None:
             self._caches = model.make_caches(len(distinct), room)
             return
-        self._caches, prompt = cache.caches, self.sequences[0]
-        cache.hold(cache.ids[: cache.common_prefix(prompt)] if len(prompt) <= self._length else ())
+        self._caches, prompt = prompt_cache.caches, self.sequences[0]
+        prompt_cache.hold(prompt_cache.ids[: prompt_cache.common_prefix(prompt)] if len(prompt) <= self._length else ())
 
     def __enter__(self) -> Self:
         self._decode = self._decoder.__enter__()
@@ -88,11 +88,11 @@ class DecodingBatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._decoder.__exit__(kind, error, trace)
-        if self._cache is not None:
+        if self._prompt_cache is not None:
             # An error inside a forward leaves the blocks' caches of different lengths.
             whole = error is None or isinstance(error, GeneratorExit)
             held = self._caches[0].length
-            self._cache.hold(self.sequences[0][self._num_read - held : self._num_read] if whole else ())
+            self._prompt_cache.hold(self.sequences[0][self._num_read - held : self._num_read] if whole else ())
 
     def logits(self) -> Logits:
         """Read all tokens that have not been read yet.

@@ -35,7 +35,9 @@ from axone.llm.types import Ids, Logits
 from axone.nn import KVCache, Transformer
 from axone.nn.extend import DecodeContext, dense_product, single_position
 
-_ONE_THREAD = 460_800  # weights: OpenBLAS multiplies a smaller matrix and a vector in one thread without being told to
+_ONE_BLAS_THREAD_WEIGHTS = (
+    460_800  # weights: OpenBLAS multiplies a smaller matrix and a vector in one thread without being told to
+)
 _RUN = 32  # positions: fewer do not repay their hand-over to a thread
 _MOST_PROCESSES = 4  # a few cores use all the bandwidth of memory
 
@@ -83,7 +85,9 @@ class Decoder:
         if self._small:
             transformer, embedding, head, head_bias = fold(transformer, embedding, head, fold_cache)
         self.workers = 1 if self._small else resources.available_cores() if workers is None else workers
-        self._blas_as_it_is = not self._small or max(sizes) < _ONE_THREAD  # for the product of a matrix and a vector
+        self._needs_no_blas_limit = (
+            not self._small or max(sizes) < _ONE_BLAS_THREAD_WEIGHTS
+        )  # for the product of a matrix and a vector
         self._embedding = embedding
         self._forward = transformer.cached_inference()
         self._head = dense_product(head, head_bias)
@@ -129,7 +133,7 @@ class Decoder:
         if B * T == 1 and starts is None:
             if self._uses_processes(caches):
                 return self._decode_in_processes(int(ids[0, 0]), caches)
-            if self._blas_as_it_is:
+            if self._needs_no_blas_limit:
                 x = self._embedding[ids[0, 0]].copy()  # (C,)
                 return self._head(self._forward(x, caches, single_position(caches[0].length)))[None]
         runs = min(self.workers, T // _RUN)

@@ -47,8 +47,8 @@ Norm: TypeAlias = LayerNorm | RMSNorm
 _L = TypeVar("_L", Embedding, Linear, RMSNorm)
 _M = TypeVar("_M", bound=Module)
 
-_LINEAR = math.sqrt(2 / math.pi)  # GELU's constants
-_SCALE = (_LINEAR * 0.044715) ** (1 / 3)  # a
+_SQRT_2_OVER_PI = math.sqrt(2 / math.pi)  # GELU's constants
+_INNER_SCALE = (_SQRT_2_OVER_PI * 0.044715) ** (1 / 3)  # a
 _LARGE_PAGES = 1 << 23  # bytes: NumPy asks for large pages from 4 MiB on
 _ROWS = 16
 
@@ -106,7 +106,7 @@ class FoldedGELU(Module):
     up_proj, down_proj : Linear
     """
 
-    offset = _LINEAR / _SCALE
+    offset = _SQRT_2_OVER_PI / _INNER_SCALE
 
     def __init__(self, up_proj: Linear, down_proj: Linear) -> None:
         self.up_proj, self.down_proj = up_proj, down_proj
@@ -317,8 +317,8 @@ def _mlp(layer: FeedForward | SwiGLU, norm: Norm, folder: _Folder, *, centred: b
         up_proj = _linear(layer.up_proj, folder, norm=norm)
         return FoldedSwiGLU(gate_proj, up_proj, _linear(layer.down_proj, folder, centred=centred))
     gelu = layer.activation == "gelu"
-    up_proj = _linear(layer.up_proj, folder, norm=norm, scale=_SCALE if gelu else 1.0)
-    down_proj = _linear(layer.down_proj, folder, factor=0.5 / _SCALE if gelu else None, centred=centred)
+    up_proj = _linear(layer.up_proj, folder, norm=norm, scale=_INNER_SCALE if gelu else 1.0)
+    down_proj = _linear(layer.down_proj, folder, factor=0.5 / _INNER_SCALE if gelu else None, centred=centred)
     if gelu:
         return FoldedGELU(up_proj, down_proj)
     twin = copy.copy(layer)

@@ -36,7 +36,7 @@ def generate(
     stop_ids: Sequence[int] | None = None,
     rng: np.random.Generator | None = None,
     workers: int | None = None,
-    cache: PromptCache | None = None,
+    prompt_cache: PromptCache | None = None,
 ) -> Iterator[int]:
     """Yield new tokens, one at a time.
 
@@ -63,7 +63,7 @@ def generate(
     workers : int, optional
         The most threads or processes that compute at once, besides the threads of BLAS: by default one per core for a
         large model, and one for a small model. 1 never forks.
-    cache : PromptCache, optional
+    prompt_cache : PromptCache, optional
         Tokens that it holds are not read again; afterwards it holds those of this text.
 
     Yields
@@ -94,7 +94,9 @@ def generate(
     prompt = check_prompt(prompt_ids, model.config.vocab_size)
     stops = _stop_ids(model, stop_ids)
     rng = np.random.default_rng(rng)
-    return stream_tokens(model, prompt, _count(max_new_tokens), sampling or options, stops, rng, workers, cache=cache)
+    return stream_tokens(
+        model, prompt, _count(max_new_tokens), sampling or options, stops, rng, workers, prompt_cache=prompt_cache
+    )
 
 
 def stream_tokens(
@@ -106,10 +108,10 @@ def stream_tokens(
     rng: np.random.Generator,
     workers: int | None,
     vocab_size: int | None = None,
-    cache: PromptCache | None = None,
+    prompt_cache: PromptCache | None = None,
 ) -> Generator[int, None, None]:
     """Yield new tokens; those from `vocab_size` on are never drawn."""
-    with DecodingBatch(model, [prompt], workers=workers, cache=cache) as batch, adapted_memory():
+    with DecodingBatch(model, [prompt], workers=workers, prompt_cache=prompt_cache) as batch, adapted_memory():
         for _ in range(max_new_tokens):
             token = sampling.choose(batch.logits()[0, :vocab_size], batch.sequences[0], rng)
             if token in stop_ids:
@@ -259,6 +261,9 @@ class TextGenerator:
         """
         if isinstance(prompts, str):
             raise TypeError(f"prompts ({prompts!r:.60}) must be a list of strings: write [{prompts!r:.60}]")
+        given: object = prompts
+        if not isinstance(given, Sequence) or not all(isinstance(prompt, str) for prompt in given):
+            raise TypeError(f"prompts ({prompts!r:.60}) must be a list of strings")
         if rngs is not None and len(rngs) != len(prompts):
             raise ValueError(
                 f"rngs ({len(rngs)}) must be as many as prompts ({len(prompts)}): give one for each prompt"

@@ -33,7 +33,7 @@ class PromptCache:
     >>> config = LanguageModelConfig(vocab_size=65, context_length=64, num_layers=1, num_heads=2, embed_dim=16)
     >>> model = LanguageModel(config).eval()
     >>> cache = PromptCache(model)
-    >>> new = list(generate(model, [1, 2, 3], max_new_tokens=4, cache=cache))
+    >>> new = list(generate(model, [1, 2, 3], max_new_tokens=4, prompt_cache=cache))
     >>> cache.common_prefix([1, 2, 3, *new, 5])  # all but the last new token, which was not read, and the 5
     6
     """

@@ -1,6 +1,6 @@
 """Sampling: filters of the logits, in Hugging Face's order, and the draw of a token.
 
-Each filter takes the scores of the remaining tokens and returns the places of those that it keeps, in order. A filter
+Each filter takes the scores of the remaining tokens and returns the indices of those that it keeps, in order. A filter
 may get fifty thousand scores per token: none of them sorts scores that cannot matter, and each passes only the kept ones
 to the next. Scores are logits divided by the temperature, shifted so that the largest is zero.
 
@@ -125,7 +125,7 @@ class SamplingConfig:
             penalized = self._penalized(logits, seen)
             _largest(penalized)
             return penalized.astype(np.float64)
-        ids, scores = self._left(logits, seen)
+        ids, scores = self._candidates(logits, seen)
         if ids is None:
             return scores
         filtered = np.full(len(logits), -np.inf)
@@ -154,11 +154,11 @@ class SamplingConfig:
         """
         if self.temperature == 0:
             return int(_largest(self._penalized(logits, seen))[0])
-        ids, scores = self._left(logits, seen)
-        place = _place_of(rng.random(), np.exp(scores, scores))
-        return place if ids is None else int(ids[place])
+        ids, scores = self._candidates(logits, seen)
+        drawn = _draw(rng.random(), np.exp(scores, scores))
+        return drawn if ids is None else int(ids[drawn])
 
-    def _left(self, logits: Logits, seen: Ids | Sequence[int]) -> tuple[Ids | None, Logits]:
+    def _candidates(self, logits: Logits, seen: Ids | Sequence[int]) -> tuple[Ids | None, Logits]:
         """Return the tokens that can be drawn, in order, or None for all of them, and their scores."""
         scores: Logits = self._penalized(logits, seen)
         _, largest = _largest(scores)
@@ -189,49 +189,51 @@ class SamplingConfig:
 
 
 def _largest(scores: Logits) -> tuple[np.intp, float]:
-    """Return the place of the largest score, and the score: `argmax` finds NaN too, and a reduction takes 1 us more."""
-    place = scores.argmax()
-    largest: float = scores.item(place)
+    """Return the index of the largest score, and the score: `argmax` finds NaN too, and a reduction takes 1 us more."""
+    at = scores.argmax()
+    largest: float = scores.item(at)
     if not isfinite(largest):
         raise ValueError(
             f"the largest logit ({largest}) must be finite: the training of the model has diverged or its weights are "
             "damaged, so take an earlier checkpoint"
         )
-    return place, largest
+    return at, largest
 
 
 def top_k(scores: Logits, k: int) -> Ids:
-    """Return the places of the `k` largest scores, and of scores tied with the last of them."""
+    """Return the indices of the `k` largest scores, and of scores tied with the last of them."""
     if k >= len(scores):
         return np.arange(len(scores))
     if k > len(scores) // _BLOCK:
         return np.flatnonzero(scores >= np.partition(scores, -k)[-k])
     # At least k scores are no smaller than the k-th largest of the blocks' largest.
     largest = np.maximum.reduceat(scores, np.arange(0, len(scores), _BLOCK))
-    places = np.flatnonzero(scores >= np.partition(largest, -k)[-k])
-    left = scores[places]
-    return np.asarray(places[left >= np.partition(left, -k)[-k]])
+    indices = np.flatnonzero(scores >= np.partition(largest, -k)[-k])
+    candidates = scores[indices]
+    return np.asarray(indices[candidates >= np.partition(candidates, -k)[-k]])
 
 
 def top_p(scores: Logits, p: float) -> Ids:
-    """Return the places of all scores but the smallest, which together have no more than ``1 - p`` of the probability.
+    """Return the indices of all scores but the smallest, which together have no more than ``1 - p`` of the probability.
 
     Of several equal scores the last are kept.
     """
     weights = np.exp(scores)
-    spare = (1 - p) * float(np.add.reduce(weights))
-    places = np.flatnonzero(weights >= spare / len(weights))  # the others, even if they were all, weigh less than that
-    left, left_weights = scores[places], weights[places]
-    weights[places] = 0.0
-    least, tied_out = _least_kept(left, left_weights, spare - float(np.add.reduce(weights)))
-    kept = np.flatnonzero(left >= least)
-    if tied_out:
-        kept = np.delete(kept, np.flatnonzero(left[kept] == least)[:tied_out])
-    return places[kept]
+    budget = (1 - p) * float(np.add.reduce(weights))
+    indices = np.flatnonzero(
+        weights >= budget / len(weights)
+    )  # the others, even if they were all, weigh less than that
+    candidates, candidate_weights = scores[indices], weights[indices]
+    weights[indices] = 0.0
+    least, num_tied_dropped = _least_kept(candidates, candidate_weights, budget - float(np.add.reduce(weights)))
+    kept = np.flatnonzero(candidates >= least)
+    if num_tied_dropped:
+        kept = np.delete(kept, np.flatnonzero(candidates[kept] == least)[:num_tied_dropped])
+    return indices[kept]
 
 
-def _least_kept(scores: Logits, weights: Logits, spare: float) -> tuple[float, int]:
-    """Return the smallest kept score if the smallest scores with a total weight of at most `spare` are dropped.
+def _least_kept(scores: Logits, weights: Logits, budget: float) -> tuple[float, int]:
+    """Return the smallest kept score if the smallest scores with a total weight of at most `budget` are dropped.
 
     And the number of dropped scores that are equal to it. Instead of sorting all, this halves the undecided ones until they
     are few.
@@ -243,29 +245,29 @@ def _least_kept(scores: Logits, weights: Logits, spare: float) -> tuple[float, i
         if len(half) == 0:
             break  # most of them are equal
         weight = float(np.add.reduce(weights[half]))
-        if weight <= spare:
-            spare -= weight
+        if weight <= budget:
+            budget -= weight
             half = np.flatnonzero(scores >= middle)
         scores, weights = scores[half], weights[half]
     rising = np.argsort(scores, kind="stable")
-    going = min(int(weights[rising].cumsum().searchsorted(spare, side="right")), len(scores) - 1)
-    least = scores[rising[going]]
-    return float(least), going - int(np.count_nonzero(scores < least))
+    num_dropped = min(int(weights[rising].cumsum().searchsorted(budget, side="right")), len(scores) - 1)
+    least = scores[rising[num_dropped]]
+    return float(least), num_dropped - int(np.count_nonzero(scores < least))
 
 
 def min_p(scores: Logits, p: float) -> Ids:
-    """Return the places of the scores of tokens at least `p` times as probable as the most probable one."""
+    """Return the indices of the scores of tokens at least `p` times as probable as the most probable one."""
     return np.flatnonzero(np.exp(scores) >= p)
 
 
-def _place_of(share: float, weights: Logits) -> int:
-    """Return the first place up to which the weights sum to more than a share of their total."""
+def _draw(uniform: float, weights: Logits) -> int:
+    """Return the first index up to which the weights sum to more than `uniform`, in [0, 1), of their total."""
     if len(weights) <= _MANY:
         cumulative = np.add.accumulate(weights)
-        return int(cumulative.searchsorted(share * cumulative[-1], side="right"))
+        return int(cumulative.searchsorted(uniform * cumulative[-1], side="right"))
     # Blocks first: each addition of a running sum waits for the one before, which takes ten times as long as a sum.
     sums = np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)).cumsum()
-    goal = share * sums[-1]
+    goal = uniform * sums[-1]
     block = int(sums.searchsorted(goal, side="right"))
     inside = weights[block * _BLOCK : (block + 1) * _BLOCK].cumsum()
     # reduceat and cumsum round differently. A goal beyond the block's last cumsum takes its last nonzero weight.

@@ -34,6 +34,9 @@ class StopStrings:
     def __init__(self, stop: Sequence[str]) -> None:
         if isinstance(stop, str):
             raise TypeError(f"stop ({stop!r:.60}) must be a list of strings: write [{stop!r:.60}]")
+        given: object = stop
+        if not isinstance(given, Sequence) or not all(isinstance(text, str) for text in given):
+            raise TypeError(f"stop ({stop!r:.60}) must be a list of strings")
         if not all(stop):
             raise ValueError(f"stop ({stop!r:.60}) must not hold an empty string")
         self._stop = list(stop)

@@ -2,7 +2,7 @@
 
 Memory bounds the time of a position of a large model. `np.vecdot`, one dot product per row, reads it nearly twice as fast
 as BLAS's matrix-vector product, but on one core; and Python threads would wait for each other's interpreter lock at each
-of four all-gathers per layer. Forked processes have a lock each, and share the weights without a copy.
+of four all-gathers per layer (five with SwiGLU). Forked processes have a lock each, and share the weights without a copy.
 
 Each rank computes its rows of every weight, then steals unclaimed chunks of other ranks; of attention it computes its
 shard of the heads, and keeps their keys and values. Every number comes from the same dot product whichever rank computes
@@ -29,7 +29,7 @@ from axone.nn import Dropout, KVCache, Linear, Module, MultiHeadAttention, Trans
 from axone.nn.extend import CachedForward, DecodeContext, Dense, Forward, dense_product, single_position
 
 _SPIN = 1e-3  # seconds between two tokens: choosing one takes less
-_ONE_THREAD = 1 << 18  # multiplications: OpenBLAS computes smaller products in one thread
+_ONE_BLAS_THREAD_PRODUCTS = 1 << 18  # multiplications: OpenBLAS computes smaller products in one thread
 
 
 class TensorParallelDecoder:
@@ -69,7 +69,7 @@ class TensorParallelDecoder:
         # A fork ends BLAS's threads. To set their number starts them again, and for 0.1 s they wait awake for work on the
         # cores of the other ranks: it is not set unless attention's products are large enough for several threads.
         widest = max(layer.num_heads // layer.num_kv_heads * layer.head_dim for layer in layers)
-        self._blas_threads = None if widest * self._capacity <= _ONE_THREAD else 1
+        self._blas_threads = None if widest * self._capacity <= _ONE_BLAS_THREAD_PRODUCTS else 1
         longest = max(length for parameter in transformer.parameters() for length in parameter.shape)
         self._all_gather = SharedAllGather(self.group, max(longest, *head.shape), head.dtype)
 

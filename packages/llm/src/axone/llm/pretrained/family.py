@@ -1,7 +1,7 @@
-"""Family adapters: how a family of models names and shapes its tensors and options, in both directions.
+"""Families of models: how each names and shapes its tensors and options, in both directions.
 
 A family, such as `gpt2.GPT2`, translates configurations and lists `TensorSpec`s; `weights` moves the numbers. A new family
-is one class.
+is one class here and one line in `folder.FAMILIES`, if the layers compute what it needs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class TensorSpec:
 
 
 class Family(Protocol):
-    """Adapter between a family's files and ours."""
+    """Translation between a family's files and ours."""
 
     @property
     def model_type(self) -> str:

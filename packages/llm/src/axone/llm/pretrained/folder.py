@@ -1,4 +1,4 @@
-"""Model folders in Hugging Face's layout: ``config.json`` and safetensors, read and written through a family adapter.
+"""Model folders in Hugging Face's layout: ``config.json`` and safetensors, read and written through their family.
 
 References
 ----------
@@ -207,11 +207,18 @@ def _has_other_head(arrays: ShardedArrays, config: LanguageModelConfig, family: 
     """Return whether the weights hold an output layer that differs from the embedding, which a tied model lacks.
 
     transformers keeps such a head although the configuration calls the two tied.
+
+    Raises
+    ------
+    CheckpointError
+        If the output layer has another shape.
     """
     head = next((name for name in arrays.shapes if family.canonical_name(name) == family.head), None)
     shape = (config.vocab_size, config.embed_dim)
-    if head is None or arrays.shapes[head] != shape:
+    if head is None:
         return False
+    if arrays.shapes[head] != shape:
+        raise CheckpointError(arrays.path, f"{head} must have shape {shape} and has {arrays.shapes[head]}")
     specs = [*family.tensors(config, {"embedding.weight": shape})]
     name = next((name for name in arrays.shapes if family.canonical_name(name) == specs[0].file_name), None)
     if name is None or arrays.shapes[name] != shape:

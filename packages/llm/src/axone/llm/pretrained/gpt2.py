@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from axone.llm.config import LanguageModelConfig
+from axone.llm.errors import CheckpointError
 from axone.llm.pretrained.family import TensorSpec, own_section, read_fields, require_fixed
 from axone.llm.storage.safetensors import Shape
 
@@ -54,7 +55,7 @@ _WITHOUT_BIAS = ("embedding", "transformer.position", "head")
 
 
 class _GPT2:
-    """Adapter of the GPT-2 family."""
+    """Translation of the GPT-2 family."""
 
     model_type = "gpt2"
     head = "lm_head.weight"
@@ -92,6 +93,9 @@ class _GPT2:
         """
         require_fixed(path, content, _FIXED)
         rates = [content.get(f"{place}_pdrop", 0.1) for place in ("resid", "embd", "attn")]
+        for rate in rates:
+            if type(rate) not in {int, float} or not 0 <= rate < 1:
+                raise CheckpointError(path, f"a dropout rate ({rate!r:.60}) must be a number in [0, 1)")
         dropout = rates[0] if rates == [rates[0], rates[0], 0] else 0.0
         return read_fields(path, content, _FIELDS, {"dropout": dropout})
 

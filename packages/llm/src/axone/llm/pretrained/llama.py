@@ -63,7 +63,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class LlamaFamily:
-    """Adapter of Llama or one of its relatives.
+    """Translation of Llama or one of its relatives.
 
     Attributes
     ----------

@@ -16,7 +16,7 @@ CONFIG_FORMAT = Format((numbered,))
 
 
 class _Native:
-    """Adapter of our own format."""
+    """Our own format, in which names and shapes are those of the model."""
 
     model_type = "axone"
     head = None

@@ -6,6 +6,8 @@ converted in parallel, each into its part of a parameter, so that no second copy
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from axone.autograd.extend import Array
 from axone.llm.errors import CheckpointError
 from axone.llm.pretrained.family import TensorSpec
 from axone.llm.runtime.resources import available_cores
+from axone.llm.runtime.threads import ThreadGroup
 from axone.llm.storage.safetensors import Shape
 
 Order: TypeAlias = NDArray[np.intp]
@@ -67,7 +70,6 @@ class MatchedWeights:
         CheckpointError
             If a file has changed since it was opened, or a tensor that the model lacks is not zero.
         """
-        from concurrent.futures import ThreadPoolExecutor  # 6 ms, with the logging that it imports
 
         def convert(pair: tuple[TensorSpec, str]) -> None:
             spec, name = pair
@@ -80,9 +82,15 @@ class MatchedWeights:
             self.source.read(name, target.T if spec.transposed else target, order)
 
         largest_first = sorted(self.pairs, key=lambda pair: -int(np.prod(pair[0].shape)))
-        with ThreadPoolExecutor(available_cores()) as threads:
-            for _ in threads.map(convert, largest_first):
-                pass
+        queue = deque(largest_first)
+
+        def convert_queued() -> None:
+            with contextlib.suppress(IndexError):
+                while True:
+                    convert(queue.popleft())
+
+        with ThreadGroup(available_cores()) as group:
+            group.run([convert_queued] * group.world_size)
 
     def _require_zero(self, spec: TensorSpec, name: str) -> None:
         values = np.empty(spec.shape, np.float32)

@@ -199,23 +199,20 @@ class DataParallel(Generic[M]):
 
     def compute_gradients(
         self,
-        shards: Sequence[Iterable[T]],
+        shards: Sequence[Iterable[tuple[T, float]]],
         prepare: Callable[[M, int, int], None],
         loss: Callable[[M, T], Tensor],
-        weights: Sequence[float],
     ) -> float:
         """Compute the gradient of a weighted sum of losses into `flat`.
 
         Parameters
         ----------
         shards : sequence of iterable
-            Per replica, its batches. At most one per replica; each batch is requested when the last one is done.
+            Per replica, its batches with their weights in the sum. At most one per replica; each batch is requested when the last one is done.
         prepare : callable
             Called before each loss with the replica, its index and the index of the batch.
         loss : callable
             From a replica and a batch to the loss of the batch.
-        weights : sequence of float
-            One per shard.
 
         Returns
         -------
@@ -224,12 +221,12 @@ class DataParallel(Generic[M]):
         """
 
         def work(index: int) -> float:
-            replica, weight = self.replicas[index], weights[index]
+            replica = self.replicas[index]
             for parameter in self._parameters[index]:
                 discard_grad(parameter)
             total = 0.0
             with self._intra_op(index):
-                for turn, batch in enumerate(shards[index]):
+                for turn, (batch, weight) in enumerate(shards[index]):
                     prepare(replica, index, turn)
                     output = loss(replica, batch)
                     output.backward(np.full(output.shape, weight))

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from axone.llm.config import LanguageModelConfig
-from axone.llm.data.dataset import TokenDataset
+from axone.llm.data.training_data import TrainingData
 from axone.llm.errors import NotEnoughMemoryError
-from axone.llm.loss import next_token_loss
+from axone.llm.loss import batch_loss
 from axone.llm.model import LanguageModel, count_parameters
 from axone.llm.runtime import resources
 from axone.llm.runtime.data_parallel import DataParallel
@@ -72,8 +72,8 @@ def require_memory(config: LanguageModelConfig, num_replicas: int = 1) -> None:
 
 def estimate(
     model: LanguageModel,
-    train_data: TokenDataset,
-    validation_data: TokenDataset,
+    train_data: TrainingData,
+    validation_data: TrainingData,
     config: TrainerConfig,
 ) -> Estimate:
     """Measure a few steps with a learning rate of 0, and predict the time and memory of the training.
@@ -83,7 +83,7 @@ def estimate(
     model : LanguageModel
         Its weights, gradients, mode and dropout generators stay as they are; its weights are moved into one new array, as
         by the training, because a copy would need more memory than the training.
-    train_data, validation_data : TokenDataset
+    train_data, validation_data : TrainingData
     config : TrainerConfig
 
     Returns
@@ -121,10 +121,11 @@ def _unchanged(model: LanguageModel) -> Iterator[None]:
 
 
 def _measure(
-    model: LanguageModel, train_data: TokenDataset, validation_data: TokenDataset, config: TrainerConfig
+    model: LanguageModel, train_data: TrainingData, validation_data: TrainingData, config: TrainerConfig
 ) -> Estimate:
     num_replicas = config.num_replicas
-    weights = sum(parameter.data.nbytes for parameter in model.parameters())
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    weights = sum(parameter.data.nbytes for parameter in trained)
     _require(weights * (2 + num_replicas) + num_replicas * _activations(model, train_data, config))
     with DataParallel(model, num_replicas, num_workers=config.num_workers, allow_fork=True) as workers:
         turns = min(config.gradient_accumulation_steps, 2)  # a third batch takes as long as the second
@@ -151,18 +152,18 @@ def _measure(
     untried = (config.gradient_accumulation_steps - turns) / turns
     each = float(np.mean(times[_WARM_UP_STEPS:])) + untried * float(np.mean(gradient_times[_WARM_UP_STEPS:]))
     seconds = config.steps * each + sequences * seconds_per_sequence
-    return Estimate(model.num_parameters(), seconds, memory)
+    return Estimate(sum(parameter.size for parameter in trained), seconds, memory)
 
 
-def _activations(model: LanguageModel, data: TokenDataset, config: TrainerConfig) -> int:
+def _activations(model: LanguageModel, data: TrainingData, config: TrainerConfig) -> int:
     """Return about the bytes that a worker's part of a batch takes, from a traced batch of one sequence and one of two."""
     part = math.ceil(config.batch_size / config.num_replicas)
     peaks = []
     for size in (1, 2)[:part]:
-        inputs, targets = data.batch(config.seed, 0, size, config.context_length)
+        batch = data.read(data.heaviest(size, config.context_length), config.context_length)
         tracemalloc.start()
         try:
-            next_token_loss(model.train(), inputs, targets).backward()
+            batch_loss(model.train(), batch).backward()
             peaks.append(tracemalloc.get_traced_memory()[1])
         finally:
             tracemalloc.stop()

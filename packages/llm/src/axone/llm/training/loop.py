@@ -22,7 +22,7 @@ from typing import Protocol
 import numpy as np
 
 from axone.llm.checkpoints.checkpoint import TrainingState
-from axone.llm.data.dataset import TokenDataset
+from axone.llm.data.training_data import TrainingData
 from axone.llm.errors import TrainingDivergedError
 from axone.llm.loss import bits_per_byte
 from axone.llm.runtime.signals import SignalRecorder
@@ -53,7 +53,7 @@ class TrainingLoop:
     Parameters
     ----------
     steps : StepFunctions
-    validation_data : TokenDataset
+    validation_data : TrainingData
     config : TrainerConfig
     callbacks : sequence of Callback
         They receive steps, evaluations and checkpoints.
@@ -61,16 +61,20 @@ class TrainingLoop:
         After a signal, the loop finishes the step, saves it and returns.
     save : callable, optional
         Writes a checkpoint and returns its folder; None saves nothing.
+    tokens_per_step : int, optional
+        By default that of the configuration, whose sequences all have the length of the context.
     """
 
     def __init__(
         self,
         steps: StepFunctions,
-        validation_data: TokenDataset,
+        validation_data: TrainingData,
         config: TrainerConfig,
         callbacks: Sequence[Callback],
         signals: SignalRecorder,
         save: Callable[[TrainingState], Path] | None = None,
+        *,
+        tokens_per_step: int | None = None,
     ) -> None:
         self._steps = steps
         self._validation_data = validation_data
@@ -79,6 +83,7 @@ class TrainingLoop:
         self._signals = signals
         self._write = save
         self._saved: TrainingState | None = None
+        self._tokens_per_step = config.tokens_per_step if tokens_per_step is None else tokens_per_step
 
     def run(self, state: TrainingState, *, saved: bool) -> tuple[TrainingState, TrainingOutcome]:
         """Train until no step is left, early stopping ends the training, or a signal arrives.
@@ -152,7 +157,7 @@ class TrainingLoop:
         rate = self._steps.update(state.step)
         seconds = time.perf_counter() - before
         state = replace(state, step=state.step + 1, validation_loss=None, full_loss=None)
-        event = StepEvent(state.step, loss, rate, norm, seconds, self._config.tokens_per_step / seconds)
+        event = StepEvent(state.step, loss, rate, norm, seconds, self._tokens_per_step / seconds)
         with self._saving_on_error(state):
             for callback in self._callbacks:
                 callback.on_step(event)
@@ -175,11 +180,11 @@ class TrainingLoop:
             sums = self._steps.evaluate(rest, stop=self._is_stopping)
             if sums is None:
                 return state
-            tokens = len(some) * length
+            tokens = self._validation_data.count_targets(some, length)
             loss = _require_finite((loss * tokens + sums[0]) / (tokens + sums[1]), state.step)
             state = replace(state, full_loss=loss)
         data = self._validation_data
-        event = EvaluationEvent(state.step, loss, bits_per_byte(loss, len(data), data.num_bytes))
+        event = EvaluationEvent(state.step, loss, bits_per_byte(loss, data.num_targets, data.num_bytes))
         state = replace(state, latest_loss=loss)
         with self._saving_on_error(state):
             for callback in self._callbacks:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from axone.autograd import Tensor
-from axone.llm.data.dataset import TokenDataset
-from axone.llm.data.sampler import batch_starts
-from axone.llm.loss import next_token_loss
+from axone.llm.data.training_data import TrainingData
+from axone.llm.loss import batch_loss
 from axone.llm.model import LanguageModel
 from axone.llm.runtime.collectives import collective
 from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.training.config import TrainerConfig
 from axone.llm.training.optimizers import Optimizers, learning_rate
 from axone.llm.types import Ids
-from axone.nn import reseed_dropout
+from axone.nn import Dropout, reseed_dropout
 
 
 class TrainingStep:
@@ -28,7 +26,7 @@ class TrainingStep:
     workers : DataParallel
         Workers that have been entered.
     config : TrainerConfig
-    train_data, validation_data : TokenDataset
+    train_data, validation_data : TrainingData
 
     Attributes
     ----------
@@ -41,14 +39,16 @@ class TrainingStep:
         self,
         workers: DataParallel[LanguageModel],
         config: TrainerConfig,
-        train_data: TokenDataset,
-        validation_data: TokenDataset,
+        train_data: TrainingData,
+        validation_data: TrainingData,
     ) -> None:
         self.group = workers
         self._workers = workers
         self._config = config
         self._train_data = train_data
         self._validation_data = validation_data
+        modules = workers.replicas[0].modules()
+        self._has_dropout = any(isinstance(module, Dropout) and module.p > 0 for module in modules)
         self.optimizers = Optimizers(workers.replicas[0], workers.flat, config)
         self.optimizers.relocate(workers.share_memory)
 
@@ -72,29 +72,28 @@ class TrainingStep:
         norm : float
             Norm of the gradient before clipping.
         """
-        config, length = self._config, self._config.context_length
-        size, accumulation, count = config.batch_size, config.gradient_accumulation_steps, self._workers.num_replicas
-        cuts = [size * i // count for i in range(count + 1)]
+        config, length, data = self._config, self._config.context_length, self._train_data
+        accumulation, count = config.gradient_accumulation_steps, self._workers.num_replicas
+        numbers = range(step * accumulation, (step + 1) * accumulation)
+        total_targets = data.targets_of_batches(config.seed, numbers, config.batch_size, length)
 
-        def shard(begin: int, end: int) -> Iterator[Ids]:
-            """Yield the first tokens of a replica's sequences, batch by batch, drawn only when needed."""
-            for number in range(step * accumulation, (step + 1) * accumulation):
-                drawn = batch_starts(config.seed, number, size, length, len(self._train_data), config.sampling)
-                yield drawn[begin:end]
-
-        shards = [shard(begin, end) for begin, end in itertools.pairwise(cuts)]
-        weights = [(end - begin) / (size * accumulation) for begin, end in itertools.pairwise(cuts)]
+        def shard(index: int) -> Iterator[tuple[Ids, float]]:
+            """Yield a replica's sequences and their weight, batch by batch, drawn only when needed."""
+            for number in numbers:
+                starts = data.deal(config.seed, number, config.batch_size, length, config.sampling, count)[index]
+                if len(starts):
+                    yield starts, data.count_targets(starts, length) / total_targets
 
         def prepare(replica: LanguageModel, index: int, batch: int) -> None:
             if not replica.training:
                 replica.train()
-            if replica.config.dropout:
+            if self._has_dropout:
                 reseed_dropout(replica, (config.seed, step, index, batch))
 
         def loss(replica: LanguageModel, starts: Ids) -> Tensor:
-            return next_token_loss(replica, *self._train_data.read(starts, length))
+            return batch_loss(replica, data.read(starts, length))
 
-        total = self._workers.compute_gradients(shards, prepare, loss, weights)
+        total = self._workers.compute_gradients([shard(index) for index in range(count)], prepare, loss)
         return total, self._workers.clip_gradients(config.max_grad_norm)
 
     def update(self, step: int) -> float:
@@ -119,7 +118,7 @@ class TrainingStep:
         Parameters
         ----------
         starts : ndarray of int, shape (N,)
-            Position of each sequence's first token.
+            Index of each sequence.
         stop : callable
             Called before each batch; the evaluation ends if it returns True.
 
@@ -130,12 +129,12 @@ class TrainingStep:
         tokens : int
             Number of predicted tokens. None instead of both if `stop` returned True.
         """
-        length = self._config.context_length
+        length, data = self._config.context_length, self._validation_data
         size = max(self._config.batch_size // self._workers.num_replicas, 1)
         batches = [starts[first : first + size] for first in range(0, len(starts), size)]
 
         def loss(replica: LanguageModel, batch: Ids) -> tuple[float, int]:
-            inputs, targets = self._validation_data.read(batch, length)
-            return next_token_loss(replica.eval(), inputs, targets).item() * targets.size, targets.size
+            targets = data.count_targets(batch, length)
+            return batch_loss(replica.eval(), data.read(batch, length)).item() * targets, targets
 
         return self._workers.sum_losses(batches, loss, stop=stop)

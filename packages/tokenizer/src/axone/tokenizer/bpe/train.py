@@ -50,7 +50,7 @@ def train_model(
         raise TokenizerError(f"special_tokens ({special_tokens!r}) must be a list of distinct, non-empty strings")
     if pattern is not None and pattern not in NAMES and re.fullmatch(r"[\w-]*", pattern):
         raise TokenizerError(
-            f'pattern ({pattern!r}) matches only itself: it must be "gpt2", "gpt4", None or a regular expression that '
+            f'pattern ({pattern!r:.60}) matches only itself: it must be "gpt2", "gpt4", None or a regular expression that '
             "splits text"
         )
     num_merges = operator.index(vocab_size) - NUM_BYTES - len(special_tokens)

@@ -1,4 +1,4 @@
-"""Models in GGUF files: architectures llama, qwen2 and qwen3, read and written through the adapters of their families.
+"""Models in GGUF files: architectures llama, qwen2 and qwen3, read and written through their families.
 
 Tensors have names of llama.cpp's own. The rows of queries and keys of the architecture llama lie in interleaved order,
 where each rotated channel is beside its partner; those of qwen2 and qwen3 do not.

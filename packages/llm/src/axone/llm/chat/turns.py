@@ -1,0 +1,90 @@
+"""Turns of a conversation as token ids, with the mask of the tokens that the assistant says.
+
+Most templates do not mark the assistant's part themselves. So each assistant turn is found by rendering: the messages before
+it with the beginning of an answer, and the messages up to it. The first text must be a prefix of the second, and both of the
+whole; the difference, up to the special token that ends the turn, is what the model has to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from axone.llm.chat.template import ChatTemplate, Message, SpecialTokenizer, guard, guarded_parts, split_special
+from axone.llm.errors import ChatTemplateError
+
+
+class Turns(NamedTuple):
+    """A conversation as token ids.
+
+    Attributes
+    ----------
+    ids : list of int
+    spans : list of (int, int)
+        Where each assistant turn starts and stops: its text, and the token that ends it.
+    """
+
+    ids: list[int]
+    spans: list[tuple[int, int]]
+
+
+def encode_turns(template: ChatTemplate, messages: Sequence[Message], tokenizer: SpecialTokenizer) -> Turns:
+    """Return a conversation as token ids, and where the assistant speaks.
+
+    The prompt and the answer are encoded apart, as they are when the model generates: no token spans both.
+
+    Parameters
+    ----------
+    template : ChatTemplate
+    messages : sequence of Message
+        With at least one of the assistant.
+    tokenizer : SpecialTokenizer
+
+    Returns
+    -------
+    Turns
+        Up to the end of the last assistant turn.
+
+    Raises
+    ------
+    ChatTemplateError
+        If the template cannot render the messages, does not render an assistant's text as it is, or renders a message
+        otherwise when others follow.
+    """
+    special = tokenizer.special_tokens
+    guarded, mark = guard(messages, template, special)
+    whole = template.render(guarded)
+    parts: list[str | int] = []
+    spans: list[tuple[int, int]] = []
+    done = 0  # characters of the whole that are encoded
+    for number, message in enumerate(guarded):
+        if message["role"] != "assistant":
+            continue
+        before = template.render(guarded[:number], add_generation_prompt=True)
+        after = template.render(guarded[: number + 1])
+        answer = _answer(before, after, message["content"], special)
+        if not whole.startswith(before + answer) or len(before) < done:
+            raise ChatTemplateError(
+                "the chat template renders a message otherwise when others follow, so the assistant's tokens cannot be "
+                "found: use conversations with one answer"
+            )
+        parts += guarded_parts(before[done:], mark, special)
+        start = len(tokenizer.encode_parts(parts))
+        parts += guarded_parts(answer, mark, special)
+        spans.append((start, len(tokenizer.encode_parts(parts))))
+        done = len(before) + len(answer)
+    return Turns(tokenizer.encode_parts(parts), spans)
+
+
+def _answer(before: str, after: str, content: str, special: Mapping[str, int]) -> str:
+    """Return what the model has to say after a prompt: the assistant's text, and the special token that ends the turn."""
+    answer = after.removeprefix(before)
+    at = answer.find(content.strip())
+    if not after.startswith(before) or not answer or at < 0:
+        raise ChatTemplateError(
+            "the chat template does not render the assistant's text after the beginning of its turn, so its tokens cannot "
+            "be found: choose a template with turns"
+        )
+    stop = at + len(content.strip())
+    parts = split_special(answer[stop:], special)
+    return answer[:stop] + "".join(parts[:2]) if len(parts) > 1 else answer
