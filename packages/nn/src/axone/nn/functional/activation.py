@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from axone.autograd import Tensor
-from axone.autograd.extend import Array, empty_like, needs_grad, record
+from axone.autograd.extend import Array, empty_like, mask_gradient, needs_grad, record
 from axone.nn.functional.erf import normal_tail
 from axone.nn.functional.intra_op import chunks, parallel_for
 from axone.nn.functional.linear import Forward
@@ -211,7 +211,7 @@ def relu2(x: Tensor) -> Tensor:
     positive = np.maximum(data, np.zeros_like(data))  # three times as fast as comparing with the number 0
 
     def vjp(g: Array) -> tuple[Array]:
-        slope = np.where(positive != 0, g, 0)  # a product would be NaN for an infinite gradient of an element below 0
+        slope = mask_gradient(g, positive != 0)  # a product would be NaN for an infinite gradient of an element below 0
         slope *= positive
         slope *= 2.0
         return (slope.reshape(shape),)
