@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUCCESS, OUTPUT_LOST, USER_ERROR, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+EXIT_STATUS = {
+    "finished": SUCCESS,
+    "stopped": SUCCESS,
+    "interrupted": INTERRUPTED,
+    "terminated": TERMINATED,
+}
 NO_MEMORY = "memory is exhausted: choose a smaller model, a shorter context or a smaller batch"
 
 

@@ -31,19 +31,13 @@ from axone.llm import (
 )
 from axone.tokenizer import CharTokenizer
 from commands import console
-from commands.console import UserError, in_options, report, unbreakable_output
+from commands.console import EXIT_STATUS, UserError, in_options, report, unbreakable_output
 from commands.shakespeare import download
 from commands.tokens import Corpus
 from commands.train_options import NAMES, Options, parse
 
 SAMPLE_TOKENS = 600
 BIGRAM_VOCABULARY = 4096  # the table of counts is the square of the vocabulary
-EXIT_STATUS = {
-    "finished": console.SUCCESS,
-    "stopped": console.SUCCESS,
-    "interrupted": console.INTERRUPTED,
-    "terminated": console.TERMINATED,
-}
 
 
 def main(arguments: list[str] | None = None) -> int:

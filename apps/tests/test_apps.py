@@ -53,7 +53,18 @@ def shell(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_all_apps_are_known() -> None:
-    assert APPS == ["attention", "chat", "evaluate", "export", "neuron", "sample", "tokenize_text", "train", "verify"]
+    assert APPS == [
+        "attention",
+        "chat",
+        "evaluate",
+        "export",
+        "finetune",
+        "neuron",
+        "sample",
+        "tokenize_text",
+        "train",
+        "verify",
+    ]
     assert all(callable(importlib.import_module(f"commands.{app}").main) for app in APPS)
 
 

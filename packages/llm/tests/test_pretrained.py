@@ -8,7 +8,7 @@ import pytest
 
 from axone.autograd import no_grad
 from axone.autograd.extend import Array
-from axone.llm import CheckpointError, LanguageModel, LanguageModelConfig
+from axone.llm import CheckpointError, LanguageModel, LanguageModelConfig, NotEnoughMemoryError
 from axone.llm.storage.safetensors import read_arrays, write_arrays
 from axone.nn import Llama3Scaling
 
@@ -221,3 +221,9 @@ def test_a_pickle_is_refused_unread(tmp_path: Path) -> None:
     folder = edited(tmp_path, "llama")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     assert "is a pickle, which can run any code" in refusal(folder)
+
+
+def test_weights_that_memory_does_not_hold_are_refused_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("axone.llm.model.available_memory", lambda: 1000)
+    with pytest.raises(NotEnoughMemoryError, match=r"the weights of .*llama need 0 MB of memory, and 0 MB are free"):
+        LanguageModel.from_pretrained(FAMILIES / "llama")

@@ -39,13 +39,13 @@ from axone.llm.training.estimate import Estimate, require_memory
 from axone.llm.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from axone.llm.adapters.adapter import Adapter, BaseModel
+    from axone.llm.adapters.adapter import Adapter, BaseModel, train_last_blocks
     from axone.llm.chat.chat import Answer, Chat
     from axone.llm.chat.template import ChatTemplate, Message
     from axone.llm.data.cache import cached_dataset, user_cache
     from axone.llm.data.conversations import Conversations
     from axone.llm.data.corpus import TextFiles, python_source, read_text
-    from axone.llm.evaluation import perplexity, sliding_loss
+    from axone.llm.evaluation import conversation_loss, perplexity, sliding_loss
     from axone.llm.inspection.attention_maps import attention_maps, plot_attention
     from axone.llm.pretrained.hub import download
     from axone.llm.training.loggers import LossPlot, ProgressBar, SampleText, TensorBoard, format_duration
@@ -54,13 +54,13 @@ if TYPE_CHECKING:
     from axone.llm.verification import Report, save_golden, verify
 else:
     _IMPORTED_ON_USE = {  # a training needs none of these: they would add a tenth to the time until its first step
-        "adapters.adapter": "Adapter BaseModel",
+        "adapters.adapter": "Adapter BaseModel train_last_blocks",
         "chat.chat": "Answer Chat",
         "chat.template": "ChatTemplate Message",
         "data.cache": "cached_dataset user_cache",
         "data.conversations": "Conversations",
         "data.corpus": "TextFiles python_source read_text",
-        "evaluation": "perplexity sliding_loss",
+        "evaluation": "conversation_loss perplexity sliding_loss",
         "inspection.attention_maps": "attention_maps plot_attention",
         "pretrained.hub": "download",
         "training.loggers": "LossPlot ProgressBar SampleText TensorBoard format_duration",
@@ -128,6 +128,7 @@ __all__ = [
     "bigram_loss",
     "bits_per_byte",
     "cached_dataset",
+    "conversation_loss",
     "count_parameters",
     "cross_entropy",
     "download",
@@ -145,6 +146,7 @@ __all__ = [
     "require_memory",
     "save_golden",
     "sliding_loss",
+    "train_last_blocks",
     "unused_run",
     "user_cache",
     "verify",

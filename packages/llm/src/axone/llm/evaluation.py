@@ -16,6 +16,8 @@ from collections.abc import Callable
 import numpy as np
 
 from axone.autograd import no_grad
+from axone.llm.data.training_data import TrainingData
+from axone.llm.loss import batch_loss
 from axone.llm.model import LanguageModel
 from axone.llm.types import Ids
 from axone.nn.functional import linear_cross_entropy
@@ -112,3 +114,32 @@ def perplexity(model: LanguageModel, tokens: Ids, *, window: int | None = None, 
     8.0
     """
     return math.exp(sliding_loss(model, tokens, window=window, stride=stride))
+
+
+def conversation_loss(model: LanguageModel, data: TrainingData, *, batch_size: int = 8) -> float:
+    """Return the mean loss of a model over the learned tokens of conversations, in nats per token.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    data : TrainingData
+        Such as `Conversations`.
+    batch_size : int, default 8
+        Conversations that are computed together.
+
+    Returns
+    -------
+    float
+    """
+    context = model.config.context_length
+    indices = data.window_starts(context)
+    was_training, total = model.training, 0.0
+    model.eval()
+    try:
+        with no_grad():
+            for first in range(0, len(indices), batch_size):
+                part = indices[first : first + batch_size]
+                total += batch_loss(model, data.read(part, context)).item() * data.count_targets(part, context)
+    finally:
+        model.train(was_training)
+    return total / data.count_targets(indices, context)

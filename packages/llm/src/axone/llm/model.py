@@ -19,7 +19,7 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.llm.config import LanguageModelConfig
-from axone.llm.errors import CheckpointError
+from axone.llm.errors import CheckpointError, NotEnoughMemoryError
 from axone.llm.generation.decoder import Decoder
 from axone.llm.generation.folding import FoldCache
 from axone.llm.generation.generate import generate
@@ -27,6 +27,7 @@ from axone.llm.generation.prompt_cache import PromptCache
 from axone.llm.generation.sampling import SamplingConfig, SamplingOptions
 from axone.llm.pretrained.folder import write_folder
 from axone.llm.pretrained.source import PretrainedModel, open_pretrained
+from axone.llm.runtime.resources import available_memory
 from axone.llm.types import Ids
 from axone.nn import (
     Dropout,
@@ -286,12 +287,20 @@ class LanguageModel(Module):
         ------
         CheckpointError
             If the weights do not fit the configuration.
+        NotEnoughMemoryError
+            If they need more memory than is free.
         """
         try:
             with init.skip():
                 model = cls(source.config)
         except (ValueError, OverflowError) as error:  # arrays beyond NumPy's largest dimension
             raise CheckpointError(path, f"describes a model that cannot be built ({error})") from error
+        needed, free = model.num_parameters() * source.dtype.itemsize, available_memory()
+        if free is not None and needed > free:
+            raise NotEnoughMemoryError(
+                f"the weights of {path} need {needed / 2**20:,.0f} MB of memory, and {free / 2**20:,.0f} MB are free: choose "
+                "a smaller model"
+            )
         weights = source.match({name: parameter.shape for name, parameter in model.named_parameters()})
         flatten(model.parameters(), dtype=source.dtype)
         weights.load(model.state_dict())

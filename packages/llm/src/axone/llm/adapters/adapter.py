@@ -24,7 +24,7 @@ from axone.llm.storage.atomic import write_json
 from axone.llm.storage.json_schema import Format, from_json, numbered
 from axone.llm.storage.regular import read_json
 from axone.llm.storage.safetensors import write_arrays
-from axone.nn import Linear, LoRALinear
+from axone.nn import Linear, LoRALinear, Module
 
 BASE = "base.json"
 BASE_FORMAT = Format((numbered,))
@@ -232,6 +232,23 @@ class Adapter:
         write_json(folder / peft.CONFIG, content)
         write_json(folder / BASE, BASE_FORMAT.stamp(asdict(self.base)))
 
+    def load_weights(self, folder: str | os.PathLike[str]) -> None:
+        """Read the matrices that `save` wrote for this adapter, such as those of its best checkpoint, in place.
+
+        Raises
+        ------
+        CheckpointError
+            If the folder holds another adapter, or a damaged one.
+        """
+        folder = Path(folder)
+        shapes = {path: (layer.out_features, layer.in_features) for path, layer in self.layers.items()}
+        found = peft.read_layers(folder, peft.read_options(folder), self._model.config, shapes)
+        if any(path not in found or found[path].a.shape != layer.lora_A.shape for path, layer in self.layers.items()):
+            raise CheckpointError(folder, "holds another adapter")
+        for path, layer in self.layers.items():
+            layer.lora_A.data[...] = found[path].a
+            layer.lora_B.data[...] = found[path].b
+
     def merge(self, model: LanguageModel) -> LanguageModel:
         """Add the adapter to the weights of its model, in place, and make all parameters trainable again.
 
@@ -267,6 +284,31 @@ class Adapter:
             parameter.requires_grad = True
         self.layers = {}
         return model
+
+
+def train_last_blocks(model: LanguageModel, count: int) -> None:
+    """Freeze a model but for its last blocks and the normalization after them.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    count : int
+        The number of blocks that are trained.
+
+    Raises
+    ------
+    ValueError
+        If the model has fewer blocks.
+    """
+    blocks = model.transformer.blocks
+    if not 1 <= count <= len(blocks):
+        raise ValueError(f"last_blocks ({count}) must be from 1 to {len(blocks)}, the number of blocks of the model")
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+    norm: object = model.transformer.norm
+    for module in [*blocks[-count:], *([norm] if isinstance(norm, Module) else [])]:
+        for parameter in module.parameters():
+            parameter.requires_grad = True
 
 
 def weights_sha256(model: LanguageModel) -> str:
