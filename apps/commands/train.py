@@ -129,7 +129,7 @@ def prepare(options: Options) -> tuple[Trainer, Path]:
 def resume(out: Path) -> tuple[Trainer, Path]:
     """Return a trainer that continues a run, and the run's folder."""
     trainer = Trainer.resume(out)
-    trainer.notes["prompt"] = encodable(Run(out).prompt, trainer.train_data)
+    trainer.notes["prompt"] = encodable(Run(out).prompt, datasets(trainer)[0])
     return trainer, out
 
 
@@ -148,6 +148,20 @@ def new_model(options: Options, config: TrainerConfig, vocab_size: int) -> Langu
     return LanguageModel(shape, rng=np.random.default_rng(config.seed))
 
 
+def datasets(trainer: Trainer) -> tuple[TokenDataset, TokenDataset]:
+    """Return the texts of a training.
+
+    Raises
+    ------
+    UserError
+        If it is a fine-tuning on conversations.
+    """
+    train_data, validation_data = trainer.train_data, trainer.validation_data
+    if not isinstance(train_data, TokenDataset) or not isinstance(validation_data, TokenDataset):
+        raise UserError("the run is a fine-tuning on conversations: resume it with apps/finetune.py")
+    return train_data, validation_data
+
+
 def encodable(prompt: str, dataset: TokenDataset) -> str:
     """Return a prompt, or the first token of the text if the tokenizer lacks a character of the prompt."""
     try:
@@ -160,8 +174,8 @@ def encodable(prompt: str, dataset: TokenDataset) -> str:
 def show_plan(trainer: Trainer) -> None:
     """Print the model, the corpus and the training, and the estimate of time and memory."""
     model, config = trainer.model, trainer.config
-    held_out = len(trainer.validation_data)
-    tokens = len(trainer.train_data) + held_out
+    held_out = trainer.validation_data.num_targets
+    tokens = trainer.train_data.num_targets + held_out
     unit = "characters" if isinstance(trainer.train_data.tokenizer, CharTokenizer) else "tokens"
     vocabulary = f"vocabulary of {model.config.vocab_size:,} {unit}"
     print(f"model            {model.num_parameters():,} parameters, context of {config.context_length} tokens")
@@ -183,7 +197,8 @@ def show_result(trainer: Trainer, end: EndEvent) -> None:
     if end.validation_loss is not None:
         print(f"\nvalidation loss  {end.validation_loss:.4f} nats per token, {end.bits_per_byte:.3f} bits per byte")
     if vocab_size <= BIGRAM_VOCABULARY:
-        baseline = bigram_loss(trainer.train_data.tokens, trainer.validation_data.tokens, vocab_size)
+        train_data, validation_data = datasets(trainer)
+        baseline = bigram_loss(train_data.tokens, validation_data.tokens, vocab_size)
         print(f"bigram baseline  {baseline:.4f} nats per token")
     print(f"training time    {format_duration(end.seconds)}\n")
 

@@ -14,7 +14,7 @@ from axone.llm import (
     TrainerConfig,
     require_memory,
 )
-from axone.llm.data.training_data import Batch
+from axone.llm.data.training_data import Batch, MaskedBatch
 from axone.llm.runtime import resources
 from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.training.step import TrainingStep
@@ -33,7 +33,7 @@ def test_accumulated_batches_are_made_one_at_a_time(config: LanguageModelConfig,
         read = trainer.train_data.read
         sizes: list[int] = []
 
-        def read_some(starts: Ids, context_length: int) -> Batch:
+        def read_some(starts: Ids, context_length: int) -> Batch | MaskedBatch:
             sizes.append(len(starts))
             if len(sizes) == 3:
                 raise EOFError

@@ -23,15 +23,22 @@ from axone.llm import (
     RunBusyError,
     RunExistsError,
     TextGenerator,
+    TokenDataset,
     Trainer,
     cached_dataset,
     load,
     read_metrics,
 )
 from axone.llm.checkpoints.checkpoint import MANIFEST
+from axone.llm.data.training_data import TrainingData
 from axone.llm.storage.safetensors import read_arrays
 
 links = pytest.mark.skipif(os.name == "nt", reason="Windows makes links only with a privilege")
+
+
+def text(data: TrainingData) -> TokenDataset:
+    assert isinstance(data, TokenDataset)
+    return data
 
 
 def test_two_datasets_of_one_file_name_stay_two_in_a_run(tmp_path: Path) -> None:
@@ -42,8 +49,8 @@ def test_two_datasets_of_one_file_name_stay_two_in_a_run(tmp_path: Path) -> None
     model = LanguageModel(SHAPE, rng=np.random.default_rng(0))
     Trainer(model, one, other, CONFIG, run=tmp_path / "run").fit()
     resumed = Trainer.resume(tmp_path / "run")
-    np.testing.assert_array_equal(resumed.train_data.tokens, one.tokens)
-    np.testing.assert_array_equal(resumed.validation_data.tokens, other.tokens)
+    np.testing.assert_array_equal(text(resumed.train_data).tokens, one.tokens)
+    np.testing.assert_array_equal(text(resumed.validation_data).tokens, other.tokens)
 
 
 def refuse_links(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,8 +70,8 @@ def test_a_run_on_another_disk_than_the_cache_owns_its_data(tmp_path: Path, monk
     shutil.rmtree(tmp_path / "cache")
     (tmp_path / "run").rename(tmp_path / "moved")
     resumed = Trainer.resume(tmp_path / "moved")
-    np.testing.assert_array_equal(resumed.validation_data.tokens, validation.tokens)
-    assert resumed.train_data.num_documents == train.num_documents == 2
+    np.testing.assert_array_equal(text(resumed.validation_data).tokens, validation.tokens)
+    assert text(resumed.train_data).num_documents == train.num_documents == 2
 
 
 def test_a_token_file_that_was_replaced_after_it_was_opened_is_stored_as_it_was(tmp_path: Path) -> None:
@@ -73,7 +80,7 @@ def test_a_token_file_that_was_replaced_after_it_was_opened_is_stored_as_it_was(
     with pytest.warns(UserWarning, match="cannot be linked into the run"):
         trainer(tmp_path / "run", data=old).fit()
     resumed = Trainer.resume(tmp_path / "run")
-    np.testing.assert_array_equal(resumed.train_data.tokens, old.split()[0].tokens)
+    np.testing.assert_array_equal(text(resumed.train_data).tokens, old.split()[0].tokens)
 
 
 def test_a_run_that_is_replaced_while_it_is_trained_is_not_written_to(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def encode_turns(template: ChatTemplate, messages: Sequence[Message], tokenizer:
 
 
 def _answer(before: str, after: str, content: str, special: Mapping[str, int]) -> str:
-    """Return what the model has to say after a prompt: the assistant's text, and the special token that ends the turn."""
+    """Return the target text after a prompt: the assistant's text, and the special token that ends the turn."""
     answer = after.removeprefix(before)
     at = answer.find(content.strip())
     if not after.startswith(before) or not answer or at < 0:

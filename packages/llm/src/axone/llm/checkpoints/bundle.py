@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import DTypeLike
 
 from axone.llm.chat.template import ChatTemplate
-from axone.llm.checkpoints.checkpoint import TOKENIZER, TOKENIZER_CONFIG, Checkpoint
+from axone.llm.checkpoints.checkpoint import ADAPTER_CONFIG, TOKENIZER, TOKENIZER_CONFIG, Checkpoint
 from axone.llm.checkpoints.run import Run
 from axone.llm.errors import ChatTemplateError, CheckpointError
 from axone.llm.model import LanguageModel
@@ -134,13 +134,15 @@ class ModelBundle:
 
     @classmethod
     def read(cls, path: Path) -> ModelBundle:
-        """Read a model folder or a GGUF file; the model is in evaluation mode.
+        """Read a model folder, a GGUF file, or an adapter with its base; the model is in evaluation mode.
 
         Raises
         ------
         CheckpointError
             If a file is missing or damaged, or the tokenizer is not the model's.
         """
+        if os.path.lexists(path / ADAPTER_CONFIG) and not os.path.lexists(path / "config.json"):
+            return _read_adapted(path)
         bundle = _read_gguf(path) if is_gguf(path) else _read_folder(path)
         eos_id = bundle.tokenizer.eos_token_id
         if eos_id is not None:
@@ -181,7 +183,7 @@ def _open(path: Path) -> ModelBundle:
     require_folder(path)
     run = Run(path)
     if not run.checkpoints_path.is_dir():
-        if not os.path.lexists(path / "config.json"):
+        if not any(os.path.lexists(path / name) for name in ("config.json", ADAPTER_CONFIG)):
             raise CheckpointError(path, "is not a model: it holds neither checkpoints nor a config.json")
         Checkpoint(path).verify()
         return ModelBundle.read(path)
@@ -215,6 +217,15 @@ def load(path: str | os.PathLike[str]) -> tuple[LanguageModel, Tokenizer]:
     """
     bundle = open_bundle(path)
     return bundle.model, bundle.tokenizer
+
+
+def _read_adapted(folder: Path) -> ModelBundle:
+    """Return the base of an adapter's folder, with the adapter merged."""
+    from axone.llm.checkpoints.adapter_files import open_adapted  # not before it is used
+
+    bundle, adapter = open_adapted(folder)
+    adapter.merge(bundle.model)
+    return bundle
 
 
 def _read_folder(folder: Path) -> ModelBundle:

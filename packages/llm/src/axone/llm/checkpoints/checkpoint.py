@@ -8,6 +8,9 @@
     trainer.safetensors               the optimizer's state
     manifest.json                     SHA-256 sums of all files above
 
+The checkpoint of a fine-tuning holds an adapter instead of model and tokenizer: ``adapter_config.json``,
+``adapter_model.safetensors``, and ``base.json`` with the name and SHA-256 sum of the base.
+
 Files that a file manager adds, such as ``.DS_Store``, are ignored.
 """
 
@@ -29,7 +32,9 @@ from axone.llm.storage.safetensors import State, read_arrays, write_arrays
 MANIFEST = "manifest.json"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 TRAINER, OPTIMIZER = "trainer.json", "trainer.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
 REQUIRED = {"config.json", "model.safetensors", TOKENIZER, TRAINER, OPTIMIZER}
+REQUIRED_OF_ADAPTER = {ADAPTER_CONFIG, "adapter_model.safetensors", "base.json", TRAINER, OPTIMIZER}
 
 STEP = re.compile(r"step-(\d{6,12})")
 
@@ -174,7 +179,8 @@ class Checkpoint:
         present = self._files() - {MANIFEST}
         for name in sorted(present - set(sums)):
             raise CheckpointError(self.path / name, "is not in the manifest")
-        for name in sorted(REQUIRED - set(sums)):
+        required = REQUIRED_OF_ADAPTER if ADAPTER_CONFIG in sums else REQUIRED
+        for name in sorted(required - set(sums)):
             raise CheckpointError(manifest, f"must hold the sum of {name}")
         for name, expected in sums.items():
             if name not in present:

@@ -10,10 +10,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeAlias
 
 from axone.llm.data.dataset import TokenDataset
 from axone.llm.data.token_file import TokenFile, open_tokens
+from axone.llm.data.training_data import TrainingData
 from axone.llm.errors import CheckpointError, warn_caller
+from axone.llm.storage.json_schema import from_json
+from axone.llm.storage.regular import sha256
 from axone.tokenizer import Tokenizer
 
 FOLDER = "data"
@@ -49,13 +53,48 @@ class DatasetRef:
             raise ValueError(f"path ({self.path!r}) must be inside the run")
 
 
-def store_datasets(run: Path, datasets: Mapping[str, TokenDataset]) -> dict[str, DatasetRef]:
+@dataclass(frozen=True)
+class ConversationsRef:
+    """Reference to conversations that are stored in a run.
+
+    Attributes
+    ----------
+    conversations : str
+        Name of the file in the run's folder of data.
+    sha256 : str
+    """
+
+    conversations: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if Path(self.conversations).name != self.conversations or "\\" in self.conversations:
+            raise ValueError(f"conversations ({self.conversations!r}) must be the name of a file")
+
+
+Ref: TypeAlias = DatasetRef | ConversationsRef
+
+
+def read_ref(content: object, path: Path) -> Ref:
+    """Return the reference that a JSON value describes.
+
+    Raises
+    ------
+    CheckpointError
+        If it describes none.
+    """
+    if isinstance(content, dict) and "conversations" in content:
+        return from_json(ConversationsRef, content, path)
+    return from_json(DatasetRef, content, path)
+
+
+def store_datasets(run: Path, datasets: Mapping[str, TrainingData]) -> dict[str, Ref]:
     """Store datasets in a run's folder, and return the references to them.
 
     Parameters
     ----------
     run : Path
-    datasets : mapping of str to TokenDataset
+    datasets : mapping of str to TrainingData
         By name, such as ``"train"`` and ``"validation"``: parts of one token file are stored as one.
 
     Raises
@@ -69,7 +108,7 @@ def store_datasets(run: Path, datasets: Mapping[str, TokenDataset]) -> dict[str,
     return {name: _store(run, name, dataset) for name, dataset in datasets.items()}
 
 
-def open_datasets(run: Path, refs: Mapping[str, DatasetRef], tokenizer: Tokenizer) -> dict[str, TokenDataset]:
+def open_datasets(run: Path, refs: Mapping[str, Ref], tokenizer: Tokenizer) -> dict[str, TrainingData]:
     """Open the datasets of a run; each token file is verified once.
 
     Raises
@@ -78,8 +117,11 @@ def open_datasets(run: Path, refs: Mapping[str, DatasetRef], tokenizer: Tokenize
         If a file is missing, damaged, or has fewer ids than a reference says.
     """
     files: dict[str, TokenFile] = {}
-    datasets = {}
+    datasets: dict[str, TrainingData] = {}
     for name, ref in refs.items():
+        if isinstance(ref, ConversationsRef):
+            datasets[name] = _open_conversations(run / FOLDER / ref.conversations, ref, tokenizer)
+            continue
         if ref.path not in files:
             files[ref.path] = open_tokens(run / ref.path, tokenizer)
         whole = TokenDataset.of_file(files[ref.path], tokenizer)
@@ -89,18 +131,30 @@ def open_datasets(run: Path, refs: Mapping[str, DatasetRef], tokenizer: Tokenize
     return datasets
 
 
-def _store(run: Path, name: str, dataset: TokenDataset) -> DatasetRef:
+def _open_conversations(path: Path, ref: ConversationsRef, tokenizer: Tokenizer) -> TrainingData:
+    from axone.llm.data.conversations import Conversations  # not before they are used
+
+    if sha256(path) != ref.sha256:
+        raise CheckpointError(path, "is damaged: its SHA-256 sum is not that of the run")
+    return Conversations.open(path, tokenizer)
+
+
+def _store(run: Path, name: str, dataset: TrainingData) -> Ref:
     """Link a dataset's token file into a run; write the dataset if that is not possible."""
+    if not isinstance(dataset, TokenDataset):
+        path = run / FOLDER / f"{name}.safetensors"
+        dataset.write(path)
+        return ConversationsRef(path.name, sha256(path))
     file = dataset.file
     if file is not None:
         # Named by their content: two files of one name in different folders stay two, and two parts of one file share it.
-        path = f"{FOLDER}/tokens-{file.metadata.sha256[:16]}.bin"
-        if (run / path).exists() or file.link(run / path):
-            return DatasetRef(path, dataset.start, dataset.start + len(dataset))
+        named = f"{FOLDER}/tokens-{file.metadata.sha256[:16]}.bin"
+        if (run / named).exists() or file.link(run / named):
+            return DatasetRef(named, dataset.start, dataset.start + len(dataset))
         warn_caller(
             f"{file.path} cannot be linked into the run, which is on another disk: copying "
             f"{dataset.tokens.nbytes:,} bytes of {name} data"
         )
-    path = f"{FOLDER}/{name}.bin"
-    dataset.write(run / path)
-    return DatasetRef(path, 0, len(dataset))
+    copied = f"{FOLDER}/{name}.bin"
+    dataset.write(run / copied)
+    return DatasetRef(copied, 0, len(dataset))

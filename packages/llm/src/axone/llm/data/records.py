@@ -30,7 +30,7 @@ class Dialogue:
 
 @dataclass(frozen=True)
 class PromptCompletion:
-    """A text, and the text that shall follow it."""
+    """A prompt, and the text that should follow it."""
 
     prompt: str
     completion: str

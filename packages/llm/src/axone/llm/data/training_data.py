@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -78,6 +79,9 @@ class TrainingData(Protocol):
 
     def targets_of_batches(self, seed: int, numbers: range, batch_size: int, context_length: int) -> int:
         """Return the number of tokens that are learned in several batches."""
+
+    def write(self, path: Path) -> object:
+        """Write the ids to a file, durably."""
 
     def tokens_per_batch(self, batch_size: int, context_length: int) -> int:
         """Return the mean number of tokens of a batch."""

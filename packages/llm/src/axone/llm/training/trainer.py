@@ -16,12 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from axone.llm.adapters.adapter import Adapter
+from axone.llm.checkpoints.adapter_files import AdapterFiles, is_adapter, open_adapted
 from axone.llm.checkpoints.bundle import ModelBundle
-from axone.llm.checkpoints.checkpoint import Checkpoint, TrainingState
-from axone.llm.checkpoints.dataset_ref import DatasetRef, open_datasets, store_datasets
+from axone.llm.checkpoints.checkpoint import Checkpoint, ModelFiles, TrainingState
+from axone.llm.checkpoints.dataset_ref import open_datasets, read_ref, store_datasets
 from axone.llm.checkpoints.run import Run
 from axone.llm.checkpoints.run_format import OPTIONS
-from axone.llm.data.dataset import TokenDataset
+from axone.llm.data.training_data import TrainingData
 from axone.llm.errors import CheckpointError, RunBusyError, warn_caller
 from axone.llm.loss import bits_per_byte
 from axone.llm.model import LanguageModel
@@ -38,12 +40,15 @@ from axone.llm.training.step import TrainingStep
 
 
 class Trainer:
-    """Trains a language model on tokens of a text.
+    """Trains a language model on tokens of a text or on conversations, or an adapter of it.
+
+    Parameters that do not require a gradient are frozen.
 
     Parameters
     ----------
     model : LanguageModel
-    train_data, validation_data : TokenDataset
+    train_data, validation_data : TrainingData
+        Such as `TokenDataset` and `Conversations`.
     config : TrainerConfig
     callbacks : sequence of Callback
     run : path, optional
@@ -52,6 +57,10 @@ class Trainer:
         Whether an existing run may be replaced.
     notes : mapping, optional
         JSON values to store in ``run.json`` beside the trainer's options.
+    adapter : Adapter, optional
+        The adapter of the model: checkpoints then hold it alone, and the name of its base, which must be a path.
+    chat_template_text : str, optional
+        The model's chat template, for its checkpoints.
 
     Attributes
     ----------
@@ -84,21 +93,25 @@ class Trainer:
     def __init__(
         self,
         model: LanguageModel,
-        train_data: TokenDataset,
-        validation_data: TokenDataset,
+        train_data: TrainingData,
+        validation_data: TrainingData,
         config: TrainerConfig,
         callbacks: Sequence[Callback] = (),
         *,
         run: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
         notes: Mapping[str, Any] | None = None,
+        adapter: Adapter | None = None,
+        chat_template_text: str | None = None,
     ) -> None:
         if config.context_length > model.config.context_length:
             raise ValueError(
                 f"context_length ({config.context_length}) must be at most that of the model "
                 f"({model.config.context_length})"
             )
-        self._files = ModelBundle(model, train_data.tokenizer)
+        bundle = ModelBundle(model, train_data.tokenizer, chat_template_text)
+        self._files: ModelFiles = bundle if adapter is None else AdapterFiles(adapter)
+        self.adapter = adapter
         train_data.require(config.context_length)
         validation_data.require(config.context_length)
         self.model = model
@@ -134,15 +147,28 @@ class Trainer:
         path, options = place.path / OPTIONS, place.options()
         seen = [checkpoint.path for checkpoint in place.checkpoints()]
         checkpoint = place.latest()
-        found = ModelBundle.read(checkpoint.path)
+        adapter = None
+        if is_adapter(checkpoint.path):
+            found, adapter = open_adapted(checkpoint.path)
+        else:
+            found = ModelBundle.read(checkpoint.path)
         parts = options.pop("data", None)
         if not isinstance(parts, dict) or set(parts) != {"train", "validation"}:
             raise CheckpointError(path, "must say which data to train and to validate on")
-        refs = {name: from_json(DatasetRef, part, path) for name, part in parts.items()}
+        refs = {name: read_ref(part, path) for name, part in parts.items()}
         data = open_datasets(place.path, refs, found.tokenizer)
         config = from_json(TrainerConfig, options.pop("trainer", None), path)
         try:
-            trainer = cls(found.model, data["train"], data["validation"], config, callbacks, notes=options)
+            trainer = cls(
+                found.model,
+                data["train"],
+                data["validation"],
+                config,
+                callbacks,
+                notes=options,
+                adapter=adapter,
+                chat_template_text=found.chat_template_text,
+            )
         except ValueError as error:
             raise CheckpointError(path, str(error)) from error
         trainer.run, trainer._resumed, trainer._seen = place, checkpoint, seen
@@ -223,9 +249,13 @@ class Trainer:
                 state = self._restore(steps.optimizers)
                 steps.start()
                 save = None if run is None else partial(self._save, run, steps.optimizers)
-                loop = TrainingLoop(steps, self.validation_data, config, self.callbacks, signals, save)
+                tokens = self.train_data.tokens_per_batch(config.batch_size, config.context_length)
+                tokens *= config.gradient_accumulation_steps
+                loop = TrainingLoop(
+                    steps, self.validation_data, config, self.callbacks, signals, save, tokens_per_step=tokens
+                )
                 for callback in self.callbacks:
-                    callback.on_start(StartEvent(state.step, config.steps, config.tokens_per_step, path))
+                    callback.on_start(StartEvent(state.step, config.steps, tokens, path))
                 state, outcome = loop.run(state, saved=self._resumed is not None)
             self.model.eval()
             data, loss = self.validation_data, state.latest_loss
@@ -233,7 +263,7 @@ class Trainer:
                 outcome=outcome,
                 step=state.step,
                 validation_loss=loss,
-                bits_per_byte=None if loss is None else bits_per_byte(loss, len(data), data.num_bytes),
+                bits_per_byte=None if loss is None else bits_per_byte(loss, data.num_targets, data.num_bytes),
                 best_loss=state.best_loss,
                 seconds=time.perf_counter() - began,
                 run=path,
