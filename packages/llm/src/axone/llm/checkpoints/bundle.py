@@ -268,7 +268,7 @@ def _folder_template(folder: Path) -> str | None:
             with open_regular(path) as file:
                 content = file.read(_LARGEST_TEMPLATE + 1)
             if len(content) > _LARGEST_TEMPLATE:
-                raise CheckpointError(path, f"is larger than {_LARGEST_TEMPLATE:,} bytes: it is no chat template")
+                raise CheckpointError(path, f"is larger than {_LARGEST_TEMPLATE:,} bytes, which a chat template is not")
             return content.decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise CheckpointError(path, f"cannot be read ({error})") from error
