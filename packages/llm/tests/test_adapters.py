@@ -262,6 +262,7 @@ HEAD = {
         (edit_config(r=0), r"r \(0\) must be an integer of at least 1"),
         (edit_config(lora_alpha="x"), r"lora_alpha \('x'\) must be a positive number"),
         (edit_config(lora_dropout=1), r"lora_dropout \(1\) must be a number in \[0, 1\)"),
+        (edit_config(r=4), "of rank 2, and adapter_config.json says 4"),
         (edit_config(peft_type="IA3"), "peft_type is 'IA3': only LORA is computed here"),
         (edit_config(use_dora=True), "use_dora is True: only False is computed here"),
         (edit_config(rank_pattern={"q_proj": 4}), "rank_pattern is {'q_proj': 4}: only {} is computed here"),
@@ -306,3 +307,14 @@ def test_saving_again_replaces_the_files(tmp_path: Path) -> None:
     trained(base(), rank=3).save(tmp_path)
     assert Adapter.load(base(), tmp_path).options.rank == 3
     assert Adapter.load(base(), tmp_path / "first").options.rank == 2
+
+
+def test_an_adapter_that_was_merged_does_not_replace_the_one_on_disk(tmp_path: Path) -> None:
+    model = base()
+    adapter = trained(model)
+    adapter.save(tmp_path)
+    before = (tmp_path / "adapter_model.safetensors").read_bytes()
+    adapter.merge(model)
+    with pytest.raises(ValueError, match="save it before the merge"):
+        adapter.save(tmp_path)
+    assert (tmp_path / "adapter_model.safetensors").read_bytes() == before

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from axone.llm import LanguageModel
+from axone.llm import LanguageModel, LanguageModelConfig
 from axone.llm.generation.batch import DecodingBatch
+from axone.llm.runtime import resources
 
 Build = Callable[..., LanguageModel]
 BOUNDS: dict[Any, float] = {np.float32: 1e-3, np.float64: 1e-10}
@@ -80,3 +81,12 @@ def test_shortest_contexts_work(context_length: int, build: Build) -> None:
             np.testing.assert_allclose(together.logits()[0], alone.logits()[0], atol=1e-10)
             together.append([5, 6])
             alone.append([5])
+
+
+def test_prefill_in_threads_of_padding_alone_gives_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "SMALL_MODEL", 0)
+    config = LanguageModelConfig(vocab_size=29, context_length=256, num_layers=2, num_heads=2, embed_dim=16)
+    model = LanguageModel(config, rng=np.random.default_rng(0)).eval()
+    every = [[1, 2, 3], [int(id) for id in np.arange(200) % 29]]
+    with DecodingBatch(model, every, workers=4) as together, DecodingBatch(model, every, workers=1) as alone:
+        np.testing.assert_allclose(together.logits(), alone.logits(), atol=1e-5)

@@ -104,3 +104,21 @@ def test_a_gguf_file_whose_tokenizer_is_not_read_is_refused(tmp_path: Path) -> N
         open_bundle(tmp_path / "m.gguf")
     with pytest.raises(CheckpointError, match="cannot be read"):
         open_bundle(tmp_path / "none.gguf")
+
+
+def test_files_of_a_model_that_was_here_before_are_not_read_afterwards(bundle: ModelBundle, tmp_path: Path) -> None:
+    bundle.model.eos_ids = (3,)
+    bundle.write(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text("old", encoding="utf-8")
+    bundle.model.eos_ids = ()
+    bundle.write(tmp_path)
+    again = open_bundle(tmp_path)
+    assert again.chat_template_text == TEMPLATE
+    assert again.model.eos_ids == ()
+
+
+def test_a_template_beyond_the_largest_size_is_refused(bundle: ModelBundle, tmp_path: Path) -> None:
+    bundle.write(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text("x" * ((1 << 20) + 1), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="is larger than 1,048,576 bytes"):
+        open_bundle(tmp_path)

@@ -124,3 +124,15 @@ def test_a_typed_special_token_ends_no_turn() -> None:
 def test_the_token_that_ends_an_answer_is_read_off_the_template() -> None:
     assert turn_end_ids(TEMPLATE, TOKENIZER) == (END,)
     assert turn_end_ids(ChatTemplate("{% for m in messages %}{{ m.content }}\n{% endfor %}"), TOKENIZER) == ()
+
+
+def test_an_answer_that_never_began_changes_nothing() -> None:
+    chat = Chat(ScriptedModel(["No.", "Yes."]), TOKENIZER, TEMPLATE, sampling=GREEDY)
+    chat.send("Well?").close()
+    assert chat.messages == []
+    list(chat.send("Well?"))
+    before = list(chat.messages)
+    chat.retry().close()
+    with pytest.raises(ValueError, match="surrogate"):
+        chat.send("\ud800")
+    assert chat.messages == before

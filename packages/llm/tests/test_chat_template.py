@@ -75,6 +75,7 @@ def test_the_features_that_templates_use_are_there() -> None:
     assert rendered("{{ tools | tojson }}", tools=[{"name": "<f> é"}]) == '[{"name": "<f> é"}]'
     assert rendered("{{ {'a': 1} | tojson(indent=2) }}") == '{\n  "a": 1\n}'
     assert rendered("{{ messages[0].content.replace('H', 'hh') ~ '!' * 3 }}") == "hhi!!!"
+    assert rendered("{{ '' * 3 }}{{ 'ab' * 0 }}{{ 2 * 'x' }}") == "xx"
     assert rendered("{{ 'a b'.split(' ') | join('-') }}{{ ','.join(['x', 'y']) }}") == "a-bx,y"
     assert rendered("{{ messages | map(attribute='role') | list | length }}") == "1"
     assert rendered("{{ messages | selectattr('role', 'equalto', 'user') | list | length }}") == "1"

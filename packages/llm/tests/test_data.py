@@ -33,13 +33,13 @@ def test_a_batch_is_a_function_of_seed_and_number(dataset: TokenDataset) -> None
 
 
 def test_consecutive_sequences_cover_the_text_once(dataset: TokenDataset) -> None:
-    inputs = dataset.read(dataset.window_starts(16), 16)[0].reshape(-1)
+    inputs = dataset.read(dataset.sequence_starts(16), 16)[0].reshape(-1)
     np.testing.assert_array_equal(inputs, dataset.tokens[: len(inputs)])
     assert len(dataset) - 1 - len(inputs) < 16
 
 
 def test_a_limit_spreads_the_sequences_evenly(dataset: TokenDataset) -> None:
-    inputs, _ = dataset.read(dataset.window_starts(16, limit=10), 16)
+    inputs, _ = dataset.read(dataset.sequence_starts(16, limit=10), 16)
     assert len(inputs) == 10
     last = (len(dataset) - 1) // 16 * 9 // 10 * 16
     np.testing.assert_array_equal(inputs[-1], dataset.tokens[last : last + 16])

@@ -60,7 +60,7 @@ def test_a_resumed_run_continues_with_the_same_bits(
 ) -> None:
     validation = dataset.split()[1]
     train = dataset.part(0, 12 * BATCH * 16 + 1)  # an epoch is 12 batches
-    assert len(train.window_starts(16)) == 12 * BATCH
+    assert len(train.sequence_starts(16)) == 12 * BATCH
     at = 12 // accumulation if stop == "epoch" else 12 // accumulation - 1
     training = TrainerConfig(
         steps=at + 20,
@@ -129,13 +129,13 @@ def test_numbers_of_workers_differ_by_rounding_only(
 
 def test_an_epoch_has_every_sequence_once_and_the_next_another_order(dataset: TokenDataset) -> None:
     train, _ = dataset.split()
-    count = len(train.window_starts(16))
+    count = len(train.sequence_starts(16))
     first, second = (
         np.concatenate([train.batch(3, number, BATCH, 16, sampling="epoch")[0] for number in range(begin, begin + 29)])
         for begin in (0, 29)
     )
     assert len(first) == count == SEQUENCES_IN_AN_EPOCH
-    everything = train.read(train.window_starts(16), 16)[0]
+    everything = train.read(train.sequence_starts(16), 16)[0]
     for epoch in (first, second):
         assert sorted(map(tuple, epoch.tolist())) == sorted(map(tuple, everything.tolist()))
     assert (first != second).any()
@@ -145,7 +145,7 @@ def test_epochs_need_not_be_whole_batches(dataset: TokenDataset) -> None:
     train, _ = dataset.split()
     batches = [train.batch(3, number, 7, 16, sampling="epoch")[0] for number in range(SEQUENCES_IN_AN_EPOCH)]
     windows, times = np.unique(np.concatenate(batches), axis=0, return_counts=True)
-    everything = train.read(train.window_starts(16), 16)[0]
+    everything = train.read(train.sequence_starts(16), 16)[0]
     _, twins = np.unique(everything, axis=0, return_counts=True)
     assert len(windows) == len(np.unique(everything, axis=0))
     np.testing.assert_array_equal(np.sort(times), np.sort(7 * twins))

@@ -98,7 +98,10 @@ def test_steps_evaluations_and_checkpoints_follow_the_schedule(dataset: TokenDat
     assert diary.events == wanted
     assert outcome == "finished"
     assert progress.best_loss == progress.validation_loss == pytest.approx(2.6)
-    every, some = len(dataset.window_starts(16)), 4  # the other sequences are evaluated at the end, with a loss of 2.5
+    every, some = (
+        len(dataset.sequence_starts(16)),
+        4,
+    )  # the other sequences are evaluated at the end, with a loss of 2.5
     assert progress.latest_loss == progress.full_loss == pytest.approx((2.6 * some + 2.5 * (every - some)) / every)
     assert diary.saved[-1] == progress
 

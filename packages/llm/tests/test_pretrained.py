@@ -167,8 +167,12 @@ def test_a_dropout_rate_that_is_none_is_refused(rate: object, tmp_path: Path) ->
         LanguageModel.from_pretrained(folder)
 
 
-def test_dropout_of_attention_weights_is_read_as_none(tmp_path: Path) -> None:
-    assert LanguageModel.from_pretrained(FAMILIES / "gpt2").config.dropout == 0
+def test_dropout_rates_that_differ_are_read_as_none_with_a_warning(tmp_path: Path) -> None:
+    for rates in ({"attn_pdrop": 0.1}, {"embd_pdrop": 0.1, "resid_pdrop": 0.2}):
+        folder = edited(tmp_path / "edited", "gpt2", **rates)
+        with pytest.warns(UserWarning, match="the model is read without dropout") as caught:
+            assert LanguageModel.from_pretrained(folder).config.dropout == 0
+        assert caught[0].filename == __file__
     own = LanguageModelConfig(vocab_size=19, context_length=8, num_layers=1, num_heads=2, embed_dim=8, dropout=0.25)
     LanguageModel(own).save_pretrained(tmp_path)
     assert LanguageModel.from_pretrained(tmp_path).config.dropout == 0.25

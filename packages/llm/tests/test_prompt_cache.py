@@ -120,3 +120,10 @@ def test_equal_prompts_are_read_once(model: LanguageModel, read: list[tuple[int,
 def test_a_cache_is_for_one_prompt(model: LanguageModel) -> None:
     with pytest.raises(ValueError, match="a prompt cache is for one prompt, not for 2"):
         DecodingBatch(model, [PROMPT, PROMPT], prompt_cache=PromptCache(model))
+
+
+def test_no_new_tokens_leave_the_cache_as_it_is(model: LanguageModel) -> None:
+    cache = PromptCache(model)
+    new = greedy(model, PROMPT, 2, cache)
+    assert greedy(model, [*PROMPT, *new], 0, cache) == []
+    assert cache.ids == [*PROMPT, *new[:1]]

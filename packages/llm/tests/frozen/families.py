@@ -14,7 +14,9 @@ import torch  # type: ignore[import-not-found]  # a peer, which our environment 
 from transformers import AutoConfig, AutoModelForCausalLM  # type: ignore[import-not-found]  # likewise
 
 FOLDER = Path(__file__).with_suffix("")
-GPT2: dict[str, object] = {"vocab_size": 29, "n_positions": 16, "n_layer": 2, "n_head": 2, "n_embd": 16}
+GPT2: dict[str, object] = {
+    "vocab_size": 29, "n_positions": 16, "n_layer": 2, "n_head": 2, "n_embd": 16, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0,
+}  # fmt: skip
 ROTARY: dict[str, object] = {
     "vocab_size": 29, "max_position_embeddings": 32, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
     "num_attention_heads": 4,

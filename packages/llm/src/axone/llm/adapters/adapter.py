@@ -214,6 +214,8 @@ class Adapter:
         OSError
             If the folder cannot be written.
         """
+        if not self.layers:
+            raise ValueError("the adapter was merged into its model and has no layers: save it before the merge")
         folder = Path(folder)
         config = self._model.config
         layers = [

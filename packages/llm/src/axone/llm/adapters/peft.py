@@ -270,6 +270,12 @@ def read_layers(
         parts = parts_of(config, layer, shape)
         found = [(part, pair) for part in parts if (pair := _pair(path, part, shape, tensors)) is not None]
         if found:
+            ranks = {len(a) for _, (a, _) in found}
+            if ranks != {options.rank}:
+                raise CheckpointError(
+                    path,
+                    f"{layer} has matrices of rank {max(ranks)}, and {CONFIG} says {options.rank}: the files do not match",
+                )
             layers[layer] = _stacked(found, shape, options)
     if tensors:
         raise CheckpointError(path, f"adapts {min(tensors)!r:.80}, which the model lacks or must not adapt")

@@ -15,7 +15,6 @@ from typing import Protocol
 import numpy as np
 
 from axone.llm.chat.template import ChatTemplate, Message, SpecialTokenizer
-from axone.llm.errors import ChatTemplateError
 from axone.llm.generation.batch import check_prompt
 from axone.llm.generation.generate import stream_tokens
 from axone.llm.generation.prompt_cache import PromptCache
@@ -131,13 +130,7 @@ class Chat:
         ChatTemplateError
             If the template refuses the message.
         """
-        self.messages.append({"role": "user", "content": text})
-        try:
-            prompt = self._prompt()
-        except ChatTemplateError:
-            self.messages.pop()
-            raise
-        return self._answer(prompt)
+        return self._answer([*self.messages, {"role": "user", "content": text}])
 
     def retry(self) -> Generator[str, None, None]:
         """Yield another answer to the last message, in place of the last one.
@@ -151,20 +144,24 @@ class Chat:
         ValueError
             If there is no message to answer.
         """
-        if self.messages and self.messages[-1]["role"] == "assistant":
-            self.messages.pop()
-        if not self.messages or self.messages[-1]["role"] != "user":
+        messages = (
+            self.messages[:-1] if self.messages and self.messages[-1]["role"] == "assistant" else self.messages[:]
+        )
+        if not messages or messages[-1]["role"] != "user":
             raise ValueError("there is no message to answer: send one first")
-        return self._answer(self._prompt())
+        return self._answer(messages)
 
-    def _prompt(self) -> list[int]:
-        return self._template.encode(self.messages, self._tokenizer, add_generation_prompt=True)
+    def _answer(self, messages: list[Message]) -> Generator[str, None, None]:
+        """Return the answer to messages, which replace the conversation once it begins."""
+        prompt = self._template.encode(messages, self._tokenizer, add_generation_prompt=True)
+        return self._pieces(messages, check_prompt(prompt, self._model.config.vocab_size))
 
-    def _answer(self, prompt: list[int]) -> Generator[str, None, None]:
-        held = self._cache.common_prefix(prompt)
+    def _pieces(self, messages: list[Message], prompt: list[int]) -> Generator[str, None, None]:
+        self.messages[:] = messages
+        held = self._cache.common_prefix(prompt) if len(prompt) <= self._model.config.context_length else 0
         tokens = stream_tokens(
             self._model,
-            check_prompt(prompt, self._model.config.vocab_size),
+            prompt,
             self.max_new_tokens,
             self.sampling,
             self._stop_ids,

@@ -15,6 +15,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -206,7 +207,9 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         elif sizes != [None, None]:  # "%" formats, which can pad, and "*" repeats
             if operator != "*":
                 raise TemplateLimitError(f"the operator {operator} is for numbers alone")
-            _require_small(max(sizes[0] or left, 0) * max(sizes[1] or right, 0))
+            _require_small(
+                math.prod(max(side if size is None else size, 0) for side, size in zip((left, right), sizes))
+            )
         elif any(isinstance(side, int) and side.bit_length() > 64 for side in (left, right)) or (
             operator == "**" and isinstance(right, (int, float)) and abs(right) > 64
         ):

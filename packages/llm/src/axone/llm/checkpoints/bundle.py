@@ -101,6 +101,9 @@ class ModelBundle:
         bos_id = self.tokenizer.bos_token_id
         write_folder(folder, model.config, model.state_dict(), eos_ids=model.eos_ids, bos_id=bos_id, dtype=dtype)
         self.tokenizer.save(folder / TOKENIZER)
+        (folder / CHAT_TEMPLATE_FILE).unlink(
+            missing_ok=True
+        )  # that of a model that was here before: it would be read first
         template = {} if self.chat_template_text is None else {_CHAT_TEMPLATE: self.chat_template_text}
         write_json(folder / TOKENIZER_CONFIG, {**self.tokenizer.tokenizer_config(), **template})
 
@@ -263,7 +266,10 @@ def _folder_template(folder: Path) -> str | None:
     if os.path.lexists(path):
         try:
             with open_regular(path) as file:
-                return file.read(_LARGEST_TEMPLATE).decode("utf-8")
+                content = file.read(_LARGEST_TEMPLATE + 1)
+            if len(content) > _LARGEST_TEMPLATE:
+                raise CheckpointError(path, f"is larger than {_LARGEST_TEMPLATE:,} bytes, which a chat template is not")
+            return content.decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise CheckpointError(path, f"cannot be read ({error})") from error
     if not os.path.lexists(folder / TOKENIZER_CONFIG):

@@ -204,7 +204,7 @@ class Conversations:
                 "read the data with this context_length"
             )
 
-    def window_starts(self, context_length: int, limit: int | None = None) -> Ids:  # noqa: ARG002 - as the protocol
+    def sequence_starts(self, context_length: int, limit: int | None = None) -> Ids:  # noqa: ARG002 - as the protocol
         """Return the numbers of all conversations, or of `limit` ones, evenly spread."""
         count = len(self)
         return np.arange(count) if limit is None or limit >= count else np.arange(limit) * count // limit

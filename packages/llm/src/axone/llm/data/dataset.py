@@ -331,7 +331,7 @@ class TokenDataset:
         """Return the number of tokens of a batch."""
         return batch_size * context_length
 
-    def window_starts(self, context_length: int, limit: int | None = None) -> Ids:
+    def sequence_starts(self, context_length: int, limit: int | None = None) -> Ids:
         """Return the start of every consecutive sequence.
 
         Parameters

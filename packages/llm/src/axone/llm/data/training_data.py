@@ -60,7 +60,7 @@ class TrainingData(Protocol):
     def require(self, context_length: int) -> None:
         """Raise a ValueError if there is no sequence, or one that is longer than the context."""
 
-    def window_starts(self, context_length: int, limit: int | None = None) -> Ids:
+    def sequence_starts(self, context_length: int, limit: int | None = None) -> Ids:
         """Return the indices of all sequences, or of `limit` ones, evenly spread."""
 
     def heaviest(self, batch_size: int, context_length: int) -> Ids:

@@ -92,7 +92,8 @@ class DecodingBatch:
             # An error inside a forward leaves the blocks' caches of different lengths.
             whole = error is None or isinstance(error, GeneratorExit)
             held = self._caches[0].length
-            self._prompt_cache.hold(self.sequences[0][self._num_read - held : self._num_read] if whole else ())
+            read = self.sequences[0][: self._num_read] if self._num_read else self._prompt_cache.ids
+            self._prompt_cache.hold(read[len(read) - held :] if whole else ())
 
     def logits(self) -> Logits:
         """Read all tokens that have not been read yet.

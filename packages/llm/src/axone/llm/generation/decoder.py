@@ -149,6 +149,7 @@ class Decoder:
         if starts is not None:
             positions = np.maximum(positions - starts[:, None], 0)  # (B, T)
             mask = np.arange(first + T) >= starts[:, None]  # (B, S)
+            mask[:, -1] = True  # a run of prefill may end inside padding, and attention needs one position
         x: Array = self._embedding.take(ids.reshape(-1), axis=0)  # (N, C)
         context = DecodeContext(B, positions, mask, last_only=T > 1)
         return self._forward(x[0] if B * T == 1 else x, caches, context)

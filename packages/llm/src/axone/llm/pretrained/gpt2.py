@@ -1,8 +1,8 @@
 """The GPT-2 family: Hugging Face's names, shapes and options, and ours.
 
 Its linear layers hold weights as (in, out), ours as (out, in). Its models always have biases: a model of ours without
-them is written with zeros. Dropout of attention weights, which our layers lack, is read as no dropout at all: it never
-changes what a trained model computes.
+them is written with zeros. Dropout of attention weights, which our layers lack, and rates that differ are read as no
+dropout, with a warning: they change training, and never what a trained model computes.
 
 References
 ----------
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from axone.llm.config import LanguageModelConfig
-from axone.llm.errors import CheckpointError
+from axone.llm.errors import CheckpointError, warn_caller
 from axone.llm.pretrained.family import TensorSpec, own_section, read_fields, require_fixed
 from axone.llm.storage.safetensors import Shape
 
@@ -97,6 +97,11 @@ class _GPT2:
             if type(rate) not in {int, float} or not 0 <= rate < 1:
                 raise CheckpointError(path, f"a dropout rate ({rate!r:.60}) must be a number in [0, 1)")
         dropout = rates[0] if rates == [rates[0], rates[0], 0] else 0.0
+        if any(rates) and not dropout:
+            warn_caller(
+                f"{path} has dropout rates of {rates[0]:g} (resid), {rates[1]:g} (embd) and {rates[2]:g} (attn), which the "
+                "layers cannot express: the model is read without dropout, which changes training and nothing else"
+            )
         return read_fields(path, content, _FIELDS, {"dropout": dropout})
 
     def tensors(self, config: LanguageModelConfig, shapes: Mapping[str, Shape]) -> Iterator[TensorSpec]:

@@ -6,7 +6,6 @@ converted in parallel, each into its part of a parameter, so that no second copy
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,9 +84,12 @@ class MatchedWeights:
         queue = deque(largest_first)
 
         def convert_queued() -> None:
-            with contextlib.suppress(IndexError):
-                while True:
-                    convert(queue.popleft())
+            while True:
+                try:
+                    pair = queue.popleft()
+                except IndexError:  # another thread took the last one
+                    return
+                convert(pair)
 
         with ThreadGroup(available_cores()) as group:
             group.run([convert_queued] * group.world_size)

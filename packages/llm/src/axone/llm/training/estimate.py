@@ -141,7 +141,7 @@ def _measure(
             if math.isfinite(norm):
                 step.apply(0.0)  # a learning rate of 0 takes the time of any other
             times.append(time.perf_counter() - before)
-        starts = validation_data.window_starts(config.context_length)
+        starts = validation_data.sequence_starts(config.context_length)
         sample = starts[: 4 * config.batch_size]
         before = time.perf_counter()
         step.evaluate(sample)

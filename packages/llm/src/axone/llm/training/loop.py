@@ -166,7 +166,7 @@ class TrainingLoop:
     def _evaluate(self, state: TrainingState) -> TrainingState:
         """Measure some of the held-out text, and all of it once training is finished; give up if a signal arrives."""
         length = self._config.context_length
-        some = self._validation_data.window_starts(length, self._config.eval_sequences)
+        some = self._validation_data.sequence_starts(length, self._config.eval_sequences)
         loss = state.validation_loss
         if loss is None:
             sums = self._steps.evaluate(some, stop=self._is_stopping)
@@ -176,7 +176,7 @@ class TrainingLoop:
             state = state.measured(loss)
         if self._is_finished(state):
             # `some` stays a part of its own: validation_loss compares with earlier evaluations, full_loss is exact.
-            rest = np.setdiff1d(self._validation_data.window_starts(length), some)
+            rest = np.setdiff1d(self._validation_data.sequence_starts(length), some)
             sums = self._steps.evaluate(rest, stop=self._is_stopping)
             if sums is None:
                 return state

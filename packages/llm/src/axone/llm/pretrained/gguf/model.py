@@ -10,10 +10,12 @@ References
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,6 +35,7 @@ from axone.nn import Llama3Scaling, RotaryEmbedding
 
 ARCHITECTURES: Mapping[str, Family] = {family.model_type: family for family in (LLAMA, QWEN2, QWEN3)}
 ROPE_FREQS = "rope_freqs.weight"
+_OWN_SCALING = "axone.rope.scaling"
 EOS_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 
 _FIELDS = {
@@ -98,8 +101,10 @@ class PretrainedGGUF:
         try:
             self.metadata = self._file.metadata
             self.shapes: dict[str, Shape] = {name: info.shape for name, info in self._file.tensors.items()}
-            self.config = self._config()
-            self.eos_ids = self._eos_ids()
+            try:
+                self.config, self.eos_ids = self._read()
+            except (TypeError, ValueError) as error:  # an array where one value belongs
+                raise CheckpointError(path, f"holds metadata of another type than the format says ({error})") from error
         except BaseException:
             self._file.close()
             raise
@@ -124,6 +129,10 @@ class PretrainedGGUF:
     def read(self, name: str, out: NDArray[np.floating[Any]], order: Order | None = None) -> None:
         """Dequantize a tensor into an array: row i of it is row ``order[i]`` of the tensor."""
         self._file.read(name, out, order)
+
+    def _read(self) -> tuple[LanguageModelConfig, tuple[int, ...]]:
+        config = self._config()
+        return config, self._eos_ids(config.vocab_size)
 
     def _architecture(self) -> str:
         name = self.metadata.get("general.architecture")
@@ -193,16 +202,18 @@ class PretrainedGGUF:
         self._file.read(ROPE_FREQS, divisors)
         if (divisors == 1).all():
             return None
-        for scaling in _llama3_candidates(divisors.astype(np.float64), config):
+        own = self.metadata.get(_OWN_SCALING)
+        candidates = _llama3_candidates(divisors.astype(np.float64), config)
+        for scaling in itertools.chain(_stated(own) if isinstance(own, np.ndarray) else (), candidates):
             if np.allclose(divisors, scaling_divisors(replace(config, rope_scaling=scaling)), rtol=1e-6, atol=0):
                 return scaling
         raise CheckpointError(self.path, f"{ROPE_FREQS} is not the scaling of Llama 3, and no other is computed here")
 
-    def _eos_ids(self) -> tuple[int, ...]:
+    def _eos_ids(self, vocab_size: int) -> tuple[int, ...]:
         """Return the ids that end a text: those that llama.cpp stops at."""
         ids = {self.metadata.get(f"tokenizer.ggml.{key}") for key in EOS_KEYS}
         found = {id for id in ids if isinstance(id, int) and not isinstance(id, bool)}
-        return tuple(sorted(id for id in found if 0 <= id < self.config.vocab_size))
+        return tuple(sorted(id for id in found if 0 <= id < vocab_size))
 
 
 def save_model(
@@ -244,8 +255,10 @@ def save_model(
         )
     specs = tensor_specs(architecture, config, {name: array.shape for name, array in state.items()})
     tensors = {name: (_tensor_type(array, dtype), array) for name, array in tensors_of(specs, state).items()}
+    stated: dict[str, Value] = {}
     if config.rope_scaling is not None:
         tensors[ROPE_FREQS] = F32, scaling_divisors(config)
+        stated[_OWN_SCALING] = np.array(astuple(config.rope_scaling), np.float64)
     keys = {f"{architecture}.{theirs}": getattr(config, ours) for ours, theirs in _FIELDS.items()}
     own: dict[str, Value] = {
         "general.architecture": architecture,
@@ -259,7 +272,7 @@ def save_model(
         f"{architecture}.rope.freq_base": float(config.rope_theta),
         f"{architecture}.vocab_size": config.vocab_size,
     }
-    write_gguf(path, {**own, **(metadata or {})}, tensors)
+    write_gguf(path, {**own, **stated, **(metadata or {})}, tensors)
 
 
 def tensor_specs(architecture: str, config: LanguageModelConfig, shapes: Mapping[str, Shape]) -> Sequence[TensorSpec]:
@@ -282,6 +295,13 @@ def scaling_divisors(config: LanguageModelConfig) -> NDArray[np.float32]:
         for scaling in (None, config.rope_scaling)
     )
     return (plain / scaled).astype(np.float32)
+
+
+def _stated(values: NDArray[Any]) -> Iterator[Llama3Scaling]:
+    """Yield the scaling that a file of ours states beside its divisors, which several scalings can give."""
+    with contextlib.suppress(ValueError, OverflowError):
+        factor, low, high, original = map(float, values)
+        yield Llama3Scaling(factor, low, high, int(original))
 
 
 def _llama3_candidates(divisors: NDArray[np.float64], config: LanguageModelConfig) -> Iterator[Llama3Scaling]:
