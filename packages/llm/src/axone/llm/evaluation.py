@@ -132,7 +132,7 @@ def conversation_loss(model: LanguageModel, data: TrainingData, *, batch_size: i
     float
     """
     context = model.config.context_length
-    indices = data.window_starts(context)
+    indices = data.sequence_starts(context)
     was_training, total = model.training, 0.0
     model.eval()
     try:
