@@ -51,12 +51,12 @@ def main():
             numbers = data.deal(0, number, options.batch_size, 0, "epoch", 1)[0]
             width = int(data.lengths[numbers].max())
             rows = [data.read(np.array([index]), 0) for index in numbers]  # padded: no row holds several
-            for name, fill in (("inputs", 0), ("targets", -100)):
+            for kind, fill in (("inputs", 0), ("targets", -100)):
                 padded = [
-                    np.pad(getattr(row, name)[0], (0, width - row.inputs.shape[1]), constant_values=fill)
+                    np.pad(getattr(row, kind)[0], (0, width - row.inputs.shape[1]), constant_values=fill)
                     for row in rows
                 ]
-                arrays[f"{name}{number}"] = np.stack(padded)
+                arrays[f"{kind}{number}"] = np.stack(padded)
             tokens.append(int(data.lengths[numbers].sum()))
         np.savez(batches, **arrays)
         for race in options.races:

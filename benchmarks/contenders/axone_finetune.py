@@ -35,7 +35,6 @@ def main() -> None:
     arrays = np.load(batches)
     seconds, losses = [], []
     with DataParallel(model, WORKERS) as workers:
-        workers.start(None)
         parameters = [workers.flat.matrices, workers.flat.vectors]
         optimizer = AdamW(parameters, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0)
         for number in range(len(arrays.files) // 2):
