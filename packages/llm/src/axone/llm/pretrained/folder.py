@@ -174,9 +174,9 @@ def write_folder(
     eos = list(eos_ids) if len(eos_ids) > 1 else next(iter(eos_ids), None)
     tokens = {"bos_token_id": bos_id, "eos_token_id": eos} if family is not NATIVE else {"eos_token_id": eos}
     write_json(folder / CONFIG, {**family.to_config_json(config), **tokens, "dtype": str(written)})
-    if eos is None:
-        (folder / GENERATION_CONFIG).unlink(missing_ok=True)  # that of a model that was here before
-    else:
+    if eos is None and os.path.lexists(folder / GENERATION_CONFIG):
+        (folder / GENERATION_CONFIG).unlink()  # that of a model that was here before
+    if eos is not None:
         given = {name: value for name, value in tokens.items() if value is not None}
         write_json(folder / GENERATION_CONFIG, given)
 
