@@ -101,9 +101,8 @@ class ModelBundle:
         bos_id = self.tokenizer.bos_token_id
         write_folder(folder, model.config, model.state_dict(), eos_ids=model.eos_ids, bos_id=bos_id, dtype=dtype)
         self.tokenizer.save(folder / TOKENIZER)
-        (folder / CHAT_TEMPLATE_FILE).unlink(
-            missing_ok=True
-        )  # that of a model that was here before: it would be read first
+        if os.path.lexists(folder / CHAT_TEMPLATE_FILE):
+            (folder / CHAT_TEMPLATE_FILE).unlink()  # that of a model that was here before: it would be read first
         template = {} if self.chat_template_text is None else {_CHAT_TEMPLATE: self.chat_template_text}
         write_json(folder / TOKENIZER_CONFIG, {**self.tokenizer.tokenizer_config(), **template})
 
