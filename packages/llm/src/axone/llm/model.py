@@ -295,13 +295,13 @@ class LanguageModel(Module):
                 model = cls(source.config)
         except (ValueError, OverflowError) as error:  # arrays beyond NumPy's largest dimension
             raise CheckpointError(path, f"describes a model that cannot be built ({error})") from error
+        weights = source.match({name: parameter.shape for name, parameter in model.named_parameters()})
         needed, free = model.num_parameters() * source.dtype.itemsize, available_memory()
         if free is not None and needed > free:
             raise NotEnoughMemoryError(
                 f"the weights of {path} need {needed / 2**20:,.0f} MB of memory, and {free / 2**20:,.0f} MB are free: choose "
                 "a smaller model"
             )
-        weights = source.match({name: parameter.shape for name, parameter in model.named_parameters()})
         flatten(model.parameters(), dtype=source.dtype)
         weights.load(model.state_dict())
         model.eos_ids = source.eos_ids

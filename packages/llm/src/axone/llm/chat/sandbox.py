@@ -32,6 +32,7 @@ MOST_SECONDS = 1.0
 LARGEST = 1 << 22  # characters of a text, or items of a list, that a template may build
 _FILE = "<chat template>"
 _WIDEST_INDENT = 16
+_MOST_PLACES = 20  # of a rounded number: `round(15, -9999999999)` computes a power of ten
 _METHODS = {
     str: "capitalize count endswith find index isalnum isalpha isdigit islower isspace isupper join lower lstrip replace "
     "removeprefix removesuffix rfind rsplit rstrip split splitlines startswith strip title upper",
@@ -43,7 +44,6 @@ _ALLOWED = {kind: frozenset(names.split()) for kind, names in _METHODS.items()}
 _FILTERS = frozenset(
     [
         "abs",
-        "batch",
         "capitalize",
         "count",
         "d",
@@ -73,7 +73,6 @@ _FILTERS = frozenset(
         "safe",
         "select",
         "selectattr",
-        "slice",
         "sort",
         "string",
         "sum",
@@ -171,7 +170,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.filters = {name: function for name, function in self.filters.items() if name in _FILTERS}
-        self.filters |= {"tojson": _tojson, "join": _join, "replace": _replace}
+        self.filters |= {"tojson": _tojson, "join": _join, "replace": _replace, "round": _round}
         self.globals = {
             "range": self.globals["range"],
             "dict": dict,
@@ -242,6 +241,13 @@ def _tojson(value: object, indent: int | None = None, **options: Any) -> str:
         raise TemplateLimitError(f"indent ({indent}) must be from 0 to {_WIDEST_INDENT}")
     options = {name: options[name] for name in ("ensure_ascii", "separators", "sort_keys") if name in options}
     return json.dumps(value, indent=indent, **{"ensure_ascii": False, **options})
+
+
+def _round(value: float, precision: int = 0) -> float:
+    """Return a number rounded to some decimal places."""
+    if not -_MOST_PLACES <= precision <= _MOST_PLACES:
+        raise TemplateLimitError(f"precision ({precision}) must be from {-_MOST_PLACES} to {_MOST_PLACES}")
+    return round(value, precision)
 
 
 def _join(items: Any, separator: str = "", attribute: str | int | None = None) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from numpy.typing import DTypeLike
 
@@ -80,7 +79,7 @@ class ModelBundle:
         }
         return ChatTemplate(self.chat_template_text, **spelled)
 
-    def write(self, folder: Path, *, dtype: DTypeLike | None = None) -> None:
+    def write(self, folder: str | os.PathLike[str], *, dtype: DTypeLike | None = None) -> None:
         """Write the model's files, ``tokenizer.json`` and ``tokenizer_config.json``.
 
         The last makes transformers read the ids of ``tokenizer.json``; without it, it builds GPT-2's tokenizer for GPT-2's
@@ -88,7 +87,7 @@ class ModelBundle:
 
         Parameters
         ----------
-        folder : Path
+        folder : path
         dtype : dtype, optional
             Of the weights in the file, by default that of the parameters.
 
@@ -97,7 +96,7 @@ class ModelBundle:
         OSError
             If they cannot be written.
         """
-        model = self.model
+        folder, model = Path(folder), self.model
         bos_id = self.tokenizer.bos_token_id
         write_folder(folder, model.config, model.state_dict(), eos_ids=model.eos_ids, bos_id=bos_id, dtype=dtype)
         self.tokenizer.save(folder / TOKENIZER)
@@ -106,12 +105,12 @@ class ModelBundle:
         template = {} if self.chat_template_text is None else {_CHAT_TEMPLATE: self.chat_template_text}
         write_json(folder / TOKENIZER_CONFIG, {**self.tokenizer.tokenizer_config(), **template})
 
-    def write_gguf(self, path: Path, *, dtype: str = "f16") -> None:
+    def write_gguf(self, path: str | os.PathLike[str], *, dtype: str = "f16") -> None:
         """Write a GGUF file, for llama.cpp.
 
         Parameters
         ----------
-        path : Path
+        path : path
         dtype : {"f32", "f16", "q8_0"}
             Of the matrices.
 
@@ -124,12 +123,12 @@ class ModelBundle:
         """
         if not isinstance(self.tokenizer, SubwordTokenizer):
             raise TokenizerError("a GGUF file cannot hold a character tokenizer: train a BPE tokenizer for the model")
-        from axone.llm.pretrained.gguf.model import save_model  # not before it is used: a training needs no GGUF
+        from axone.llm.pretrained.gguf import model as gguf  # not before it is used: a training needs no GGUF
 
-        metadata: dict[str, Any] = self.tokenizer.to_gguf()
+        metadata = gguf.tokenizer_metadata(self.tokenizer.to_gguf(), self.model.config.vocab_size, self.model.eos_ids)
         if self.chat_template_text is not None:
             metadata[_GGUF_TEMPLATE] = self.chat_template_text
-        save_model(path, self.model.config, self.model.state_dict(), dtype=dtype, metadata=metadata)
+        gguf.save_model(Path(path), self.model.config, self.model.state_dict(), dtype=dtype, metadata=metadata)
 
     @classmethod
     def read(cls, path: Path) -> ModelBundle:

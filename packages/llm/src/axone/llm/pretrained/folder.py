@@ -24,7 +24,7 @@ from axone.llm.pretrained.family import Family, untied
 from axone.llm.pretrained.gpt2 import GPT2
 from axone.llm.pretrained.llama import LLAMA, QWEN2, QWEN3
 from axone.llm.pretrained.native import NATIVE
-from axone.llm.pretrained.weights import MatchedWeights, Order, match, require_merged, tensors_of
+from axone.llm.pretrained.weights import MatchedWeights, Order, match, require_merged, require_sizes, tensors_of
 from axone.llm.storage.atomic import write_json
 from axone.llm.storage.regular import LARGEST_JSON, read_bytes, read_json
 from axone.llm.storage.safetensors import ArrayFile, Shape, State, write_arrays
@@ -124,8 +124,7 @@ def open_folder(folder: Path) -> PretrainedFolder:
         raise CheckpointError(folder / CONFIG, f"model_type is {kind!r:.60}: {known} are read")
     config = family.from_config_json(folder / CONFIG, content)
     arrays = ShardedArrays(folder)
-    if config.num_layers > len(arrays.shapes):
-        raise CheckpointError(folder / CONFIG, f"declares {config.num_layers} layers, and there are fewer tensors")
+    require_sizes(folder / CONFIG, config, arrays.shapes)
     if config.tie_embeddings and _has_other_head(arrays, config, family):
         config = untied(config)
     eos_ids = _eos_ids(folder / CONFIG, content, config) | _generation_eos_ids(folder, config)

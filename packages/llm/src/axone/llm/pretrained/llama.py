@@ -198,7 +198,7 @@ class LlamaFamily:
         if theta is None:
             raise CheckpointError(path, "rope_theta is nowhere: no default is safe, so add the model's own value")
         kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind in {"default", None}:
+        if kind is None or kind == "default":
             return theta, None
         if kind != "llama3":
             raise CheckpointError(path, f"rope_type is {kind!r:.60}: only default and llama3 are computed here")

@@ -6,6 +6,7 @@ converted in parallel, each into its part of a parameter, so that no second copy
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd.extend import Array
+from axone.llm.config import LanguageModelConfig
 from axone.llm.errors import CheckpointError
 from axone.llm.pretrained.family import TensorSpec
 from axone.llm.runtime.resources import available_cores
@@ -99,6 +101,35 @@ class MatchedWeights:
         self.source.read(name, values)
         if values.any():
             raise CheckpointError(self.source.path, f"{name} must be zero: config.json says that the model lacks it")
+
+
+def require_sizes(path: Path, config: LanguageModelConfig, shapes: Mapping[str, Shape]) -> None:
+    """Check that the files are large enough for a configuration, before a model of its sizes is built.
+
+    Parameters
+    ----------
+    path : Path
+        The file with the configuration, for messages.
+    config : LanguageModelConfig
+    shapes : mapping of str to tuple of int
+        The shape of every tensor by its name in the file.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the size.
+    """
+    if config.num_layers > len(shapes):
+        raise CheckpointError(path, f"declares {config.num_layers} layers, and there are fewer tensors")
+    largest = max(math.prod(shape) for shape in shapes.values())
+    widths = {
+        "an embedding": config.embed_dim,
+        "all heads": config.num_heads * config.head_width,
+        "a feed-forward layer": config.mlp_dim,
+    }
+    for name, width in widths.items():
+        if width > largest:
+            raise CheckpointError(path, f"declares {width} channels of {name}, and no tensor has so many elements")
 
 
 def match(

@@ -82,6 +82,13 @@ PRESETS = {
         {"steps": 1300, "batch_size": 16, "learning_rate": 2e-3,
          "eval_every": 200, "eval_sequences": 200},
     ),
+    "llama": Preset(
+        "a small Llama, or Qwen3 with --qk-norm: transformers opens it, and llama.cpp with a BPE tokenizer",
+        {"context_length": 128, "num_layers": 4, "num_heads": 4, "num_kv_heads": 2, "embed_dim": 128, "norm": "rms",
+         "position": "rotary", "mlp": "swiglu", "bias": False, "norm_eps": 1e-6},  # Qwen3 has one epsilon, 1e-6 in qk_norm
+        {"steps": 1300, "batch_size": 16, "learning_rate": 2e-3,
+         "eval_every": 200, "eval_sequences": 200},
+    ),
     "nanogpt-cpu": Preset(
         "nanoGPT's configuration for a CPU, for comparison",
         {"context_length": 64, "num_layers": 4, "num_heads": 4, "embed_dim": 128, "bias": False},

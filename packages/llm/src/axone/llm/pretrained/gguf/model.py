@@ -29,7 +29,7 @@ from axone.llm.pretrained.gguf.quantization import F32, Q8_0, TensorType
 from axone.llm.pretrained.gguf.reader import GGUFFile, Value
 from axone.llm.pretrained.gguf.writer import WRITTEN, write_gguf
 from axone.llm.pretrained.llama import LLAMA, QWEN2, QWEN3
-from axone.llm.pretrained.weights import MatchedWeights, Order, match, require_merged, tensors_of
+from axone.llm.pretrained.weights import MatchedWeights, Order, match, require_merged, require_sizes, tensors_of
 from axone.llm.storage.safetensors import Shape, State
 from axone.nn import Llama3Scaling, RotaryEmbedding
 
@@ -37,6 +37,9 @@ ARCHITECTURES: Mapping[str, Family] = {family.model_type: family for family in (
 ROPE_FREQS = "rope_freqs.weight"
 _OWN_SCALING = "axone.rope.scaling"
 EOS_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
+
+_TOKENIZER = "tokenizer.ggml."
+_UNUSED = 5  # the type of a token that no text holds
 
 _FIELDS = {
     "context_length": "context_length",
@@ -101,10 +104,8 @@ class PretrainedGGUF:
         try:
             self.metadata = self._file.metadata
             self.shapes: dict[str, Shape] = {name: info.shape for name, info in self._file.tensors.items()}
-            try:
-                self.config, self.eos_ids = self._read()
-            except (TypeError, ValueError) as error:  # an array where one value belongs
-                raise CheckpointError(path, f"holds metadata of another type than the format says ({error})") from error
+            self.config = self._config()
+            self.eos_ids = self._eos_ids()
         except BaseException:
             self._file.close()
             raise
@@ -130,9 +131,12 @@ class PretrainedGGUF:
         """Dequantize a tensor into an array: row i of it is row ``order[i]`` of the tensor."""
         self._file.read(name, out, order)
 
-    def _read(self) -> tuple[LanguageModelConfig, tuple[int, ...]]:
-        config = self._config()
-        return config, self._eos_ids(config.vocab_size)
+    def _single(self, key: str, default: str | int | None = None) -> str | int | float | None:
+        """Return a value of the metadata that must not be an array."""
+        value = self.metadata.get(key, default)
+        if isinstance(value, (list, np.ndarray)):
+            raise CheckpointError(self.path, f"{key} must be a single value, not an array of {len(value)}")
+        return value
 
     def _architecture(self) -> str:
         name = self.metadata.get("general.architecture")
@@ -144,9 +148,9 @@ class PretrainedGGUF:
         architecture = self._architecture()
         keys = {ours: f"{architecture}.{theirs}" for ours, theirs in _FIELDS.items()}
         for key, what in _ABSENT.items():
-            if self.metadata.get(f"{architecture}.{key}"):
+            if self._single(f"{architecture}.{key}"):
                 raise CheckpointError(self.path, f"{architecture}.{key} asks for {what}, which are not computed here")
-        if self.metadata.get("split.count", 1) not in {0, 1}:
+        if self._single("split.count", 1) not in {0, 1}:
             raise CheckpointError(self.path, "is a part of a split model: join its files with llama-gguf-split --merge")
         if keys["rope_theta"] not in self.metadata:
             raise CheckpointError(self.path, f"{keys['rope_theta']} is nowhere: no default is safe, so add the value")
@@ -172,15 +176,14 @@ class PretrainedGGUF:
         if not given["qk_norm"]:
             del given["qk_norm_eps"]
         config = read_fields(self.path, content, keys, given)
-        if config.num_layers > len(self.shapes):
-            raise CheckpointError(self.path, f"declares {config.num_layers} layers, and there are fewer tensors")
+        require_sizes(self.path, config, self.shapes)
         self._require_whole_rotation(architecture, config)
         return replace(config, rope_scaling=self._scaling(architecture, config))
 
     def _require_whole_rotation(self, architecture: str, config: LanguageModelConfig) -> None:
         """Check that rotary positions rotate all channels of a head, which has one width for keys and values."""
         for key in ("rope.dimension_count", "attention.value_length"):
-            width = self.metadata.get(f"{architecture}.{key}", config.head_width)
+            width = self._single(f"{architecture}.{key}", config.head_width)
             if width != config.head_width:
                 raise CheckpointError(
                     self.path,
@@ -189,7 +192,7 @@ class PretrainedGGUF:
 
     def _scaling(self, architecture: str, config: LanguageModelConfig) -> Llama3Scaling | None:
         """Return the scaling of the rotary angles, which Llama 3's files hold as a divisor for each channel."""
-        kind = self.metadata.get(f"{architecture}.rope.scaling.type", "none")
+        kind = self._single(f"{architecture}.rope.scaling.type", "none")
         if kind != "none":
             raise CheckpointError(
                 self.path, f"rope.scaling.type is {kind!r:.60}: only none and llama3 are computed here"
@@ -209,11 +212,11 @@ class PretrainedGGUF:
                 return scaling
         raise CheckpointError(self.path, f"{ROPE_FREQS} is not the scaling of Llama 3, and no other is computed here")
 
-    def _eos_ids(self, vocab_size: int) -> tuple[int, ...]:
+    def _eos_ids(self) -> tuple[int, ...]:
         """Return the ids that end a text: those that llama.cpp stops at."""
-        ids = {self.metadata.get(f"tokenizer.ggml.{key}") for key in EOS_KEYS}
-        found = {id for id in ids if isinstance(id, int) and not isinstance(id, bool)}
-        return tuple(sorted(id for id in found if 0 <= id < vocab_size))
+        found = {self._single(_TOKENIZER + key) for key in EOS_KEYS}
+        ids = [id for id in found if isinstance(id, int) and not isinstance(id, bool)]
+        return tuple(sorted(id for id in ids if 0 <= id < self.config.vocab_size))
 
 
 def save_model(
@@ -273,6 +276,34 @@ def save_model(
         f"{architecture}.vocab_size": config.vocab_size,
     }
     write_gguf(path, {**own, **stated, **(metadata or {})}, tensors)
+
+
+def tokenizer_metadata(tokenizer: Mapping[str, Any], vocab_size: int, eos_ids: Sequence[int]) -> dict[str, Value]:
+    """Return a tokenizer's metadata with a token for each row of the embedding, and with the model's end-of-text ids.
+
+    llama.cpp refuses a file with fewer tokens than rows.
+
+    Parameters
+    ----------
+    tokenizer : mapping of str to value
+        The keys that begin with ``tokenizer.ggml.``.
+    vocab_size : int
+        The number of rows.
+    eos_ids : sequence of int
+    """
+    metadata = dict(tokenizer)
+    missing = range(len(metadata[f"{_TOKENIZER}tokens"]), vocab_size)
+    padding: dict[str, Sequence[object]] = {
+        "tokens": [f"[PAD{id}]" for id in missing],
+        "token_type": [_UNUSED for _ in missing],
+    }
+    if f"{_TOKENIZER}scores" in metadata:
+        padding["scores"] = [0.0 for _ in missing]
+    for name, values in padding.items():
+        metadata[_TOKENIZER + name] = [*metadata[_TOKENIZER + name], *values]
+    known = {metadata.get(_TOKENIZER + key) for key in EOS_KEYS}
+    free = [key for key in EOS_KEYS if _TOKENIZER + key not in metadata]
+    return metadata | {_TOKENIZER + key: id for key, id in zip(free, sorted({*eos_ids} - known))}
 
 
 def tensor_specs(architecture: str, config: LanguageModelConfig, shapes: Mapping[str, Shape]) -> Sequence[TensorSpec]:

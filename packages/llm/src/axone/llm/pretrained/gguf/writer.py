@@ -34,13 +34,15 @@ def write_gguf(path: Path, metadata: Mapping[str, Value], tensors: Mapping[str, 
     ----------
     path : Path
     metadata : mapping of str to value
-        Python's whole numbers are written as uint32, its other numbers as float32 and lists of whole numbers as int32,
+        Python's whole numbers are written as uint32, its other numbers as float32, and lists of them as int32 and float32,
         which is what llama.cpp expects; arrays keep their dtype.
     tensors : mapping of str to (TensorType, ndarray)
         Of the types in `WRITTEN`. Arrays are converted one at a time.
 
     Raises
     ------
+    TypeError
+        If a list of the metadata holds anything but strings alone or numbers alone.
     OSError
         If the file cannot be written; the old one stays.
     """
@@ -94,10 +96,13 @@ def _value(value: Value) -> bytes:
         return struct.pack("<I", STRING) + _text(value)
     if isinstance(value, np.ndarray):
         return struct.pack("<IIQ", ARRAY, _NUMBERS[value.dtype], value.size) + value.tobytes()
-    if isinstance(value, list) and value and all(isinstance(item, int) for item in value):
-        return _value(np.array(value, np.int32))
     if isinstance(value, list):
-        texts = b"".join(_text(item) for item in value if isinstance(item, str))
-        return struct.pack("<IIQ", ARRAY, STRING, len(value)) + texts
+        texts = [item for item in value if isinstance(item, str)]
+        if len(texts) == len(value):
+            return struct.pack("<IIQ", ARRAY, STRING, len(value)) + b"".join(map(_text, texts))
+        numbers = [item for item in value if isinstance(item, (int, float))]
+        if len(numbers) < len(value):
+            raise TypeError("a list of the metadata must hold only strings or only numbers")
+        return _value(np.array(numbers, np.int32 if all(isinstance(item, int) for item in numbers) else np.float32))
     dtype = np.dtype("?") if isinstance(value, bool) else np.dtype("<u4") if isinstance(value, int) else np.dtype("<f4")
     return struct.pack("<I", _NUMBERS[dtype]) + np.array(value, dtype).tobytes()
