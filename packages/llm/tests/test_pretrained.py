@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -231,3 +232,26 @@ def test_weights_that_memory_does_not_hold_are_refused_with_the_numbers(monkeypa
     monkeypatch.setattr("axone.llm.model.available_memory", lambda: 1000)
     with pytest.raises(NotEnoughMemoryError, match=r"the weights of .*llama need 0 MB of memory, and 0 MB are free"):
         LanguageModel.from_pretrained(FAMILIES / "llama")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="making links takes a privilege on Windows")
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "generation_config.json", "tokenizer.json"])
+def test_a_link_that_leaves_the_model_folder_is_refused(name: str, tmp_path: Path) -> None:
+    folder = edited(tmp_path, "llama")
+    (tmp_path / "elsewhere").write_bytes((folder / name).read_bytes() if (folder / name).exists() else b"{}")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    assert f"{name}: is a link that leaves the model's folder" in refusal(folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="making links takes a privilege on Windows")
+def test_a_snapshot_of_hugging_faces_cache_is_read_through_its_own_links(tmp_path: Path) -> None:
+    snapshot, blobs = tmp_path / "models--a--b/snapshots/0123", tmp_path / "models--a--b/blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for path in edited(tmp_path, "llama").iterdir():
+        shutil.move(path, blobs / f"sum-of-{path.name}")
+        (snapshot / path.name).symlink_to(Path("../../blobs") / f"sum-of-{path.name}")
+    np.testing.assert_allclose(
+        logits(LanguageModel.from_pretrained(snapshot)), np.load(FAMILIES / "llama/logits.npy"), atol=1e-5
+    )

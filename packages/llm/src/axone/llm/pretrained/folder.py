@@ -116,6 +116,7 @@ def open_folder(folder: Path) -> PretrainedFolder:
     CheckpointError
         If the folder holds no model, one of an unknown kind, or one that is not computed exactly.
     """
+    _require_own_files(folder)
     content = read_json(folder / CONFIG)
     kind = content.get("model_type")
     family = next((family for family in FAMILIES if family.model_type == kind), None)
@@ -179,6 +180,23 @@ def write_folder(
     if eos is not None:
         given = {name: value for name, value in tokens.items() if value is not None}
         write_json(folder / GENERATION_CONFIG, given)
+
+
+def _require_own_files(folder: Path) -> None:
+    """Refuse links that leave a model folder, except those of Hugging Face's cache into its own folder of blobs.
+
+    A snapshot of that cache, ``models--OWNER--NAME/snapshots/COMMIT``, consists of links to ``models--OWNER--NAME/blobs``.
+
+    Raises
+    ------
+    CheckpointError
+        If a file of the folder is another link.
+    """
+    own = folder.resolve()
+    allowed = {own} if own.parent.name != "snapshots" else {own, own.parent.parent / "blobs"}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_symlink() and path.resolve().parent not in allowed:
+            raise CheckpointError(path, "is a link that leaves the model's folder: copy the file there instead")
 
 
 def _weight_files(folder: Path) -> list[Path]:
