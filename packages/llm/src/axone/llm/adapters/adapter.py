@@ -18,6 +18,7 @@ import numpy as np
 
 from axone.llm.adapters import peft
 from axone.llm.adapters.peft import AdapterOptions, LowRank
+from axone.llm.adapters.targets import ALL, linear_layers, select
 from axone.llm.errors import CheckpointError
 from axone.llm.model import LanguageModel
 from axone.llm.storage.atomic import write_json
@@ -28,9 +29,6 @@ from axone.nn import Linear, LoRALinear, Module
 
 BASE = "base.json"
 BASE_FORMAT = Format((numbered,))
-_ALL = "all-linear"
-_BLOCKS = "transformer.blocks."
-_HEADS = ("head", "lm_head", "embed_tokens", "wte", "embedding")
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ class Adapter:
         model: LanguageModel,
         rank: int = 16,
         alpha: float = 32,
-        targets: str | Sequence[str] = _ALL,
+        targets: str | Sequence[str] = ALL,
         *,
         dropout: float = 0.0,
         rslora: bool = False,
@@ -130,10 +128,10 @@ class Adapter:
             If an option is out of range, the targets match nothing, a part of a fused layer or the output layer, or the
             model has an adapter already.
         """
-        layers = _linear_layers(model)
+        layers = linear_layers(model)
         if any(isinstance(layer, LoRALinear) for layer in layers.values()):
             raise ValueError("the model has an adapter already: merge it first")
-        chosen = _select(model, layers, targets)
+        chosen = select(model, layers, targets)
         rng = np.random.default_rng(rng)
         adapted = {
             path: LoRALinear(layers[path], rank, alpha=alpha, dropout=dropout, rslora=rslora, rng=rng)
@@ -166,7 +164,7 @@ class Adapter:
             If the model has an adapter already.
         """
         folder = Path(folder)
-        layers = _linear_layers(model)
+        layers = linear_layers(model)
         if any(isinstance(layer, LoRALinear) for layer in layers.values()):
             raise ValueError("the model has an adapter already: merge it first")
         if not (folder / peft.CONFIG).exists():
@@ -340,42 +338,6 @@ def read_base(folder: Path) -> BaseModel | None:
     if not os.path.lexists(path):
         return None
     return from_json(BaseModel, BASE_FORMAT.upgrade(read_json(path), path), path)
-
-
-def _linear_layers(model: LanguageModel) -> dict[str, Linear]:
-    """Return the linear layers of the blocks by path."""
-    return {
-        path: layer for path, layer in model.named_modules() if isinstance(layer, Linear) and path.startswith(_BLOCKS)
-    }
-
-
-def _select(model: LanguageModel, layers: Mapping[str, Linear], targets: str | Sequence[str]) -> list[str]:
-    """Return the paths of the layers that targets name."""
-    if targets == _ALL:
-        return list(layers)
-    wanted = {targets} if isinstance(targets, str) else set(targets)
-    names: dict[str, list[str]] = {}  # path to the last parts of its family's names
-    for path, layer in layers.items():
-        parts = peft.parts_of(model.config, path, (layer.out_features, layer.in_features))
-        names[path] = [part.name.rpartition(".")[2] for part in parts]
-    known = sorted({path.rpartition(".")[2] for path in layers} | {name for each in names.values() for name in each})
-    for name in sorted(wanted):
-        if name in _HEADS:
-            tied = "is tied to the embedding" if model.config.tie_embeddings else "is not computed with one"
-            raise ValueError(f"targets ({name}) must not name the output layer or the embedding, which {tied}")
-        if name not in known:
-            raise ValueError(f"targets ({name}) match no layer: choose all-linear, or some of {', '.join(known)}")
-    chosen = []
-    for path, parts_names in names.items():
-        if path.rpartition(".")[2] in wanted or wanted.issuperset(parts_names):
-            chosen.append(path)
-        elif missing := wanted.intersection(parts_names):
-            raise ValueError(
-                f"targets ({', '.join(sorted(missing))}) name a part of one layer: give all of {', '.join(parts_names)}"
-            )
-    if not chosen:
-        raise ValueError(f"targets must name a layer: choose all-linear, or some of {', '.join(known)}")
-    return chosen
 
 
 def _restored(linear: Linear, low: LowRank, options: AdapterOptions) -> LoRALinear:
