@@ -6,10 +6,22 @@ This script imports nothing of Axone, so that llama-cpp-python can be installed 
 import json
 import sys
 
+import llama_cpp  # type: ignore[import-not-found]  # a peer, which our environment does not have
 import numpy as np
-from llama_cpp import Llama  # type: ignore[import-not-found]  # a peer, which our environment does not have
+from llama_cpp import Llama
 
 F32 = 0  # GGML_TYPE_F32, for keys and values; the default is float16
+default_parameters = llama_cpp.llama_cpp.llama_model_default_params
+
+
+def without_repacking() -> object:
+    """Return llama.cpp's parameters without extra buffers: its AMX kernels crash in some virtual machines."""
+    parameters = default_parameters()
+    parameters.use_extra_bufts = False
+    return parameters
+
+
+llama_cpp.llama_cpp.llama_model_default_params = without_repacking
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from axone.llm import (
     load,
     open_bundle,
 )
+from axone.llm.pretrained.gguf.reader import GGUFFile
 from axone.tokenizer import BPETokenizer, CharTokenizer, TokenizerError
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 20
@@ -122,3 +123,17 @@ def test_a_template_beyond_the_largest_size_is_refused(bundle: ModelBundle, tmp_
     (tmp_path / "chat_template.jinja").write_text("x" * ((1 << 20) + 1), encoding="utf-8")
     with pytest.raises(CheckpointError, match="is larger than 1,048,576 bytes"):
         open_bundle(tmp_path)
+
+
+def test_a_gguf_file_has_a_token_for_each_row_of_the_embedding(bundle: ModelBundle, tmp_path: Path) -> None:
+    bundle.model.eos_ids = (7, 9)
+    bundle.write_gguf(tmp_path / "m.gguf", dtype="f32")
+    with GGUFFile(tmp_path / "m.gguf") as file:
+        tokens, kinds = (file.metadata[f"tokenizer.ggml.{name}"] for name in ("tokens", "token_type"))
+    assert isinstance(tokens, list)
+    assert isinstance(kinds, np.ndarray)
+    assert len(tokens) == len(kinds) == len(set(map(str, tokens))) == bundle.model.config.vocab_size == 320
+    assert kinds[300:].tolist() == [5] * 20
+    again = open_bundle(tmp_path / "m.gguf")
+    assert again.tokenizer.vocab_size == bundle.tokenizer.vocab_size
+    assert again.model.eos_ids == (7, 9)

@@ -94,6 +94,21 @@ def test_a_message_that_the_template_refuses_is_an_error_with_its_reason() -> No
         rendered("{{ messages[0].tool.name }}")
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for a in messages %}" * 25 + "{% endfor %}" * 25,
+        "{% if messages %}" * 120 + "{% endif %}" * 120,
+        "{{ dict(a=1, a=2) }}",
+        "{{ 1e999 | int }}",
+        "x" * ((1 << 16) + 1),
+    ],
+)
+def test_a_template_that_python_cannot_compile_is_refused(template: str) -> None:
+    with pytest.raises(ChatTemplateError, match=r"the chat template (has 65537 characters|fails|cannot render)"):
+        rendered(template)
+
+
 REACHING = [
     "{{ ''.__class__.__mro__[1].__subclasses__() }}",
     "{{ messages.__class__ }}",
@@ -150,6 +165,9 @@ GREEDY = [
     "{% set n = namespace(l=[1]) %}{% for i in range(99) %}{% set n.l = n.l + n.l %}{% endfor %}",
     "{% set n = namespace(i=3) %}{% for i in range(99) %}{% set n.i = n.i * n.i %}{% endfor %}",
     "{{ lipsum(n=99999) }}",
+    "{{ 15 | round(-9999999999) }}",
+    "{{ messages | slice(9999999999) | list }}",
+    "{{ messages | batch(9999999999, 'x') | list }}",
 ]
 
 

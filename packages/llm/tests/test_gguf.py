@@ -160,3 +160,14 @@ def test_two_thousand_damaged_files_give_a_refusal_or_the_shapes_that_they_decla
         except CheckpointError:
             refused += 1
     assert refused > 1000
+
+
+def test_lists_of_numbers_are_written_as_numbers(tmp_path: Path) -> None:
+    tensors = {"norm": (F32, np.zeros(32, np.float32))}
+    write_gguf(tmp_path / "m.gguf", {"scores": [0.5, -3.0], "kinds": [1, 5], "none": []}, tensors)
+    with GGUFFile(tmp_path / "m.gguf") as file:
+        np.testing.assert_array_equal(file.metadata["scores"], np.array([0.5, -3], np.float32), strict=True)
+        np.testing.assert_array_equal(file.metadata["kinds"], np.array([1, 5], np.int32), strict=True)
+        assert file.metadata["none"] == []
+    with pytest.raises(TypeError, match="only strings or only numbers"):
+        write_gguf(tmp_path / "m.gguf", {"mixed": ["a", 1]}, tensors)

@@ -114,6 +114,14 @@ def test_a_model_comes_back_from_the_file_that_was_written(changes: dict[str, An
         ({"llama.attention.value_length": np.array([4, 4], np.int32)}, "must be a single value, not an array of 2"),
         ({"tokenizer.ggml.eos_token_id": np.array([1, 2], np.int32)}, "must be a single value, not an array of 2"),
         ({"split.count": 2}, "part of a split model"),
+        ({"split.count": ["a"]}, "split.count must be a single value, not an array of 1"),
+        ({"llama.expert_count": np.array([1, 2])}, "llama.expert_count must be a single value"),
+        ({"llama.attention.value_length": [1, 2]}, "value_length must be a single value"),
+        ({"llama.rope.scaling.type": np.zeros(0, np.float32)}, "rope.scaling.type must be a single value"),
+        ({"tokenizer.ggml.eot_token_id": [1, 2]}, "eot_token_id must be a single value"),
+        ({"llama.attention.key_length": 1 << 31}, "channels of all heads, and no tensor has so many elements"),
+        ({"llama.embedding_length": 1 << 31}, "and no tensor has so many elements"),
+        ({"llama.feed_forward_length": 1 << 31}, "channels of a feed-forward layer, and no tensor"),
     ],
 )
 def test_a_file_that_is_not_computed_exactly_is_refused_by_name(

@@ -1,8 +1,12 @@
 """Presets: their fields, and changes of them."""
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from axone.llm import PRESETS, preset
+from axone.llm import PRESETS, LanguageModel, preset
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(None, 200), (6000, 200), (100, 10), (5, 0)])
@@ -20,3 +24,11 @@ def test_a_preset_gives_its_fields_to_the_configuration(name: str) -> None:
     plan = PRESETS[name]
     config = plan.trainer_config(plan.model["context_length"])
     assert {field: getattr(config, field) for field in plan.trainer} == plan.trainer
+
+
+def test_a_model_of_the_preset_llama_is_written_as_a_llama_or_a_qwen3(tmp_path: Path) -> None:
+    config = preset("llama").model_config(65)
+    for kind, qk_norm in (("llama", False), ("qwen3", True)):
+        LanguageModel(replace(config, qk_norm=qk_norm)).save_pretrained(tmp_path / kind)
+        content = json.loads((tmp_path / kind / "config.json").read_text(encoding="utf-8"))
+        assert content["model_type"] == kind
