@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from axone.llm.config import LanguageModelConfig
 from axone.llm.errors import CheckpointError
-from axone.llm.pretrained.folder import FAMILIES
+from axone.llm.pretrained.folder import family_of
 from axone.llm.storage.regular import read_json
 from axone.llm.storage.safetensors import State, read_arrays
 
@@ -134,7 +134,7 @@ def parts_of(config: LanguageModelConfig, path: str, shape: tuple[int, int]) -> 
     shape : tuple of int
         Of its weight.
     """
-    family = next(family for family in FAMILIES if family.fits(config))
+    family = family_of(config)
     weight = f"{path}.weight"
     return [
         Part(spec.file_name.removesuffix(".weight"), slice(0, shape[0]) if spec.rows is None else spec.rows)
@@ -145,7 +145,7 @@ def parts_of(config: LanguageModelConfig, path: str, shape: tuple[int, int]) -> 
 
 def is_transposed(config: LanguageModelConfig) -> bool:
     """Return whether the family keeps the weights of its blocks transposed, as GPT-2 does."""
-    family = next(family for family in FAMILIES if family.fits(config))
+    family = family_of(config)
     specs = family.tensors(config, {"transformer.blocks.0.attention.out_proj.weight": (1, 1)})
     return any(spec.transposed for spec in specs)
 
@@ -263,7 +263,7 @@ def read_layers(
         If the file is missing or damaged, or belongs to another model.
     """
     path = folder / WEIGHTS
-    family = next(family for family in FAMILIES if family.fits(config))
+    family = family_of(config)
     tensors = {_canonical(name, family.canonical_name): array for name, array in read_arrays(path).items()}
     layers: dict[str, LowRank] = {}
     for layer, shape in shapes.items():

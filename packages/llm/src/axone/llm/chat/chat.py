@@ -77,7 +77,7 @@ class Chat:
     Attributes
     ----------
     messages : list of Message
-        The conversation. Changes to it are heard with the next answer.
+        The conversation. Changes to it take effect with the next answer.
     sampling : SamplingConfig
     last : Answer or None
         Statistics of the last answer.

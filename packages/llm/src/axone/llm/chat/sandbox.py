@@ -2,7 +2,8 @@
 
 Jinja's own sandbox keeps a template from Python's internals. It bounds neither time nor memory, so three limits are
 added: only methods and filters that cannot enlarge a text without bound may be called, every sum and product of texts and
-lists has a largest size, and a template runs for at most a second.
+lists has a largest size, and a template's own code runs for at most a second. What it calls in C is not interrupted: lists
+that share other lists, nested deeply, can still take long to turn into a text.
 
 References
 ----------

@@ -108,6 +108,11 @@ class PretrainedFolder:
         return match(self._arrays, [*family.tensors(self.config, shapes)], family.canonical_name, family.is_ignored)
 
 
+def family_of(config: LanguageModelConfig) -> Family:
+    """Return the first family that can express a configuration, in which a model is written."""
+    return next(family for family in FAMILIES if family.fits(config))
+
+
 def open_folder(folder: Path) -> PretrainedFolder:
     """Read the configuration of a model folder and the headers of its weights.
 
@@ -165,7 +170,7 @@ def write_folder(
     """
     require_merged(state)
     folder.mkdir(parents=True, exist_ok=True)
-    family = next(family for family in FAMILIES if family.fits(config))
+    family = family_of(config)
     shapes = {name: array.shape for name, array in state.items()}
     arrays = tensors_of([*family.tensors(config, shapes)], state)
     if dtype is not None:
