@@ -1,6 +1,6 @@
 """Public interface for packages that build on axone.nn beyond its layers.
 
-- **Types**: `Layer`, `Attention`, `Mask`, `Positions`.
+- **Types**: `Layer`, `Attention`, `AttentionMask`, `Mask`, `Positions`.
 - **Inference on arrays**: `Module.inference` returns a `Forward`; a `Dense`, by default `dense_product`, says how a linear
   product is computed. A `CachedModule` also reads a cache: its `CachedForward` takes a `DecodeContext`.
 - **Memory**: `flatten` moves the parameters of a module into one aligned `Arena`; `RowCache` is a KV cache for one
@@ -21,6 +21,7 @@ from axone.nn.functional.attention import Mask, attend
 from axone.nn.functional.intra_op import Run, chunks, is_single_threaded, parallel_for, use_threads
 from axone.nn.functional.linear import Dense, Forward, dense_product
 from axone.nn.functional.matmul import MatmulGradient, matmul, ones
+from axone.nn.functional.prefix_attention import AttentionMask
 from axone.nn.functional.softmax import exp_rows, softmax_rows
 from axone.nn.module import Layer
 from axone.nn.position import Positions
@@ -30,6 +31,7 @@ __all__ = [
     "Allocate",
     "Arena",
     "Attention",
+    "AttentionMask",
     "CachedForward",
     "CachedModule",
     "DecodeContext",

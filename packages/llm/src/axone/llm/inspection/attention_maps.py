@@ -23,6 +23,7 @@ from axone.llm.errors import MissingDependencyError
 from axone.llm.model import LanguageModel
 from axone.llm.types import Ids
 from axone.nn import KVCache, Module, MultiHeadAttention, Transformer, TransformerBlock
+from axone.nn.extend import AttentionMask
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,7 +95,7 @@ class _Watched(Module):
         self,
         x: Tensor,
         *,
-        mask: NDArray[np.bool_] | None = None,
+        mask: AttentionMask | None = None,
         cache: KVCache | None = None,
         positions: NDArray[np.integer[Any]] | None = None,
     ) -> Tensor:
