@@ -37,6 +37,10 @@ wheels:
 docs:
     uv run --group docs sphinx-build -W -n docs docs/_build/html
 
+# Check links and code blocks of the built documentation
+pages:
+    uv run python .ci/pages.py docs/_build/html
+
 # Check that every public name is documented
 coverage:
     uv run --group docs sphinx-build -W -q -b coverage -d docs/_build/html/.doctrees docs docs/_build/coverage
