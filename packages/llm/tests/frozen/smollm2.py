@@ -36,7 +36,7 @@ def main() -> None:
             best = torch.topk(output.logits[0, -1], 2)
             ids.append(int(best.indices[0]))
             gaps.append(float(best.values[0] - best.values[1]))
-            output = model(best.indices[None, :1], past_key_values=output.past_key_values, use_cache=True)
+            output = model(best.indices[None, :1], cache=output.past_key_values, use_cache=True)
     print(f"smallest difference of the two largest logits: {min(gaps):.2e}")  # noqa: T201 - a script
     np.savez_compressed(
         Path(__file__).with_suffix(".npz"),
