@@ -250,7 +250,9 @@ def save_pretrained(
     >>> import tempfile
     >>> from axone.llm import LanguageModel, LanguageModelConfig, load, save_pretrained
     >>> from axone.tokenizer import CharTokenizer
-    >>> config = LanguageModelConfig(vocab_size=4, context_length=16, num_layers=1, num_heads=1, embed_dim=8)
+    >>> config = LanguageModelConfig(
+    ...     vocab_size=4, context_length=16, num_layers=1, num_heads=1, embed_dim=8
+    ... )
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_pretrained(folder, LanguageModel(config), CharTokenizer.train("abcd"))
     ...     model, tokenizer = load(folder)
@@ -297,10 +299,18 @@ def save_gguf(
     >>> from axone.tokenizer import BPETokenizer
     >>> tokenizer = BPETokenizer.train("low lower lowest " * 9, 264)
     >>> config = LanguageModelConfig.llama(
-    ...     vocab_size=264, context_length=16, num_layers=1, num_heads=2, num_kv_heads=1, embed_dim=32, hidden_dim=64
+    ...     vocab_size=264,
+    ...     context_length=16,
+    ...     num_layers=1,
+    ...     num_heads=2,
+    ...     num_kv_heads=1,
+    ...     embed_dim=32,
+    ...     hidden_dim=64,
     ... )
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_gguf(Path(folder) / "model.gguf", LanguageModel(config), tokenizer, dtype="q8_0")
+    ...     save_gguf(
+    ...         Path(folder) / "model.gguf", LanguageModel(config), tokenizer, dtype="q8_0"
+    ...     )
     ...     model, _ = load(Path(folder) / "model.gguf")
     >>> model.num_parameters() == LanguageModel(config).num_parameters()
     True
