@@ -73,7 +73,9 @@ class LanguageModel(Module):
     --------
     >>> import numpy as np
     >>> from axone.llm import LanguageModel, LanguageModelConfig
-    >>> config = LanguageModelConfig(vocab_size=65, context_length=64, num_layers=2, num_heads=4, embed_dim=32)
+    >>> config = LanguageModelConfig(
+    ...     vocab_size=65, context_length=64, num_layers=2, num_heads=4, embed_dim=32
+    ... )
     >>> model = LanguageModel(config, rng=np.random.default_rng(0))
     >>> model(np.zeros((1, 8), np.int64)).shape
     (1, 8, 65)

@@ -47,7 +47,10 @@ class TransformerBlock(CachedModule):
     >>> from axone.autograd import Tensor
     >>> from axone.nn import FeedForward, LayerNorm, MultiHeadAttention, TransformerBlock
     >>> block = TransformerBlock(
-    ...     MultiHeadAttention(8, 2), FeedForward(8, 32), attention_norm=LayerNorm(8), mlp_norm=LayerNorm(8)
+    ...     MultiHeadAttention(8, 2),
+    ...     FeedForward(8, 32),
+    ...     attention_norm=LayerNorm(8),
+    ...     mlp_norm=LayerNorm(8),
     ... )
     >>> block(Tensor(np.ones((1, 3, 8), np.float32))).shape
     (1, 3, 8)
@@ -113,10 +116,19 @@ class Transformer(Module):
     --------
     >>> import numpy as np
     >>> from axone.autograd import Tensor
-    >>> from axone.nn import FeedForward, LayerNorm, MultiHeadAttention, Transformer, TransformerBlock
+    >>> from axone.nn import (
+    ...     FeedForward,
+    ...     LayerNorm,
+    ...     MultiHeadAttention,
+    ...     Transformer,
+    ...     TransformerBlock,
+    ... )
     >>> blocks = [
     ...     TransformerBlock(
-    ...         MultiHeadAttention(8, 2), FeedForward(8, 32), attention_norm=LayerNorm(8), mlp_norm=LayerNorm(8)
+    ...         MultiHeadAttention(8, 2),
+    ...         FeedForward(8, 32),
+    ...         attention_norm=LayerNorm(8),
+    ...         mlp_norm=LayerNorm(8),
     ...     )
     ...     for _ in range(2)
     ... ]

@@ -63,7 +63,9 @@ def attention_maps(model: LanguageModel, ids: Ids) -> NDArray[np.floating[Any]]:
     --------
     >>> import numpy as np
     >>> from axone.llm import LanguageModel, LanguageModelConfig, attention_maps
-    >>> config = LanguageModelConfig(vocab_size=65, context_length=64, num_layers=2, num_heads=4, embed_dim=32)
+    >>> config = LanguageModelConfig(
+    ...     vocab_size=65, context_length=64, num_layers=2, num_heads=4, embed_dim=32
+    ... )
     >>> attention_maps(LanguageModel(config).eval(), np.arange(10)).shape
     (2, 4, 10, 10)
     """
