@@ -199,7 +199,9 @@ y2 = s2 + x2
 backward(y2)
 labels = {x2: "x", s2: "s", y2: "y"}
 order = [labels[step] for step in inputs_first(y2, [])]
-print("inputs first:", " ".join(order), " backward:", " ".join(reversed(order)))
+print(
+    "inputs first:", " ".join(order), " backward:", " ".join(reversed(order))
+)
 print(f"gradient of x: {x2.grad:g} by ours, {x.grad:g} by Value")
 
 # %%

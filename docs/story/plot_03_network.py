@@ -83,7 +83,9 @@ plt.show()
 # weighted sums is again a weighted sum, so the whole network would be one straight
 # line. The bend in tanh is what makes layers worth having.
 
-net = MLP(2, [8, 8, 1], output_activation="tanh", rng=np.random.default_rng(1))
+net = MLP(
+    2, [8, 8, 1], output_activation="tanh", rng=np.random.default_rng(1)
+)
 print(f"{len(net.parameters())} parameters")
 
 # %%

@@ -3,8 +3,8 @@ r"""
 =======================
 
 A network of Values makes an object for every number. Here the same network is computed
-with a few operations on whole arrays: the same outputs, the same gradients, about
-a thousand times as fast.
+with a few operations on whole arrays: the same outputs, the same gradients, several
+hundred times as fast.
 """
 
 # %%
@@ -90,7 +90,9 @@ print("dL/dc =", c.grad)
 
 rng = np.random.default_rng(0)
 layer = Linear(2, 8, rng=rng)  # weight (8, 2), bias (8,)
-batch = Tensor(rng.normal(size=(4, 2)), dtype=np.float32)  # (4, 2): four points
+batch = Tensor(
+    rng.normal(size=(4, 2)), dtype=np.float32
+)  # (4, 2): four points
 out = tanh(layer(batch))  # (4, 8): eight neurons for each point
 draw(out, names={"points": batch, **dict(layer.named_parameters())})
 
@@ -183,7 +185,7 @@ print(f"Tensors: {tensor_loss.item():.12f} in {tensor_ms:7.2f} ms")
 print(f"the same work, {value_ms / tensor_ms:.0f} times as fast")
 
 # %%
-# Expect about a thousand times. The losses are equal, and so are all 105 gradients, up to
+# Expect several hundred times. The losses are equal, and so are all 105 gradients, up to
 # the last digits:
 
 pairs = zip(values.layers, tensors.layers)
@@ -208,7 +210,10 @@ axis.loglog(
     sizes, [milliseconds(value_step, n) for n in sizes], "s-", label="Values"
 )
 axis.loglog(
-    sizes, [milliseconds(tensor_step, n) for n in sizes], "o-", label="Tensors"
+    sizes,
+    [milliseconds(tensor_step, n) for n in sizes],
+    "o-",
+    label="Tensors",
 )
 axis.set(xlabel="points in the batch", ylabel="ms per training step")
 axis.legend()
@@ -257,7 +262,7 @@ print(f"{(np.sign(outputs) == targets).mean():.1%} of the points are right")
 #    Broadcasting repeats the bias for each of the four points. The gradients of the four
 #    paths add up: the gradient of the bias is the sum over the batch.
 #
-# **3.** With batches of 1, is the factor also a thousand?
+# **3.** With batches of 1, is the factor also several hundred?
 #
 # .. dropdown:: Answer
 #

@@ -40,7 +40,12 @@ def show_tokens(axis: Axes, pieces: list[str], title: str) -> None:
         axis.add_patch(box)
         visible = piece.replace(" ", "␣")
         axis.text(
-            left + width / 2, 0.5, visible, ha="center", va="center", fontsize=9
+            left + width / 2,
+            0.5,
+            visible,
+            ha="center",
+            va="center",
+            fontsize=9,
         )
         left += width
     axis.set(xlim=(0, left), ylim=(0, 1), title=title)
