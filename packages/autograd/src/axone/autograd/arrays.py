@@ -56,8 +56,8 @@ def to_array(data: ArrayLike, dtype: np.typing.DTypeLike | None = None) -> NDArr
         if not huge:  # a list may hold integers of more than 64 bits
             kind = type(data).__name__
             what = f"{kind} of dtype {array.dtype}" if keeps_dtype or array.ndim else kind
-            hint = ": a missing number is float('nan')" if data is None else ""
-            raise TypeError(f"a Tensor needs numbers, got {'None' if data is None else what}{hint}")
+            what = "None: a missing number is float('nan')" if kind == "NoneType" else what
+            raise TypeError(f"a Tensor needs numbers, got {what}")
     if dtype is None and not keeps_dtype:
         dtype = DEFAULT_DTYPE
     return array if dtype is None else np.asarray(array, dtype)
