@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from axone.llm.checkpoints.bundle import ModelBundle, load, open_bundle
+from axone.llm.checkpoints.bundle import ModelBundle, load, open_bundle, save_gguf, save_pretrained
 from axone.llm.checkpoints.checkpoint import Checkpoint
 from axone.llm.checkpoints.run import Run, unused_run
 from axone.llm.config import LanguageModelConfig
@@ -144,7 +144,9 @@ __all__ = [
     "read_metrics",
     "read_text",
     "require_memory",
+    "save_gguf",
     "save_golden",
+    "save_pretrained",
     "sliding_loss",
     "train_last_blocks",
     "unused_run",

@@ -78,11 +78,19 @@ class Trainer:
     Examples
     --------
     >>> import numpy as np
-    >>> from axone.llm import LanguageModel, LanguageModelConfig, TokenDataset, Trainer, TrainerConfig
+    >>> from axone.llm import (
+    ...     LanguageModel,
+    ...     LanguageModelConfig,
+    ...     TokenDataset,
+    ...     Trainer,
+    ...     TrainerConfig,
+    ... )
     >>> from axone.tokenizer import CharTokenizer
     >>> text = "how much wood would a woodchuck chuck if a woodchuck could chuck wood? " * 9
     >>> train, validation = TokenDataset.from_text(text, CharTokenizer.train(text)).split()
-    >>> shape = LanguageModelConfig(vocab_size=17, context_length=8, num_layers=1, num_heads=1, embed_dim=8)
+    >>> shape = LanguageModelConfig(
+    ...     vocab_size=17, context_length=8, num_layers=1, num_heads=1, embed_dim=8
+    ... )
     >>> model = LanguageModel(shape, rng=np.random.default_rng(0))
     >>> config = TrainerConfig(steps=20, batch_size=4, context_length=8, workers=1)
     >>> end = Trainer(model, train, validation, config).fit()
@@ -124,6 +132,15 @@ class Trainer:
         self._overwrite = overwrite
         self._resumed: Checkpoint | None = None
         self._seen: list[Path] = []
+
+    def __repr__(self) -> str:
+        config, step = self.config, "" if self._resumed is None else f" from step {self._resumed.step}"
+        return (
+            f"Trainer({type(self.model).__name__} of {self.model.num_parameters():,} parameters, "
+            f"{self.train_data.num_targets:,} tokens and {self.validation_data.num_targets:,} held out, "
+            f"{config.steps:,} steps of {config.batch_size} x {config.context_length} tokens{step}, "
+            f"{'no run' if self.run is None else self.run})"
+        )
 
     @classmethod
     def resume(cls, run: str | os.PathLike[str], callbacks: Sequence[Callback] = ()) -> Trainer:
