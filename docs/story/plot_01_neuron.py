@@ -20,16 +20,12 @@ import numpy as np
 from axone.nn.scalar import Neuron
 
 distance = np.array([1.0, 1.5, 2.2, 3.0, 4.1, 5.0, 6.2, 7.0])  # (8,) in km
-price = np.array(
-    [4.9, 5.2, 7.6, 8.6, 11.3, 12.2, 15.6, 16.8]
-)  # (8,) in euros
+price = np.array([4.9, 5.2, 7.6, 8.6, 11.3, 12.2, 15.6, 16.8])  # (8,) in euros
 
 fig, axis = plt.subplots(figsize=(7, 3.5), layout="constrained")
 axis.scatter(distance, price, color="tab:orange", zorder=3)
 for w, b, style in [(1.0, 6.0, ":"), (3.0, 1.0, "--"), (2.0, 2.8, "-")]:
-    axis.plot(
-        [0, 8], [b, 8 * w + b], "k" + style, label=f"y = {w:g} x + {b:g}"
-    )
+    axis.plot([0, 8], [b, 8 * w + b], "k" + style, label=f"y = {w:g} x + {b:g}")
 axis.set(
     xlabel="distance x in km",
     ylabel="price y in euros",
@@ -153,9 +149,7 @@ print(f"a ride of 10 km: {neuron(10.0, w, b):.2f} euros")
 # there: the line after a few steps, and the loss at each step. The first steps are
 # large because the bowl is steep; the last ones are small.
 
-fig, (left, right) = plt.subplots(
-    1, 2, figsize=(7, 3.5), layout="constrained"
-)
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.5), layout="constrained")
 left.scatter(distance, price, color="tab:orange", zorder=3)
 for step, shade in [(0, "0.8"), (1, "0.65"), (2, "0.5"), (400, "0")]:
     w_then, b_then = path[step]
@@ -193,13 +187,9 @@ for parameter, number in zip(yes_or_no.parameters(), [1.0, 1.5, -0.5]):
     parameter.data = number
 
 side = np.linspace(-2, 2, 41)  # (41,)
-outputs = np.array(
-    [[yes_or_no([x, y]).data for x in side] for y in side]
-)  # (41, 41)
+outputs = np.array([[yes_or_no([x, y]).data for x in side] for y in side])  # (41, 41)
 
-fig, (left, right) = plt.subplots(
-    1, 2, figsize=(7, 3.2), layout="constrained"
-)
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2), layout="constrained")
 sums = np.linspace(-4, 4, 100)  # (100,)
 left.plot(sums, np.tanh(sums), "k")
 left.set(xlabel="weighted sum", ylabel="output", title="tanh")

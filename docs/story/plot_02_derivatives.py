@@ -171,9 +171,7 @@ class Step:
         return Step(self.data + other.data, (self, other), (1.0, 1.0))
 
     def __mul__(self, other: "Step") -> "Step":
-        return Step(
-            self.data * other.data, (self, other), (other.data, self.data)
-        )
+        return Step(self.data * other.data, (self, other), (other.data, self.data))
 
 
 def inputs_first(step: Step, order: list[Step]) -> list[Step]:
@@ -199,9 +197,7 @@ y2 = s2 + x2
 backward(y2)
 labels = {x2: "x", s2: "s", y2: "y"}
 order = [labels[step] for step in inputs_first(y2, [])]
-print(
-    "inputs first:", " ".join(order), " backward:", " ".join(reversed(order))
-)
+print("inputs first:", " ".join(order), " backward:", " ".join(reversed(order)))
 print(f"gradient of x: {x2.grad:g} by ours, {x.grad:g} by Value")
 
 # %%

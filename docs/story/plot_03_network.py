@@ -41,9 +41,7 @@ def show_points(axis: Axes) -> None:
     ]:
         x, y = part.T  # (20,), (20,)
         target = "1" if marker == "o" else "-1"
-        axis.scatter(
-            x, y, c=color, ec="white", s=40, marker=marker, label=target
-        )
+        axis.scatter(x, y, c=color, ec="white", s=40, marker=marker, label=target)
     axis.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
 
 
@@ -64,9 +62,7 @@ fig, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
 for layer, (n, m) in enumerate(pairwise(sizes)):
     for i in np.arange(n) - (n - 1) / 2:
         for j in np.arange(m) - (m - 1) / 2:
-            axis.plot(
-                [layer, layer + 1], [i, j], color="0.75", lw=0.8, zorder=1
-            )
+            axis.plot([layer, layer + 1], [i, j], color="0.75", lw=0.8, zorder=1)
 for layer, n in enumerate(sizes):
     axis.scatter([layer] * n, np.arange(n) - (n - 1) / 2, s=160, zorder=2)
 axis.set_xticks(range(4), ["inputs", "layer 1", "layer 2", "output"])
@@ -83,9 +79,7 @@ plt.show()
 # weighted sums is again a weighted sum, so the whole network would be one straight
 # line. The bend in tanh is what makes layers worth having.
 
-net = MLP(
-    2, [8, 8, 1], output_activation="tanh", rng=np.random.default_rng(1)
-)
+net = MLP(2, [8, 8, 1], output_activation="tanh", rng=np.random.default_rng(1))
 print(f"{len(net.parameters())} parameters")
 
 # %%
@@ -182,9 +176,7 @@ hidden = [[[y.data for y in first(p)] for p in row] for row in grid]
 maps = np.array(hidden)  # (28, 41, 8)
 fig, axes = plt.subplots(2, 4, figsize=(7, 3.4), layout="constrained")
 for number, axis in enumerate(axes.flat):
-    axis.imshow(
-        maps[:, :, number], vmin=-1, vmax=1, cmap="RdBu_r", origin="lower"
-    )
+    axis.imshow(maps[:, :, number], vmin=-1, vmax=1, cmap="RdBu_r", origin="lower")
     axis.set(xticks=[], yticks=[])
     axis.set_title(f"neuron {number + 1}", fontsize=11)
 plt.show()
@@ -198,9 +190,7 @@ plt.show()
 
 fig, axis = plt.subplots(figsize=(7, 3.8), layout="constrained")
 for lr in (0.01, 0.2, 4.0):
-    fresh = MLP(
-        2, [8, 8, 1], output_activation="tanh", rng=np.random.default_rng(1)
-    )
+    fresh = MLP(2, [8, 8, 1], output_activation="tanh", rng=np.random.default_rng(1))
     axis.semilogy(train(fresh, lr, 40), label=f"lr = {lr:g}")
 axis.set(xlabel="step", ylabel="loss")
 axis.legend()

@@ -39,9 +39,7 @@ for title, left, rows, columns, color in tables:
             lit = {"tab:blue": row == 1, "tab:orange": column == 5}
             shade = 0.9 if lit.get(color, (row, column) == (1, 5)) else 0.25
             corner = (left + column, -row)
-            axis.add_patch(
-                Rectangle(corner, 0.9, 0.9, color=color, alpha=shade)
-            )
+            axis.add_patch(Rectangle(corner, 0.9, 0.9, color=color, alpha=shade))
     axis.text(left + columns / 2, 1.4, title, ha="center")
 axis.text(3.0, -1.2, "@", ha="center", fontsize=20)
 axis.text(13.7, -1.2, "=", ha="center", fontsize=20)
@@ -90,9 +88,7 @@ print("dL/dc =", c.grad)
 
 rng = np.random.default_rng(0)
 layer = Linear(2, 8, rng=rng)  # weight (8, 2), bias (8,)
-batch = Tensor(
-    rng.normal(size=(4, 2)), dtype=np.float32
-)  # (4, 2): four points
+batch = Tensor(rng.normal(size=(4, 2)), dtype=np.float32)  # (4, 2): four points
 out = tanh(layer(batch))  # (4, 8): eight neurons for each point
 draw(out, names={"points": batch, **dict(layer.named_parameters())})
 
@@ -115,9 +111,7 @@ product = batch @ layer.weight.T  # (4, 2) @ (2, 8) gives (4, 8)
 product.backward(ones)
 by_hand = ones.T @ batch.data  # (8, 4) @ (4, 2) gives (8, 2)
 print("weight", layer.weight.shape, "gradient", by_hand.shape)
-print(
-    "largest difference:", np.abs(by_hand - np.array(layer.weight.grad)).max()
-)
+print("largest difference:", np.abs(by_hand - np.array(layer.weight.grad)).max())
 
 # %%
 # The same network
@@ -206,9 +200,7 @@ for number, (neurons, linear) in enumerate(pairs, 1):
 
 sizes = [1, 2, 5, 10, 20, 50, 100, 200, 400]
 fig, axis = plt.subplots(figsize=(7, 3.8), layout="constrained")
-axis.loglog(
-    sizes, [milliseconds(value_step, n) for n in sizes], "s-", label="Values"
-)
+axis.loglog(sizes, [milliseconds(value_step, n) for n in sizes], "s-", label="Values")
 axis.loglog(
     sizes,
     [milliseconds(tensor_step, n) for n in sizes],

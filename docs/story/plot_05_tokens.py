@@ -34,9 +34,7 @@ def show_tokens(axis: Axes, pieces: list[str], title: str) -> None:
     for number, piece in enumerate(pieces):
         color = f"C{number % 4}"
         width = len(piece)
-        box = Rectangle(
-            (left + 0.06, 0), width - 0.12, 1, color=color, alpha=0.35
-        )
+        box = Rectangle((left + 0.06, 0), width - 0.12, 1, color=color, alpha=0.35)
         axis.add_patch(box)
         visible = piece.replace(" ", "␣")
         axis.text(
@@ -193,9 +191,7 @@ print([words.decode([id]) for id in words.encode("the cat sat on the mat")])
 
 source = Path(argparse.__file__).read_text(encoding="utf-8")
 sizes = [256, 320, 384, 512, 768, 1024, 2048, 4096]
-lengths = [
-    len(BPETokenizer.train(source, size).encode(source)) for size in sizes
-]
+lengths = [len(BPETokenizer.train(source, size).encode(source)) for size in sizes]
 
 fig, axis = plt.subplots(figsize=(7, 3.8), layout="constrained")
 axis.plot(sizes, [len(source) / length for length in lengths], "o-")

@@ -84,9 +84,7 @@ def show(axis: Axes, vectors: np.ndarray) -> None:
         x, y = vectors[[id_of[word] for word in members]].T  # (members,) each
         axis.scatter(x, y, color=f"C{number}", label=group, s=40)
         for word, a, b in zip(members, x, y):
-            axis.annotate(
-                word, (a, b), (3, 3), textcoords="offset points", size=9
-            )
+            axis.annotate(word, (a, b), (3, 3), textcoords="offset points", size=9)
     axis.set(xticks=[], yticks=[])
 
 
@@ -116,9 +114,7 @@ with no_grad():
     logits = net(inputs[:1])  # (1, V)
     p = softmax(logits).numpy()[0]  # (V,)
 print(f"probabilities add up to {p.sum():.3f}")
-print(
-    f"of the right word: {p[targets[0]]:.3f}, loss {-np.log(p[targets[0]]):.2f} nats"
-)
+print(f"of the right word: {p[targets[0]]:.3f}, loss {-np.log(p[targets[0]]):.2f} nats")
 
 # %%
 # ``no_grad`` switches the recording off where no gradient is needed.
@@ -138,9 +134,7 @@ for _ in range(1000):
     loss.backward()
     optimizer.step()
     losses.append(loss.item())
-print(
-    f"loss: {losses[0]:.2f} nats at first, {np.mean(losses[-50:]):.2f} at the end"
-)
+print(f"loss: {losses[0]:.2f} nats at first, {np.mean(losses[-50:]):.2f} at the end")
 
 # %%
 # It cannot reach zero: which animal comes after "the" is chance. But the points have
@@ -195,9 +189,7 @@ class First(Module):
     def __init__(self, positions: bool) -> None:
         rng = np.random.default_rng(0)
         self.embedding = Embedding(10, 16, rng=rng)  # weight (10, C)
-        self.position = (
-            Embedding(5, 16, rng=rng) if positions else None
-        )  # (T, C)
+        self.position = Embedding(5, 16, rng=rng) if positions else None  # (T, C)
         self.hidden = Linear(16, 32, rng=rng)
         self.head = Linear(32, 10, rng=rng)
 
@@ -244,9 +236,7 @@ plt.show()
 rotary = RotaryEmbedding(64)
 same = np.ones((1, 64), np.float32)  # (1, D): one vector
 query = rotary(Tensor(same), np.array([60])).numpy()  # (1, D), at position 60
-keys = rotary(
-    Tensor(np.repeat(same, 120, axis=0)), np.arange(120)
-).numpy()  # (120, D)
+keys = rotary(Tensor(np.repeat(same, 120, axis=0)), np.arange(120)).numpy()  # (120, D)
 
 fig, axis = plt.subplots(figsize=(7, 3.5), layout="constrained")
 axis.plot(keys @ query[0])  # (120,)

@@ -39,9 +39,7 @@ rng = np.random.default_rng(0)
 
 def sentence() -> str:
     """Return a sentence of the language."""
-    animal, verb, place = (
-        rng.choice(words) for words in (ANIMALS, VERBS, PLACES)
-    )
+    animal, verb, place = (rng.choice(words) for words in (ANIMALS, VERBS, PLACES))
     return f"the {animal} {verb} the {place}, then the {animal} comes home.\n"
 
 
@@ -56,9 +54,7 @@ print(text[:180])
 # of the next character.
 
 tokenizer = CharTokenizer.train(text)
-train, validation = TokenDataset.from_text(text, tokenizer).split(
-    validation=0.1
-)
+train, validation = TokenDataset.from_text(text, tokenizer).split(validation=0.1)
 config = LanguageModelConfig(
     vocab_size=tokenizer.vocab_size,
     context_length=64,
@@ -67,9 +63,7 @@ config = LanguageModelConfig(
     embed_dim=48,
 )
 model = LanguageModel(config, rng=np.random.default_rng(0))
-print(
-    f"{model.num_parameters():,} parameters learn from {len(train):,} characters"
-)
+print(f"{model.num_parameters():,} parameters learn from {len(train):,} characters")
 
 # %%
 # Before training: sample lines, and count those that the grammar allows.
@@ -82,9 +76,7 @@ generator = TextGenerator(model, tokenizer)
 def sample() -> list[str]:
     """Return lines that the model generates after a newline."""
     rng = np.random.default_rng(0)
-    pieces = generator.stream(
-        "\n", max_new_tokens=1200, temperature=0.7, rng=rng
-    )
+    pieces = generator.stream("\n", max_new_tokens=1200, temperature=0.7, rng=rng)
     return "".join(pieces).split("\n")[:-1]
 
 
