@@ -185,6 +185,6 @@ def test_a_fine_tuning_is_not_resumed_as_a_training_nor_the_other_way(
 ) -> None:
     assert app(finetune.main, f"finetune.py {base} --data {chats} --out tuned --steps 1 --rank 2") == 0
     assert app(train.main, "train.py --resume tuned") == 2
-    assert "resume it with apps/finetune.py" in capfd.readouterr().err.splitlines()[-1]
+    assert "resume it with uv run apps/finetune.py" in capfd.readouterr().err.splitlines()[-1]
     assert app(finetune.main, f"finetune.py --resume {trained}") == 2
-    assert "resume it with apps/train.py" in capfd.readouterr().err.splitlines()[-1]
+    assert "resume it with uv run apps/train.py" in capfd.readouterr().err.splitlines()[-1]

@@ -18,7 +18,7 @@ from axone.llm import LossPlot, MetricsFile, load
 from axone.llm.runtime import resources, signals
 
 App = Callable[[Callable[[], int], str], int]
-TRAIN = Path(train.__file__).parent.parent / "train.py"
+TRAIN = Path(__file__).parents[3] / "apps" / "train.py"
 
 
 def test_a_training_prints_plan_result_and_the_next_command(
