@@ -63,7 +63,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add_sampling_options(parser, temperature=0.7)
     add("--stats", action="store_true", help="show tokens and seconds after each answer")
-    options = parser.parse_args(arguments)
+    options = parser.parse(arguments)
     check_counts(parser, options, "max_new_tokens")
     return options
 

@@ -27,7 +27,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("path", type=Path, metavar="PATH", help="model folder or .gguf file")
     add("--golden", type=Path, metavar="FILE", help="file to compare with, instead of transformers")
     add("--save-golden", type=Path, metavar="FILE", help="file to write with what transformers computes")
-    return parser.parse_args(arguments)
+    return parser.parse(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
