@@ -40,7 +40,10 @@ def test_labels_of_the_axes_are_visible() -> None:
         ("", "the following arguments are required: FOLDER"),
         ("nothing", "is not a folder"),
         (".", "is not a model"),
-        ("run --text Ω", "character 'Ω'"),
+        (
+            "run --text Ω",
+            "train on a text that holds it, or with uv run apps/train.py --tokenizer bpe",
+        ),
         ("run --text=", "the number of tokens (0) must be from 1 to 64 for this model"),
         ("run --layers 0", "--layers (0) must be from 1 to 2 for this model"),
         ("run --heads 1 3", "--heads (1 3) must be from 1 to 2 for this model"),

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from axone.cli import console
-from axone.cli.console import UserError
+from axone.cli.console import UserError, in_options
 from axone.cli.invocation import CommandParser
 from axone.llm import LanguageModel, Run, attention_maps, generate, load, plot_attention
 from axone.tokenizer import Tokenizer
@@ -35,7 +35,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--layers", type=int, nargs="+", metavar="N", help="layers to draw, counted from 1 (default: all)")
     add("--heads", type=int, nargs="+", metavar="N", help="heads to draw, counted from 1 (default: all)")
     add("--out", type=Path, metavar="FILE", help="picture to write, .png, .svg or .pdf (default: FOLDER/attention.png)")
-    options = parser.parse_args(arguments)
+    options = parser.parse(arguments)
     if options.out is None:
         options.out = options.folder / "attention.png"
     elif options.out.suffix not in {".png", ".svg", ".pdf"}:
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         layers, heads = counted_from_0("layers", options.layers, maps), counted_from_0("heads", options.heads, maps)
         figure = plot_attention(maps, [label(tokenizer, id) for id in ids], layers=layers, heads=heads)
     except ValueError as error:  # an option that the library refuses
-        raise UserError(str(error)) from error
+        raise UserError(in_options(str(error))) from error
     console.save_picture(figure, options.out, dpi=DOTS_PER_INCH)
     print(options.out)
     return console.SUCCESS

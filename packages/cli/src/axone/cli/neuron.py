@@ -85,7 +85,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--learning-rate", type=float, metavar="X", help="learning rate (default: 0.1 for adam, 1 for sgd)")
     add("--seed", type=int, default=0, metavar="N", help="seed of points and initial weights (default: 0)")
     add("--out", type=Path, default=Path("runs/neuron"), metavar="FOLDER", help="output folder (default: %(default)s)")
-    options = parser.parse_args(arguments)
+    options = parser.parse(arguments)
     if options.learning_rate is None:
         options.learning_rate = LEARNING_RATES[options.optimizer]
     for name, (least, most) in RANGES.items():

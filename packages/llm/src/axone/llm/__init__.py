@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from axone.llm.data.cache import cached_dataset, user_cache
     from axone.llm.data.conversations import Conversations
     from axone.llm.data.corpus import TextFiles, python_source, read_text
+    from axone.llm.data.held_out import HeldOutEnds
     from axone.llm.evaluation import conversation_loss, perplexity, sliding_loss
     from axone.llm.inspection.attention_maps import attention_maps, plot_attention
     from axone.llm.pretrained.hub import download
@@ -60,6 +61,7 @@ else:
         "data.cache": "cached_dataset user_cache",
         "data.conversations": "Conversations",
         "data.corpus": "TextFiles python_source read_text",
+        "data.held_out": "HeldOutEnds",
         "evaluation": "conversation_loss perplexity sliding_loss",
         "inspection.attention_maps": "attention_maps plot_attention",
         "pretrained.hub": "download",
@@ -97,6 +99,7 @@ __all__ = [
     "EndEvent",
     "Estimate",
     "EvaluationEvent",
+    "HeldOutEnds",
     "LanguageModel",
     "LanguageModelConfig",
     "LossPlot",
