@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     with unbreakable_output():
         try:
             if options.resume is not None:
-                trainer, out = resume(options.resume), options.resume
+                trainer, out = resume(options.resume, options.steps), options.resume
             else:
                 bundle = open_bundle(options.path)
                 data = read_conversations(bundle, options)
@@ -155,9 +155,9 @@ def trainer_config(train_data: Conversations, longest: int, options: argparse.Na
     )
 
 
-def resume(out: Path) -> Trainer:
-    """Return a trainer that continues a run."""
-    trainer = Trainer.resume(out)
+def resume(out: Path, steps: int | None) -> Trainer:
+    """Return a trainer that continues a run, maybe to another number of steps."""
+    trainer = Trainer.resume(out, steps=steps)
     if trainer.notes.get("finetuning") not in {"adapter", "full", "blocks"}:
         raise UserError(f"{out} is not a fine-tuning: resume it with {as_called('axone train')}")
     if trainer.notes["finetuning"] == "blocks":
