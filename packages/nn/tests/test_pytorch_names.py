@@ -27,6 +27,18 @@ def test_a_function_of_pytorch_is_refused_with_ours(name: str, hint: str) -> Non
     assert str(caught.value).endswith(hint)
 
 
+@pytest.mark.parametrize(("name", "hint"), pytorch.INITIALIZERS.items())
+def test_an_initializer_of_pytorch_is_refused_with_ours(name: str, hint: str) -> None:
+    with pytest.raises(AttributeError, match=f"module 'axone.nn.init' has no attribute '{name}': ") as caught:
+        getattr(nn.init, name)
+    assert str(caught.value).endswith(hint)
+
+
+def test_the_axis_of_softmax_is_not_called_dim() -> None:
+    with pytest.raises(TypeError, match="softmax has no argument 'dim': use axis"):
+        functional.softmax(Tensor([1.0]), dim=-1)  # type: ignore[arg-type]  # on purpose
+
+
 @pytest.mark.parametrize(("name", "hint"), pytorch.METHODS.items())
 def test_a_method_of_pytorch_is_refused_with_ours(name: str, hint: str) -> None:
     with pytest.raises(AttributeError, match=f"'ReLU' object has no attribute '{name}': ") as caught:
@@ -43,7 +55,11 @@ def test_an_argument_of_pytorch_is_refused_with_ours(layer: Callable[..., Module
 
 
 def test_every_hint_names_something_that_exists() -> None:
-    for hint in (hint for table in (pytorch.LAYERS, pytorch.FUNCTIONS, pytorch.METHODS) for hint in table.values()):
+    for hint in (
+        hint
+        for table in (pytorch.LAYERS, pytorch.FUNCTIONS, pytorch.INITIALIZERS, pytorch.METHODS)
+        for hint in table.values()
+    ):
         for word in hint.replace(",", " ").replace(":", " ").replace("(", " ").split():
             if word.startswith(("nn.", "axone.")):
                 path = word.removeprefix("axone.").split(".")

@@ -130,7 +130,12 @@ def transpose(x: Operand, axes: Sequence[int] | None = None, **unknown: Never) -
     try:
         moved = data.transpose(axes)
     except ValueError:
-        raise ValueError(f"axes {tuple(axes)} of transpose must name each axis of shape {data.shape} once") from None
+        hint = (
+            f": swapaxes{tuple(axes)} exchanges two" if len(axes) == 2 < data.ndim else ""
+        )  # PyTorch's transpose does that
+        raise ValueError(
+            f"axes {tuple(axes)} of transpose must name each axis of shape {data.shape} once{hint}"
+        ) from None
     back = np.argsort([axis % data.ndim for axis in axes])
     return record("transpose", moved, (x,), lambda g: (g.transpose(back),))
 
