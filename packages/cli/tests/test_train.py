@@ -243,8 +243,10 @@ def test_a_diverged_training_ends_in_one_sentence(text_file: Path) -> None:
         ("--data hamlet.txt --max-grad-norm inf", "--max-grad-norm (inf) must be finite"),
         ("--resume folder", "folder: is not a run"),
         ("--resume missing", "missing: is not a folder: name a run"),
-        ("--resume taken --steps 5", "--resume reads all options from the run"),
-        ("--unknown", "unrecognized arguments"),
+        ("--resume taken --batch-size 5", "--resume reads all options but --steps from the run"),
+        ("--unknown", "--unknown is not an option: --help lists all options"),
+        ("--stepz 5", "--stepz is not an option: did you mean --steps?"),
+        ("hamlet.txt", "hamlet.txt needs an option: write --data hamlet.txt"),
     ],
 )
 def test_a_wrong_option_is_refused_in_one_sentence(
@@ -278,6 +280,22 @@ def test_a_download_without_network_is_refused_in_one_sentence(
     assert app(train.main, "train.py --data shakespeare") == 2
     assert "could not be downloaded" in capfd.readouterr().err.splitlines()[-1]
     assert not list(tmp_path.rglob("*.txt"))
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("part", ["bigram_loss", "show_sample"])
+def test_ctrl_c_after_the_last_step_says_that_the_training_is_complete(
+    app: App, text_file: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    def press(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(train, part, press)
+    assert app(train.main, f"train.py --data {text_file} --preset tiny --steps 1 --out run") == 130
+    out, err = capfd.readouterr()
+    assert "Interrupted after the last step: the training is complete.\n\nThe run is in run," in out
+    assert out.endswith("    uv run apps/sample.py run\n")
+    assert "interrupted" not in err
 
 
 @pytest.mark.usefixtures("quick")
@@ -325,9 +343,9 @@ def test_ctrl_c_saves_and_resume_continues(text_file: Path) -> None:
     assert stopped is not None
     # One more step completes the run.
     last = str(int(stopped.group(1)) + 1)
-    options.write_text(options.read_text(encoding="utf-8").replace("100000", last), encoding="utf-8")
     resumed = subprocess.run(
-        [sys.executable, str(TRAIN), "--resume", "run"], cwd=folder, capture_output=True, check=False
+        [sys.executable, str(TRAIN), "--resume", "run", "--steps", last], cwd=folder, capture_output=True, check=False
     )
+    assert json.loads(options.read_text(encoding="utf-8"))["trainer"]["steps"] == int(last)
     assert resumed.returncode == 0, resumed.stderr.decode()
     assert f"step {last}: validation loss" in resumed.stderr.decode()

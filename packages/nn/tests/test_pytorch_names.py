@@ -34,11 +34,6 @@ def test_an_initializer_of_pytorch_is_refused_with_ours(name: str, hint: str) ->
     assert str(caught.value).endswith(hint)
 
 
-def test_the_axis_of_softmax_is_not_called_dim() -> None:
-    with pytest.raises(TypeError, match="softmax has no argument 'dim': use axis"):
-        functional.softmax(Tensor([1.0]), dim=-1)  # type: ignore[arg-type]  # on purpose
-
-
 @pytest.mark.parametrize(("name", "hint"), pytorch.METHODS.items())
 def test_a_method_of_pytorch_is_refused_with_ours(name: str, hint: str) -> None:
     with pytest.raises(AttributeError, match=f"'ReLU' object has no attribute '{name}': ") as caught:
@@ -51,6 +46,25 @@ def test_a_method_of_pytorch_is_refused_with_ours(name: str, hint: str) -> None:
 def test_an_argument_of_pytorch_is_refused_with_ours(layer: Callable[..., Module], name: str, hint: str) -> None:
     with pytest.raises(TypeError, match=f"takes no argument '{name}': ") as caught:
         layer(**{name: None})
+    assert str(caught.value).endswith(hint)
+
+
+@pytest.mark.parametrize(("name", "hint"), pytorch.KEYWORDS.items())
+@pytest.mark.parametrize(
+    "function",
+    [
+        functional.softmax,
+        lambda x, **options: functional.scaled_dot_product_attention(x, x, x, **options),
+        lambda x, **options: functional.cross_entropy(x, np.zeros(2, int), **options),
+        lambda x, **options: functional.mse_loss(x, x, **options),
+        lambda x, **options: functional.dropout(x, 0.5, rng=np.random.default_rng(), **options),
+    ],
+)
+def test_a_keyword_of_a_function_of_pytorch_is_refused_with_ours(
+    function: Callable[..., Tensor], name: str, hint: str
+) -> None:
+    with pytest.raises(TypeError, match=rf"\(\) got an unexpected keyword argument '{name}': ") as caught:
+        function(Tensor(np.zeros((2, 3), np.float32)), **{name: None})
     assert str(caught.value).endswith(hint)
 
 

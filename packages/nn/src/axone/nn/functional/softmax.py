@@ -14,6 +14,7 @@ from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty_like, record
 from axone.nn.functional.matmul import ones
 from axone.nn.functional.validation import check_dtypes
+from axone.nn.pytorch import unknown_argument
 
 _SMALLEST, _LARGEST = 1e-20, 1e30  # bounds of a row's sum within which float32 loses no digit
 _SAFE = 60.0  # scores up to here need no shift: neither their exponentials nor the sum of those leaves float32
@@ -37,9 +38,9 @@ def softmax(x: Tensor, axis: int = -1, **unknown: Never) -> Tensor:
     Tensor, shape (..., S)
         A row adds up to one, unless all its scores are minus infinity: then it is zero.
     """
-    check_dtypes("softmax", x)
     if unknown:
-        return autograd.softmax(x, axis, **unknown)  # names the argument of NumPy
+        raise unknown_argument("softmax", unknown)
+    check_dtypes("softmax", x)
     if x.ndim == 0 or axis not in {-1, x.ndim - 1}:
         return autograd.softmax(x, axis)
     p, _, _ = softmax_rows(x.data)
