@@ -240,8 +240,8 @@ print(f"({smol['source']})\n")
 print(smol["next"])
 
 # %%
-# A sure model: the right word has by far the largest probability. Nobody wrote down this
-# fact for it; predicting the next token of many texts required it.
+# A sure model: the right word has by far the largest probability. The fact was
+# not programmed: predicting the next token of many texts required it.
 
 print(smol["story"])
 
