@@ -31,10 +31,12 @@ from axone.llm import (
     train_last_blocks,
     unused_run,
 )
+from axone.llm.distributed import Communicator, in_turn
 from axone.tokenizer import Tokenizer
 from commands import console
 from commands.console import EXIT_STATUS, UserError, in_options, unbreakable_output
 from commands.finetune_options import NAMES, PRESETS, parse
+from commands.ranks import describe_workers, joined
 
 LONGEST = 1024  # tokens of a conversation, unless more are asked for: attention takes the square
 KEPT_TOKENS = 20_000  # of the plain text
@@ -43,18 +45,14 @@ GREEN, PLAIN = "\x1b[32m", "\x1b[0m"
 
 def main(arguments: list[str] | None = None) -> int:
     """Fine-tune; return the exit status."""
-    options = parse(arguments)
-    with unbreakable_output():
+    with joined() as ranks, unbreakable_output():
+        options = parse(arguments)
         try:
-            if options.resume is not None:
-                trainer, out = resume(options.resume), options.resume
-            else:
-                bundle = open_bundle(options.path)
-                data = read_conversations(bundle, options)
-                if options.show_mask:
-                    show_mask(data)
-                    return console.SUCCESS
-                trainer, out = prepare(bundle, data, options)
+            if options.show_mask:
+                show_mask(read_conversations(open_bundle(options.path), options))
+                return console.SUCCESS
+            out = Path(ranks.broadcast(str(run_folder(options))))
+            trainer = in_turn(ranks, lambda: prepare(options, out, ranks))
         except ValueError as error:  # an option that the library refuses
             raise UserError(in_options(str(error), NAMES)) from error
         return train(trainer, out)
@@ -86,9 +84,18 @@ def show_mask(data: Conversations) -> None:
     print("".join(f"{before}{text}{after}" if learned else text for text, learned in data.pieces(0)))
 
 
-def prepare(bundle: ModelBundle, data: Conversations, options: argparse.Namespace) -> tuple[Trainer, Path]:
-    """Return a trainer for a new run, and the run's folder."""
-    out = options.out or unused_run(f"{Path(os.path.realpath(options.data)).stem}-finetuned")
+def run_folder(options: argparse.Namespace) -> Path:
+    """Return the folder of a run: a new one in runs/ unless the options name one."""
+    folder: Path = options.resume or options.out or unused_run(f"{Path(os.path.realpath(options.data)).stem}-finetuned")
+    return folder
+
+
+def prepare(options: argparse.Namespace, out: Path, ranks: Communicator) -> Trainer:
+    """Return a trainer for a new run, or for one that is resumed."""
+    if options.resume is not None:
+        return resume(out, ranks)
+    bundle = open_bundle(options.path)
+    data = read_conversations(bundle, options)
     Run(out).check_new(overwrite=options.overwrite)
     parts = data.split(options.validation, seed=options.seed)
     config = trainer_config(parts[0], int(data.lengths.max()), options)
@@ -99,7 +106,8 @@ def prepare(bundle: ModelBundle, data: Conversations, options: argparse.Namespac
         "last_blocks": options.last_blocks,
         "keep": keep,
     }
-    notes["before"] = measure(bundle.model, parts[1], bundle.tokenizer, keep)
+    if ranks.rank == 0:  # which alone writes and prints
+        notes["before"] = measure(bundle.model, parts[1], bundle.tokenizer, keep)
     adapter = None
     if notes["finetuning"] == "adapter":
         preset = PRESETS[options.preset]
@@ -116,7 +124,7 @@ def prepare(bundle: ModelBundle, data: Conversations, options: argparse.Namespac
         )
     elif options.last_blocks:
         train_last_blocks(bundle.model, options.last_blocks)
-    trainer = Trainer(
+    return Trainer(
         bundle.model,
         *parts,
         config,
@@ -125,8 +133,8 @@ def prepare(bundle: ModelBundle, data: Conversations, options: argparse.Namespac
         notes=notes,
         adapter=adapter,
         chat_template_text=bundle.chat_template_text,
+        communicator=ranks,
     )
-    return trainer, out
 
 
 def trainer_config(train_data: Conversations, longest: int, options: argparse.Namespace) -> TrainerConfig:
@@ -151,12 +159,13 @@ def trainer_config(train_data: Conversations, longest: int, options: argparse.Na
         early_stopping_patience=options.early_stopping_patience,
         workers=options.workers,
         seed=options.seed,
+        shard_optimizer=options.shard_optimizer,
     )
 
 
-def resume(out: Path) -> Trainer:
+def resume(out: Path, ranks: Communicator) -> Trainer:
     """Return a trainer that continues a run."""
-    trainer = Trainer.resume(out)
+    trainer = Trainer.resume(out, communicator=ranks)
     if trainer.notes.get("finetuning") not in {"adapter", "full", "blocks"}:
         raise UserError(f"{out} is not a fine-tuning: resume it with apps/train.py")
     if trainer.notes["finetuning"] == "blocks":
@@ -176,7 +185,7 @@ def train(trainer: Trainer, out: Path) -> int:
         LossPlot(out / "loss.png", metrics=metrics),
     ]
     end = trainer.fit()
-    if EXIT_STATUS[end.outcome] == console.SUCCESS:
+    if EXIT_STATUS[end.outcome] == console.SUCCESS and trainer.communicator.rank == 0:
         show_result(trainer, out, end)
     return EXIT_STATUS[end.outcome]
 
@@ -200,7 +209,8 @@ def show_plan(trainer: Trainer) -> None:
     total = sum(p.size for name, p in trainer.model.named_parameters() if "lora_" not in name)
     trained = sum(parameter.size for parameter in trainer.model.parameters() if parameter.requires_grad)
     print(f"model            {total:,} parameters, {trained:,} trained")
-    print(f"training         {config.steps:,} steps of {config.batch_size} sequences", flush=True)
+    workers = describe_workers(trainer.communicator, trainer.num_workers)
+    print(f"training         {config.steps:,} steps of {config.batch_size} sequences, {workers}", flush=True)
     estimate = trainer.estimate()
     memory = "" if estimate.memory is None else f", {estimate.memory / 2**20:,.0f} MB of memory"
     print(f"estimate         {format_duration(estimate.seconds)}{memory}\n", flush=True)

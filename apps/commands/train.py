@@ -29,9 +29,11 @@ from axone.llm import (
     require_memory,
     unused_run,
 )
+from axone.llm.distributed import Communicator, in_turn
 from axone.tokenizer import CharTokenizer
 from commands import console
 from commands.console import EXIT_STATUS, UserError, in_options, report, unbreakable_output
+from commands.ranks import describe_workers, joined
 from commands.shakespeare import download
 from commands.tokens import Corpus
 from commands.train_options import NAMES, Options, parse
@@ -42,10 +44,11 @@ BIGRAM_VOCABULARY = 4096  # the table of counts is the square of the vocabulary
 
 def main(arguments: list[str] | None = None) -> int:
     """Train and sample; return the exit status."""
-    with unbreakable_output() as streams:
+    with joined() as ranks, unbreakable_output() as streams:
         try:
             options = parse(arguments)
-            trainer, out = prepare(options) if options.resume is None else resume(options.resume)
+            out = Path(ranks.broadcast(str(run_folder(options))))
+            trainer = in_turn(ranks, lambda: prepare(options, out, ranks))
         except ValueError as error:  # an option that the library refuses
             raise UserError(in_options(str(error), NAMES)) from error
         status = train(trainer, out)
@@ -72,7 +75,7 @@ def train(trainer: Trainer, out: Path) -> int:
         *logs,
     ]
     end = trainer.fit()
-    if EXIT_STATUS[end.outcome] == console.SUCCESS:
+    if EXIT_STATUS[end.outcome] == console.SUCCESS and trainer.communicator.rank == 0:
         show_result(trainer, end)
         show_sample(generator, prompt)
         print(f"\nThe run is in {out}, with its loss plot in {out / 'loss.png'}. To write more text:")
@@ -94,14 +97,22 @@ class ResumeCommand(Callback):
             print(f"    uv run apps/train.py --resume {shlex.quote(str(self._out))}", flush=True)
 
 
-def prepare(options: Options) -> tuple[Trainer, Path]:
-    """Return a trainer for a new run, and the run's folder."""
+def run_folder(options: Options) -> Path:
+    """Return the folder of a run: a new one in runs/ unless the options name one."""
+    if options.resume is not None:
+        return options.resume
+    name = options.data if options.data in {"python", "shakespeare"} else Path(os.path.realpath(options.data)).stem
+    return options.out or unused_run(f"{name}-{options.preset_name}")
+
+
+def prepare(options: Options, out: Path, ranks: Communicator) -> Trainer:
+    """Return a trainer for a new run, or for one that is resumed."""
+    if options.resume is not None:
+        return resume(out, ranks)
     initial = None if options.init is None else load(options.init)
     usual = options.plan.model["context_length"] if initial is None else initial[0].config.context_length
     context = usual if options.context_length is None else options.context_length
     config = options.plan.trainer_config(context, **options.training)
-    name = options.data if options.data in {"python", "shakespeare"} else Path(os.path.realpath(options.data)).stem
-    out = options.out or unused_run(f"{name}-{options.preset_name}")
     Run(out).check_new(overwrite=options.overwrite)
     options.plan.model_config(vocab_size=1)  # refuses wrong options before a vocabulary is learned
     texts = corpus(options.data)
@@ -117,14 +128,14 @@ def prepare(options: Options) -> tuple[Trainer, Path]:
         "tensorboard": options.tensorboard,
     }
     parts = dataset.split(options.validation, by=options.split)
-    return Trainer(model, *parts, config, run=out, overwrite=options.overwrite, notes=notes), out
+    return Trainer(model, *parts, config, run=out, overwrite=options.overwrite, notes=notes, communicator=ranks)
 
 
-def resume(out: Path) -> tuple[Trainer, Path]:
-    """Return a trainer that continues a run, and the run's folder."""
-    trainer = Trainer.resume(out)
+def resume(out: Path, ranks: Communicator) -> Trainer:
+    """Return a trainer that continues a run."""
+    trainer = Trainer.resume(out, communicator=ranks)
     trainer.notes["prompt"] = encodable(Run(out).prompt, datasets(trainer)[0])
-    return trainer, out
+    return trainer
 
 
 def corpus(data: str) -> Corpus:
@@ -176,7 +187,7 @@ def show_plan(trainer: Trainer) -> None:
     print(f"corpus           {tokens:,} tokens, {vocabulary}, the last {held_out:,} tokens held out")
     turns = config.gradient_accumulation_steps
     batches = f"{turns} x {config.batch_size}" if turns > 1 else f"{config.batch_size}"
-    workers = "1 worker" if config.num_workers == 1 else f"{config.num_workers} workers"
+    workers = describe_workers(trainer.communicator, trainer.num_workers)
     print(f"training         {config.steps:,} steps of {batches} sequences, {workers}", flush=True)
     estimate = trainer.estimate()
     memory = "" if estimate.memory is None else f", {estimate.memory / 2**20:,.0f} MB of memory"

@@ -16,6 +16,7 @@ DESCRIPTION = """Train a language model on a text, then sample from it.
   uv run apps/train.py --data notes --tokenizer bpe --vocab-size 2048 --preset medium
   uv run apps/train.py --resume runs/NAME         continue an interrupted run
   uv run apps/sample.py runs/NAME                 write text with the trained model
+  mpiexec -n 4 uv run python -m mpi4py apps/train.py     several ranks, on one machine or more
 
 Before the training, its size, its data and an estimate of its time and memory are printed.
 """
@@ -197,6 +198,10 @@ def _parser() -> argparse.ArgumentParser:
                 group.add_argument(f"--{name}", choices=kind, help=help_)
             else:
                 group.add_argument(f"--{name}", type=kind, metavar="N" if kind is int else "X", help=help_)
+        if title == "training":
+            group.add_argument(
+                "--shard-optimizer", action="store_true", help="a shard of the optimizer's state in each rank"
+            )
         if title == "model":
             group.add_argument("--qk-norm", action="store_true", help="normalization of queries and keys")
     return parser

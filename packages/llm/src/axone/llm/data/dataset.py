@@ -331,6 +331,11 @@ class TokenDataset:
         """Return the number of tokens of a batch."""
         return batch_size * context_length
 
+    def content_sum(self) -> str:
+        """Return a SHA-256 sum of the ids."""
+        self._require_whole()
+        return token_file.ids_sum(self.tokens)
+
     def sequence_starts(self, context_length: int, limit: int | None = None) -> Ids:
         """Return the start of every consecutive sequence.
 
