@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from axone.llm.checkpoints.bundle import ModelBundle, load, open_bundle
+from axone.llm.checkpoints.bundle import ModelBundle, load, open_bundle, save_gguf, save_pretrained
 from axone.llm.checkpoints.checkpoint import Checkpoint
 from axone.llm.checkpoints.run import Run, unused_run
 from axone.llm.config import LanguageModelConfig
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from axone.llm.data.cache import cached_dataset, user_cache
     from axone.llm.data.conversations import Conversations
     from axone.llm.data.corpus import TextFiles, python_source, read_text
+    from axone.llm.data.held_out import HeldOutEnds
     from axone.llm.evaluation import conversation_loss, perplexity, sliding_loss
     from axone.llm.inspection.attention_maps import attention_maps, plot_attention
     from axone.llm.pretrained.hub import download
@@ -62,6 +63,7 @@ else:
         "data.cache": "cached_dataset user_cache",
         "data.conversations": "Conversations",
         "data.corpus": "TextFiles python_source read_text",
+        "data.held_out": "HeldOutEnds",
         "evaluation": "conversation_loss perplexity sliding_loss",
         "inspection.attention_maps": "attention_maps plot_attention",
         "pretrained.hub": "download",
@@ -99,6 +101,7 @@ __all__ = [
     "EndEvent",
     "Estimate",
     "EvaluationEvent",
+    "HeldOutEnds",
     "LanguageModel",
     "LanguageModelConfig",
     "LaunchError",
@@ -148,7 +151,9 @@ __all__ = [
     "read_metrics",
     "read_text",
     "require_memory",
+    "save_gguf",
     "save_golden",
+    "save_pretrained",
     "sliding_loss",
     "train_last_blocks",
     "unused_run",

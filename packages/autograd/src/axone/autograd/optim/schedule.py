@@ -42,7 +42,10 @@ def cosine(step: int, *, max_lr: float, min_lr: float, warmup_steps: int, total_
     Examples
     --------
     >>> from axone.autograd.optim import cosine
-    >>> [round(cosine(s, max_lr=1.0, min_lr=0.0, warmup_steps=2, total_steps=5), 2) for s in range(5)]
+    >>> [
+    ...     round(cosine(s, max_lr=1.0, min_lr=0.0, warmup_steps=2, total_steps=5), 2)
+    ...     for s in range(5)
+    ... ]
     [0.5, 1.0, 0.75, 0.25, 0.0]
     """
     progress = _progress(step, warmup_steps, total_steps)
@@ -79,7 +82,10 @@ def linear_decay(step: int, *, max_lr: float, min_lr: float, warmup_steps: int, 
     Examples
     --------
     >>> from axone.autograd.optim import linear_decay
-    >>> [round(linear_decay(s, max_lr=1.0, min_lr=0.0, warmup_steps=2, total_steps=5), 2) for s in range(5)]
+    >>> [
+    ...     round(linear_decay(s, max_lr=1.0, min_lr=0.0, warmup_steps=2, total_steps=5), 2)
+    ...     for s in range(5)
+    ... ]
     [0.5, 1.0, 0.67, 0.33, 0.0]
     """
     progress = _progress(step, warmup_steps, total_steps)

@@ -3,7 +3,8 @@
 ::
 
     config.json  model.safetensors    the model, in the conventions of its family
-    tokenizer.json                    the tokenizer, and tokenizer_config.json for transformers
+    tokenizer.json                    the tokenizer
+    tokenizer_config.json             the tokenizer's class, for transformers
     trainer.json                      the training state
     trainer.safetensors               the optimizer's state
     manifest.json                     SHA-256 sums of all files above

@@ -81,7 +81,9 @@ def generate(
     --------
     >>> import numpy as np
     >>> from axone.llm import LanguageModel, LanguageModelConfig, generate
-    >>> config = LanguageModelConfig(vocab_size=65, context_length=64, num_layers=1, num_heads=2, embed_dim=16)
+    >>> config = LanguageModelConfig(
+    ...     vocab_size=65, context_length=64, num_layers=1, num_heads=2, embed_dim=16
+    ... )
     >>> model = LanguageModel(config, rng=np.random.default_rng(0)).eval()
     >>> len(list(generate(model, [1, 2, 3], max_new_tokens=5, top_k=10)))
     5

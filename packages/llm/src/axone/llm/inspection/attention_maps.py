@@ -23,6 +23,7 @@ from axone.llm.errors import MissingDependencyError
 from axone.llm.model import LanguageModel
 from axone.llm.types import Ids
 from axone.nn import KVCache, Module, MultiHeadAttention, Transformer, TransformerBlock
+from axone.nn.extend import AttentionMask
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +63,9 @@ def attention_maps(model: LanguageModel, ids: Ids) -> NDArray[np.floating[Any]]:
     --------
     >>> import numpy as np
     >>> from axone.llm import LanguageModel, LanguageModelConfig, attention_maps
-    >>> config = LanguageModelConfig(vocab_size=65, context_length=64, num_layers=2, num_heads=4, embed_dim=32)
+    >>> config = LanguageModelConfig(
+    ...     vocab_size=65, context_length=64, num_layers=2, num_heads=4, embed_dim=32
+    ... )
     >>> attention_maps(LanguageModel(config).eval(), np.arange(10)).shape
     (2, 4, 10, 10)
     """
@@ -94,7 +97,7 @@ class _Watched(Module):
         self,
         x: Tensor,
         *,
-        mask: NDArray[np.bool_] | None = None,
+        mask: AttentionMask | None = None,
         cache: KVCache | None = None,
         positions: NDArray[np.integer[Any]] | None = None,
     ) -> Tensor:

@@ -74,7 +74,11 @@ def collective(method: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C
     ...     @collective
     ...     def range(self, stop):
     ...         half = stop // 2
-    ...         return sum(self.group.run([lambda: sum(range(half)), lambda: sum(range(half, stop))]))
+    ...         return sum(
+    ...             self.group.run(
+    ...                 [lambda: sum(range(half)), lambda: sum(range(half, stop))]
+    ...             )
+    ...         )
     >>> with ThreadGroup(2) as group:  # or ProcessGroup(2)
     ...     Sum(group).range(10)
     45

@@ -32,7 +32,7 @@ from axone.llm.errors import CheckpointError, RankError, RunBusyError, warn_call
 from axone.llm.loss import bits_per_byte
 from axone.llm.model import LanguageModel
 from axone.llm.runtime import resources
-from axone.llm.runtime.communicator import Communicator, SingleProcess, together
+from axone.llm.runtime.communicator import Communicator, SingleProcess, run_together, together
 from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.runtime.signals import record_signals
 from axone.llm.storage.json_schema import from_json
@@ -75,8 +75,6 @@ class Trainer:
     ----------
     model, train_data, validation_data, config, callbacks, communicator
         As given.
-    num_workers : int
-        Threads or processes of each rank.
     run : Run or None
     notes : dict
         As given, or as stored in the resumed run.
@@ -90,11 +88,19 @@ class Trainer:
     Examples
     --------
     >>> import numpy as np
-    >>> from axone.llm import LanguageModel, LanguageModelConfig, TokenDataset, Trainer, TrainerConfig
+    >>> from axone.llm import (
+    ...     LanguageModel,
+    ...     LanguageModelConfig,
+    ...     TokenDataset,
+    ...     Trainer,
+    ...     TrainerConfig,
+    ... )
     >>> from axone.tokenizer import CharTokenizer
     >>> text = "how much wood would a woodchuck chuck if a woodchuck could chuck wood? " * 9
     >>> train, validation = TokenDataset.from_text(text, CharTokenizer.train(text)).split()
-    >>> shape = LanguageModelConfig(vocab_size=17, context_length=8, num_layers=1, num_heads=1, embed_dim=8)
+    >>> shape = LanguageModelConfig(
+    ...     vocab_size=17, context_length=8, num_layers=1, num_heads=1, embed_dim=8
+    ... )
     >>> model = LanguageModel(shape, rng=np.random.default_rng(0))
     >>> config = TrainerConfig(steps=20, batch_size=4, context_length=8, workers=1)
     >>> end = Trainer(model, train, validation, config).fit()
@@ -142,6 +148,15 @@ class Trainer:
         self._resumed: Checkpoint | None = None
         self._seen: list[Path] = []
         self._is_same_job = ranks == 1
+
+    def __repr__(self) -> str:
+        config, step = self.config, "" if self._resumed is None else f" from step {self._resumed.step}"
+        return (
+            f"Trainer({type(self.model).__name__} of {self.model.num_parameters():,} parameters, "
+            f"{self.train_data.num_targets:,} tokens and {self.validation_data.num_targets:,} held out, "
+            f"{config.steps:,} steps of {config.batch_size} x {config.context_length} tokens{step}, "
+            f"{'no run' if self.run is None else self.run})"
+        )
 
     @classmethod
     def resume(
@@ -251,7 +266,8 @@ class Trainer:
         """
         self._require_same_job()
         if self.communicator.rank:
-            return self._train_with_rank_0()
+            run_together(self.communicator, lambda: None)  # rank 0 opens the run
+            return self._train(self.run)
         with closing(list(self.callbacks)):
             return self._fit()
 
@@ -302,12 +318,6 @@ class Trainer:
             )
         self.run.clean()
 
-    def _train_with_rank_0(self) -> EndEvent:
-        """Compute this rank's share of the training that rank 0 leads."""
-        with together(self.communicator):
-            pass  # rank 0 opens the run
-        return self._train(self.run)
-
     def _train(self, run: Run | None) -> EndEvent:
         config, began = self.config, time.perf_counter()
         path = run.path if run else None
@@ -319,7 +329,10 @@ class Trainer:
                     steps = TrainingStep(workers, config, self.train_data, self.validation_data)
                     state = self._restore(steps.optimizers, workers.shard)
                     steps.start()
-                self._share_start(workers)
+                if self.communicator.world_size > 1:
+                    self.communicator.broadcast_array(workers.flat.data)
+                    if run is not None:
+                        require_shared_folder(self.communicator, run.path, OPTIONS)
                 save = None if run is None else partial(self._save, run, steps)
                 tokens = self.train_data.tokens_per_batch(config.batch_size, config.context_length)
                 tokens *= config.gradient_accumulation_steps
@@ -351,13 +364,6 @@ class Trainer:
             for callback in self.callbacks if self.communicator.rank == 0 else ():
                 callback.on_end(end)
         return end
-
-    def _share_start(self, workers: DataParallel[LanguageModel]) -> None:
-        """Give all ranks the weights of rank 0, and check that they see its run."""
-        if self.communicator.world_size > 1:
-            self.communicator.broadcast_array(workers.flat.data)
-            if self.run is not None:
-                require_shared_folder(self.communicator, self.run.path, OPTIONS)
 
     def _restore(self, optimizers: Optimizers, shard: slice | None) -> TrainingState:
         """Load the optimizer's state of the checkpoint, if there is one, and return the training state."""

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty, empty_like, is_grad_enabled, needs_grad, record
-from axone.nn.functional.blocked_matmul import matmul
+from axone.nn.functional.matmul import matmul
 from axone.nn.functional.softmax import exp_rows
 from axone.nn.functional.validation import check_dtypes
 

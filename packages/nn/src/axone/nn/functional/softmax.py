@@ -10,7 +10,7 @@ import numpy as np
 from axone import autograd
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty_like, record
-from axone.nn.functional.blocked_matmul import ones
+from axone.nn.functional.matmul import ones
 from axone.nn.functional.validation import check_dtypes
 
 _SMALLEST, _LARGEST = 1e-20, 1e30  # bounds of a row's sum within which float32 loses no digit
