@@ -167,7 +167,7 @@ def test_an_interrupted_fine_tuning_continues_with_the_same_bits(
         ("none --data {chats}", "none: is not a folder"),
         ("{plain} --data {turns}", "turns.jsonl, line 1: the model has no chat template"),
         ("--resume {base}", "is not a run"),
-        ("--resume run --rank 2", "--resume reads all options from the run"),
+        ("--resume run --rank 2", "--resume reads all options but --steps from the run"),
     ],
 )
 def test_a_wrong_argument_or_file_is_refused_in_one_sentence(

@@ -94,7 +94,7 @@ def run_folder(options: argparse.Namespace) -> Path:
 def prepare(options: argparse.Namespace, out: Path, ranks: Communicator) -> Trainer:
     """Return a trainer for a new run, or for one that is resumed."""
     if options.resume is not None:
-        return resume(out, ranks)
+        return resume(out, options.steps, ranks)
     bundle = open_bundle(options.path)
     data = read_conversations(bundle, options)
     Run(out).check_new(overwrite=options.overwrite)
@@ -164,9 +164,9 @@ def trainer_config(train_data: Conversations, longest: int, options: argparse.Na
     )
 
 
-def resume(out: Path, ranks: Communicator) -> Trainer:
-    """Return a trainer that continues a run."""
-    trainer = Trainer.resume(out, communicator=ranks)
+def resume(out: Path, steps: int | None, ranks: Communicator) -> Trainer:
+    """Return a trainer that continues a run, maybe to another number of steps."""
+    trainer = Trainer.resume(out, steps=steps, communicator=ranks)
     if trainer.notes.get("finetuning") not in {"adapter", "full", "blocks"}:
         raise UserError(f"{out} is not a fine-tuning: resume it with {as_called('axone train')}")
     if trainer.notes["finetuning"] == "blocks":

@@ -126,7 +126,7 @@ def run_folder(options: Options) -> Path:
 def prepare(options: Options, out: Path, ranks: Communicator) -> Trainer:
     """Return a trainer for a new run, or for one that is resumed."""
     if options.resume is not None:
-        return resume(out, ranks)
+        return resume(out, options.steps, ranks)
     initial = None if options.init is None else load(options.init)
     usual = options.plan.model["context_length"] if initial is None else initial[0].config.context_length
     context = usual if options.context_length is None else options.context_length
@@ -150,9 +150,9 @@ def prepare(options: Options, out: Path, ranks: Communicator) -> Trainer:
     return Trainer(model, *parts, config, run=out, overwrite=options.overwrite, notes=notes, communicator=ranks)
 
 
-def resume(out: Path, ranks: Communicator) -> Trainer:
-    """Return a trainer that continues a run."""
-    trainer = Trainer.resume(out, communicator=ranks)
+def resume(out: Path, steps: int | None, ranks: Communicator) -> Trainer:
+    """Return a trainer that continues a run, maybe to another number of steps."""
+    trainer = Trainer.resume(out, steps=steps, communicator=ranks)
     trainer.notes["prompt"] = encodable(Run(out).prompt, datasets(trainer)[0])
     return trainer
 

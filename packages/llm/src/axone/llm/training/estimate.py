@@ -77,6 +77,8 @@ def estimate(
     validation_data: TrainingData,
     config: TrainerConfig,
     communicator: Communicator,
+    *,
+    first_step: int = 0,
 ) -> Estimate:
     """Measure a few steps with a learning rate of 0, and predict the time and memory of the training.
 
@@ -88,6 +90,8 @@ def estimate(
     train_data, validation_data : TrainingData
     config : TrainerConfig
     communicator : Communicator
+    first_step : int, default 0
+        Number of steps made before.
 
     Returns
     -------
@@ -100,7 +104,7 @@ def estimate(
         If the training needs more memory than is free.
     """
     with _unchanged(model):
-        return _measure(model, train_data, validation_data, config, communicator)
+        return _measure(model, train_data, validation_data, config, communicator, first_step)
 
 
 @contextlib.contextmanager
@@ -130,6 +134,7 @@ def _measure(
     validation_data: TrainingData,
     config: TrainerConfig,
     communicator: Communicator,
+    first_step: int,
 ) -> Estimate:
     _, num_replicas = workers_of_rank(config, communicator)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -162,10 +167,10 @@ def _measure(
             return of_step, of_gradient, seconds_per_sequence, workers.peak_memory()
 
         of_step, of_gradient, seconds_per_sequence, memory = workers.ranks.lead(step, measure)
-    evaluations = config.steps // config.eval_every
+    evaluations = config.steps // config.eval_every - first_step // config.eval_every
     sequences = min(config.eval_sequences or len(starts), len(starts)) * evaluations + len(starts)
     untried = (config.gradient_accumulation_steps - turns) / turns
-    seconds = config.steps * (of_step + untried * of_gradient) + sequences * seconds_per_sequence
+    seconds = (config.steps - first_step) * (of_step + untried * of_gradient) + sequences * seconds_per_sequence
     return Estimate(sum(parameter.size for parameter in trained), seconds, memory)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from axone.llm.model import LanguageModel
+from axone.llm.runtime import resources
 from axone.llm.runtime.communicator import Communicator
 from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.training.config import TrainerConfig
@@ -40,3 +41,10 @@ def data_parallel(
     if config.shard_optimizer:
         shards = "matrices" if config.optimizer == "muon" else "elements"
     return DataParallel(model, replicas, num_workers=workers, allow_fork=True, communicator=communicator, shards=shards)
+
+
+def environment(config: TrainerConfig, communicator: Communicator) -> dict[str, Any]:
+    """Return the environment on which the bits of a training depend: libraries, workers and ranks."""
+    workers, replicas = workers_of_rank(config, communicator)
+    ranks = communicator.world_size
+    return {**resources.environment(), "replicas": replicas, "workers": workers, "ranks": ranks}

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from axone.llm.adapters.adapter import Adapter
-from axone.llm.checkpoints.adapter_files import AdapterFiles, is_adapter, open_adapted
+from axone.llm.checkpoints.adapter_files import AdapterFiles
 from axone.llm.checkpoints.bundle import ModelBundle
 from axone.llm.checkpoints.checkpoint import Checkpoint, ModelFiles, TrainingState
-from axone.llm.checkpoints.dataset_ref import open_datasets, read_ref, store_datasets
+from axone.llm.checkpoints.dataset_ref import store_datasets
 from axone.llm.checkpoints.run import Run
 from axone.llm.checkpoints.run_format import OPTIONS
 from axone.llm.data.training_data import TrainingData
@@ -31,17 +31,15 @@ from axone.llm.distributed.job import require_same_job, require_shared_folder
 from axone.llm.errors import CheckpointError, RankError, RunBusyError, warn_caller
 from axone.llm.loss import bits_per_byte
 from axone.llm.model import LanguageModel
-from axone.llm.runtime import resources
 from axone.llm.runtime.communicator import Communicator, SingleProcess, run_together, together
-from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.runtime.signals import record_signals
-from axone.llm.storage.json_schema import from_json
 from axone.llm.training.callbacks import Callback, EndEvent, StartEvent, TrainingOutcome, closing
 from axone.llm.training.config import TrainerConfig
 from axone.llm.training.estimate import Estimate, estimate
 from axone.llm.training.loop import TrainingLoop
+from axone.llm.training.opened_run import open_run
 from axone.llm.training.optimizers import Optimizers
-from axone.llm.training.ranks import data_parallel, workers_of_rank
+from axone.llm.training.ranks import data_parallel, environment, workers_of_rank
 from axone.llm.training.step import TrainingStep
 
 
@@ -148,6 +146,7 @@ class Trainer:
         self._resumed: Checkpoint | None = None
         self._seen: list[Path] = []
         self._is_same_job = ranks == 1
+        self._new_options: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
         config, step = self.config, "" if self._resumed is None else f" from step {self._resumed.step}"
@@ -164,6 +163,7 @@ class Trainer:
         run: str | os.PathLike[str],
         callbacks: Sequence[Callback] = (),
         *,
+        steps: int | None = None,
         communicator: Communicator | None = None,
     ) -> Trainer:
         """Return a trainer that continues from a run's newest valid checkpoint.
@@ -174,6 +174,9 @@ class Trainer:
         ----------
         run : path
         callbacks : sequence of Callback
+        steps : int, optional
+            New number of steps of the whole training, stored by `fit`: see `TrainerConfig.with_steps`. The patience of
+            early stopping counts from this checkpoint.
         communicator : Communicator, optional
             Of the ranks of the job; every rank must see the run's folder.
 
@@ -185,37 +188,26 @@ class Trainer:
         ------
         CheckpointError
             If the folder does not hold a run, or its data is missing.
+        ValueError
+            If `steps` is not above the number of steps that the run has made.
         """
-        place = Run(run)
-        path, options = place.path / OPTIONS, place.options()
-        seen = [checkpoint.path for checkpoint in place.checkpoints()]
-        checkpoint = place.latest()
-        adapter = None
-        if is_adapter(checkpoint.path):
-            found, adapter = open_adapted(checkpoint.path)
-        else:
-            found = ModelBundle.read(checkpoint.path)
-        parts = options.pop("data", None)
-        if not isinstance(parts, dict) or set(parts) != {"train", "validation"}:
-            raise CheckpointError(path, "must say which data to train and to validate on")
-        refs = {name: read_ref(part, path) for name, part in parts.items()}
-        data = open_datasets(place.path, refs, found.tokenizer)
-        config = from_json(TrainerConfig, options.pop("trainer", None), path)
+        opened = open_run(run, steps)
         try:
             trainer = cls(
-                found.model,
-                data["train"],
-                data["validation"],
-                config,
+                opened.bundle.model,
+                opened.data["train"],
+                opened.data["validation"],
+                opened.config,
                 callbacks,
-                notes=options,
-                adapter=adapter,
-                chat_template_text=found.chat_template_text,
+                notes=opened.notes,
+                adapter=opened.adapter,
+                chat_template_text=opened.bundle.chat_template_text,
                 communicator=communicator,
             )
         except ValueError as error:
-            raise CheckpointError(path, str(error)) from error
-        trainer.run, trainer._resumed, trainer._seen = place, checkpoint, seen
+            raise CheckpointError(opened.run.path / OPTIONS, str(error)) from error
+        trainer.run, trainer._resumed, trainer._seen = opened.run, opened.checkpoint, opened.seen
+        trainer._new_options = opened.new_options
         return trainer
 
     def estimate(self) -> Estimate:
@@ -234,7 +226,9 @@ class Trainer:
             If the ranks of the job differ.
         """
         self._require_same_job()
-        return estimate(self.model, self.train_data, self.validation_data, self.config, self.communicator)
+        first_step = 0 if self._resumed is None else self._resumed.step
+        data = self.train_data, self.validation_data
+        return estimate(self.model, *data, self.config, self.communicator, first_step=first_step)
 
     def fit(self) -> EndEvent:
         """Train from the first step, or from the checkpoint that was resumed.
@@ -317,6 +311,8 @@ class Trainer:
                 f"{self.run.path} has been trained by another process since it was opened: resume it again"
             )
         self.run.clean()
+        if self._new_options is not None:
+            self.run.replace_options(self._new_options)
 
     def _train(self, run: Run | None) -> EndEvent:
         config, began = self.config, time.perf_counter()
@@ -343,7 +339,7 @@ class Trainer:
                 def lead() -> tuple[dict[str, Any], TrainingOutcome]:
                     for callback in self.callbacks:
                         callback.on_start(StartEvent(state.step, config.steps, tokens, path))
-                    end, outcome = loop.run(state, saved=self._resumed is not None)
+                    end, outcome = loop.run(state, saved=self._is_saved(state))
                     return asdict(end), outcome
 
                 fields, outcome = workers.ranks.lead(steps, lead)
@@ -377,21 +373,22 @@ class Trainer:
                 optimizers.read_state(self._resumed.optimizer_file())
         except ValueError as error:
             raise CheckpointError(self._resumed.path, f"does not fit its run ({error})") from error
-        before, now = {"ranks": 1, **state.environment}, self._environment()
+        before, now = {"ranks": 1, **state.environment}, environment(self.config, self.communicator)
         changed = [f"{name} {before.get(name)} is now {now[name]}" for name in now if now[name] != before.get(name)]
         if changed and self.communicator.rank == 0:
             warn_caller(f"the run continues with other bits than an uninterrupted one: {'; '.join(changed)}")
-        return replace(state, environment={})
+        patience = {} if self._new_options is None else {"evaluations_since_best": 0}
+        return replace(state, environment={}, **patience)
+
+    def _is_saved(self, state: TrainingState) -> bool:
+        """Return whether a checkpoint holds the state: not if its count for early stopping was set back."""
+        counted = None if self._resumed is None else self._resumed.training_state().evaluations_since_best
+        return state.evaluations_since_best == counted
 
     def _save(self, run: Run, steps: TrainingStep, state: TrainingState) -> Path:
         steps.compare_weights(state.step)
-        state = replace(state, environment=self._environment())
+        state = replace(state, environment=environment(self.config, self.communicator))
         return steps.save_state(lambda arrays: run.save(self._files, state, arrays).path)
-
-    def _environment(self) -> dict[str, Any]:
-        workers, replicas = workers_of_rank(self.config, self.communicator)
-        ranks = self.communicator.world_size
-        return {**resources.environment(), "replicas": replicas, "workers": workers, "ranks": ranks}
 
     def _write_options(self, run: Run, folder: Path) -> None:
         refs = store_datasets(folder, {"train": self.train_data, "validation": self.validation_data})
