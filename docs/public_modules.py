@@ -32,6 +32,7 @@ PUBLIC_MODULES = [
     "axone.nn.scalar",
     "axone.tokenizer",
     "axone.llm",
+    "axone.llm.distributed",
 ]
 FIRST = ["value", "tensor", "module", "linear", "protocol", "char", "config", "model", "dataset", "trainer"]
 
