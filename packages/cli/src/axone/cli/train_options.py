@@ -20,6 +20,7 @@ DESCRIPTION = """Train a language model on a text, then sample from it.
   axone train --resume runs/NAME         continue an interrupted run
   axone train --resume runs/NAME --steps 5000   train a run longer than planned
   axone sample runs/NAME                 write text with the trained model
+  mpiexec -n 4 python -m mpi4py apps/train.py     several ranks, on one machine or more
 
 Before the training, its size, its data and an estimate of its time and memory are printed.
 """
@@ -224,6 +225,10 @@ def _parser() -> CommandParser:
                 group.add_argument(f"--{name}", choices=kind, help=help_)
             else:
                 group.add_argument(f"--{name}", type=kind, metavar="N" if kind is int else "X", help=help_)
+        if title == "training":
+            group.add_argument(
+                "--shard-optimizer", action="store_true", help="a shard of the optimizer's state in each rank"
+            )
         if title == "model":
             group.add_argument("--qk-norm", action="store_true", help="normalization of queries and keys")
     return parser
