@@ -65,7 +65,7 @@ def alone(model: LanguageModel, ids: list[int]) -> list[bytes]:
     parallel = TensorParallelDecoder(
         model.transformer, model.embedding.weight.data, model.output_weight.data, model.make_caches(1), 1
     )
-    return [parallel.decode(token, position).tobytes() for position, token in enumerate(ids)]
+    return [parallel.decode([token], position).tobytes() for position, token in enumerate(ids)]
 
 
 def together(decode: Decoder, model: LanguageModel, ids: list[int]) -> list[bytes]:
@@ -99,13 +99,35 @@ def test_bits_do_not_depend_on_the_number_of_ranks(forked: list[int], kind: str,
     assert len(forked) == sum(min(workers, heads) - 1 for workers in (2, 3))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bits_do_not_depend_on_how_many_positions_are_decoded_at_once(
+    forked: list[int], kind: str, dtype: Any, build: Build
+) -> None:
+    model = build(kind, dtype)
+    bits = alone(model, IDS[:12])
+    for workers in (1, 2, 3):
+        parallel = TensorParallelDecoder(
+            model.transformer, model.embedding.weight.data, model.output_weight.data, model.make_caches(1), workers
+        )
+        for start, stop in ((0, 5), (5, 6), (6, 9), (7, 12)):  # the second decodes two positions again
+            for position, row in enumerate(parallel.decode(IDS[start:stop], start), start):
+                assert row.tobytes() == bits[position]
+        parallel.close()
+    assert len(forked) == sum(min(workers, model.config.kv_heads) - 1 for workers in (2, 3))
+
+
 @pytest.mark.usefixtures("forked")
 def test_bits_do_not_depend_on_the_number_of_ranks_at_the_width_of_gpt2() -> None:
     config = LanguageModelConfig.gpt2(vocab_size=19, context_length=64, num_layers=1, hidden_dim=64)
     model = LanguageModel(config, rng=np.random.default_rng(0)).eval()
     ids = np.random.default_rng(1).integers(0, 19, 64).tolist()
+    bits = alone(model, ids)
     with model.decoder() as decode:
-        assert together(decode, model, ids) == alone(model, ids)
+        assert together(decode, model, ids) == bits
+        caches = model.make_caches(1)
+        for start in range(0, 64, 8):
+            logits = decode(np.asarray([ids[start : start + 8]]), caches, last_only=False)[0]
+            assert [row.tobytes() for row in logits] == bits[start : start + 8]
 
 
 def test_text_longer_than_the_context_is_the_same_with_and_without_processes(

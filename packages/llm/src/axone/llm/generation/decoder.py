@@ -5,7 +5,8 @@ The layers state their arithmetic on arrays (`Module.inference`); the decoder ch
 - A small model fits into the processor's caches, and a token costs as many calls of NumPy as it has operations. It is
   folded first, and computed by one thread.
 - One position of a large model reads every weight once, so memory bounds the time. Forked processes read a shard of each
-  weight (`tensor_parallel`), or each product is one call of BLAS, with the threads of BLAS.
+  weight (`tensor_parallel`), or each product is one call of BLAS, with the threads of BLAS. A few positions of one
+  sequence, such as a draft to be verified, are read in the same way.
 - Prefill, which reads many positions, is bounded by arithmetic. Each thread takes a run of positions through all
   blocks, and needs only the keys and values of earlier positions.
 
@@ -26,7 +27,7 @@ import numpy as np
 
 from axone.autograd.extend import Array
 from axone.llm.generation.folding import FoldCache, fold
-from axone.llm.generation.tensor_parallel import TensorParallelDecoder, can_shard
+from axone.llm.generation.tensor_parallel import MAX_POSITIONS, TensorParallelDecoder, can_shard
 from axone.llm.runtime import resources
 from axone.llm.runtime.collectives import can_all_gather
 from axone.llm.runtime.settings import blas_threads
@@ -108,7 +109,9 @@ class Decoder:
         self._entered = False
         self._end_processes()
 
-    def __call__(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None = None) -> Logits:
+    def __call__(
+        self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None = None, *, last_only: bool = True
+    ) -> Logits:
         """Read further tokens of each sequence.
 
         Parameters
@@ -118,11 +121,13 @@ class Decoder:
             One for each block: they hold the earlier columns and receive these.
         starts : ndarray of int, shape (B,), optional
             The column where each sequence begins, by default the first: earlier ones are padding.
+        last_only : bool, default True
+            Whether only the logits after the last token are wanted.
 
         Returns
         -------
-        ndarray, shape (B, V)
-            The logits after the last token of each sequence.
+        ndarray, shape (B, V), or (B, T, V) without `last_only`
+            The logits after the last token of each sequence, or after each token.
 
         Raises
         ------
@@ -130,19 +135,23 @@ class Decoder:
             In a forked copy of the process that forked the workers.
         """
         B, T = ids.shape
-        if B * T == 1 and starts is None:
-            if self._uses_processes(caches):
-                return self._decode_in_processes(int(ids[0, 0]), caches)
-            if self._needs_no_blas_limit:
+        if B == 1 and starts is None and (T == 1 or (not last_only and T <= MAX_POSITIONS)):
+            if self._uses_processes(caches, T):
+                logits = self._decode_in_processes(ids[0].tolist(), caches)
+                return logits if last_only else logits[None]
+            if T == 1 and last_only and self._needs_no_blas_limit:
                 x = self._embedding[ids[0, 0]].copy()  # (C,)
                 return self._head(self._forward(x, caches, single_position(caches[0].length)))[None]
-        runs = min(self.workers, T // _RUN)
+        runs = min(self.workers, T // _RUN) if last_only else 1
         with blas_threads(1 if self._small else None):
-            x = self._prefill_in_threads(ids, caches, starts, runs) if runs > 1 else self._read(ids, caches, starts)
-            return self._head(x).reshape(B, -1)
+            if runs > 1:
+                x = self._prefill_in_threads(ids, caches, starts, runs)
+            else:
+                x = self._read(ids, caches, starts, last_only=last_only)
+            return self._head(x).reshape((B, -1) if last_only else (B, T, -1))
 
-    def _read(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None) -> Array:
-        """Return the normalized stream after the last position of each sequence: (B, C), or (C,) for one sequence."""
+    def _read(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None, *, last_only: bool = True) -> Array:
+        """Return the normalized stream after the last, or each, position of each sequence: rows, or (C,) if it is one."""
         B, T = ids.shape
         first = caches[0].length
         positions, mask = np.arange(first, first + T), None
@@ -151,7 +160,7 @@ class Decoder:
             mask = np.arange(first + T) >= starts[:, None]  # (B, S)
             mask[:, -1] = True  # a run of prefill may end inside padding, and attention needs one position
         x: Array = self._embedding.take(ids.reshape(-1), axis=0)  # (N, C)
-        context = DecodeContext(B, positions, mask, last_only=T > 1)
+        context = DecodeContext(B, positions, mask, last_only=last_only and T > 1)
         return self._forward(x[0] if B * T == 1 else x, caches, context)
 
     def _prefill_in_threads(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None, runs: int) -> Array:
@@ -178,9 +187,9 @@ class Decoder:
             cache.length += T
         return last
 
-    def _uses_processes(self, caches: Sequence[KVCache]) -> bool:
-        """Return whether a position is read shard by shard: also by this process alone, once the others are lost."""
-        if self._parallel is not None and self._parallel.holds(caches):
+    def _uses_processes(self, caches: Sequence[KVCache], count: int) -> bool:
+        """Return whether positions are read shard by shard: also by this process alone, once the others are lost."""
+        if self._parallel is not None and self._parallel.holds(caches, count):
             if os.getpid() != self._forked_in:
                 raise RuntimeError(
                     f"process {os.getpid()} is a forked copy of process {self._forked_in}, which alone can continue this text: "
@@ -189,29 +198,29 @@ class Decoder:
             return True
         return self._entered and self._processes > 1 and can_all_gather()
 
-    def _decode_in_processes(self, token: int, caches: Sequence[KVCache]) -> Logits:
-        """Read one token of one sequence in all processes."""
+    def _decode_in_processes(self, tokens: list[int], caches: Sequence[KVCache]) -> Logits:
+        """Read a few tokens of one sequence in all processes."""
         position = caches[0].length
         try:
-            logits = self._decode_shards(token, position, caches)
+            logits = self._decode_shards(tokens, position, caches)
         except OSError:  # a process has ended, or could not be forked
             self._end_processes()
             self._processes = 1
-            logits = self._decode_shards(token, position, caches)
+            logits = self._decode_shards(tokens, position, caches)
         except BaseException:  # the ranks no longer agree on the next call
             self._end_processes()
             raise
         for cache in caches:
-            cache.length = position + 1
-        return logits[None]
+            cache.length = position + len(tokens)
+        return logits
 
-    def _decode_shards(self, token: int, position: int, caches: Sequence[KVCache]) -> Array:
-        """Return the logits after a token, (V,)."""
-        if self._parallel is None or not self._parallel.holds(caches):
+    def _decode_shards(self, tokens: list[int], position: int, caches: Sequence[KVCache]) -> Array:
+        """Return the logits after each token, (T, V)."""
+        if self._parallel is None or not self._parallel.holds(caches, len(tokens)):
             self._end_processes()
-            self._parallel = TensorParallelDecoder(*self._model, caches, self._processes)
+            self._parallel = TensorParallelDecoder(*self._model, caches, self._processes, len(tokens))
             self._forked_in = os.getpid()
-        return self._parallel.decode(token, position)
+        return self._parallel.decode(tokens, position)
 
     def _end_processes(self) -> None:
         if self._parallel is not None:

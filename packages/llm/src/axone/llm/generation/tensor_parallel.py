@@ -1,4 +1,4 @@
-"""Tensor parallelism: forked processes decode one position together, each with a shard of every weight.
+"""Tensor parallelism: forked processes decode a few positions together, each with a shard of every weight.
 
 Memory bounds the time of a position of a large model. `np.vecdot`, one dot product per row, reads it nearly twice as fast
 as BLAS's matrix-vector product, but on one core; and Python threads would wait for each other's interpreter lock at each
@@ -7,6 +7,10 @@ of four all-gathers per layer (five with SwiGLU). Forked processes have a lock e
 Each rank computes its rows of every weight, then steals unclaimed chunks of other ranks; of attention it computes its
 shard of the heads, and keeps their keys and values. Every number comes from the same dot product whichever rank computes
 it, so the logits have the same bits for any number of ranks. Each rank computes norms and activations for itself.
+
+Several positions, the last token and the guesses of a draft, read the weights once: `np.vecdot` multiplies a row of a
+weight, once it is in the cache, by the vectors of all positions. Again every number comes from the same dot product, so
+the logits have the same bits as if the positions were decoded one after the other.
 
 References
 ----------
@@ -30,10 +34,11 @@ from axone.nn.extend import CachedForward, DecodeContext, Dense, Forward, dense_
 
 _SPIN = 1e-3  # seconds between two tokens: choosing one takes less
 _ONE_BLAS_THREAD_PRODUCTS = 1 << 18  # multiplications: OpenBLAS computes smaller products in one thread
+MAX_POSITIONS = 16  # that are decoded at once
 
 
 class TensorParallelDecoder:
-    """Decodes one position of one sequence at a time in a group of forked processes.
+    """Decodes one or a few positions of one sequence at a time in a group of forked processes.
 
     Parameters
     ----------
@@ -44,6 +49,8 @@ class TensorParallelDecoder:
         They are moved into shared memory.
     world_size : int
         The most ranks: there is at most one for each key and value head.
+    count : int, default 1
+        The caches get room for so many more positions.
 
     Attributes
     ----------
@@ -52,15 +59,21 @@ class TensorParallelDecoder:
     """
 
     def __init__(
-        self, transformer: Transformer, embedding: Array, head: Array, caches: Sequence[KVCache], world_size: int
+        self,
+        transformer: Transformer,
+        embedding: Array,
+        head: Array,
+        caches: Sequence[KVCache],
+        world_size: int,
+        count: int = 1,
     ) -> None:
         for cache in caches:
-            cache.reserve(cache.length + 1)
+            cache.reserve(cache.length + count)
             cache.move(shared_zeros)
         self._caches, self._versions = caches, [cache.version for cache in caches]
         self._capacity = caches[0].capacity
         self._model = transformer, embedding, head
-        self._decode: Callable[[int, int], Array] | None = None  # this rank's shard
+        self._decode: Callable[[list[int], int], Array] | None = None  # this rank's shard
         layers = list(_attention_layers(transformer))
         self.group = ProcessGroup(min(world_size, *(layer.num_kv_heads for layer in layers)))
         cores = sorted(os.sched_getaffinity(0))
@@ -71,22 +84,24 @@ class TensorParallelDecoder:
         widest = max(layer.num_heads // layer.num_kv_heads * layer.head_dim for layer in layers)
         self._blas_threads = None if widest * self._capacity <= _ONE_BLAS_THREAD_PRODUCTS else 1
         longest = max(length for parameter in transformer.parameters() for length in parameter.shape)
-        self._all_gather = SharedAllGather(self.group, max(longest, *head.shape), head.dtype)
+        self._all_gather = SharedAllGather(self.group, max(longest, *head.shape) * MAX_POSITIONS, head.dtype)
 
-    def holds(self, caches: Sequence[KVCache]) -> bool:
-        """Return whether these are the decoder's caches, all ranks still share them, and a position more fits."""
+    def holds(self, caches: Sequence[KVCache], count: int) -> bool:
+        """Return whether these are the decoder's caches, all ranks still share them, and `count` more positions fit."""
         return (
             caches is self._caches
-            and caches[0].length < self._capacity
+            and caches[0].length + count <= self._capacity
             and self._versions == [cache.version for cache in caches]
         )
 
-    def decode(self, token: int, position: int) -> Array:
-        """Return the logits after a token, shape (V,).
+    def decode(self, tokens: list[int], position: int) -> Array:
+        """Return the logits after each of up to `MAX_POSITIONS` tokens, shape (T, V).
 
         Parameters
         ----------
-        token, position : int
+        tokens : list of int
+        position : int
+            Of the first one.
 
         Raises
         ------
@@ -94,7 +109,7 @@ class TensorParallelDecoder:
             If another rank has ended, or could not be forked.
         """
         with self._affinity, blas_threads(self._blas_threads):
-            return self.decode_shard(token, position)
+            return self.decode_shard(tokens, position)
 
     def close(self) -> None:
         """End the other ranks, and restore the CPU affinity if an interrupt has kept `decode` from it."""
@@ -102,19 +117,19 @@ class TensorParallelDecoder:
         self.group.close()
 
     @collective
-    def decode_shard(self, token: int, position: int) -> Array:
-        """Compute this rank's shard of a position: all ranks return the same logits."""
+    def decode_shard(self, tokens: list[int], position: int) -> Array:
+        """Compute this rank's shard of a few positions: all ranks return the same logits."""
         if self._decode is None:  # the rank is known only now
             self._decode = self._build()
             if self.group.rank and self._cores:
                 os.sched_setaffinity(0, {self._cores[self.group.rank]})
-        logits = self._decode(token, position)
+        logits = self._decode(tokens, position)
         if self.group.rank:
             self.group.spin_wait(_SPIN)
         return logits
 
-    def _build(self) -> Callable[[int, int], Array]:
-        """Return this rank's function from a token and its position to logits."""
+    def _build(self) -> Callable[[list[int], int], Array]:
+        """Return this rank's function from tokens and the position of the first to logits."""
         transformer, embedding, head = self._model
         blocks = [
             TransformerBlock(
@@ -133,10 +148,13 @@ class TensorParallelDecoder:
             for cache, attention in zip(self._caches, _attention_layers(transformer), strict=True)
         ]
 
-        def decode(token: int, position: int) -> Array:
+        def decode(tokens: list[int], position: int) -> Array:
             for shard in shards:
                 shard.length = position
-            return logits(forward(embedding[token].copy(), shards, single_position(position)))
+            if len(tokens) == 1:
+                return logits(forward(embedding[tokens[0]].copy(), shards, single_position(position)))[None]
+            context = DecodeContext(1, np.arange(position, position + len(tokens)))
+            return logits(forward(embedding[tokens], shards, context))
 
         return decode
 
@@ -149,11 +167,18 @@ def sharded_product(all_gather: SharedAllGather) -> Dense:
         chunks = [(chunk, weight[rows], rows) for chunk, rows in all_gather.chunks(*weight.shape)]
 
         def forward(x: Array) -> Array:
-            products = all_gather.buffer(size)
-            for chunk, part, rows in chunks:
-                if all_gather.claim(chunk):
-                    np.vecdot(part, x, products[rows])
-            y = all_gather.gather(products)
+            if x.ndim == 1:
+                products = all_gather.buffer(size)
+                for chunk, part, rows in chunks:
+                    if all_gather.claim(chunk):
+                        np.vecdot(part, x, products[rows])
+                y = all_gather.gather(products)
+            else:
+                products = all_gather.buffer(size * len(x)).reshape(size, len(x))
+                for chunk, part, rows in chunks:
+                    if all_gather.claim(chunk):
+                        np.vecdot(part[:, None], x, products[rows])
+                y = all_gather.gather(products.T)
             if bias is not None:
                 y += bias
             return y
@@ -186,9 +211,14 @@ class ShardedAttention(MultiHeadAttention):
         attend, out_proj = self.heads_inference(heads.stop - heads.start), self.out_proj.inference(dense)
 
         def forward(x: Array, cache: KVCache, context: DecodeContext) -> Array:
-            attended = attend(qkv(x), cache, context)
-            merged = all_gather.buffer(size)
-            merged[rows[0]] = attended
+            packed = qkv(x)
+            if x.ndim == 1:
+                merged = all_gather.buffer(size)
+                merged[rows[0]] = attend(packed, cache, context)
+            else:  # one position after the other, so that each gets the bits that it gets alone
+                merged = all_gather.buffer(len(x) * size).reshape(len(x), size)
+                for one, own, position in zip(packed, merged, context.positions.tolist()):
+                    own[rows[0]] = attend(one, cache, single_position(position))
             return out_proj(all_gather.gather(merged))
 
         return forward
@@ -201,14 +231,17 @@ def _rows_of_product(layer: Linear, rows: Sequence[slice], dense: Dense) -> Forw
 
         def select(x: Array) -> Array:
             y = whole(x)
-            return np.concatenate([y[run] for run in rows])
+            return np.concatenate([y[..., run] for run in rows], axis=-1)
 
         return select
     weights = [layer.weight.data[run] for run in rows]
     bias = None if layer.bias is None else np.concatenate([layer.bias.data[run] for run in rows])
 
     def forward(x: Array) -> Array:
-        y = np.concatenate([np.vecdot(weight, x) for weight in weights])
+        if x.ndim == 1:
+            y = np.concatenate([np.vecdot(weight, x) for weight in weights])
+        else:
+            y = np.concatenate([np.vecdot(weight[:, None], x) for weight in weights]).T.copy()
         if bias is not None:
             y += bias
         return y
