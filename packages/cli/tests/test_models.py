@@ -184,7 +184,7 @@ def test_a_model_folder_is_sampled_from_without_a_run(
 
 
 def test_the_text_generator_begins_with_the_token_that_the_model_expects(folder: Path) -> None:
-    from axone.llm.generation.generate import prompt_ids
+    from axone.llm.generation.text import prompt_ids
 
     plain = open_bundle(folder).tokenizer
     assert isinstance(plain, BPETokenizer)
