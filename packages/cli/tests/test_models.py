@@ -53,6 +53,17 @@ def test_a_chat_answers_line_by_line_and_carries_out_commands(
     assert [message["role"] for message in json.loads(line)["messages"]] == ["system", "user", "assistant"]
 
 
+def test_drafts_do_not_change_answers(
+    app: App, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    answers = []
+    for options in ("", "--draft prompt"):
+        typed(monkeypatch, "Hello\nHello\n/retry\n")
+        assert app(chat.main, f"chat.py {folder} --max-new-tokens 30 --seed 0 {options}") == 0
+        answers.append(capfd.readouterr().out)
+    assert answers[0] == answers[1]
+
+
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
@@ -173,7 +184,7 @@ def test_without_transformers_a_sentence_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     assert app(verify.main, f"verify.py {folder}") == 2
-    assert 'pip install "transformers torch"' in capfd.readouterr().err
+    assert "pip install transformers torch" in capfd.readouterr().err
 
 
 def test_a_model_folder_is_sampled_from_without_a_run(
