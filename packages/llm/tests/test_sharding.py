@@ -10,7 +10,8 @@ import pytest
 
 from axone.autograd import Tensor
 from axone.llm import LanguageModel
-from axone.llm.generation.tensor_parallel import TensorParallelDecoder, can_shard
+from axone.llm.generation.sharding import can_shard
+from axone.llm.generation.tensor_parallel import TensorParallelDecoder
 from axone.nn import FeedForward, LayerNorm, Linear, Module, MultiHeadAttention, Sequential, Transformer
 from axone.nn.extend import Dense, Forward, dense_product
 

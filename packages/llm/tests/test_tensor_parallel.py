@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import pytest
 
 from axone.autograd.extend import Array
 from axone.llm import LanguageModel, LanguageModelConfig, TextGenerator, TokenDataset, generate
-from axone.llm.generation import decoder
 from axone.llm.generation.batch import DecodingBatch
 from axone.llm.generation.decoder import Decoder
 from axone.llm.generation.tensor_parallel import TensorParallelDecoder
@@ -31,25 +30,6 @@ pytestmark = pytest.mark.skipif(
 Build = Callable[..., LanguageModel]
 HERE = os.getpid()
 IDS = np.random.default_rng(2).integers(0, 19, 40).tolist()
-
-
-@pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The ids of forked processes, two of which decode every model; all must be gone in the end."""
-    processes: list[int] = []
-    fork = os.fork
-
-    def spy() -> int:
-        processes.append(fork())
-        return processes[-1]
-
-    monkeypatch.setattr(os, "fork", spy)
-    monkeypatch.setattr(resources, "SMALL_MODEL", 0)
-    monkeypatch.setattr(resources, "available_cores", lambda: 2)
-    monkeypatch.setattr(decoder, "can_all_gather", lambda: True)
-    yield processes
-    for process in processes:
-        assert is_gone(process)
 
 
 def is_gone(process: int) -> bool:

@@ -27,14 +27,16 @@ import numpy as np
 
 from axone.autograd.extend import Array
 from axone.llm.generation.folding import FoldCache, fold
-from axone.llm.generation.tensor_parallel import MAX_POSITIONS, TensorParallelDecoder, can_shard
+from axone.llm.generation.padding import padded_context
+from axone.llm.generation.sharding import can_shard
+from axone.llm.generation.tensor_parallel import MAX_POSITIONS, TensorParallelDecoder
 from axone.llm.runtime import resources
 from axone.llm.runtime.collectives import can_all_gather
 from axone.llm.runtime.settings import blas_threads
 from axone.llm.runtime.threads import ThreadGroup
 from axone.llm.types import Ids, Logits
 from axone.nn import KVCache, Transformer
-from axone.nn.extend import DecodeContext, dense_product, single_position
+from axone.nn.extend import dense_product, single_position
 
 _ONE_BLAS_THREAD_WEIGHTS = (
     460_800  # weights: OpenBLAS multiplies a smaller matrix and a vector in one thread without being told to
@@ -137,11 +139,13 @@ class Decoder:
         B, T = ids.shape
         if B == 1 and starts is None and (T == 1 or (not last_only and T <= MAX_POSITIONS)):
             if self._uses_processes(caches, T):
-                logits = self._decode_in_processes(ids[0].tolist(), caches)
+                logits = self._decode_in_processes(ids[0].tolist(), T, caches)
                 return logits if last_only else logits[None]
             if T == 1 and last_only and self._needs_no_blas_limit:
                 x = self._embedding[ids[0, 0]].copy()  # (C,)
                 return self._head(self._forward(x, caches, single_position(caches[0].length)))[None]
+        if B > 1 and T == 1 and last_only and self._uses_processes(caches, 1):
+            return self._decode_in_processes(ids[:, 0].tolist(), 1, caches, () if starts is None else starts.tolist())
         runs = min(self.workers, T // _RUN) if last_only else 1
         with blas_threads(1 if self._small else None):
             if runs > 1:
@@ -153,14 +157,8 @@ class Decoder:
     def _read(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None, *, last_only: bool = True) -> Array:
         """Return the normalized stream after the last, or each, position of each sequence: rows, or (C,) if it is one."""
         B, T = ids.shape
-        first = caches[0].length
-        positions, mask = np.arange(first, first + T), None
-        if starts is not None:
-            positions = np.maximum(positions - starts[:, None], 0)  # (B, T)
-            mask = np.arange(first + T) >= starts[:, None]  # (B, S)
-            mask[:, -1] = True  # a run of prefill may end inside padding, and attention needs one position
         x: Array = self._embedding.take(ids.reshape(-1), axis=0)  # (N, C)
-        context = DecodeContext(B, positions, mask, last_only=last_only and T > 1)
+        context = padded_context(B, T, caches[0].length, starts, last_only=last_only and T > 1)
         return self._forward(x[0] if B * T == 1 else x, caches, context)
 
     def _prefill_in_threads(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None, runs: int) -> Array:
@@ -198,29 +196,31 @@ class Decoder:
             return True
         return self._entered and self._processes > 1 and can_all_gather()
 
-    def _decode_in_processes(self, tokens: list[int], caches: Sequence[KVCache]) -> Logits:
-        """Read a few tokens of one sequence in all processes."""
+    def _decode_in_processes(
+        self, tokens: list[int], count: int, caches: Sequence[KVCache], starts: Sequence[int] = ()
+    ) -> Logits:
+        """Read `count` tokens of each sequence in all processes."""
         position = caches[0].length
         try:
-            logits = self._decode_shards(tokens, position, caches)
+            logits = self._parallel_decoder(count, caches).decode(tokens, position, starts)
         except OSError:  # a process has ended, or could not be forked
             self._end_processes()
             self._processes = 1
-            logits = self._decode_shards(tokens, position, caches)
+            logits = self._parallel_decoder(count, caches).decode(tokens, position, starts)
         except BaseException:  # the ranks no longer agree on the next call
             self._end_processes()
             raise
         for cache in caches:
-            cache.length = position + len(tokens)
+            cache.length = position + count
         return logits
 
-    def _decode_shards(self, tokens: list[int], position: int, caches: Sequence[KVCache]) -> Array:
-        """Return the logits after each token, (T, V)."""
-        if self._parallel is None or not self._parallel.holds(caches, len(tokens)):
+    def _parallel_decoder(self, count: int, caches: Sequence[KVCache]) -> TensorParallelDecoder:
+        """Return the decoder of all processes, a new one if the caches have changed."""
+        if self._parallel is None or not self._parallel.holds(caches, count):
             self._end_processes()
-            self._parallel = TensorParallelDecoder(*self._model, caches, self._processes, len(tokens))
+            self._parallel = TensorParallelDecoder(*self._model, caches, self._processes, count)
             self._forked_in = os.getpid()
-        return self._parallel.decode(tokens, position)
+        return self._parallel
 
     def _end_processes(self) -> None:
         if self._parallel is not None:
