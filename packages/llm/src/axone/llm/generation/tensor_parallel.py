@@ -34,8 +34,8 @@ from axone.llm.generation.sharding import (
     BatchShardedAttention,
     ContextShard,
     ShardedAttention,
-    sharded_batch_product,
-    sharded_product,
+    ShardedProducts,
+    ShardedSwiGLU,
 )
 from axone.llm.runtime.collectives import SharedAllGather, collective
 from axone.llm.runtime.processes import ProcessGroup, shared_zeros
@@ -156,17 +156,17 @@ class TensorParallelDecoder:
         all_gather, batch = self._all_gather, self._batch
         layers = list(_attention_layers(transformer))
         attentions: list[MultiHeadAttention]
+        products = ShardedProducts(all_gather, batch)
         if batch == 1:
-            dense = sharded_product(all_gather)
             attentions = [ShardedAttention(layer, all_gather) for layer in layers]
             heads = [all_gather.shard(layer.num_kv_heads) for layer in layers]
             shards = [cache.view(heads=own) for cache, own in zip(self._caches, heads, strict=True)]
         else:
-            dense = sharded_batch_product(all_gather, batch)
             contexts = ContextShard(all_gather.shard(batch))
             attentions = [BatchShardedAttention(layer, all_gather, contexts) for layer in layers]
             shards = [cache.view(rows=contexts.rows) for cache in self._caches]
-        forward, logits = _with_attention(transformer, attentions).cached_inference(dense), dense(head, None)
+        sharded = _sharded(transformer, attentions, products)
+        forward, logits = sharded.cached_inference(products.dense), products.dense(head, None)
 
         def decode(tokens: list[int], position: int, starts: list[int]) -> Array:
             for shard in shards:
@@ -182,12 +182,14 @@ class TensorParallelDecoder:
         return decode
 
 
-def _with_attention(transformer: Transformer, attentions: Sequence[MultiHeadAttention]) -> Transformer:
-    """Return the same Transformer with other attention layers."""
-    blocks = [
-        TransformerBlock(attention, block.mlp, attention_norm=block.attention_norm, mlp_norm=block.mlp_norm)
-        for block, attention in zip(transformer.blocks, attentions, strict=True)
-    ]
+def _sharded(
+    transformer: Transformer, attentions: Sequence[MultiHeadAttention], products: ShardedProducts
+) -> Transformer:
+    """Return the same Transformer with sharded layers."""
+    blocks = []
+    for block, attention in zip(transformer.blocks, attentions, strict=True):
+        mlp = ShardedSwiGLU(block.mlp, products) if ShardedSwiGLU.fits(block.mlp) else block.mlp
+        blocks.append(TransformerBlock(attention, mlp, attention_norm=block.attention_norm, mlp_norm=block.mlp_norm))
     return Transformer(blocks, norm=transformer.norm, position=transformer.position)
 
 

@@ -230,6 +230,7 @@ class _TextRow(Row):
 
 def _log_probability(token: int, logits: Logits) -> float:
     """Return the logarithm of a token's probability, in nats."""
-    scores = np.subtract(logits, logits.max(), dtype=np.float64)
+    scores = logits - logits.max()
     own: float = scores.item(token)
-    return own - math.log(np.exp(scores, scores).sum())
+    weights: Logits = np.exp(scores, scores)  # in float32: float64 takes 0.4 ms for the 49,152 tokens of SmolLM2
+    return own - math.log(np.add.reduce(weights, dtype=np.float64))
