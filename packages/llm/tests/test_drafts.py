@@ -200,9 +200,9 @@ def test_forked_processes_decode_guesses(monkeypatch: pytest.MonkeyPatch, build:
     counts: list[int] = []
     decode = TensorParallelDecoder.decode
 
-    def noted(self: Any, tokens: list[int], position: int) -> Any:
+    def noted(self: Any, tokens: list[int], position: int, starts: Sequence[int] = ()) -> Any:
         counts.append(len(tokens))
-        return decode(self, tokens, position)
+        return decode(self, tokens, position, starts)
 
     monkeypatch.setattr(TensorParallelDecoder, "decode", noted)
     model = build("llama", context_length=200)
@@ -283,7 +283,7 @@ def test_draft_counts_as_a_dictionary_does() -> None:
 
 
 @pytest.mark.parametrize("corpus", [[], [[1, 2]], [0.5], "abc"])
-def test_corpus_that_is_no_row_of_ids_is_refused(corpus: Any) -> None:
+def test_corpus_must_be_one_row_of_ids(corpus: Any) -> None:
     with pytest.raises(ValueError, match=r"corpus \(shape .*\) must be one row of at least one token id"):
         Draft(corpus)
 

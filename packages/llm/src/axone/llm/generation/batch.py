@@ -124,7 +124,7 @@ class DecodingBatch:
         return self._read_last()
 
     @property
-    def room(self) -> int:
+    def max_guesses(self) -> int:
         """The most guesses that `verify` can read now: 0 for several sequences, and before the first logits."""
         if len(self.sequences) != 1 or self._num_read == 0 or self._guesses or self._starts[0]:
             return 0
@@ -138,7 +138,7 @@ class DecodingBatch:
         Parameters
         ----------
         guesses : sequence of int
-            At most `room`.
+            At most `max_guesses`.
 
         Returns
         -------

@@ -99,7 +99,7 @@ class TensorParallelDecoder:
         is_single = self._batch == 1 and widest * self._capacity <= _ONE_BLAS_THREAD_PRODUCTS
         self._blas_threads = None if is_single else 1
         longest = max(length for parameter in transformer.parameters() for length in parameter.shape)
-        most = max(MAX_POSITIONS, self._batch) * max(longest, *head.shape)
+        most = max(MAX_POSITIONS, self._batch) * max(2 * longest, *head.shape)  # twice: gate and up projection together
         self._all_gather = SharedAllGather(self.group, most, head.dtype)
 
     def holds(self, caches: Sequence[KVCache], count: int) -> bool:

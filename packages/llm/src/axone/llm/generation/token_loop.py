@@ -68,7 +68,7 @@ def token_loop(
         if speculation is None:
             guesses, logits = [], batch.logits()[None]  # (1, B, V)
         else:
-            guesses = speculation.guess(min(batch.room, remaining - 1))
+            guesses = speculation.guess(min(batch.max_guesses, remaining - 1))
             begin = time.perf_counter()
             logits = batch.verify(guesses)[:, None] if guesses else batch.logits()[None]  # (guesses + 1, 1, V)
             speculation.time(len(guesses), time.perf_counter() - begin)
