@@ -88,7 +88,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     run = parser.add_argument_group("run")
     run.add_argument("--out", type=Path, metavar="RUN", help="folder of the run (default: a new folder in runs/)")
     run.add_argument("--overwrite", action="store_true", help="replace an existing run")
-    run.add_argument("--resume", type=Path, metavar="RUN", help="interrupted run to continue, without other options")
+    run.add_argument(
+        "--resume", type=Path, metavar="RUN", help="run to continue, also longer than planned with --steps N"
+    )
     add = parser.add_argument_group("adapter").add_argument
     add("--rank", type=int, metavar="N", help="rank of the adapter (default: 16)")
     add("--alpha", type=float, metavar="X", help="strength of the adapter (default: twice the rank)")
@@ -122,8 +124,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
     changed = [name for name, value in vars(given).items() if value != parser.get_default(name)]
     if given.resume is not None:
-        if set(changed) != {"resume"}:
-            parser.error("--resume reads all options from the run: leave out the others")
+        if not set(changed) <= {"resume", "steps"}:
+            parser.error("--resume reads all options but --steps from the run: leave out the others")
         return
     if given.path is None or given.data is None:
         parser.error("PATH and --data are required: name a model and a file of conversations")

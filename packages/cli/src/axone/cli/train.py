@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     with unbreakable_output() as streams:
         try:
             options = parse(arguments)
-            trainer, out = prepare(options) if options.resume is None else resume(options.resume)
+            trainer, out = prepare(options) if options.resume is None else resume(options.resume, options.steps)
         except ValueError as error:  # an option that the library refuses
             raise UserError(in_options(str(error), NAMES)) from error
         status = train(trainer, out)
@@ -139,9 +139,9 @@ def prepare(options: Options) -> tuple[Trainer, Path]:
     return Trainer(model, *parts, config, run=out, overwrite=options.overwrite, notes=notes), out
 
 
-def resume(out: Path) -> tuple[Trainer, Path]:
-    """Return a trainer that continues a run, and the run's folder."""
-    trainer = Trainer.resume(out)
+def resume(out: Path, steps: int | None) -> tuple[Trainer, Path]:
+    """Return a trainer that continues a run, maybe to another number of steps, and the run's folder."""
+    trainer = Trainer.resume(out, steps=steps)
     trainer.notes["prompt"] = encodable(Run(out).prompt, datasets(trainer)[0])
     return trainer, out
 

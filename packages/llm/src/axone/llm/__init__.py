@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from axone.llm.evaluation import conversation_loss, perplexity, sliding_loss
     from axone.llm.inspection.attention_maps import attention_maps, plot_attention
     from axone.llm.pretrained.hub import download
-    from axone.llm.training.loggers import LossPlot, ProgressBar, SampleText, TensorBoard, format_duration
+    from axone.llm.training.loggers import ProgressBar, SampleText, TensorBoard, format_duration
+    from axone.llm.training.loss_plot import LossPlot
     from axone.llm.training.metrics import MetricsFile, read_metrics
     from axone.llm.training.presets import PRESETS, Preset, preset
     from axone.llm.verification import Report, save_golden, verify
@@ -65,7 +66,8 @@ else:
         "evaluation": "conversation_loss perplexity sliding_loss",
         "inspection.attention_maps": "attention_maps plot_attention",
         "pretrained.hub": "download",
-        "training.loggers": "LossPlot ProgressBar SampleText TensorBoard format_duration",
+        "training.loggers": "ProgressBar SampleText TensorBoard format_duration",
+        "training.loss_plot": "LossPlot",
         "training.metrics": "MetricsFile read_metrics",
         "training.presets": "PRESETS Preset preset",
         "verification": "Report save_golden verify",

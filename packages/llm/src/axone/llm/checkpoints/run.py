@@ -159,6 +159,16 @@ class Run:
         self._identity = os.urandom(16).hex()
         write_json(folder / OPTIONS, RUN_FORMAT.stamp({IDENTITY: self._identity, **options}))
 
+    def replace_options(self, options: Mapping[str, Any]) -> None:
+        """Replace the options in ``run.json`` and keep the run's identity; the caller must hold the lock.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; the old options stay.
+        """
+        write_json(self.path / OPTIONS, RUN_FORMAT.stamp({IDENTITY: self._identity, **options}))
+
     def options(self) -> dict[str, Any]:
         """Read ``run.json``.
 

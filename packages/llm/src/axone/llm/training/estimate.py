@@ -75,6 +75,8 @@ def estimate(
     train_data: TrainingData,
     validation_data: TrainingData,
     config: TrainerConfig,
+    *,
+    first_step: int = 0,
 ) -> Estimate:
     """Measure a few steps with a learning rate of 0, and predict the time and memory of the training.
 
@@ -85,6 +87,8 @@ def estimate(
         by the training, because a copy would need more memory than the training.
     train_data, validation_data : TrainingData
     config : TrainerConfig
+    first_step : int, default 0
+        Number of steps made before.
 
     Returns
     -------
@@ -96,7 +100,7 @@ def estimate(
         If the training needs more memory than is free.
     """
     with _unchanged(model):
-        return _measure(model, train_data, validation_data, config)
+        return _measure(model, train_data, validation_data, config, first_step)
 
 
 @contextlib.contextmanager
@@ -121,7 +125,11 @@ def _unchanged(model: LanguageModel) -> Iterator[None]:
 
 
 def _measure(
-    model: LanguageModel, train_data: TrainingData, validation_data: TrainingData, config: TrainerConfig
+    model: LanguageModel,
+    train_data: TrainingData,
+    validation_data: TrainingData,
+    config: TrainerConfig,
+    first_step: int,
 ) -> Estimate:
     num_replicas = config.num_replicas
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -147,11 +155,11 @@ def _measure(
         step.evaluate(sample)
         seconds_per_sequence = (time.perf_counter() - before) / len(sample)
         memory = workers.peak_memory()
-    evaluations = config.steps // config.eval_every
+    evaluations = config.steps // config.eval_every - first_step // config.eval_every
     sequences = min(config.eval_sequences or len(starts), len(starts)) * evaluations + len(starts)
     untried = (config.gradient_accumulation_steps - turns) / turns
     each = float(np.mean(times[_WARM_UP_STEPS:])) + untried * float(np.mean(gradient_times[_WARM_UP_STEPS:]))
-    seconds = config.steps * each + sequences * seconds_per_sequence
+    seconds = (config.steps - first_step) * each + sequences * seconds_per_sequence
     return Estimate(sum(parameter.size for parameter in trained), seconds, memory)
 
 

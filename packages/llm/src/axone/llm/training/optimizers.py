@@ -7,7 +7,17 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from axone.autograd.optim import SGD, AdamW, Muon, Optimizer, ParallelMap, cosine, linear_decay, split_matrices
+from axone.autograd.optim import (
+    SGD,
+    AdamW,
+    Muon,
+    Optimizer,
+    ParallelMap,
+    cosine,
+    linear_decay,
+    split_matrices,
+    trapezoid,
+)
 from axone.llm.runtime.data_parallel import FlatParameters
 from axone.llm.training.config import TrainerConfig
 from axone.nn import Module
@@ -99,11 +109,14 @@ def learning_rate(config: TrainerConfig, step: int) -> float:
     """Return the learning rate of a step, counted from 0."""
     if config.schedule == "constant":
         return config.learning_rate * min((step + 1) / max(config.warmup, 1), 1.0)
+    rates = {"max_lr": config.learning_rate, "min_lr": config.last_learning_rate}
+    if config.schedule == "trapezoid":
+        return trapezoid(
+            step,
+            **rates,
+            warmup_steps=config.warmup,
+            cooldown_steps=round(config.cooldown * config.steps),
+            total_steps=config.steps,
+        )
     decay = cosine if config.schedule == "cosine" else linear_decay
-    return decay(
-        step,
-        max_lr=config.learning_rate,
-        min_lr=config.last_learning_rate,
-        warmup_steps=config.warmup,
-        total_steps=config.steps,
-    )
+    return decay(step, **rates, warmup_steps=config.warmup, total_steps=config.steps)

@@ -132,6 +132,7 @@ class Trainer:
         self._overwrite = overwrite
         self._resumed: Checkpoint | None = None
         self._seen: list[Path] = []
+        self._new_options: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
         config, step = self.config, "" if self._resumed is None else f" from step {self._resumed.step}"
@@ -143,13 +144,18 @@ class Trainer:
         )
 
     @classmethod
-    def resume(cls, run: str | os.PathLike[str], callbacks: Sequence[Callback] = ()) -> Trainer:
+    def resume(
+        cls, run: str | os.PathLike[str], callbacks: Sequence[Callback] = (), *, steps: int | None = None
+    ) -> Trainer:
         """Return a trainer that continues from a run's newest valid checkpoint.
 
         Parameters
         ----------
         run : path
         callbacks : sequence of Callback
+        steps : int, optional
+            New number of steps of the whole training, stored by `fit`: see `TrainerConfig.with_steps`. The patience of
+            early stopping counts from this checkpoint.
 
         Returns
         -------
@@ -159,6 +165,8 @@ class Trainer:
         ------
         CheckpointError
             If the folder does not hold a run, or its data is missing.
+        ValueError
+            If `steps` is not above the number of steps that the run has made.
         """
         place = Run(run)
         path, options = place.path / OPTIONS, place.options()
@@ -175,6 +183,12 @@ class Trainer:
         refs = {name: read_ref(part, path) for name, part in parts.items()}
         data = open_datasets(place.path, refs, found.tokenizer)
         config = from_json(TrainerConfig, options.pop("trainer", None), path)
+        if steps is not None and steps <= checkpoint.step:
+            raise ValueError(
+                f"steps ({steps}) must be above {checkpoint.step}, the number of steps that the run has made"
+            )
+        if steps is not None:
+            config = config.with_steps(steps)
         try:
             trainer = cls(
                 found.model,
@@ -189,6 +203,8 @@ class Trainer:
         except ValueError as error:
             raise CheckpointError(path, str(error)) from error
         trainer.run, trainer._resumed, trainer._seen = place, checkpoint, seen
+        if steps is not None:
+            trainer._new_options = {**options, "trainer": asdict(config), "data": parts}
         return trainer
 
     def estimate(self) -> Estimate:
@@ -203,7 +219,8 @@ class Trainer:
         NotEnoughMemoryError
             If the training needs more memory than is free.
         """
-        return estimate(self.model, self.train_data, self.validation_data, self.config)
+        first_step = 0 if self._resumed is None else self._resumed.step
+        return estimate(self.model, self.train_data, self.validation_data, self.config, first_step=first_step)
 
     def fit(self) -> EndEvent:
         """Train from the first step, or from the checkpoint that was resumed.
@@ -245,6 +262,8 @@ class Trainer:
                     f"{self.run.path} has been trained by another process since it was opened: resume it again"
                 )
             self.run.clean()
+            if self._new_options is not None:
+                self.run.replace_options(self._new_options)
             try:
                 return self._train(self.run)
             except BaseException as error:
@@ -273,7 +292,7 @@ class Trainer:
                 )
                 for callback in self.callbacks:
                     callback.on_start(StartEvent(state.step, config.steps, tokens, path))
-                state, outcome = loop.run(state, saved=self._resumed is not None)
+                state, outcome = loop.run(state, saved=self._is_saved(state))
             self.model.eval()
             data, loss = self.validation_data, state.latest_loss
             end = EndEvent(
@@ -304,7 +323,13 @@ class Trainer:
         changed = [f"{name} {before.get(name)} is now {now[name]}" for name in now if now[name] != before.get(name)]
         if changed:
             warn_caller(f"the run continues with other bits than an uninterrupted one: {'; '.join(changed)}")
-        return replace(state, environment={})
+        patience = {} if self._new_options is None else {"evaluations_since_best": 0}
+        return replace(state, environment={}, **patience)
+
+    def _is_saved(self, state: TrainingState) -> bool:
+        """Return whether a checkpoint holds the state: not if its count for early stopping was set back."""
+        counted = None if self._resumed is None else self._resumed.training_state().evaluations_since_best
+        return state.evaluations_since_best == counted
 
     def _save(self, run: Run, optimizers: Optimizers, state: TrainingState) -> Path:
         state = replace(state, environment=self._environment())

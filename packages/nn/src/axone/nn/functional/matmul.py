@@ -12,7 +12,7 @@ import numpy as np
 from axone.autograd.extend import Array, Product, empty
 from axone.nn.functional.intra_op import chunks, is_single_threaded, parallel_for
 
-_MULTIPLE = 64  # rows or columns: the parts of a product begin at multiples of it
+_MULTIPLE = 16  # rows or columns: the parts of a product begin at multiples of a vector of AVX-512
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:

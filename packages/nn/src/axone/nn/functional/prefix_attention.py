@@ -84,7 +84,7 @@ def prefix_attention(
     check_dtypes("prefix_attention", qkv)
     H, K, P, B = num_heads, num_kv_heads, prefix.length, prefix.rows
     N, width = qkv.shape[-2:]
-    if qkv.ndim != 3 or len(qkv.data) != 1 or H % K or width % (H + 2 * K) or N < P or (N - P) % B:
+    if qkv.ndim != 3 or len(qkv.data) != 1 or H % K or width % (H + 2 * K) or N <= P or (N - P) % B:
         raise shape_error("prefix_attention", f"(1, {P} + {B} T, {H + 2 * K} D)", qkv.shape)
     T = (N - P) // B
     scale = default_scale(width // (H + 2 * K)) if scale is None else scale
