@@ -120,6 +120,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--workers", type=int, metavar="N", help="threads or processes (default: one per core)")
     add("--seed", type=int, default=0, metavar="N", help="seed of adapter, batches and dropout (default: 0)")
+    add("--shard-optimizer", action="store_true", help="a shard of the optimizer's state in each rank")
     given = parser.parse(arguments)
     _check(parser, given)
     return given

@@ -20,6 +20,7 @@ DESCRIPTION = """Train a language model on a text, then sample from it.
   axone train --resume runs/NAME         continue an interrupted run
   axone train --resume runs/NAME --steps 5000   train a run longer than planned
   axone sample runs/NAME                 write text with the trained model
+  mpiexec -n 4 python -m mpi4py apps/train.py     several ranks, on one machine or more
 
 Before the training, its size, its data and an estimate of its time and memory are printed.
 """
@@ -59,6 +60,8 @@ MODEL: dict[str, tuple[Kind, str]] = {
     "dropout": (float, "dropout probability in training"),
     "norm": (choices(LanguageModelConfig, "norm"), "normalization (default: layer)"),
     "position": (choices(LanguageModelConfig, "position"), "position encoding (default: learned)"),
+    "max-ngram": (int, "longest run of tokens with a vector of its own; no Llama or Qwen has more than 1 (default: 1)"),
+    "ngram-rows": (int, "rows of each table of such vectors (default: 8192)"),
     "mlp": (choices(LanguageModelConfig, "mlp"), "feed-forward layers (default: gelu)"),
 }
 TRAINING: dict[str, tuple[Kind, str]] = {
@@ -222,6 +225,10 @@ def _parser() -> CommandParser:
                 group.add_argument(f"--{name}", choices=kind, help=help_)
             else:
                 group.add_argument(f"--{name}", type=kind, metavar="N" if kind is int else "X", help=help_)
+        if title == "training":
+            group.add_argument(
+                "--shard-optimizer", action="store_true", help="a shard of the optimizer's state in each rank"
+            )
         if title == "model":
             group.add_argument("--qk-norm", action="store_true", help="normalization of queries and keys")
     return parser

@@ -40,7 +40,7 @@ from axone.llm.storage.atomic import (
 from axone.llm.storage.json_schema import FORMAT
 from axone.llm.storage.lock import FolderLock, locked
 from axone.llm.storage.regular import read_json
-from axone.llm.storage.safetensors import State
+from axone.llm.storage.safetensors import WritableState
 
 KEPT = 2
 LOCK = "lock"
@@ -268,7 +268,7 @@ class Run:
             with contextlib.suppress(OSError):
                 remove_folder(self.path)
 
-    def save(self, model: ModelFiles, state: TrainingState, optimizer_state: State) -> Checkpoint:
+    def save(self, model: ModelFiles, state: TrainingState, optimizer_state: WritableState) -> Checkpoint:
         """Write a checkpoint, and remove those that are neither new nor the best.
 
         Parameters

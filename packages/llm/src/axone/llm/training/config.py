@@ -69,6 +69,9 @@ class TrainerConfig:
         Number of threads, or of processes where these are faster; by default one per core. See `num_replicas`.
     seed : int
         Seed of batches and dropout.
+    shard_optimizer : bool
+        Whether the ranks of a job share the optimizer's state: each has a shard of it, and updates that shard of the
+        weights. A single rank has all of it.
 
     Raises
     ------
@@ -100,6 +103,7 @@ class TrainerConfig:
     early_stopping_patience: int | None = None
     workers: int | None = None
     seed: int = 0
+    shard_optimizer: bool = False
 
     def __post_init__(self) -> None:
         require_field_types(self)
