@@ -264,6 +264,6 @@ def show_commands(trainer: Trainer, out: Path) -> None:
 
 
 def shortened(path: str) -> str:
-    """Return a path relative to the current folder, if it lies inside."""
+    """Return a path relative to the current folder, if it is inside."""
     here = os.path.realpath(os.curdir) + os.sep
     return path.removeprefix(here)
