@@ -300,6 +300,11 @@ def complex_gradient_into_a_buffer() -> None:
             "axes (0, 0) of transpose must name each axis of shape (2, 3) once",
         ),
         (
+            lambda: parameter(2, 4, 3).transpose(1, 2),
+            ValueError,
+            "axes (1, 2) of transpose must name each axis of shape (2, 4, 3) once: swapaxes(1, 2) swaps two axes",
+        ),
+        (
             lambda: parameter(2, 3).squeeze(0),
             ValueError,
             "axis 0 of shape (2, 3) must have length one for squeeze",

@@ -40,11 +40,22 @@ def is_gone(process: int) -> bool:
     return False
 
 
+def parallel_decoder(model: LanguageModel, workers: int) -> TensorParallelDecoder:
+    """Return a decoder that forks at once."""
+    ngrams = model.ngram_embedding
+    return TensorParallelDecoder(
+        model.transformer,
+        model.embedding.weight.data,
+        model.output_weight.data,
+        model.make_caches(1),
+        workers,
+        ngrams=None if ngrams is None else ngrams.lookup([table.data for table in ngrams.tables]),
+    )
+
+
 def alone(model: LanguageModel, ids: list[int]) -> list[bytes]:
     """Return the bits of the logits after each token as one process computes them."""
-    parallel = TensorParallelDecoder(
-        model.transformer, model.embedding.weight.data, model.output_weight.data, model.make_caches(1), 1
-    )
+    parallel = parallel_decoder(model, 1)
     return [parallel.decode([token], position).tobytes() for position, token in enumerate(ids)]
 
 
@@ -86,9 +97,7 @@ def test_bits_do_not_depend_on_how_many_positions_are_decoded_at_once(
     model = build(kind, dtype)
     bits = alone(model, IDS[:12])
     for workers in (1, 2, 3):
-        parallel = TensorParallelDecoder(
-            model.transformer, model.embedding.weight.data, model.output_weight.data, model.make_caches(1), workers
-        )
+        parallel = parallel_decoder(model, workers)
         for start, stop in ((0, 5), (5, 6), (6, 9), (7, 12)):  # the second decodes two positions again
             for position, row in enumerate(parallel.decode(IDS[start:stop], start), start):
                 assert row.tobytes() == bits[position]

@@ -41,7 +41,7 @@ from axone.llm.runtime.collectives import SharedAllGather, collective
 from axone.llm.runtime.processes import ProcessGroup, shared_zeros
 from axone.llm.runtime.settings import CpuAffinity, blas_threads
 from axone.nn import KVCache, MultiHeadAttention, Transformer, TransformerBlock
-from axone.nn.extend import single_position
+from axone.nn.extend import NgramForward, single_position
 
 _Decode: TypeAlias = Callable[[list[int], int, list[int]], Array]
 
@@ -64,6 +64,9 @@ class TensorParallelDecoder:
         The most ranks: there is at most one for each key and value head of one sequence, or for each of several sequences.
     count : int, default 1
         The caches get room for so many more positions.
+    ngrams : NgramForward, optional
+        Vectors of n-grams to add to those of the embedding; the last cache is theirs. Every rank looks them up, and writes
+        the same ids into the cache.
 
     Attributes
     ----------
@@ -79,6 +82,8 @@ class TensorParallelDecoder:
         caches: Sequence[KVCache],
         world_size: int,
         count: int = 1,
+        *,
+        ngrams: NgramForward | None = None,
     ) -> None:
         for cache in caches:
             cache.reserve(cache.length + count)
@@ -86,6 +91,7 @@ class TensorParallelDecoder:
         self._caches, self._versions = caches, [cache.version for cache in caches]
         self._capacity = caches[0].capacity
         self._model = transformer, embedding, head
+        self._ngrams = ngrams
         self._decode: _Decode | None = None  # this rank's shard
         layers, self._batch = list(_attention_layers(transformer)), caches[0].batch
         parts = [self._batch] if self._batch > 1 else [layer.num_kv_heads for layer in layers]
@@ -156,28 +162,34 @@ class TensorParallelDecoder:
         all_gather, batch = self._all_gather, self._batch
         layers = list(_attention_layers(transformer))
         attentions: list[MultiHeadAttention]
-        products = ShardedProducts(all_gather, batch)
+        products, caches = ShardedProducts(all_gather, batch), self._caches[: len(layers)]
+        ngrams, ids = self._ngrams, [cache.view() for cache in self._caches[len(layers) :]]
         if batch == 1:
             attentions = [ShardedAttention(layer, all_gather) for layer in layers]
             heads = [all_gather.shard(layer.num_kv_heads) for layer in layers]
-            shards = [cache.view(heads=own) for cache, own in zip(self._caches, heads, strict=True)]
+            shards = [cache.view(heads=own) for cache, own in zip(caches, heads, strict=True)]
         else:
             contexts = ContextShard(all_gather.shard(batch))
             attentions = [BatchShardedAttention(layer, all_gather, contexts) for layer in layers]
-            shards = [cache.view(rows=contexts.rows) for cache in self._caches]
+            shards = [cache.view(rows=contexts.rows) for cache in caches]
         sharded = _sharded(transformer, attentions, products)
         forward, logits = sharded.cached_inference(products.dense), products.dense(head, None)
 
         def decode(tokens: list[int], position: int, starts: list[int]) -> Array:
-            for shard in shards:
-                shard.length = position
+            for cache in (*shards, *ids):
+                cache.length = position
             if batch > 1:
                 context = padded_context(batch, 1, position, np.asarray(starts) if starts else None)
             elif len(tokens) > 1:
                 context = padded_context(1, len(tokens), position)
             else:
-                return logits(forward(embedding[tokens[0]].copy(), shards, single_position(position)))[None]
-            return logits(forward(embedding[tokens], shards, context))
+                context = single_position(position)
+            x = embedding[tokens] if len(tokens) > 1 else embedding[tokens[0]].copy()
+            if ngrams is not None:
+                vectors = ngrams(np.asarray(tokens).reshape(batch, -1), ids[0], context)
+                x += vectors if x.ndim == 2 else vectors[0]
+            y = logits(forward(x, shards, context))
+            return y if y.ndim == 2 else y[None]
 
         return decode
 
