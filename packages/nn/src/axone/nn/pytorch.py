@@ -36,6 +36,18 @@ FUNCTIONS = {
     "pad": "use axone.autograd.pad",
     "one_hot": "use numpy.eye(V)[ids]; cross_entropy takes the ids themselves",
 }
+INITIALIZERS = {
+    "normal_": "use nn.init.normal(parameter, std=..., rng=rng)",
+    "uniform_": "use nn.init.uniform(parameter, bound=..., rng=rng)",
+    "zeros_": "use nn.init.constant(parameter, 0)",
+    "ones_": "use nn.init.constant(parameter, 1)",
+    "constant_": "use nn.init.constant",
+    "trunc_normal_": "use nn.init.truncated_normal",
+    "xavier_uniform_": "use nn.init.xavier",
+    "xavier_normal_": "use nn.init.xavier",
+    "kaiming_uniform_": "use nn.init.kaiming",
+    "kaiming_normal_": "use nn.init.kaiming",
+}
 METHODS = {
     "forward": "call the module itself, as in model(x)",
     "to": "use astype(dtype) for another dtype; there are no devices",
@@ -83,6 +95,11 @@ def missing_layer(name: str) -> NoReturn:
 def missing_function(name: str) -> NoReturn:
     """Raise the AttributeError for a name that axone.nn.functional lacks."""
     raise AttributeError(_with_hint(f"module 'axone.nn.functional' has no attribute {name!r}", FUNCTIONS.get(name)))
+
+
+def missing_initializer(name: str) -> NoReturn:
+    """Raise the AttributeError for a name that axone.nn.init lacks."""
+    raise AttributeError(_with_hint(f"module 'axone.nn.init' has no attribute {name!r}", INITIALIZERS.get(name)))
 
 
 def unknown_argument(function: str, arguments: Mapping[str, object]) -> TypeError:
