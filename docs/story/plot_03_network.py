@@ -59,6 +59,7 @@ plt.show()
 # weight.
 
 sizes = [2, 8, 8, 1]
+# sphinx_gallery_start_ignore
 fig, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
 for layer, (n, m) in enumerate(pairwise(sizes)):
     for i in np.arange(n) - (n - 1) / 2:
@@ -70,6 +71,7 @@ axis.set_xticks(range(4), ["inputs", "layer 1", "layer 2", "output"])
 axis.set_yticks([])
 axis.spines[:].set_visible(False)
 plt.show()
+# sphinx_gallery_end_ignore
 
 # %%
 # Neuron :math:`j` of a layer computes, from the outputs :math:`x_i` of the layer

@@ -28,6 +28,7 @@ from axone.autograd import Tensor, Value, draw, tanh
 from axone.autograd.optim import SGD
 from axone.nn import MLP, Linear, scalar
 
+# sphinx_gallery_start_ignore
 tables = [
     ("points\n(4, 2)", 0.0, 4, 2, "tab:blue"),
     ("weights, turned\n(2, 8)", 4.6, 2, 8, "tab:orange"),
@@ -47,6 +48,7 @@ axis.text(13.7, -1.2, "=", ha="center", fontsize=20)
 axis.set(xlim=(-0.5, 23.5), ylim=(-3.2, 3.2), aspect="equal")
 axis.axis("off")
 plt.show()
+# sphinx_gallery_end_ignore
 
 # %%
 # Each dark number on the right is the dark row times the dark column: multiply pair by

@@ -28,6 +28,7 @@ from axone.tokenizer import BPETokenizer, CharTokenizer
 SENTENCE = "the cat sat on the mat, the rat sat on the hat"
 
 
+# sphinx_gallery_start_ignore
 def show_tokens(axis: Axes, pieces: list[str], title: str) -> None:
     """Draw a row of tokens as boxes."""
     left = 0.0
@@ -59,6 +60,7 @@ for axis, size in zip(axes, (0, 262, 270)):
     title = f"{len(pieces)} tokens" if size else f"{len(pieces)} characters"
     show_tokens(axis, pieces, title)
 plt.show()
+# sphinx_gallery_end_ignore
 
 # %%
 # Characters

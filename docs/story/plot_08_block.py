@@ -28,6 +28,7 @@ from axone.nn.functional import cross_entropy
 from axone.tokenizer import CharTokenizer
 
 
+# sphinx_gallery_start_ignore
 def box(axis: Axes, y: float, text: str, color: str) -> None:
     """Draw a box with a text beside the stream."""
     shape = FancyBboxPatch((1.0, y), 2.2, 0.6, boxstyle="round", fc=color, ec="0.4")
@@ -52,6 +53,7 @@ axis.text(0, -1.0, "x   (B, T, C)", ha="center")
 axis.set(xlim=(-1.2, 3.8), ylim=(-1.3, 8.4))
 axis.axis("off")
 plt.show()
+# sphinx_gallery_end_ignore
 
 # %%
 # As formulas, with :math:`\mathrm{norm}` for the normalization:
