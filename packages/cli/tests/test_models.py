@@ -39,6 +39,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 def test_a_chat_answers_line_by_line_and_carries_out_commands(
     app: App, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "log.jsonl").write_text('{"text": "a line without its end"}', encoding="utf-8")
     typed(
         monkeypatch,
         "Hello\n/retry\n\n/system Be brief.\n/temperature 0\nAgain\n/stats\n/save log.jsonl\n/help\n/exit\nx\n",
@@ -49,7 +50,8 @@ def test_a_chat_answers_line_by_line_and_carries_out_commands(
     assert err.count("new tokens") == 3
     assert "tokens per second]" in err
     assert "/temperature T" in err
-    (line,) = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    first, line = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    assert first == '{"text": "a line without its end"}'
     assert [message["role"] for message in json.loads(line)["messages"]] == ["system", "user", "assistant"]
 
 

@@ -62,8 +62,14 @@ def is_gone(process: int) -> bool:
 
 def alone(model: LanguageModel, ids: list[int]) -> list[bytes]:
     """Return the bits of the logits after each token as one process computes them."""
+    ngrams = model.ngram_embedding
     parallel = TensorParallelDecoder(
-        model.transformer, model.embedding.weight.data, model.output_weight.data, model.make_caches(1), 1
+        model.transformer,
+        model.embedding.weight.data,
+        model.output_weight.data,
+        model.make_caches(1),
+        1,
+        ngrams=None if ngrams is None else ngrams.lookup([table.data for table in ngrams.tables]),
     )
     return [parallel.decode(token, position).tobytes() for position, token in enumerate(ids)]
 

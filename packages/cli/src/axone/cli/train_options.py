@@ -60,6 +60,8 @@ MODEL: dict[str, tuple[Kind, str]] = {
     "dropout": (float, "dropout probability in training"),
     "norm": (choices(LanguageModelConfig, "norm"), "normalization (default: layer)"),
     "position": (choices(LanguageModelConfig, "position"), "position encoding (default: learned)"),
+    "max-ngram": (int, "longest run of tokens with a vector of its own; no Llama or Qwen has more than 1 (default: 1)"),
+    "ngram-rows": (int, "rows of each table of such vectors (default: 8192)"),
     "mlp": (choices(LanguageModelConfig, "mlp"), "feed-forward layers (default: gelu)"),
 }
 TRAINING: dict[str, tuple[Kind, str]] = {

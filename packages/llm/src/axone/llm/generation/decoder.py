@@ -32,7 +32,7 @@ from axone.llm.runtime.collectives import can_all_gather
 from axone.llm.runtime.settings import blas_threads
 from axone.llm.runtime.threads import ThreadGroup
 from axone.llm.types import Ids, Logits
-from axone.nn import KVCache, Transformer
+from axone.nn import KVCache, NgramEmbedding, Transformer
 from axone.nn.extend import DecodeContext, dense_product, single_position
 
 _ONE_BLAS_THREAD_WEIGHTS = (
@@ -56,6 +56,8 @@ class Decoder:
         but not replaced.
     embedding : ndarray, shape (V, C)
     head : ndarray, shape (V, C)
+    ngrams : NgramEmbedding, optional
+        Its vectors are added to those of the embedding, and the last cache is its own.
     workers : int, optional
         The most threads or processes that compute at once, besides the threads of BLAS: by default one per core. A small
         model uses one in any case; 1 never forks.
@@ -73,6 +75,7 @@ class Decoder:
         embedding: Array,
         head: Array,
         *,
+        ngrams: NgramEmbedding | None = None,
         workers: int | None = None,
         fold_cache: FoldCache | None = None,
     ) -> None:
@@ -81,9 +84,13 @@ class Decoder:
         self._model = transformer, embedding, head
         sizes = [head.size, *(parameter.size for parameter in transformer.parameters())]
         self._small = sum(sizes) <= resources.SMALL_MODEL
-        head_bias = None
+        head_bias, tables = None, [] if ngrams is None else [table.data for table in ngrams.tables]
         if self._small:
-            transformer, embedding, head, head_bias = fold(transformer, embedding, head, fold_cache)
+            ends = np.cumsum([len(each) for each in (embedding, *tables)])[:-1]
+            rows = np.concatenate([embedding, *tables]) if tables else embedding
+            transformer, rows, head, head_bias = fold(transformer, rows, head, fold_cache)
+            embedding, *tables = np.split(rows, ends)
+        self._ngrams = None if ngrams is None else ngrams.lookup(tables)
         self.workers = 1 if self._small else resources.available_cores() if workers is None else workers
         self._needs_no_blas_limit = (
             not self._small or max(sizes) < _ONE_BLAS_THREAD_WEIGHTS
@@ -115,7 +122,7 @@ class Decoder:
         ----------
         ids : ndarray of int, shape (B, T)
         caches : sequence of KVCache
-            One for each block: they hold the earlier columns and receive these.
+            One for each block, and that of ids: they hold the earlier columns and receive these.
         starts : ndarray of int, shape (B,), optional
             The column where each sequence begins, by default the first: earlier ones are padding.
 
@@ -134,8 +141,11 @@ class Decoder:
             if self._uses_processes(caches):
                 return self._decode_in_processes(int(ids[0, 0]), caches)
             if self._needs_no_blas_limit:
-                x = self._embedding[ids[0, 0]].copy()  # (C,)
-                return self._head(self._forward(x, caches, single_position(caches[0].length)))[None]
+                x, context = self._embedding[ids[0, 0]].copy(), single_position(caches[0].length)  # (C,)
+                if self._ngrams is not None:
+                    x += self._ngrams(ids, caches[-1], context)[0]
+                    caches = caches[:-1]
+                return self._head(self._forward(x, caches, context))[None]
         runs = min(self.workers, T // _RUN)
         with blas_threads(1 if self._small else None):
             x = self._prefill_in_threads(ids, caches, starts, runs) if runs > 1 else self._read(ids, caches, starts)
@@ -152,6 +162,9 @@ class Decoder:
             mask[:, -1] = True  # a run of prefill may end inside padding, and attention needs one position
         x: Array = self._embedding.take(ids.reshape(-1), axis=0)  # (N, C)
         context = DecodeContext(B, positions, mask, last_only=T > 1)
+        if self._ngrams is not None:
+            x += self._ngrams(ids, caches[-1], context)
+            caches = caches[:-1]
         return self._forward(x[0] if B * T == 1 else x, caches, context)
 
     def _prefill_in_threads(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None, runs: int) -> Array:
@@ -209,7 +222,7 @@ class Decoder:
         """Return the logits after a token, (V,)."""
         if self._parallel is None or not self._parallel.holds(caches):
             self._end_processes()
-            self._parallel = TensorParallelDecoder(*self._model, caches, self._processes)
+            self._parallel = TensorParallelDecoder(*self._model, caches, self._processes, ngrams=self._ngrams)
             self._forked_in = os.getpid()
         return self._parallel.decode(token, position)
 

@@ -26,7 +26,7 @@ from axone.llm.runtime.collectives import SharedAllGather, collective
 from axone.llm.runtime.processes import ProcessGroup, shared_zeros
 from axone.llm.runtime.settings import CpuAffinity, blas_threads
 from axone.nn import Dropout, KVCache, Linear, Module, MultiHeadAttention, Transformer, TransformerBlock
-from axone.nn.extend import CachedForward, DecodeContext, Dense, Forward, dense_product, single_position
+from axone.nn.extend import CachedForward, DecodeContext, Dense, Forward, NgramForward, dense_product, single_position
 
 _SPIN = 1e-3  # seconds between two tokens: choosing one takes less
 _ONE_BLAS_THREAD_PRODUCTS = 1 << 18  # multiplications: OpenBLAS computes smaller products in one thread
@@ -44,6 +44,9 @@ class TensorParallelDecoder:
         They are moved into shared memory.
     world_size : int
         The most ranks: there is at most one for each key and value head.
+    ngrams : NgramForward, optional
+        Vectors of n-grams to add to those of the embedding; the last cache is theirs. Every rank looks them up, and writes
+        the same ids into the cache.
 
     Attributes
     ----------
@@ -52,7 +55,14 @@ class TensorParallelDecoder:
     """
 
     def __init__(
-        self, transformer: Transformer, embedding: Array, head: Array, caches: Sequence[KVCache], world_size: int
+        self,
+        transformer: Transformer,
+        embedding: Array,
+        head: Array,
+        caches: Sequence[KVCache],
+        world_size: int,
+        *,
+        ngrams: NgramForward | None = None,
     ) -> None:
         for cache in caches:
             cache.reserve(cache.length + 1)
@@ -60,6 +70,7 @@ class TensorParallelDecoder:
         self._caches, self._versions = caches, [cache.version for cache in caches]
         self._capacity = caches[0].capacity
         self._model = transformer, embedding, head
+        self._ngrams = ngrams
         self._decode: Callable[[int, int], Array] | None = None  # this rank's shard
         layers = list(_attention_layers(transformer))
         self.group = ProcessGroup(min(world_size, *(layer.num_kv_heads for layer in layers)))
@@ -128,15 +139,20 @@ class TensorParallelDecoder:
         sharded = Transformer(blocks, norm=transformer.norm, position=transformer.position)
         dense = sharded_product(self._all_gather)
         forward, logits = sharded.cached_inference(dense), dense(head, None)
+        layers = len(transformer.blocks)
         shards = [
             cache.view(heads=self._all_gather.shard(attention.num_kv_heads))
-            for cache, attention in zip(self._caches, _attention_layers(transformer), strict=True)
+            for cache, attention in zip(self._caches[:layers], _attention_layers(transformer), strict=True)
         ]
+        ngrams, ids = self._ngrams, [cache.view() for cache in self._caches[layers:]]
 
         def decode(token: int, position: int) -> Array:
-            for shard in shards:
-                shard.length = position
-            return logits(forward(embedding[token].copy(), shards, single_position(position)))
+            for cache in (*shards, *ids):
+                cache.length = position
+            x, context = embedding[token].copy(), single_position(position)
+            if ngrams is not None:
+                x += ngrams(np.asarray([[token]]), ids[0], context)[0]
+            return logits(forward(x, shards, context))
 
         return decode
 
