@@ -20,7 +20,8 @@ DESCRIPTION = """Train a language model on a text, then sample from it.
   axone train --resume runs/NAME         continue an interrupted run
   axone train --resume runs/NAME --steps 5000   train a run longer than planned
   axone sample runs/NAME                 write text with the trained model
-  mpiexec -n 4 python -m mpi4py apps/train.py     several ranks, on one machine or more
+
+On several ranks, on one machine or more: mpiexec -n 4 python -m mpi4py -m axone.cli train
 
 Before the training, its size, its data and an estimate of its time and memory are printed.
 """
