@@ -296,4 +296,4 @@ for line in smol["chat"].splitlines():
 #    tokens and 4 bytes: 46 MB.
 #
 # This is the end of the story, and the beginning of your own: :doc:`../guide/train`
-# trains on your text, and :doc:`../guide/finetune` teaches SmolLM2 your conversations.
+# trains on your text, and :doc:`../guide/pretrained` runs SmolLM2 and fine-tunes it.
