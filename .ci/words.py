@@ -38,8 +38,8 @@ PLANTS = [  # (file, text that is appended to it, the word that must be refused)
     ("packages/llm/src/axone/llm/loss.py", 'def planted() -> None:\n    """Where forked processes meet."""\n', "Where"),
     ("packages/nn/src/axone/nn/linear.py", 'def planted() -> None:\n    raise ValueError("it goes on")\n', "goes on"),
     ("packages/tokenizer/tests/test_char.py", "def test_in_company() -> None: ...\n", "company"),
-    ("apps/train.py", '"""A line."""\nprint("threads are lent")\n', "lent"),
-    ("apps/sample.py", 'parser.add_argument("--n", help="windows in a batch")\n', "windows"),
+    ("packages/cli/src/axone/cli/train.py", '"""A line."""\nprint("threads are lent")\n', "lent"),
+    ("packages/cli/src/axone/cli/sample.py", 'parser.add_argument("--n", help="windows in a batch")\n', "windows"),
     ("docs/index.rst", "\nWhat holds\n----------\n", "What"),
     ("README.md", "\n## How fast it is\n", "How"),
     ("packages/llm/src/axone/llm/meeting_point.py", "", "meeting"),
@@ -131,13 +131,15 @@ def python_passages(file: str, source: str) -> Iterator[Passage]:
             case ast.Call() if called(node) in {"error", "exit"}:
                 for argument in arguments(node):
                     yield Passage("error", file, argument.lineno, literal(argument))
-            case ast.Call() if called(node) in {"add_argument", "add_argument_group", "add_parser", "ArgumentParser"}:
+            case ast.Call() if called(node) in {"add_argument", "add_argument_group", "add_parser", "CommandParser"}:
                 for keyword in node.keywords:
                     if keyword.arg == "help":
                         yield Passage("help", file, keyword.value.lineno, literal(keyword.value))
                     elif keyword.arg in {"description", "epilog", "title"}:
                         yield Passage("log", file, keyword.value.lineno, literal(keyword.value))
-            case ast.Dict() if file.startswith("apps/"):  # tables of options: "steps": (int, "number of updates")
+            case ast.Dict() if file.startswith(
+                "packages/cli/"
+            ):  # tables of options: "steps": (int, "number of updates")
                 for value in node.values:
                     if isinstance(value, ast.Tuple) and value.elts:
                         yield Passage("help", file, value.elts[-1].lineno, literal(value.elts[-1]))

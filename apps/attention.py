@@ -1,6 +1,6 @@
 """Draw the attention weights of a trained model: `uv run apps/attention.py --help`."""
 
-from commands.console import run
+from axone.cli import script
 
 if __name__ == "__main__":
-    run("attention")
+    script("attention")

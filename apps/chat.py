@@ -1,6 +1,6 @@
 """Chat with a model: `uv run apps/chat.py --help`."""
 
-from commands.console import run
+from axone.cli import script
 
 if __name__ == "__main__":
-    run("chat")
+    script("chat")

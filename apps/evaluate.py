@@ -1,6 +1,6 @@
 """Evaluate a model on a text: `uv run apps/evaluate.py --help`."""
 
-from commands.console import run
+from axone.cli import script
 
 if __name__ == "__main__":
-    run("evaluate")
+    script("evaluate")

@@ -1,6 +1,6 @@
 """Export a model for other programs: `uv run apps/export.py --help`."""
 
-from commands.console import run
+from axone.cli import script
 
 if __name__ == "__main__":
-    run("export")
+    script("export")

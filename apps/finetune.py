@@ -1,6 +1,6 @@
 """Fine-tune a model on conversations: `uv run apps/finetune.py --help`."""
 
-from commands.console import run
+from axone.cli import script
 
 if __name__ == "__main__":
-    run("finetune")
+    script("finetune")

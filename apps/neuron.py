@@ -1,6 +1,6 @@
 """Train a small network of single neurons, and draw it: `uv run apps/neuron.py --help`."""
 
-from commands.console import run
+from axone.cli import script
 
 if __name__ == "__main__":
-    run("neuron")
+    script("neuron")

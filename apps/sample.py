@@ -1,6 +1,6 @@
 """Write text with a trained model: `uv run apps/sample.py --help`."""
 
-from commands.console import run
+from axone.cli import script
 
 if __name__ == "__main__":
-    run("sample")
+    script("sample")

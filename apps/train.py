@@ -1,6 +1,6 @@
 """Train a language model on a text, then sample from it: `uv run apps/train.py --help`."""
 
-from commands.console import run
+from axone.cli import script
 
 if __name__ == "__main__":
-    run("train")
+    script("train")

@@ -1,6 +1,6 @@
 """Compare a model with transformers: `uv run apps/verify.py --help`."""
 
-from commands.console import run
+from axone.cli import script
 
 if __name__ == "__main__":
-    run("verify")
+    script("verify")

@@ -103,16 +103,15 @@ def contract(name: str) -> list[list[str]]:
 
 
 def draw_layers() -> str:
-    """Draw apps, packages and the subpackages of axone.llm, in the order of the import contracts."""
+    """Draw the command, the packages and the subpackages of axone.llm, in the order of the import contracts."""
     rows = contract("subpackages of axone.llm point down")
     missing = {module.name for module in iter_modules(import_module("axone.llm").__path__)} - {
         n for row in rows for n in row
     }
     if missing:
         raise ExtensionError(f"the contract on subpackages of axone.llm lacks {', '.join(sorted(missing))}")
-    apps, y = row_of_boxes(
-        0.5, 0.5, WIDTH - 1, [("apps/", "command-line scripts: parse arguments, call the library, print")], "apps"
-    )
+    (top_layer,), _, *layers_below = contract("layers point down")
+    apps, y = row_of_boxes(0.5, 0.5, WIDTH - 1, [(top_layer, headline(top_layer))], "apps")
     y += GAP
     top, y = y, y + PADDING + LINE + 8
     inner: list[str] = []
@@ -127,7 +126,7 @@ def draw_layers() -> str:
     ]
     y += GAP
     lower: list[str] = []
-    for packages in contract("layers point down")[1:]:
+    for packages in layers_below:
         boxes = [(name, headline(name)) for name in packages]
         width = WIDTH - 1 if len(boxes) > 1 else (WIDTH - 1 - GAP) / 2  # the tokenizer does not import what is below it
         parts, height = row_of_boxes(0.5, y, width, boxes, "package")

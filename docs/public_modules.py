@@ -5,11 +5,13 @@ Most names are defined in private modules; the reference groups them by these, w
 """
 
 import ast
+import posixpath
 import re
 import sys
+from collections import defaultdict
 from dataclasses import dataclass, field
 from importlib import import_module
-from inspect import cleandoc, getsource, isclass, isroutine
+from inspect import cleandoc, getsource, isclass, isfunction, isroutine, signature
 from pathlib import Path
 from types import ModuleType
 
@@ -30,14 +32,16 @@ PUBLIC_MODULES = [
     "axone.nn.scalar",
     "axone.tokenizer",
     "axone.llm",
+    "axone.llm.distributed",
 ]
 FIRST = ["value", "tensor", "module", "linear", "protocol", "char", "config", "model", "dataset", "trainer"]
 
 
 @dataclass
 class Section:
-    """The public names that one module defines."""
+    """The public names that one module defines, and its title."""
 
+    title: str
     objects: list[str] = field(default_factory=list)
     data: list[tuple[str, str, str]] = field(default_factory=list)  # name, definition of a type alias, docstring
 
@@ -55,16 +59,22 @@ def sections(module_name: str) -> list[tuple[str, Section]]:
     found: dict[str, Section] = {}
     for name, value in public_names(module_name).items():
         if isclass(value) or isroutine(value):
-            found.setdefault(value.__module__, Section()).objects.append(name)
+            found.setdefault(value.__module__, Section(title(value.__module__))).objects.append(name)
         else:
             defined_in, definition, text = _definition(module_name, name)
-            found.setdefault(defined_in, Section()).data.append((name, definition, text))
+            found.setdefault(defined_in, Section(title(defined_in))).data.append((name, definition, text))
 
     def order(section: tuple[str, Section]) -> tuple[bool, int, str]:
         last = section[0].rpartition(".")[2]
         return section[0] != module_name, FIRST.index(last) if last in FIRST else len(FIRST), section[0]
 
     return sorted(found.items(), key=order)
+
+
+def title(module_name: str) -> str:
+    """Return the subject of a module's docstring, because users cannot import a private module: its first line up to a colon."""
+    headline = (sys.modules[module_name].__doc__ or module_name).partition("\n")[0]
+    return headline.partition(":")[0].rstrip(".")
 
 
 def classes() -> dict[str, str]:
@@ -126,9 +136,33 @@ def _process_docstring(_app: Sphinx, what: str, _name: str, obj: object, _option
     if what in {"class", "exception", "function"} and "References" not in lines:
         sources = NumpyDocString(cleandoc(sys.modules[obj.__module__].__doc__ or ""))["References"]
         lines += ["", "References", "----------", *sources] if sources else []
+    if (
+        what == "method" and isfunction(obj) and "." not in obj.__qualname__
+    ):  # a function that is a method of Tensor, too
+        lines[:] = _without_parameter(next(iter(signature(obj).parameters)), lines)
     # An initial or a dimension at the start of a line is not a list item; the dot of a product does not end a sentence.
     initial = re.compile(r"^(\s*(?:\.\. \[\d+\] )?)([A-Z]\.)(?= |$)")
     lines[:] = [initial.sub(r"\1\\\2", line).replace(" . ", " · ") for line in lines]
+
+
+def _without_parameter(name: str, lines: list[str]) -> list[str]:
+    """Return a function's docstring as that of a method: without the parameter that is the object."""
+    lines = [line.replace(f"`{name}`", "this Tensor") for line in lines]
+    if "Parameters" not in lines:
+        return lines
+    begin = lines.index("Parameters") + 2
+    ends = [i for i in range(begin, len(lines) - 1) if set(lines[i + 1]) == {"-"}]
+    end = ends[0] if ends else len(lines)
+    kept, removing = list[str](), False
+    for line in lines[begin:end]:
+        names, colon, kind = line.partition(" : ")
+        if colon and not line.startswith(" "):
+            others = [each for each in names.split(", ") if each != name]
+            removing = not others
+            kept += [f"{', '.join(others)} : {kind}"] if others else []
+        elif not removing or not line:
+            kept.append(line)
+    return [*lines[: begin - 2], *(["Parameters", "----------", *kept] if any(kept) else []), *lines[end:]]
 
 
 def _process_signature(
@@ -149,6 +183,26 @@ def _remove_old_pages(app: Sphinx) -> None:
             page.unlink()
 
 
+def _correct_source_page(app: Sphinx, page: str, _template: str, context: dict[str, str], _doctree: object) -> None:
+    """Correct links from sources to the reference: viewcode takes one public module for all names of a source file."""
+    if not page.startswith("_modules/"):
+        return
+    anchors = defaultdict[str, list[str]](list)
+    for _name, _shown, _kind, docname, anchor, _priority in app.env.get_domain("py").get_objects():
+        anchors[docname].append(anchor)
+
+    def corrected(link: re.Match[str]) -> str:
+        folder, name = posixpath.dirname(page), link["anchor"]
+        found = anchors[posixpath.normpath(posixpath.join(folder, link["page"]))]
+        while name and name not in found and not any(anchor.endswith(f".{name}") for anchor in found):
+            name = name.partition(".")[2]
+        anchor = next((each for each in found if each == name or each.endswith(f".{name}")), link["anchor"])
+        return f'{link["before"]}{link["page"]}.html#{anchor}"'
+
+    link = re.compile(r'(?P<before><a class="viewcode-back" href=")(?P<page>[^"#]+)\.html#(?P<anchor>[^"]+)"')
+    context["body"] = link.sub(corrected, context["body"]).replace('<li><a href="builtins.html">builtins</a></li>', "")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to Sphinx."""
     app.setup_extension("sphinx.ext.autodoc")
@@ -156,4 +210,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", _process_docstring, priority=100)  # before numpydoc
     app.connect("autodoc-process-signature", _process_signature, priority=900)  # after numpydoc
     app.connect("write-started", _set_public_module)
+    app.connect("html-page-context", _correct_source_page)
     return {"parallel_read_safe": True}

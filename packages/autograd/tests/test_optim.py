@@ -10,7 +10,18 @@ import pytest
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor, Value
-from axone.autograd.optim import SGD, Adam, AdamW, Muon, Optimizer, clip_grad_norm, cosine, linear_decay, split_matrices
+from axone.autograd.optim import (
+    SGD,
+    Adam,
+    AdamW,
+    Muon,
+    Optimizer,
+    clip_grad_norm,
+    cosine,
+    linear_decay,
+    split_matrices,
+    trapezoid,
+)
 from axone.autograd.optim.muon import orthogonal
 from axone.autograd.optim.optimizer import BLOCK
 
@@ -87,6 +98,19 @@ def test_values_are_updated_as_tensors_are(make: Callable[[Any], Optimizer]) -> 
     assert {name: array.shape for name, array in on_values.state_dict().items()} == {
         name: array.shape for name, array in on_tensor.state_dict().items()
     }
+
+
+def test_repr_shows_the_options_of_each_group() -> None:
+    w, b = Tensor([[1.0]], requires_grad=True), Tensor([1.0], requires_grad=True)
+    assert repr(AdamW([w, b])) == "AdamW(2 parameters, lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01)"
+    assert repr(SGD([Value(1.0)], lr=0.5)) == "SGD(1 parameter, lr=0.5, momentum=0, nesterov=False, weight_decay=0)"
+    groups = SGD([{"params": [w], "lr": 0.1}, {"params": [b], "lr_scale": 2.0}], lr=1.0)
+    assert repr(groups).splitlines() == [
+        "SGD(",
+        "    1 parameter, lr=0.1, momentum=0, nesterov=False, weight_decay=0,",
+        "    1 parameter, lr=2, momentum=0, nesterov=False, weight_decay=0, lr_scale=2,",
+        ")",
+    ]
 
 
 def test_groups_have_options_of_their_own() -> None:
@@ -300,6 +324,19 @@ def test_schedules(schedule: Callable[..., float]) -> None:
     assert rates[49] == pytest.approx(0.1)
     assert rates[50:] == [rates[49]] * 10
     assert schedule(0, max_lr=1.0, min_lr=0.1, warmup_steps=0, total_steps=10) == 1.0
+
+
+def test_a_trapezoid_has_the_rates_of_a_longer_one_up_to_its_cooldown() -> None:
+    options: dict[str, Any] = {"max_lr": 1.0, "min_lr": 0.1, "warmup_steps": 5, "cooldown_steps": 10}
+    rates = [trapezoid(step, total_steps=50, **options) for step in range(60)]
+    np.testing.assert_allclose(rates[:5], [0.2, 0.4, 0.6, 0.8, 1.0], rtol=1e-12)
+    assert rates[5:40] == [1.0] * 35
+    np.testing.assert_allclose(rates[40:50], np.linspace(1, 0.1, 11)[1:], rtol=1e-12)
+    assert rates[50:] == [rates[49]] * 10
+    assert [trapezoid(step, total_steps=90, **options) for step in range(40)] == rates[:40]
+    assert trapezoid(0, max_lr=1.0, min_lr=0.1, warmup_steps=0, cooldown_steps=0, total_steps=1) == 1.0
+    with pytest.raises(ValueError, match=r"^cooldown_steps \(-1\) must not be negative$"):
+        trapezoid(0, max_lr=1.0, min_lr=0.1, warmup_steps=0, cooldown_steps=-1, total_steps=1)
 
 
 def test_state_arrays_can_be_relocated() -> None:

@@ -12,6 +12,8 @@ from axone.llm import (
     ModelBundle,
     load,
     open_bundle,
+    save_gguf,
+    save_pretrained,
 )
 from axone.llm.pretrained.gguf.reader import GGUFFile
 from axone.tokenizer import BPETokenizer, CharTokenizer, TokenizerError
@@ -59,6 +61,43 @@ def test_a_gguf_file_gives_model_tokenizer_and_template_back(bundle: ModelBundle
     half = open_bundle(tmp_path / "h.gguf")
     assert np.abs(half.model(np.arange(12)[None]).data - bundle.model(np.arange(12)[None]).data).max() < 1e-2
     assert (tmp_path / "h.gguf").stat().st_size < 0.7 * (tmp_path / "m.gguf").stat().st_size
+
+
+def test_functions_write_what_the_bundle_writes(bundle: ModelBundle, tmp_path: Path) -> None:
+    bundle.write(tmp_path / "a", dtype=np.float16)
+    bundle.write_gguf(tmp_path / "a.gguf", dtype="q8_0")
+    save_pretrained(
+        tmp_path / "b", bundle.model, bundle.tokenizer, dtype=np.float16, chat_template_text=bundle.chat_template_text
+    )
+    save_gguf(
+        tmp_path / "b.gguf",
+        bundle.model,
+        bundle.tokenizer,
+        dtype="q8_0",
+        chat_template_text=bundle.chat_template_text,
+    )
+    assert (tmp_path / "b.gguf").read_bytes() == (tmp_path / "a.gguf").read_bytes()
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "b").iterdir())
+    for name in names:
+        assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "a" / name).read_bytes(), name
+
+
+def test_a_gguf_file_without_an_end_of_text_names_a_byte_that_no_text_has(bundle: ModelBundle, tmp_path: Path) -> None:
+    """llama.cpp would end a text at id 11 otherwise, which is the comma in GPT-2's vocabulary."""
+    save_gguf(tmp_path / "m.gguf", bundle.model, bundle.tokenizer)
+    with GGUFFile(tmp_path / "m.gguf") as file:
+        eos_id = file.metadata["tokenizer.ggml.eos_token_id"]
+    assert isinstance(eos_id, int)
+    assert bundle.tokenizer.decode_bytes([eos_id]) == b"\xff"  # type: ignore[attr-defined]  # a BPETokenizer
+    again = open_bundle(tmp_path / "m.gguf")
+    assert again.model.eos_ids == ()
+    assert again.tokenizer.eos_token_id is None
+    bundle.model.eos_ids = (7,)
+    save_gguf(tmp_path / "m.gguf", bundle.model, bundle.tokenizer)
+    with GGUFFile(tmp_path / "m.gguf") as file:
+        assert file.metadata["tokenizer.ggml.eos_token_id"] == 7
+    assert open_bundle(tmp_path / "m.gguf").model.eos_ids == (7,)
 
 
 def test_a_text_ends_at_the_ids_of_model_and_tokenizer(bundle: ModelBundle, tmp_path: Path) -> None:

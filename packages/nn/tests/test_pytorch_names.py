@@ -27,6 +27,13 @@ def test_a_function_of_pytorch_is_refused_with_ours(name: str, hint: str) -> Non
     assert str(caught.value).endswith(hint)
 
 
+@pytest.mark.parametrize(("name", "hint"), pytorch.INITIALIZERS.items())
+def test_an_initializer_of_pytorch_is_refused_with_ours(name: str, hint: str) -> None:
+    with pytest.raises(AttributeError, match=f"module 'axone.nn.init' has no attribute '{name}': ") as caught:
+        getattr(nn.init, name)
+    assert str(caught.value).endswith(hint)
+
+
 @pytest.mark.parametrize(("name", "hint"), pytorch.METHODS.items())
 def test_a_method_of_pytorch_is_refused_with_ours(name: str, hint: str) -> None:
     with pytest.raises(AttributeError, match=f"'ReLU' object has no attribute '{name}': ") as caught:
@@ -42,8 +49,31 @@ def test_an_argument_of_pytorch_is_refused_with_ours(layer: Callable[..., Module
     assert str(caught.value).endswith(hint)
 
 
+@pytest.mark.parametrize(("name", "hint"), pytorch.KEYWORDS.items())
+@pytest.mark.parametrize(
+    "function",
+    [
+        functional.softmax,
+        lambda x, **options: functional.scaled_dot_product_attention(x, x, x, **options),
+        lambda x, **options: functional.cross_entropy(x, np.zeros(2, int), **options),
+        lambda x, **options: functional.mse_loss(x, x, **options),
+        lambda x, **options: functional.dropout(x, 0.5, rng=np.random.default_rng(), **options),
+    ],
+)
+def test_a_keyword_of_a_function_of_pytorch_is_refused_with_ours(
+    function: Callable[..., Tensor], name: str, hint: str
+) -> None:
+    with pytest.raises(TypeError, match=rf"\(\) got an unexpected keyword argument '{name}': ") as caught:
+        function(Tensor(np.zeros((2, 3), np.float32)), **{name: None})
+    assert str(caught.value).endswith(hint)
+
+
 def test_every_hint_names_something_that_exists() -> None:
-    for hint in (hint for table in (pytorch.LAYERS, pytorch.FUNCTIONS, pytorch.METHODS) for hint in table.values()):
+    for hint in (
+        hint
+        for table in (pytorch.LAYERS, pytorch.FUNCTIONS, pytorch.INITIALIZERS, pytorch.METHODS)
+        for hint in table.values()
+    ):
         for word in hint.replace(",", " ").replace(":", " ").replace("(", " ").split():
             if word.startswith(("nn.", "axone.")):
                 path = word.removeprefix("axone.").split(".")

@@ -67,7 +67,12 @@ class Product(Deferred):
     >>> from axone.autograd import Tensor
     >>> from axone.autograd.extend import Product, record
     >>> def project(x, w):
-    ...     return record("project", x.data @ w.data, (x, w), lambda g: (g @ w.data.T, Product(x.data.T, g)))
+    ...     return record(
+    ...         "project",
+    ...         x.data @ w.data,
+    ...         (x, w),
+    ...         lambda g: (g @ w.data.T, Product(x.data.T, g)),
+    ...     )
     >>> w = Tensor(np.ones((2, 3)), requires_grad=True)
     >>> project(Tensor(np.ones((4, 2))), w).sum().backward()
     >>> w.grad

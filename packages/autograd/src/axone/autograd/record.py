@@ -46,7 +46,12 @@ def record(name: str, data: Array, inputs: Sequence[Operand], vjp: VJP) -> Tenso
     >>> from axone.autograd.extend import record
     >>> def softplus(x):
     ...     data = x.data
-    ...     return record("softplus", np.logaddexp(data, 0), (x,), lambda g: (g / (1 + np.exp(-data)),))
+    ...     return record(
+    ...         "softplus",
+    ...         np.logaddexp(data, 0),
+    ...         (x,),
+    ...         lambda g: (g / (1 + np.exp(-data)),),
+    ...     )
     >>> x = Tensor([0.0], requires_grad=True)
     >>> softplus(x).backward()
     >>> x.grad

@@ -282,7 +282,11 @@ def needs_grad(value: object) -> TypeGuard[Tensor]:
     --------
     >>> from axone.autograd import Tensor
     >>> from axone.autograd.extend import needs_grad
-    >>> needs_grad(Tensor(1.0, requires_grad=True)), needs_grad(Tensor(1.0)), needs_grad(1.0)
+    >>> (
+    ...     needs_grad(Tensor(1.0, requires_grad=True)),
+    ...     needs_grad(Tensor(1.0)),
+    ...     needs_grad(1.0),
+    ... )
     (True, False, False)
     """
     return isinstance(value, Tensor) and value.requires_grad

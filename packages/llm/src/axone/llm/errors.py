@@ -62,12 +62,13 @@ class MissingDependencyError(AxoneError, ImportError):
     ----------
     purpose, library : str
         What needs it, and its name on the index.
-    requirement : str
-        What to install, such as ``"axone-llm[chat]"``.
+    *requirements : str
+        Arguments of pip, such as ``"axone-llm[chat]"``.
     """
 
-    def __init__(self, purpose: str, library: str, requirement: str) -> None:
-        super().__init__(f'{purpose} need {library}, which is not installed: pip install "{requirement}"')
+    def __init__(self, purpose: str, library: str, *requirements: str) -> None:
+        install = " ".join(f'"{each}"' if "[" in each else each for each in requirements)  # [] are a pattern in shells
+        super().__init__(f"{purpose} need {library}, which is not installed: pip install {install}")
 
 
 class DownloadError(AxoneError):
@@ -76,6 +77,27 @@ class DownloadError(AxoneError):
 
 class WorkerError(AxoneError):
     """The system refuses to start the threads of a training or a generation."""
+
+
+class LaunchError(AxoneError):
+    """The ranks of a job cannot work together."""
+
+
+class RankError(AxoneError):
+    """Another rank of the job has failed, or differs from this one.
+
+    Parameters
+    ----------
+    rank : int
+        Rank that has failed.
+    reason : str
+        Fault of the rank.
+    """
+
+    def __init__(self, rank: int, reason: str) -> None:
+        super().__init__(f"rank {rank}: {reason}")
+        self.rank = rank
+        self.reason = reason
 
 
 def warn_caller(message: str) -> None:

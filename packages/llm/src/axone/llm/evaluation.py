@@ -106,11 +106,14 @@ def perplexity(model: LanguageModel, tokens: Ids, *, window: int | None = None, 
     --------
     >>> import numpy as np
     >>> from axone.llm import LanguageModel, LanguageModelConfig, perplexity
-    >>> config = LanguageModelConfig(vocab_size=8, context_length=16, num_layers=1, num_heads=2, embed_dim=8)
+    >>> config = LanguageModelConfig(
+    ...     vocab_size=8, context_length=16, num_layers=1, num_heads=2, embed_dim=8
+    ... )
     >>> model = LanguageModel(config)
     >>> for parameter in model.parameters():
     ...     parameter.data[...] = 0
-    >>> round(perplexity(model, np.arange(40) % 8), 3)  # every token is as likely as any other
+    >>> tokens = np.arange(40) % 8
+    >>> round(perplexity(model, tokens), 3)  # every token is as likely as any other
     8.0
     """
     return math.exp(sliding_loss(model, tokens, window=window, stride=stride))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -146,7 +147,7 @@ def quantities(bundle: ModelBundle) -> Quantities:
     model, prompt = bundle.model, bundle.tokenizer.encode(_PROMPT)
     found: Quantities = {f"{_IDS} {i}": np.asarray(bundle.tokenizer.encode(text)) for i, text in enumerate(TEXTS)}
     with no_grad():
-        x = model.embedding(np.asarray(prompt)[None])
+        x = model.embed(np.asarray(prompt)[None])
         if model.transformer.position is not None:
             x = x + model.transformer.position(np.arange(len(prompt)))
         for layer, block in enumerate(model.transformer.blocks):
@@ -193,8 +194,10 @@ def _of_transformers(path: Path) -> Quantities:
         import torch  # type: ignore[import-not-found]  # a peer, which nothing else needs
         import transformers  # type: ignore[import-not-found]  # likewise
     except ImportError as error:
-        raise MissingDependencyError("comparisons", "transformers", "transformers torch") from error
+        raise MissingDependencyError("comparisons", "transformers", "transformers", "torch") from error
     gguf = is_gguf(path)
+    if gguf and find_spec("gguf") is None:
+        raise MissingDependencyError("comparisons of GGUF files", "gguf", "gguf")
     source, named = (path.parent, {"gguf_file": path.name}) if gguf else (path, {})
     tokenizer = transformers.AutoTokenizer.from_pretrained(source, **named)
     model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **named).eval()

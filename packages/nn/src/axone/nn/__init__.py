@@ -9,11 +9,13 @@ from axone.nn.cache import KVCache
 from axone.nn.dropout import Dropout, reseed_dropout
 from axone.nn.embedding import Embedding
 from axone.nn.feed_forward import FeedForward, SwiGLU
+from axone.nn.functional.prefix_attention import SharedPrefix
 from axone.nn.head import Head
 from axone.nn.linear import Linear
 from axone.nn.lora import LoRALinear
 from axone.nn.mlp import MLP
 from axone.nn.module import Module, Parameter
+from axone.nn.ngram import NgramEmbedding
 from axone.nn.norm import LayerNorm, RMSNorm
 from axone.nn.position import Llama3Scaling, RotaryEmbedding
 from axone.nn.sequential import Sequential
@@ -36,11 +38,13 @@ __all__ = [
     "LoRALinear",
     "Module",
     "MultiHeadAttention",
+    "NgramEmbedding",
     "Parameter",
     "RMSNorm",
     "ReLU",
     "RotaryEmbedding",
     "Sequential",
+    "SharedPrefix",
     "SiLU",
     "Sigmoid",
     "SwiGLU",

@@ -18,8 +18,8 @@ from axone.autograd.extend import Array
 from axone.nn.cache import KVCache
 from axone.nn.decoding import Attention, CachedForward, CachedModule, DecodeContext, cached_inference, call_on_rows
 from axone.nn.embedding import Embedding
-from axone.nn.functional.attention import Mask
 from axone.nn.functional.linear import Dense, dense_product
+from axone.nn.functional.prefix_attention import AttentionMask, SharedPrefix
 from axone.nn.module import Layer, Module, inference, restore_default
 from axone.nn.position import Positions
 
@@ -47,7 +47,10 @@ class TransformerBlock(CachedModule):
     >>> from axone.autograd import Tensor
     >>> from axone.nn import FeedForward, LayerNorm, MultiHeadAttention, TransformerBlock
     >>> block = TransformerBlock(
-    ...     MultiHeadAttention(8, 2), FeedForward(8, 32), attention_norm=LayerNorm(8), mlp_norm=LayerNorm(8)
+    ...     MultiHeadAttention(8, 2),
+    ...     FeedForward(8, 32),
+    ...     attention_norm=LayerNorm(8),
+    ...     mlp_norm=LayerNorm(8),
     ... )
     >>> block(Tensor(np.ones((1, 3, 8), np.float32))).shape
     (1, 3, 8)
@@ -63,7 +66,7 @@ class TransformerBlock(CachedModule):
         self,
         x: Tensor,
         *,
-        mask: Mask | None = None,
+        mask: AttentionMask | None = None,
         cache: KVCache | None = None,
         positions: Positions | None = None,
     ) -> Tensor:
@@ -113,10 +116,19 @@ class Transformer(Module):
     --------
     >>> import numpy as np
     >>> from axone.autograd import Tensor
-    >>> from axone.nn import FeedForward, LayerNorm, MultiHeadAttention, Transformer, TransformerBlock
+    >>> from axone.nn import (
+    ...     FeedForward,
+    ...     LayerNorm,
+    ...     MultiHeadAttention,
+    ...     Transformer,
+    ...     TransformerBlock,
+    ... )
     >>> blocks = [
     ...     TransformerBlock(
-    ...         MultiHeadAttention(8, 2), FeedForward(8, 32), attention_norm=LayerNorm(8), mlp_norm=LayerNorm(8)
+    ...         MultiHeadAttention(8, 2),
+    ...         FeedForward(8, 32),
+    ...         attention_norm=LayerNorm(8),
+    ...         mlp_norm=LayerNorm(8),
     ...     )
     ...     for _ in range(2)
     ... ]
@@ -133,7 +145,7 @@ class Transformer(Module):
         self,
         x: Tensor,
         *,
-        mask: Mask | None = None,
+        mask: AttentionMask | None = None,
         caches: Sequence[KVCache] | None = None,
         positions: Positions | None = None,
     ) -> Tensor:
@@ -142,7 +154,7 @@ class Transformer(Module):
         Parameters
         ----------
         x : Tensor, shape (B, T, C)
-        mask : ndarray of bool, optional
+        mask : ndarray of bool or SharedPrefix, optional
             As in `MultiHeadAttention`.
         caches : sequence of KVCache, optional
             One for each block; for inference only.
@@ -162,7 +174,8 @@ class Transformer(Module):
             raise ValueError(f"caches ({len(caches)}) must be as many as blocks ({len(self.blocks)})")
         if positions is None:
             first = caches[0].length if caches else 0
-            positions = np.arange(first, first + x.shape[1])
+            after = np.arange(first, first + x.shape[1])
+            positions = mask.positions(x.shape[1]) if isinstance(mask, SharedPrefix) else after
         if self.position is not None:
             known, last = self.position.weight.shape[0], int(positions.max(initial=-1))
             if last >= known:

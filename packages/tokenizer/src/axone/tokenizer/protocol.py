@@ -95,7 +95,10 @@ class Tokenizer(Protocol):
     --------
     >>> from axone.tokenizer import BPETokenizer, CharTokenizer, Tokenizer
     >>> text = "the cat sat on the mat"
-    >>> tokenizers: list[Tokenizer] = [CharTokenizer.train(text), BPETokenizer.train(text, vocab_size=260)]
+    >>> tokenizers: list[Tokenizer] = [
+    ...     CharTokenizer.train(text),
+    ...     BPETokenizer.train(text, vocab_size=260),
+    ... ]
     >>> [len(tokenizer.encode(text)) for tokenizer in tokenizers]
     [22, 14]
     >>> [tokenizer.decode(tokenizer.encode(text)) == text for tokenizer in tokenizers]

@@ -53,8 +53,10 @@ class AdamW(Optimizer):
 
     >>> from axone.autograd import Tensor
     >>> from axone.autograd.optim import AdamW
-    >>> weight, bias = Tensor([[2.0]], requires_grad=True), Tensor([0.0], requires_grad=True)
-    >>> optimizer = AdamW([{"params": [weight]}, {"params": [bias], "weight_decay": 0.0, "lr_scale": 0.5}], lr=0.1)
+    >>> weight = Tensor([[2.0]], requires_grad=True)
+    >>> bias = Tensor([0.0], requires_grad=True)
+    >>> biases = {"params": [bias], "weight_decay": 0.0, "lr_scale": 0.5}
+    >>> optimizer = AdamW([{"params": [weight]}, biases], lr=0.1)
     >>> [group["lr"] for group in optimizer.groups]
     [0.1, 0.05]
     >>> ((weight + bias) ** 2).sum().backward()

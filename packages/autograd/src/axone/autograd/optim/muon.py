@@ -5,7 +5,9 @@ one. Five steps of a Newton-Schulz iteration bring them between 0.7 and 1.2, wit
 
 With the gradient g, the momentum u, its decay rate a and a matrix of n rows and m columns::
 
-    u = a u + (1 - a) g          w = orthogonal((1 - a) g + a u)          p = (1 - lr decay) p - lr sqrt(max(1, n/m)) w
+    u = a u + (1 - a) g
+    w = orthogonal((1 - a) g + a u)
+    p = (1 - lr decay) p - lr sqrt(max(1, n/m)) w
 
 Use AdamW for vectors, which have one singular value, and for embeddings and heads, whose rows are looked up one by one.
 `split_matrices` splits the parameters of a model accordingly.

@@ -67,7 +67,13 @@ class Adapter:
     --------
     >>> from axone.llm import Adapter, LanguageModel, LanguageModelConfig
     >>> config = LanguageModelConfig.llama(
-    ...     vocab_size=32, context_length=16, num_layers=1, num_heads=2, num_kv_heads=1, embed_dim=8, hidden_dim=16
+    ...     vocab_size=32,
+    ...     context_length=16,
+    ...     num_layers=1,
+    ...     num_heads=2,
+    ...     num_kv_heads=1,
+    ...     embed_dim=8,
+    ...     hidden_dim=16,
     ... )
     >>> model = LanguageModel(config)
     >>> adapter = Adapter.add(model, rank=2, alpha=4)

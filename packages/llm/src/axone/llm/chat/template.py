@@ -78,7 +78,9 @@ class ChatTemplate:
     Examples
     --------
     >>> from axone.llm import ChatTemplate
-    >>> template = ChatTemplate("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}")
+    >>> template = ChatTemplate(
+    ...     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    ... )
     >>> template.render([{"role": "user", "content": "Hello"}])
     '<user>Hello'
     """

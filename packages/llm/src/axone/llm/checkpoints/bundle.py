@@ -217,6 +217,107 @@ def load(path: str | os.PathLike[str]) -> tuple[LanguageModel, Tokenizer]:
     return bundle.model, bundle.tokenizer
 
 
+def save_pretrained(
+    folder: str | os.PathLike[str],
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    *,
+    dtype: DTypeLike | None = None,
+    chat_template_text: str | None = None,
+) -> None:
+    """Write a model and its tokenizer as a folder, which `load` and transformers open.
+
+    Parameters
+    ----------
+    folder : path
+        Made if it is not there; files of the same names in it are replaced.
+    model : LanguageModel
+    tokenizer : Tokenizer
+    dtype : dtype, optional
+        Of the weights in the file, by default that of the parameters.
+    chat_template_text : str, optional
+        The Jinja program of a model that chats.
+
+    Raises
+    ------
+    ValueError
+        If the tokenizer has more tokens than the model.
+    OSError
+        If the folder cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from axone.llm import LanguageModel, LanguageModelConfig, load, save_pretrained
+    >>> from axone.tokenizer import CharTokenizer
+    >>> config = LanguageModelConfig(
+    ...     vocab_size=4, context_length=16, num_layers=1, num_heads=1, embed_dim=8
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_pretrained(folder, LanguageModel(config), CharTokenizer.train("abcd"))
+    ...     model, tokenizer = load(folder)
+    >>> model.config == config, tokenizer.encode("cab")
+    (True, [2, 0, 1])
+    """
+    ModelBundle(model, tokenizer, chat_template_text).write(folder, dtype=dtype)
+
+
+def save_gguf(
+    path: str | os.PathLike[str],
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    *,
+    dtype: str = "f16",
+    chat_template_text: str | None = None,
+) -> None:
+    """Write a model and its tokenizer as a GGUF file, which `load` and llama.cpp open.
+
+    Parameters
+    ----------
+    path : path
+    model : LanguageModel
+        With RMS norms, rotary positions and SwiGLU.
+    tokenizer : Tokenizer
+        Of subwords.
+    dtype : {"f32", "f16", "q8_0"}
+        Of the matrices.
+    chat_template_text : str, optional
+        The Jinja program of a model that chats.
+
+    Raises
+    ------
+    ValueError
+        If the format cannot express the model or its tokenizer.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from axone.llm import LanguageModel, LanguageModelConfig, load, save_gguf
+    >>> from axone.tokenizer import BPETokenizer
+    >>> tokenizer = BPETokenizer.train("low lower lowest " * 9, 264)
+    >>> config = LanguageModelConfig.llama(
+    ...     vocab_size=264,
+    ...     context_length=16,
+    ...     num_layers=1,
+    ...     num_heads=2,
+    ...     num_kv_heads=1,
+    ...     embed_dim=32,
+    ...     hidden_dim=64,
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_gguf(
+    ...         Path(folder) / "model.gguf", LanguageModel(config), tokenizer, dtype="q8_0"
+    ...     )
+    ...     model, _ = load(Path(folder) / "model.gguf")
+    >>> model.num_parameters() == LanguageModel(config).num_parameters()
+    True
+    """
+    ModelBundle(model, tokenizer, chat_template_text).write_gguf(path, dtype=dtype)
+
+
 def _read_adapted(folder: Path) -> ModelBundle:
     """Return the base of an adapter's folder, with the adapter merged."""
     from axone.llm.checkpoints.adapter_files import open_adapted  # not before it is used

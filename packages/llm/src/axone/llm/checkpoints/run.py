@@ -40,7 +40,7 @@ from axone.llm.storage.atomic import (
 from axone.llm.storage.json_schema import FORMAT
 from axone.llm.storage.lock import FolderLock, locked
 from axone.llm.storage.regular import read_json
-from axone.llm.storage.safetensors import State
+from axone.llm.storage.safetensors import WritableState
 
 KEPT = 2
 LOCK = "lock"
@@ -69,6 +69,9 @@ class Run:
         self._identity: str | None = None
         self._lock: FolderLock | None = None
         self._status: os.stat_result | None = None
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
 
     def check_new(self, *, overwrite: bool = False) -> None:
         """Check that the folder may be made.
@@ -155,6 +158,16 @@ class Run:
             raise ValueError(f"notes must not have the reserved names {', '.join(reserved)}")
         self._identity = os.urandom(16).hex()
         write_json(folder / OPTIONS, RUN_FORMAT.stamp({IDENTITY: self._identity, **options}))
+
+    def replace_options(self, options: Mapping[str, Any]) -> None:
+        """Replace the options in ``run.json`` and keep the run's identity; the caller must hold the lock.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; the old options stay.
+        """
+        write_json(self.path / OPTIONS, RUN_FORMAT.stamp({IDENTITY: self._identity, **options}))
 
     def options(self) -> dict[str, Any]:
         """Read ``run.json``.
@@ -255,7 +268,7 @@ class Run:
             with contextlib.suppress(OSError):
                 remove_folder(self.path)
 
-    def save(self, model: ModelFiles, state: TrainingState, optimizer_state: State) -> Checkpoint:
+    def save(self, model: ModelFiles, state: TrainingState, optimizer_state: WritableState) -> Checkpoint:
         """Write a checkpoint, and remove those that are neither new nor the best.
 
         Parameters

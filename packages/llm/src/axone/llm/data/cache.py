@@ -85,7 +85,9 @@ def cached_dataset(
     >>> from axone.tokenizer import BPETokenizer
     >>> texts = ["to be or not to be"] * 3
     >>> with tempfile.TemporaryDirectory() as cache:
-    ...     dataset = cached_dataset(texts, "hamlet", lambda: BPETokenizer.train(texts, 260), cache=cache)
+    ...     dataset = cached_dataset(
+    ...         texts, "hamlet", lambda: BPETokenizer.train(texts, 260), cache=cache
+    ...     )
     >>> dataset.num_documents
     3
     """

@@ -30,11 +30,13 @@ class PromptCache:
     Examples
     --------
     >>> from axone.llm import LanguageModel, LanguageModelConfig, PromptCache, generate
-    >>> config = LanguageModelConfig(vocab_size=65, context_length=64, num_layers=1, num_heads=2, embed_dim=16)
+    >>> config = LanguageModelConfig(
+    ...     vocab_size=65, context_length=64, num_layers=1, num_heads=2, embed_dim=16
+    ... )
     >>> model = LanguageModel(config).eval()
     >>> cache = PromptCache(model)
     >>> new = list(generate(model, [1, 2, 3], max_new_tokens=4, prompt_cache=cache))
-    >>> cache.common_prefix([1, 2, 3, *new, 5])  # all but the last new token, which was not read, and the 5
+    >>> cache.common_prefix([1, 2, 3, *new, 5])  # the last new token was not read
     6
     """
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty, empty_like, needs_grad, record
-from axone.nn.functional.blocked_matmul import ones
+from axone.nn.functional.matmul import ones
 from axone.nn.functional.validation import check_dtypes, check_last_axis
 
 
@@ -23,7 +23,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: fl
     With ``xhat = r (x - m)``, m the mean and ``r = 1 / sqrt(var + eps)``, the gradient g, ``h = g weight``, and means
     over the row::
 
-        dx = r (h - mean(h) - xhat mean(h xhat))        dweight = sum(g xhat)        dbias = sum(g)
+        dx = r (h - mean(h) - xhat mean(h xhat))    dweight = sum(g xhat)    dbias = sum(g)
 
     Parameters
     ----------

@@ -41,7 +41,9 @@ class BPETokenizer(SubwordTokenizer):
     Examples
     --------
     >>> from axone.tokenizer import BPETokenizer
-    >>> tokenizer = BPETokenizer.train("low lower lowest", vocab_size=260, special_tokens=["<|end|>"])
+    >>> tokenizer = BPETokenizer.train(
+    ...     "low lower lowest", vocab_size=260, special_tokens=["<|end|>"]
+    ... )
     >>> ids = tokenizer.encode("low lower")
     >>> ids
     [257, 258, 101, 114]
@@ -54,7 +56,7 @@ class BPETokenizer(SubwordTokenizer):
     >>> tokenizer.encode("low<|end|>")
     Traceback (most recent call last):
         ...
-    axone.tokenizer.errors.TokenizerError: text spells the special token '<|end|>' at position 3: ...
+    axone.tokenizer.errors.TokenizerError: text spells the special token '<|end|>' at ...
     """
 
     def __init__(self, model: BPEModel) -> None:

@@ -39,6 +39,8 @@ _OWN_SCALING = "axone.rope.scaling"
 EOS_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 
 _TOKENIZER = "tokenizer.ggml."
+_WITHOUT_EOS = "axone.tokenizer.without_eos"
+_BYTE_255 = ("ÿ", "<0xFF>")  # a byte that UTF-8 never has, as byte-level and SentencePiece vocabularies spell it
 _UNUSED = 5  # the type of a token that no text holds
 
 _FIELDS = {
@@ -102,7 +104,7 @@ class PretrainedGGUF:
         self.path = path
         self._file = GGUFFile(path)
         try:
-            self.metadata = self._file.metadata
+            self.metadata = _without_stand_in(self._file.metadata)
             self.shapes: dict[str, Shape] = {name: info.shape for name, info in self._file.tensors.items()}
             self.config = self._config()
             self.eos_ids = self._eos_ids()
@@ -281,7 +283,8 @@ def save_model(
 def tokenizer_metadata(tokenizer: Mapping[str, Any], vocab_size: int, eos_ids: Sequence[int]) -> dict[str, Value]:
     """Return a tokenizer's metadata with a token for each row of the embedding, and with the model's end-of-text ids.
 
-    llama.cpp refuses a file with fewer tokens than rows.
+    llama.cpp refuses a file with fewer tokens than rows. In a file without an end-of-text id, it takes a default: 11 in
+    byte-level vocabularies, GPT-2's comma. So the byte 255 stands in, which no text has, and a key of our own says so.
 
     Parameters
     ----------
@@ -303,7 +306,20 @@ def tokenizer_metadata(tokenizer: Mapping[str, Any], vocab_size: int, eos_ids: S
         metadata[_TOKENIZER + name] = [*metadata[_TOKENIZER + name], *values]
     known = {metadata.get(_TOKENIZER + key) for key in EOS_KEYS}
     free = [key for key in EOS_KEYS if _TOKENIZER + key not in metadata]
-    return metadata | {_TOKENIZER + key: id for key, id in zip(free, sorted({*eos_ids} - known))}
+    metadata |= {_TOKENIZER + key: id for key, id in zip(free, sorted({*eos_ids} - known))}
+    if not any(_TOKENIZER + key in metadata for key in EOS_KEYS):
+        tokens = metadata[f"{_TOKENIZER}tokens"]
+        stand_in = next((tokens.index(text) for text in _BYTE_255 if text in tokens), None)
+        if stand_in is not None:
+            metadata |= {_TOKENIZER + EOS_KEYS[0]: stand_in, _WITHOUT_EOS: True}
+    return metadata
+
+
+def _without_stand_in(metadata: Mapping[str, Value]) -> Mapping[str, Value]:
+    """Return metadata without the end-of-text id that `tokenizer_metadata` wrote for a model that has none."""
+    if metadata.get(_WITHOUT_EOS) is not True:
+        return metadata
+    return {key: value for key, value in metadata.items() if key != _TOKENIZER + EOS_KEYS[0]}
 
 
 def tensor_specs(architecture: str, config: LanguageModelConfig, shapes: Mapping[str, Shape]) -> Sequence[TensorSpec]:
