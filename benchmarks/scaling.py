@@ -1,5 +1,6 @@
 """Scaling of a training over ranks: strong, weak, ranks x workers, sharded optimizer, all-reduce, and a cost model.
 
+
     python benchmarks/scaling.py [--rounds N] [--out FOLDER] [--mpiexec FILE]
 
 Takes about five minutes on two idle cores, and writes the tables of the guide: scaling.csv (steps), all_reduce.csv,
@@ -61,14 +62,14 @@ def write(path, header, rows):
 
 
 def cases():
-    """Yield the configurations: name of the series, model, ranks, workers, batch, shards."""
+    """Yield the configurations: name of the series, model, ranks, workers, batch."""
     for model, batch in BATCH.items():
         for ranks, workers in LAYOUTS:
-            yield "strong", model, ranks, workers, batch, False
-        yield "weak", model, 1, 1, batch // 2, False
-        yield "weak", model, 2, 1, batch, False
-        yield "weak", model, 4, 1, batch * 2, False
-    yield "sharded", "medium", 2, 1, BATCH["medium"], True
+            yield "strong", model, ranks, workers, batch
+        yield "weak", model, 1, 1, batch // 2
+        yield "weak", model, 2, 1, batch
+        yield "weak", model, 4, 1, batch * 2
+    yield "sharded", "medium", 2, 1, BATCH["medium"]
 
 
 def measure(mpiexec, rounds):
@@ -76,11 +77,11 @@ def measure(mpiexec, rounds):
     found = {}
     for _ in range(rounds):
         for case in cases():
-            _, model, ranks, workers, batch, shards = case
-            if case[0] == "weak" and ranks == 2:
+            series, model, ranks, workers, batch = case
+            if series == "weak" and ranks == 2:
                 continue  # that of the strong series
-            seconds = SECONDS[model]
-            options = {"model": model, "batch": batch, "workers": workers, "shards": shards, "seconds": seconds}
+            options = {"model": model, "batch": batch, "workers": workers, "seconds": SECONDS[model]}
+            options["shards"] = series == "sharded"
             found.setdefault(case, []).append(job(mpiexec, ranks, **options))
     for case in cases():
         if case not in found:
@@ -99,24 +100,18 @@ def summary(results):
 def table_of_steps(found, cores):
     """Return the rows of the measured steps."""
     rows = []
-    for case, results in found.items():
-        series, model, ranks, workers, batch, _ = case
+    for case in cases():
+        (series, model, ranks, workers, batch), results = case, found[case]
         step, low, high, waiting, communicating = summary(results)
-        alone = summary(found["weak" if series == "weak" else "strong", model, 1, 1, *_first(found, series, model)])[0]
+        first = ("weak", model, 1, 1, BATCH[model] // 2) if series == "weak" else ("strong", model, 1, 1, BATCH[model])
         used = min(ranks * workers, cores)
-        gain = alone / step * (batch / _first(found, series, model)[0] if series == "weak" else 1)
+        gain = summary(found[first])[0] / step * batch / first[-1]
         rows.append([
             series, model, f"{ranks} x {workers}", batch, f"{1e3 * step:.1f}", f"{1e3 * low:.1f} to {1e3 * high:.1f}",
             f"{1e3 * (step - waiting - communicating):.1f}", f"{1e3 * communicating:.2f}", f"{1e3 * waiting:.2f}",
             f"{gain:.2f}", f"{gain / used:.0%}", f"{results[0]['moments'] / 2**20:.0f}", f"{results[0]['peak'] / 2**20:.0f}",
         ])  # fmt: skip
     return rows
-
-
-def _first(found, series, model):
-    """Return batch and shards of the first configuration of a series."""
-    wanted = "weak" if series == "weak" else "strong"
-    return next(case[4:] for case in found if case[0] == wanted and case[1] == model)
 
 
 def fit(times, ranks):
@@ -135,13 +130,13 @@ def table_of_check(found, network, cores):
     """Return the rows that compare the cost model with the measurement."""
     rows = []
     for model, batch in BATCH.items():
-        alone = found["strong", model, 1, 1, batch, False]
+        alone = found["strong", model, 1, 1, batch]
         compute, size = summary(alone)[0], 4 * alone[0]["parameters"]
         for ranks in (2, 4):
             latency, bandwidth = network[ranks]
             predicted = compute / min(ranks, cores)
             predicted += model_of_step(0.0, ranks, size, bandwidth, latency)
-            step = summary(found["strong", model, ranks, 1, batch, False])[0]
+            step = summary(found["strong", model, ranks, 1, batch])[0]
             rows.append([model, ranks, f"{1e3 * predicted:.1f}", f"{1e3 * step:.1f}", f"{predicted / step - 1:+.1%}"])
     return rows
 
@@ -193,7 +188,7 @@ def main():
     write(options.out / "scaling.csv", header, table_of_steps(found, cores))
     header = ["model", "ranks", "predicted, ms", "measured, ms", "difference"]
     write(options.out / "scaling_check.csv", header, table_of_check(found, network, cores))
-    fastest = found["strong", "medium", 1, cores if cores < 3 else 2, BATCH["medium"], False]
+    fastest = found["strong", "medium", 1, cores if cores < 3 else 2, BATCH["medium"]]
     tokens = BATCH["medium"] * 256
     speed = 6 * fastest[0]["parameters"] * tokens / summary(fastest)[0]
     header = ["parameters", "network", "step of 1 rank", *(f"{n} ranks" for n in RANKS[1:])]

@@ -11,9 +11,9 @@ formula: each position takes a weighted average of the positions that it finds r
 # A look back
 # -----------
 #
-# The rows of a map are the words that look, the columns the words that are looked at. The
-# darker a cell, the larger the weight. Each row adds up to 1. The numbers of this first
-# map are invented; those at the end of the page are learned.
+# The rows of a map are the words that look, the columns the words that are looked at.
+# The darker a cell, the larger the weight. Each row adds up to 1. The numbers of this
+# first map are invented; those at the end of the page are learned.
 
 import math
 
@@ -82,9 +82,9 @@ print("output ", out.round(2))
 #    \mathrm{attention}(Q, K, V) =
 #    \mathrm{softmax}\left(\frac{Q K^{T}}{\sqrt{D}}\right) V
 #
-# :math:`D` is the length of a query. Why divide by its square root? The score is a sum of
-# :math:`D` products, and grows with :math:`D`. Large scores make the softmax choose one
-# position alone. Then its slope is almost zero, and nothing can be learned:
+# :math:`D` is the length of a query. Why divide by its square root? The score is a sum
+# of :math:`D` products, and grows with :math:`D`. Large scores make the softmax choose
+# one position alone. Then its slope is almost zero, and nothing can be learned:
 
 rng = np.random.default_rng(0)
 fig, axes = plt.subplots(1, 2, figsize=(7, 3), layout="constrained", sharey=True)
@@ -106,8 +106,9 @@ plt.show()
 # A language model predicts the next token. In training it sees whole sentences, so it
 # must not look ahead: position 3 may look at 0, 1, 2 and 3, not at 4. Set the scores of
 # all later positions to minus infinity: :math:`e^{-\infty} = 0`, so their weights are
-# zero. This is the *causal mask*, and the reason for the empty triangle of the first map.
-# When queries, keys and values come from the same sequence, it is *self*-attention.
+# zero. This is the *causal mask*, and the reason for the empty triangle of the first
+# map. When queries, keys and values come from the same sequence, it is
+# *self*-attention.
 
 B, T, C, D = 1, 5, 8, 4  # batch, time (positions), channels, width of the head
 head = Head(C, D, rng=rng)
@@ -235,11 +236,11 @@ plt.show()
 # Several heads
 # -------------
 #
-# A harder question: two names are asked. Is the number of the first one larger than that
-# of the second? One head averages, so it mixes the two entries, and it cannot say which
-# number belongs to which name. Two heads look at two places at once, each with its own
-# queries, keys and values. Their outputs are put side by side and mixed by a last Linear
-# layer. This is :class:`~axone.nn.MultiHeadAttention`.
+# A harder question: two names are asked. Is the number of the first one larger than
+# that of the second? One head averages, so it mixes the two entries, and it cannot say
+# which number belongs to which name. Two heads look at two places at once, each with
+# its own queries, keys and values. Their outputs are put side by side and mixed by a
+# last Linear layer. This is :class:`~axone.nn.MultiHeadAttention`.
 
 results = {}
 for num_heads in (1, 2):
@@ -248,9 +249,9 @@ for num_heads in (1, 2):
     print(f"heads: {num_heads}, {correct(net, 2):.0%} of the answers are correct")
 
 # %%
-# Half of the answers would be a guess. Expect about three quarters with one head: it can
-# look up the first number, and a large number is probably the larger one. The maps of the
-# two heads, for one example:
+# Half of the answers would be a guess. Expect about three quarters with one head: it
+# can look up the first number, and a large number is probably the larger one. The maps
+# of the two heads, for one example:
 
 names, numbers, asked, found = books(1, 2)
 labels = [f"{name}: {number}" for name, number in zip(names[0], numbers[0])]
@@ -268,8 +269,8 @@ plt.show()
 # Exercises
 # ---------
 #
-# **1.** Three positions have the scores 1, 1 and 1 for a query. What are the weights? And
-# with the scores 0, 0 and 100?
+# **1.** Three positions have the scores 1, 1 and 1 for a query. What are the weights?
+# And with the scores 0, 0 and 100?
 #
 # .. dropdown:: Answer
 #

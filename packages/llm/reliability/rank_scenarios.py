@@ -13,7 +13,7 @@ import numpy as np
 from tiny import weights_sum
 from tiny_ranks import CONFIG, Losses, train, trainer
 
-from axone.llm import Trainer
+from axone.llm import Run, Trainer
 from axone.llm.distributed import Communicator, job, require_same_job, together
 from axone.llm.errors import AxoneError
 from axone.llm.training.optimizers import Optimizers
@@ -177,6 +177,18 @@ def is_killed(ranks: Communicator, folder: Path) -> None:
 def is_undisturbed(ranks: Communicator, folder: Path) -> None:
     """Train the same without a kill."""
     trainer(KILLED, ranks=ranks, run=folder / "undisturbed").fit()
+
+
+def is_disturbed(ranks: Communicator, folder: Path) -> None:
+    """Write the process ids, and train or resume a run that a rank may be killed in at any moment."""
+    (folder / "pids" / f".{ranks.rank}").write_text(str(os.getpid()), encoding="utf-8")
+    (folder / "pids" / f".{ranks.rank}").rename(folder / "pids" / str(ranks.rank))
+    run = folder / "disturbed"
+    if Run(run).checkpoints():
+        Trainer.resume(run, communicator=ranks).fit()
+    else:
+        ranks.barrier()  # until all ranks have looked
+        trainer(KILLED, ranks=ranks, run=run, overwrite=True).fit()
 
 
 def disturbed_for_long(ranks: Communicator, _folder: Path) -> None:

@@ -53,6 +53,7 @@ def trainer(
     *,
     ranks: Communicator | None = None,
     run: Path | None = None,
+    overwrite: bool = False,
     dropout: float = 0.0,
 ) -> Trainer:
     """Return a trainer of a small model, the same one in each rank."""
@@ -66,7 +67,7 @@ def trainer(
         dropout=dropout,
     )
     model = LanguageModel(shape, rng=np.random.default_rng(0))
-    return Trainer(model, *dataset.split(), config, callbacks, communicator=ranks, run=run)
+    return Trainer(model, *dataset.split(), config, callbacks, communicator=ranks, run=run, overwrite=overwrite)
 
 
 def train(ranks: Communicator, config: TrainerConfig = CONFIG, **options: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 from axone.cli import console
 from axone.cli.console import UserError, in_options
 from axone.cli.invocation import CommandParser
-from axone.cli.sampling_options import NAMES, add_sampling_options, check_counts, sampling
+from axone.cli.sampling_options import NAMES, add_draft_option, add_sampling_options, check_counts, draft, sampling
 from axone.llm import Chat, ChatTemplateError, Message, open_bundle
 from axone.tokenizer import BPETokenizer
 
@@ -63,6 +63,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="maximum number of tokens of an answer (default: 1024)",
     )
     add_sampling_options(parser, temperature=0.2)
+    add_draft_option(parser)
     add("--stats", action="store_true", help="show tokens and seconds after each answer")
     options = parser.parse(arguments)
     check_counts(parser, options, "max_new_tokens")
@@ -87,6 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
         max_new_tokens=options.max_new_tokens,
         sampling=chosen,
         rng=np.random.default_rng(options.seed),
+        draft=draft(options, bundle),
     )
     return Conversation(chat, statistics=options.stats).run()
 

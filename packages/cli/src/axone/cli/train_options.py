@@ -20,13 +20,17 @@ DESCRIPTION = """Train a language model on a text, then sample from it.
   axone train --resume runs/NAME         continue an interrupted run
   axone train --resume runs/NAME --steps 5000   train a run longer than planned
   axone sample runs/NAME                 write text with the trained model
-  mpiexec -n 4 python -m mpi4py apps/train.py     several ranks, on one machine or more
+
+On several ranks, on one machine or more: mpiexec -n 4 python -m mpi4py -m axone.cli train
 
 Before the training, its size, its data and an estimate of its time and memory are printed.
 """
 
 EPILOG = """presets:
 {presets}
+
+A model with squared ReLU (relu2) or with vectors of n-grams (max-ngram) is read by Axone alone; the preset llama makes one
+that other programs open. The presets with the optimizer muon have learning rates for it: with --optimizer adamw, a tenth.
 
 Choosing options: the tokens of a step are batch size times context length. A larger model needs more text, more steps and
 a lower learning rate. If the validation loss rises while the training loss falls, the model needs more text, more dropout

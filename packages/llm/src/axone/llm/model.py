@@ -25,6 +25,7 @@ from axone.llm.generation.folding import FoldCache
 from axone.llm.generation.generate import generate
 from axone.llm.generation.prompt_cache import PromptCache
 from axone.llm.generation.sampling import SamplingConfig, SamplingOptions
+from axone.llm.generation.speculation import DraftChoice
 from axone.llm.pretrained.folder import write_folder
 from axone.llm.pretrained.source import PretrainedModel, open_pretrained
 from axone.llm.runtime.resources import available_memory
@@ -199,13 +200,14 @@ class LanguageModel(Module):
         rng: np.random.Generator | None = None,
         workers: int | None = None,
         prompt_cache: PromptCache | None = None,
+        draft: DraftChoice = None,
         **options: Unpack[SamplingOptions],
     ) -> Iterator[int]:
         """Yield new tokens, one at a time, as the function `axone.llm.generate` does.
 
         Parameters
         ----------
-        prompt_ids, max_new_tokens, sampling, stop_ids, rng, workers, prompt_cache, **options
+        prompt_ids, max_new_tokens, sampling, stop_ids, rng, workers, prompt_cache, draft, **options
             As in `axone.llm.generate`.
 
         Yields
@@ -222,6 +224,7 @@ class LanguageModel(Module):
             rng=rng,
             workers=workers,
             prompt_cache=prompt_cache,
+            draft=draft,
         )
 
     def decoder(self, *, workers: int | None = None) -> Decoder:

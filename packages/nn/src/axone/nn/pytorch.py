@@ -14,7 +14,7 @@ LAYERS = {
     "TransformerEncoderLayer": "use nn.TransformerBlock",
     "TransformerDecoderLayer": "use nn.TransformerBlock",
     "ModuleList": "assign a list: modules are found in it",
-    "ModuleDict": "assign a dict: modules are found in it",
+    "ModuleDict": "assign attributes, or a dict with self.parts[name]: modules are found in both",
     "ParameterList": "assign a list: Parameters are found in it",
     "ParameterDict": "assign a dict: Parameters are found in it",
     "Identity": "use nn.Sequential() without layers",

@@ -38,6 +38,7 @@ CHUNK = 1 << 20
 _SLOT = 256  # bytes of a message that need no second one
 _SPIN = 2e-3  # seconds of polling without sleep: sleeping adds some 50 us
 _LONGEST_SLEEP = 1e-3
+_ARRIVES_WITHIN = 3.0  # seconds: messages of a rank that has left
 _LEAVES = 1  # tag of the message of a rank that ends its process
 _PART = 2  # tag of a chunk
 
@@ -158,14 +159,19 @@ class MPICommunicator:
         os._exit(1)  # not reached: Abort does not return
 
     def _wait(self, request: Request) -> None:
-        """Poll a request until it is complete; abort if a rank that it needs has left."""
-        began = time.perf_counter()
+        """Poll a request until it is complete; abort if it is not, some seconds after a rank has left.
+
+        A rank may leave when its own part of an operation is complete, while messages to other ranks are on their way.
+        """
+        began, left = time.perf_counter(), None
         while not request.Test():
-            waited = time.perf_counter() - began
-            if waited > _SPIN:
-                if self._comm.Iprobe(self._mpi.ANY_SOURCE, _LEAVES):
+            now = time.perf_counter()
+            if now - began > _SPIN:
+                if left is None and self._comm.Iprobe(self._mpi.ANY_SOURCE, _LEAVES):
+                    left = now
+                if left is not None and now - left > _ARRIVES_WITHIN:
                     self._abort_after_leaving()
-                time.sleep(min(waited / 50, _LONGEST_SLEEP))
+                time.sleep(min((now - began) / 50, _LONGEST_SLEEP))
             elif hasattr(os, "sched_yield"):
                 os.sched_yield()
         self.waiting += time.perf_counter() - began

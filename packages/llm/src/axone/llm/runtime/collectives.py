@@ -120,6 +120,11 @@ class SharedAllGather:
         self._claimed = _counters(group.world_size * _MAX_CHUNKS)  # per chunk, the last round in which it was claimed
         self._round = 0
 
+    @property
+    def world_size(self) -> int:
+        """The number of ranks."""
+        return self._group.world_size
+
     def shard(self, total: int) -> slice:
         """Return the slice of this rank."""
         return self._shard(self._group.rank, total)
