@@ -235,7 +235,7 @@ def test_a_diverged_training_ends_in_one_sentence(text_file: Path) -> None:
         ("--data hamlet.txt --learning-rate nan", "--learning-rate (nan) must be finite"),
         (
             "--data hamlet.txt --min-learning-rate 1",
-            "--min-learning-rate (1.0) must be between 0 and --learning-rate (0.002)",
+            "--min-learning-rate (1.0) must be between 0 and --learning-rate (0.02)",
         ),
         ("--data /dev/null", "is not a regular file"),
         ("--data hamlet.txt --dropout 2", "dropout"),

@@ -29,6 +29,9 @@ Before the training, its size, its data and an estimate of its time and memory a
 EPILOG = """presets:
 {presets}
 
+A model with squared ReLU (relu2) or with vectors of n-grams (max-ngram) is read by Axone alone; the preset llama makes one
+that other programs open. The presets with the optimizer muon have learning rates for it: with --optimizer adamw, a tenth.
+
 Choosing options: the tokens of a step are batch size times context length. A larger model needs more text, more steps and
 a lower learning rate. If the validation loss rises while the training loss falls, the model needs more text, more dropout
 or fewer steps (--early-stopping-patience N ends the training by itself). Characters are enough for a few megabytes; for
