@@ -13,7 +13,7 @@ real model that answers questions.
 # --------------
 #
 # Train the small model again (page 9), and ask it for the next character after a
-# beginning that leaves a choice: the place can be wood, hill, river or field.
+# beginning that leaves a choice: one of six places follows.
 
 import json
 import textwrap
