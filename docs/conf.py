@@ -18,6 +18,7 @@ extensions = [
     "diagrams",
     "myst_parser",
     "numpydoc",
+    "play.extension",
     "public_modules",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -80,7 +81,7 @@ sphinx_gallery_conf = {
 
 html_theme = "pydata_sphinx_theme"
 html_title = "Axone"
-html_static_path = ["_static"]
+html_static_path = ["_static", "_generated"]  # docs/play writes the second
 html_css_files = ["axone.css"]
 html_favicon = "_static/axone.svg"
 html_show_sourcelink = False
@@ -93,4 +94,4 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"index": [], "architecture": [], "changelog": [], "words": []}
+html_sidebars = {"index": [], "architecture": [], "changelog": [], "words": [], "play/index": []}
