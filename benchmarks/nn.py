@@ -3,7 +3,7 @@
     python benchmarks/nn.py [--peer-python PATH] [--shapes small medium] [--only attention] [--rounds 15]
 
 Each library runs in a process of its own, with one thread, and with a C library that keeps freed memory, like a
-training worker of axone-llm; Axone uses blocked matmul, as such a worker does. The two take turns; a figure is the
+training worker of axone-llm. The two take turns; a figure is the
 median over the rounds, each the median of some milliseconds of calls. The shapes are those of one of two workers that
 train a character-level GPT of four layers ("small") or a GPT of six layers on longer texts ("medium"). The input is the
 result of an operation, and its gradient is dropped; parameters have no gradient yet. The last column is the upper limit
@@ -11,7 +11,6 @@ of the ratio, for kernels that have one.
 """
 
 import argparse
-import contextlib
 import ctypes
 import json
 import os
@@ -180,23 +179,13 @@ def serve(library):
         libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
         libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
     ready = {}
-    with as_in_training(library):
-        for line in sys.stdin:
-            name, shape, seconds, clock = json.loads(line)
-            if (name, shape) not in ready:
-                dims = SHAPES[shape]
-                ready[name, shape] = call(kernels(**dims)[name], *sizes(**dims)[name])
-            times = [measure(function, seconds, getattr(time, clock)) for function in ready[name, shape]]
-            print(json.dumps(times), flush=True)
-
-
-def as_in_training(library):
-    """Switch blocked matmul on for Axone, as a training worker does."""
-    if library != "axone":
-        return contextlib.nullcontext()
-    from axone.nn.extend import blocked_matmul
-
-    return blocked_matmul()
+    for line in sys.stdin:
+        name, shape, seconds, clock = json.loads(line)
+        if (name, shape) not in ready:
+            dims = SHAPES[shape]
+            ready[name, shape] = call(kernels(**dims)[name], *sizes(**dims)[name])
+        times = [measure(function, seconds, getattr(time, clock)) for function in ready[name, shape]]
+        print(json.dumps(times), flush=True)
 
 
 def measure(function, seconds, clock):

@@ -16,6 +16,7 @@ exclude_patterns = ["_build", "story", "gallery/**/*.py", "gallery/**/*.ipynb"]
 templates_path = ["_templates"]
 extensions = [
     "diagrams",
+    "mathml",
     "myst_parser",
     "numpydoc",
     "play.extension",
@@ -74,11 +75,13 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "backreferences_dir": "gallery/backreferences",
     "doc_module": ("axone",),
+    "reset_modules": ("matplotlib", "figures.reset"),
     "download_all_examples": False,
     "write_computation_times": False,
     "show_signature": False,
 }
 
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "Axone"
 html_static_path = ["_static", "_generated"]  # docs/play writes the second

@@ -44,6 +44,12 @@ def test_a_value_is_drawn_with_numbers_and_gradients() -> None:
     }
 
 
+def test_repr_shows_the_size_and_the_way_to_write_a_drawing() -> None:
+    drawing = draw(Value(2.0))
+    assert repr(drawing) == "Drawing(83 x 80 pixels: save(path) writes it)"
+    assert 'width="83" height="80"' in drawing.svg
+
+
 def test_a_tensor_is_drawn_with_shapes() -> None:
     x, w = Tensor(np.ones((2, 3))), Tensor(np.ones((3, 4)), requires_grad=True)
     y = softmax(x @ w)

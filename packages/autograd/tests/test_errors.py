@@ -84,7 +84,7 @@ def complex_gradient_into_a_buffer() -> None:
         *(
             (lambda data=data: Tensor(data), TypeError, f"a Tensor needs numbers, got {what}")
             for data, what in (
-                (None, "NoneType"),
+                (None, "None: a missing number is float('nan')"),
                 ([1.0, None], "list of dtype object"),
                 ("1.5", "str"),
                 (["1.5"], "list of dtype <U3"),
@@ -198,14 +198,25 @@ def complex_gradient_into_a_buffer() -> None:
         (
             lambda: parameter(2) + parameter(2, dtype=np.float64),
             TypeError,
-            ("add needs Tensors of one floating-point dtype, got float32 and float64: convert one with astype()"),
+            (
+                "add needs Tensors of one floating-point dtype, got float32 and float64: convert the float64 one with "
+                "astype(numpy.float32)"
+            ),
+        ),
+        (
+            lambda: parameter(2, dtype=np.float16) * parameter(2, dtype=np.float64).astype(np.float32),
+            TypeError,
+            (
+                "multiply needs Tensors of one floating-point dtype, got float16 and float32: convert the float32 one with "
+                "astype(numpy.float16)"
+            ),
         ),
         (
             lambda: ag.concatenate([parameter(2), parameter(2, dtype=np.float64)]),
             TypeError,
             (
-                "concatenate needs Tensors of one floating-point dtype, got float32 and float64: convert one with "
-                "astype()"
+                "concatenate needs Tensors of one floating-point dtype, got float32 and float64: convert the float64 one "
+                "with astype(numpy.float32)"
             ),
         ),
         (
@@ -287,6 +298,11 @@ def complex_gradient_into_a_buffer() -> None:
             lambda: parameter(2, 3).transpose(0, 0),
             ValueError,
             "axes (0, 0) of transpose must name each axis of shape (2, 3) once",
+        ),
+        (
+            lambda: parameter(2, 4, 3).transpose(1, 2),
+            ValueError,
+            "axes (1, 2) of transpose must name each axis of shape (2, 4, 3) once: swapaxes(1, 2) swaps two axes",
         ),
         (
             lambda: parameter(2, 3).squeeze(0),

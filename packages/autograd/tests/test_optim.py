@@ -89,6 +89,19 @@ def test_values_are_updated_as_tensors_are(make: Callable[[Any], Optimizer]) -> 
     }
 
 
+def test_repr_shows_the_options_of_each_group() -> None:
+    w, b = Tensor([[1.0]], requires_grad=True), Tensor([1.0], requires_grad=True)
+    assert repr(AdamW([w, b])) == "AdamW(2 parameters, lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01)"
+    assert repr(SGD([Value(1.0)], lr=0.5)) == "SGD(1 parameter, lr=0.5, momentum=0, nesterov=False, weight_decay=0)"
+    groups = SGD([{"params": [w], "lr": 0.1}, {"params": [b], "lr_scale": 2.0}], lr=1.0)
+    assert repr(groups).splitlines() == [
+        "SGD(",
+        "    1 parameter, lr=0.1, momentum=0, nesterov=False, weight_decay=0,",
+        "    1 parameter, lr=2, momentum=0, nesterov=False, weight_decay=0, lr_scale=2,",
+        ")",
+    ]
+
+
 def test_groups_have_options_of_their_own() -> None:
     a, b, c = (Tensor([1.0], requires_grad=True) for _ in range(3))
     for p in (a, b, c):

@@ -163,6 +163,14 @@ def test_repr() -> None:
     assert repr(x**2) == "Value(0.1111, from='** 2')"
 
 
+def test_repr_shows_a_gradient() -> None:
+    x = Value(3.0)
+    y = x * 2
+    y.backward()
+    assert repr(x) == "Value(3, grad=2)"
+    assert repr(y) == "Value(6, grad=1, from='*')"
+
+
 @pytest.mark.parametrize("number", [2, 2.0, np.float64(2.0), np.float32(2.0), np.int64(2), True])
 def test_numbers_of_every_kind_on_either_side(number: float) -> None:
     v = Value(4.0)

@@ -50,7 +50,7 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> App:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the slow parts of a short run: the estimate, the plot and the long sample."""
     monkeypatch.setattr(train, "show_plan", lambda _: None)
-    monkeypatch.setattr(LossPlot, "on_end", lambda *_: None)
+    monkeypatch.setattr(LossPlot, "draw", lambda _: None)
     monkeypatch.setattr(train, "SAMPLE_TOKENS", 5)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from axone.cli import attention
-from axone.tokenizer import BPETokenizer
+from axone.llm import LanguageModel, LanguageModelConfig
+from axone.tokenizer import BPETokenizer, CharTokenizer
 
 App = Callable[[Callable[[], int], str], int]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -18,6 +19,20 @@ def test_the_default_text_is_generated(app: App, trained: Path, capfd: pytest.Ca
     assert out == f"{trained / 'attention.png'}\n"
     assert err == ""
     assert (trained / "attention.png").read_bytes().startswith(PNG)
+
+
+def test_the_default_text_has_words_instead_of_spaces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = "\n" + " " * 40 + "def load(path, *, name=None):\n" + " " * 50
+    tokenizer = CharTokenizer.train(text)
+    config = LanguageModelConfig(
+        vocab_size=tokenizer.vocab_size, context_length=64, num_layers=1, num_heads=1, embed_dim=4
+    )
+    ids = tokenizer.encode(text.removeprefix("\n"))
+    monkeypatch.setattr(attention, "generate", lambda *_, **__: iter(ids))
+    drawn = attention.generated(LanguageModel(config), tokenizer, tmp_path)
+    assert tokenizer.decode(drawn) == "load(path, *, name=None)"
+    monkeypatch.setattr(attention, "generate", lambda *_, **__: iter(tokenizer.encode(" " * 50)))
+    assert tokenizer.decode(attention.generated(LanguageModel(config), tokenizer, tmp_path)) == "\n" + " " * 23
 
 
 def test_text_layers_heads_and_file_can_be_chosen(app: App, trained: Path) -> None:
@@ -40,7 +55,10 @@ def test_labels_of_the_axes_are_visible() -> None:
         ("", "the following arguments are required: FOLDER"),
         ("nothing", "is not a folder"),
         (".", "is not a model"),
-        ("run --text Ω", "character 'Ω'"),
+        (
+            "run --text Ω",
+            "train on a text that holds it, or with uv run apps/train.py --tokenizer bpe",
+        ),
         ("run --text=", "the number of tokens (0) must be from 1 to 64 for this model"),
         ("run --layers 0", "--layers (0) must be from 1 to 2 for this model"),
         ("run --heads 1 3", "--heads (1 3) must be from 1 to 2 for this model"),

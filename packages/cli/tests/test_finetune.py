@@ -59,7 +59,7 @@ def chats(tmp_path: Path) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the estimate and the plot, which take seconds."""
     monkeypatch.setattr(Trainer, "estimate", lambda _: argparse.Namespace(seconds=1.0, memory=None))
-    monkeypatch.setattr(LossPlot, "on_end", lambda *_: None)
+    monkeypatch.setattr(LossPlot, "draw", lambda _: None)
 
 
 def adapter_bits(run: Path) -> bytes:
@@ -93,6 +93,17 @@ def test_an_adapter_is_trained_measured_and_chatted_with(
         assert app(chat.main, f"chat.py {path} --temperature 0 --max-new-tokens 8") == 0
         answers.append(capfd.readouterr().out)
     assert answers[0] == answers[1] != answers[2]
+
+
+def test_ctrl_c_after_the_last_step_keeps_the_adapter_and_prints_the_next_commands(
+    app: App, base: Path, chats: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(finetune, "show_result", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert app(finetune.main, f"finetune.py {base} --data {chats} --out run --steps 1 --rank 2") == 130
+    out = capfd.readouterr().out
+    assert "Interrupted after the last step: the fine-tuning is complete." in out
+    assert "    uv run apps/chat.py run\n" in out
+    assert adapter_bits(Path("run"))
 
 
 def test_the_mask_is_shown_and_nothing_is_written(
@@ -185,6 +196,6 @@ def test_a_fine_tuning_is_not_resumed_as_a_training_nor_the_other_way(
 ) -> None:
     assert app(finetune.main, f"finetune.py {base} --data {chats} --out tuned --steps 1 --rank 2") == 0
     assert app(train.main, "train.py --resume tuned") == 2
-    assert "resume it with apps/finetune.py" in capfd.readouterr().err.splitlines()[-1]
+    assert "resume it with uv run apps/finetune.py" in capfd.readouterr().err.splitlines()[-1]
     assert app(finetune.main, f"finetune.py --resume {trained}") == 2
-    assert "resume it with apps/train.py" in capfd.readouterr().err.splitlines()[-1]
+    assert "resume it with uv run apps/train.py" in capfd.readouterr().err.splitlines()[-1]

@@ -44,6 +44,21 @@ def test_it_learns_and_draws(
     assert drawn.count(">*<") == 2
 
 
+def test_points_have_the_color_of_their_target_in_the_picture_of_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neuron, "GRID", 4)
+    rng = np.random.default_rng(0)
+    points, targets = neuron.two_moons(10, 0.0, rng)
+    figure = neuron.plot(MLP(2, [1], rng=rng), points, targets, neuron.History([1.0], [1.0]))
+    shade, *_, ones, minus_ones = figure.axes[0].collections
+    np.testing.assert_array_equal(ones.get_offsets(), points[::2])
+    np.testing.assert_array_equal(minus_ones.get_offsets(), points[1::2])
+    colormap = shade.get_cmap()
+    for group, output in ((ones, 0.9), (minus_ones, 0.1)):
+        (color,), around = np.asarray(group.get_facecolor()), np.asarray(colormap(output))
+        assert (color[0] > color[2]) == (around[0] > around[2])  # more red than blue
+        assert color[:3].sum() < around[:3].sum() - 0.3  # darker
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

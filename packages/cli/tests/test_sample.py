@@ -17,7 +17,7 @@ from axone.llm import LanguageModel, LanguageModelConfig, TextGenerator
 from axone.tokenizer import CharTokenizer
 
 App = Callable[[Callable[[], int], str], int]
-SAMPLE = Path(sample.__file__).parent.parent / "sample.py"
+SAMPLE = Path(__file__).parents[3] / "apps" / "sample.py"
 
 
 def test_the_text_is_written_to_standard_output(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:

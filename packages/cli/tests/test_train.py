@@ -18,7 +18,7 @@ from axone.llm import LossPlot, MetricsFile, load
 from axone.llm.runtime import resources, signals
 
 App = Callable[[Callable[[], int], str], int]
-TRAIN = Path(train.__file__).parent.parent / "train.py"
+TRAIN = Path(__file__).parents[3] / "apps" / "train.py"
 
 
 def test_a_training_prints_plan_result_and_the_next_command(
@@ -244,7 +244,9 @@ def test_a_diverged_training_ends_in_one_sentence(text_file: Path) -> None:
         ("--resume folder", "folder: is not a run"),
         ("--resume missing", "missing: is not a folder: name a run"),
         ("--resume taken --steps 5", "--resume reads all options from the run"),
-        ("--unknown", "unrecognized arguments"),
+        ("--unknown", "--unknown is not an option: --help lists all options"),
+        ("--stepz 5", "--stepz is not an option: did you mean --steps?"),
+        ("hamlet.txt", "hamlet.txt needs an option: write --data hamlet.txt"),
     ],
 )
 def test_a_wrong_option_is_refused_in_one_sentence(
@@ -278,6 +280,22 @@ def test_a_download_without_network_is_refused_in_one_sentence(
     assert app(train.main, "train.py --data shakespeare") == 2
     assert "could not be downloaded" in capfd.readouterr().err.splitlines()[-1]
     assert not list(tmp_path.rglob("*.txt"))
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("part", ["bigram_loss", "show_sample"])
+def test_ctrl_c_after_the_last_step_says_that_the_training_is_complete(
+    app: App, text_file: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    def press(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(train, part, press)
+    assert app(train.main, f"train.py --data {text_file} --preset tiny --steps 1 --out run") == 130
+    out, err = capfd.readouterr()
+    assert "Interrupted after the last step: the training is complete.\n\nThe run is in run," in out
+    assert out.endswith("    uv run apps/sample.py run\n")
+    assert "interrupted" not in err
 
 
 @pytest.mark.usefixtures("quick")

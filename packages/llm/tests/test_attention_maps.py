@@ -1,5 +1,8 @@
 """Attention maps: the weights, and the picture."""
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -79,6 +82,20 @@ def test_the_picture_has_a_map_for_each_chosen_head() -> None:
     assert [axes.texts[0].get_text() for axes in chosen.axes[:2]] == ["layer 2\nhead 4", "layer 2\nhead 1"]
     (image,) = chosen.axes[0].get_images()
     np.testing.assert_array_equal(np.ma.filled(np.ma.masked_array(image.get_array()), 0), maps[1, 3])
+
+
+@pytest.mark.parametrize(("heads", "tokens", "columns"), [(4, 24, 2), (12, 24, 2), (4, 5, 4), (7, 5, 4), (1, 60, 1)])
+def test_a_row_has_as_many_maps_as_fit_on_a_page(heads: int, tokens: int, columns: int) -> None:
+    figure = plot_attention(np.ones((2, heads, tokens, tokens)), ["a"] * tokens)
+    tops = [round(axes.get_position().y1, 6) for axes in figure.axes[:-1]]
+    assert tops.count(max(tops)) == columns
+    assert len(set(tops)) == 2 * math.ceil(heads / columns)
+    assert figure.get_size_inches()[0] < 10.5 or columns == 1
+
+
+def test_a_notebook_shows_the_picture() -> None:
+    figure: Any = plot_attention(np.ones((1, 1, 3, 3)), ["a", "b", "c"])
+    assert figure._repr_png_().startswith(b"\x89PNG\r\n\x1a\n")
 
 
 def test_a_picture_that_cannot_be_drawn_is_refused() -> None:

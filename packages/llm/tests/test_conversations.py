@@ -287,6 +287,42 @@ def test_no_conversation_attends_to_another(small: LanguageModel, tmp_path: Path
         np.testing.assert_allclose(grad, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("longest", [2, 30])
+def test_a_system_message_is_computed_once_for_all_rows(small: LanguageModel, tmp_path: Path, longest: int) -> None:
+    """Loss and gradient are those of the conversations one by one, in rows of their own and packed."""
+    rng = np.random.default_rng(0)
+    lines = [
+        {
+            "messages": [
+                {"role": "system", "content": "be brief"},
+                {"role": "user", "content": "ab"[number % 2] * int(rng.integers(1, longest))},
+                {"role": "assistant", "content": "y" * int(rng.integers(1, longest))},
+            ]
+        }
+        for number in range(6)
+    ]
+    data = read(tmp_path, *lines)
+    numbers = np.arange(6)
+    batch = data.read(numbers, 128)
+    assert batch.prefix is not None
+    assert data.tokenizer.decode(batch.prefix.tolist()).endswith("be brief<|im_end|>\n<|im_start|>user\n")
+    assert (batch.mask is None) is (longest == 2)
+    parts = [data.read(np.array([index]), 128) for index in numbers]
+    assert all(part.prefix is None for part in parts)
+    one_by_one = [gradient(small, part) for part in parts]
+    weights = [data.count_targets(np.array([index]), 128) / data.count_targets(numbers, 128) for index in numbers]
+    loss, grads = gradient(small, batch)
+    assert loss == pytest.approx(sum(w * each for w, (each, _) in zip(weights, one_by_one, strict=True)))
+    for place, grad in enumerate(grads):
+        expected = sum(w * each[place] for w, (_, each) in zip(weights, one_by_one, strict=True))
+        np.testing.assert_allclose(grad, expected, atol=1e-12)
+
+
+def test_an_answer_is_never_part_of_the_prefix(tmp_path: Path) -> None:
+    data = read(tmp_path, *({"text": "the same text " * 9 + end} for end in "ab"), template=None)
+    assert data.read(np.arange(2), 256).prefix is None
+
+
 def test_the_loss_is_that_of_the_learned_positions_of_all_logits(small: LanguageModel, tmp_path: Path) -> None:
     data = many(tmp_path)
     batch = data.read(np.arange(4), 128)

@@ -13,6 +13,14 @@ from axone.llm.data import sampler
 from axone.tokenizer import CharTokenizer
 
 
+def test_repr_shows_tokens_documents_and_tokenizer(tokenizer: CharTokenizer) -> None:
+    begin = f"TokenDataset(4 tokens, 1 document, {tokenizer!r})"
+    assert repr(TokenDataset.from_text("to t", tokenizer)) == begin
+    assert (
+        repr(TokenDataset.from_texts(["to", "to"], tokenizer)) == f"TokenDataset(5 tokens, 2 documents, {tokenizer!r})"
+    )
+
+
 def test_targets_are_inputs_shifted_by_one(dataset: TokenDataset) -> None:
     inputs, targets = dataset.batch(0, 0, 4, 16)
     assert inputs.shape == targets.shape == (4, 16)

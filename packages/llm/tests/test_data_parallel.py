@@ -68,7 +68,7 @@ def test_intra_op_threads_compute_the_same_gradient(
 ) -> None:
     monkeypatch.setattr("axone.llm.runtime.resources.SMALL_MODEL", 0)
     monkeypatch.setattr("axone.nn.functional.intra_op._LEAST_WORK", 1)
-    monkeypatch.setattr("axone.nn.functional.blocked_matmul._WIDTH", 4)
+    monkeypatch.setattr("axone.nn.functional.matmul._MULTIPLE", 4)
     batch = dataset.batch(0, 0, num_replicas, 16)
     serial = flat_gradient(model, batch, num_replicas)
     runs: list[int] = []

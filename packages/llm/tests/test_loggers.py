@@ -4,6 +4,7 @@ import io
 import json
 import struct
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from axone.llm import (
     TrainerConfig,
     read_metrics,
 )
+from axone.llm.training import loss_plot
 
 PNG = b"\x89PNG\r\n\x1a\n"
 START = StartEvent(step=0, total_steps=4, tokens_per_step=32, run=None)
@@ -69,6 +71,18 @@ def test_lines_are_written_without_a_terminal(model: LanguageModel, dataset: Tok
     assert evaluation.endswith(" bits per byte")
     assert any(line.startswith("    | the") for line in lines)
     assert "\r" not in stream.getvalue()
+
+
+def test_a_bar_is_drawn_in_a_notebook(model: LanguageModel, dataset: TokenDataset, tmp_path: Path) -> None:
+    stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
+    fit(model, dataset, stream, tmp_path)
+    assert not stream.isatty()
+    assert "step 4/4 |" in stream.getvalue()
+
+
+def test_the_stream_is_standard_error_by_default(capsys: pytest.CaptureFixture[str]) -> None:
+    ProgressBar().write("text")
+    assert capsys.readouterr().err == "text\n"
 
 
 def test_a_bar_is_drawn_in_a_terminal(model: LanguageModel, dataset: TokenDataset, tmp_path: Path) -> None:
@@ -183,6 +197,42 @@ def test_the_loss_plot_does_not_depend_on_the_order_of_callbacks(
     assert (tmp_path / "loss.png").read_bytes().startswith(PNG)
 
 
+def test_the_loss_plot_is_drawn_after_an_evaluation_unless_the_last_plot_is_recent(
+    tmp_path: Path, plotted: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    plot = LossPlot(tmp_path / "loss.png")
+    draw = plot.draw
+
+    def slow() -> None:
+        draw()
+        now[0] += 2.0
+
+    monkeypatch.setattr(plot, "draw", slow)
+    plot.on_start(START)
+    for step, moment in ((1, 10.0), (2, 40.0), (3, 60.0)):
+        now[0] = moment
+        plot.on_step(StepEvent(step, 1.0, 0.1, 1.0, 0.1, 320.0))
+        plot.on_evaluation(EvaluationEvent(step, 1.0, 2.0))
+    assert plotted[3::4] == [(1,), (1, 2, 3)]  # the evaluation at 40 s is less than 20 times 2 s after the first plot
+    plot.on_end(END)
+    assert len(plotted) == 8  # the picture is up to date
+    plot.on_evaluation(EvaluationEvent(3, 1.0, 2.0))
+    plot.on_end(END)
+    assert plotted[11] == (1, 2, 3, 3)
+
+
+@pytest.mark.parametrize("count", [10, 60, 2000])
+def test_the_ends_of_the_smoothed_loss_are_means(count: int) -> None:
+    noise = np.random.default_rng(0).normal(size=count)
+    smoothed = loss_plot._smooth(noise.tolist())
+    reach = max(count // 100, min(count // 10, 5))
+    assert smoothed[-1] == pytest.approx(noise[-reach - 1 :].mean())
+    assert smoothed[0] == pytest.approx(noise[: reach + 1].mean())
+    assert smoothed[count // 2] == pytest.approx(noise[count // 2 - reach : count // 2 + reach + 1].mean())
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no symbolic links for all users")
 def test_the_loss_plot_and_the_metrics_never_write_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("my own", encoding="utf-8")
@@ -216,7 +266,7 @@ def test_tensorboard_receives_every_number(model: LanguageModel, dataset: TokenD
     [
         ("tensorboardX", TensorBoard, "tensorboard"),
         ("tqdm", lambda _: ProgressBar(Terminal()).on_start(START), "report"),
-        ("matplotlib.figure", lambda folder: LossPlot(folder / "loss.png").on_end(END), "report"),
+        ("matplotlib", lambda folder: LossPlot(folder / "loss.png"), "report"),
     ],
 )
 def test_a_missing_library_is_named_with_the_command_that_installs_it(

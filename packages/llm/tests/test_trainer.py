@@ -68,6 +68,17 @@ def same(a: LanguageModel, b: LanguageModel) -> bool:
     return all(np.array_equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
 
 
+def test_repr_shows_the_sizes_of_a_training(config: LanguageModelConfig, dataset: TokenDataset, tmp_path: Path) -> None:
+    model, parts = LanguageModel(config), dataset.split()
+    sizes = f"{len(parts[0]):,} tokens and {len(parts[1]):,} held out, 12 steps of 6 x 16 tokens"
+    begin = f"Trainer(LanguageModel of {model.num_parameters():,} parameters, {sizes}"
+    assert repr(Trainer(model, *parts, CONFIG)) == f"{begin}, no run)"
+    trainer = Trainer(model, *parts, dataclasses.replace(CONFIG, steps=3), run=tmp_path / "run")
+    assert repr(trainer).endswith(f", Run({str(tmp_path / 'run')!r}))")
+    trainer.fit()
+    assert " tokens from step 3, Run(" in repr(Trainer.resume(tmp_path / "run"))
+
+
 def test_it_learns(config: LanguageModelConfig, dataset: TokenDataset) -> None:
     _, recorder = trained(config, dataset, dataclasses.replace(CONFIG, steps=150, learning_rate=1e-2))
     assert recorder.losses[0] > 3.2

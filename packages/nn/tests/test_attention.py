@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from axone.autograd import Tensor, no_grad
 from axone.nn import KVCache, MultiHeadAttention, RotaryEmbedding
-from axone.nn.functional import attention_kernel, blocked_matmul, packed_attention, plain, scaled_dot_product_attention
+from axone.nn.functional import attention_kernel, packed_attention, plain, scaled_dot_product_attention
 
 Arrays = list[NDArray[Any]]
 
@@ -32,20 +31,12 @@ def run(function: Any, arrays: Arrays, **options: Any) -> Arrays:
 
 
 @pytest.fixture(params=["kept", "computed again"])
-def small_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of four queries and few heads, so that small inputs use every branch that large ones use."""
     monkeypatch.setattr(attention_kernel, "_TILE_ROWS", 4)
     monkeypatch.setattr(attention_kernel, "_TILE_SCORES", 60)
-    for name, value in {"_SMALL": 60, "_HEIGHTS": (4, 2, 1), "_WIDTH": 2, "_WIDTH_TRANSPOSED": 3}.items():
-        monkeypatch.setattr(blocked_matmul, name, value)
-    monkeypatch.setattr(blocked_matmul, "_LEAST_TRANSPOSED", 1)
-    monkeypatch.setattr(blocked_matmul, "_small_is_fast", lambda: True)
-    blocked_matmul._cut.cache_clear()
     if request.param == "computed again":
         monkeypatch.setattr(attention_kernel, "_KEPT_SCORES", 0)
-    with blocked_matmul.blocked_matmul():
-        yield
-    blocked_matmul._cut.cache_clear()
 
 
 @pytest.mark.usefixtures("small_tiles")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from axone.autograd import Tensor, no_grad
 from axone.autograd.testing import check_grads
-from axone.nn import functional
+from axone.nn import SharedPrefix, functional
 from axone.nn.functional import plain
 
 Shape = tuple[int, ...]
@@ -99,6 +99,11 @@ TABLE: dict[str, tuple[Case, ...]] = {
     "packed_rms_norm": (case((2, 5, 36), (6,), (6,), then=(2, 2)), case((2, 5, 48), (6,), (6,), then=(4, 2), eps=0.1)),
     "packed_rotary": (
         case((2, 5, 36), then=(COS[0], SIN[0], 2, 2)), case((2, 5, 48), then=(COS, SIN, 4, 2)),
+    ),
+    "prefix_attention": (
+        case((1, 11, 36), then=(2, 2, SharedPrefix(3, 2))), case((1, 9, 36), then=(4, 1, SharedPrefix(1, 4)), scale=1.5),
+        case((1, 14, 48), then=(4, 2, SharedPrefix(2, 3, mask(3, 1, 4, 4)))),
+        case((1, 11, 36), then=(4, 1, SharedPrefix(3, 2, mask(2, 4, 4, 4)))), case((1, 72, 6), then=(1, 1, SharedPrefix(2, 1))),
     ),
     "relu2": ELEMENTWISE,
     "rms_norm": (case((2, 3, 8), (8,)), case((8,), (8,)), case((0, 8), (8,)), case((3, 8), (8,), eps=0.1)),

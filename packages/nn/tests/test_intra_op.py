@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from axone.autograd import Tensor
-from axone.nn.functional import activation, blocked_matmul, gelu, intra_op
+from axone.nn.functional import activation, gelu, intra_op, matmul
 from axone.nn.functional.attention import packed_attention, scaled_dot_product_attention
 
 R = TypeVar("R")
@@ -29,7 +29,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return [future.result() for future in [pool.submit(part) for part in parts]]
 
     monkeypatch.setattr(intra_op, "_LEAST_WORK", 1)
-    monkeypatch.setattr(blocked_matmul, "_WIDTH", 2)
+    monkeypatch.setattr(matmul, "_MULTIPLE", 2)
     monkeypatch.setattr(activation, "_PART", 4)
     with ThreadPoolExecutor(3) as pool, intra_op.use_threads(run, 3):
         yield counts
@@ -38,7 +38,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 @pytest.mark.parametrize(("rows", "columns", "parts"), [(7, 3, [3]), (3, 7, [3]), (1, 2, []), (0, 4, [2]), (5, 4, [2])])
 def test_a_product_is_cut_by_rows_or_columns(rows: int, columns: int, parts: list[int], runs: list[int]) -> None:
     a, b = random(rows, 5), random(5, columns, seed=1)
-    np.testing.assert_allclose(blocked_matmul.matmul(a, b), a @ b, rtol=1e-12)
+    np.testing.assert_allclose(matmul.matmul(a, b), a @ b, rtol=1e-12)
     assert runs == parts
 
 
@@ -108,7 +108,7 @@ def test_small_operations_run_on_one_thread(runs: list[int], monkeypatch: pytest
         q = Tensor(random(1, 12, tokens, 64), requires_grad=True)
         scaled_dot_product_attention(q, q, q, causal=True).backward(random(*q.shape, seed=1))
         assert runs == parts
-    blocked_matmul.matmul(random(64, 128), random(128, 512))
+    matmul.matmul(random(64, 128), random(128, 512))
     gelu(Tensor(random(64, 512)))
     assert runs == [3, 3]
 

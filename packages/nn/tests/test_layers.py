@@ -92,6 +92,15 @@ def test_layers_name_what_they_get_instead_of_a_tensor() -> None:
             layer([1.0, 2.0, 3.0])
 
 
+def test_a_float64_array_without_a_tensor_names_the_whole_fix() -> None:
+    layer: Any = Linear(3, 2)
+    with pytest.raises(TypeError) as caught:
+        layer(np.ones((5, 3)))
+    assert str(caught.value) == "Linear(3, 2) needs Tensors, got ndarray: wrap it in Tensor(..., dtype=numpy.float32)"
+    with pytest.raises(TypeError, match=r"wrap it in Tensor\(\.\.\.\)$"):
+        layer(np.ones((5, 3), np.float32))
+
+
 def test_a_float64_array_for_a_float32_layer_names_the_fix() -> None:
     with pytest.raises(TypeError) as caught:
         Linear(3, 2)(Tensor(np.ones(3)))

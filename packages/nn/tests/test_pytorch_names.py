@@ -42,6 +42,25 @@ def test_an_argument_of_pytorch_is_refused_with_ours(layer: Callable[..., Module
     assert str(caught.value).endswith(hint)
 
 
+@pytest.mark.parametrize(("name", "hint"), pytorch.KEYWORDS.items())
+@pytest.mark.parametrize(
+    "function",
+    [
+        functional.softmax,
+        lambda x, **options: functional.scaled_dot_product_attention(x, x, x, **options),
+        lambda x, **options: functional.cross_entropy(x, np.zeros(2, int), **options),
+        lambda x, **options: functional.mse_loss(x, x, **options),
+        lambda x, **options: functional.dropout(x, 0.5, rng=np.random.default_rng(), **options),
+    ],
+)
+def test_a_keyword_of_a_function_of_pytorch_is_refused_with_ours(
+    function: Callable[..., Tensor], name: str, hint: str
+) -> None:
+    with pytest.raises(TypeError, match=rf"\(\) got an unexpected keyword argument '{name}': ") as caught:
+        function(Tensor(np.zeros((2, 3), np.float32)), **{name: None})
+    assert str(caught.value).endswith(hint)
+
+
 def test_every_hint_names_something_that_exists() -> None:
     for hint in (hint for table in (pytorch.LAYERS, pytorch.FUNCTIONS, pytorch.METHODS) for hint in table.values()):
         for word in hint.replace(",", " ").replace(":", " ").replace("(", " ").split():

@@ -56,6 +56,7 @@ def to_array(data: ArrayLike, dtype: np.typing.DTypeLike | None = None) -> NDArr
         if not huge:  # a list may hold integers of more than 64 bits
             kind = type(data).__name__
             what = f"{kind} of dtype {array.dtype}" if keeps_dtype or array.ndim else kind
+            what = "None: a missing number is float('nan')" if kind == "NoneType" else what
             raise TypeError(f"a Tensor needs numbers, got {what}")
     if dtype is None and not keeps_dtype:
         dtype = DEFAULT_DTYPE

@@ -56,6 +56,10 @@ class Drawing:
     def _repr_svg_(self) -> str:
         return self.svg
 
+    def __repr__(self) -> str:
+        width, height = self.svg.split('"', 8)[5:8:2]
+        return f"Drawing({width} x {height} pixels: save(path) writes it)"
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write the picture to a file.
 

@@ -60,8 +60,8 @@ class Value:
     >>> y
     Value(0.6351, from='tanh')
     >>> y.backward()
-    >>> round(w1.grad, 4), round(w2.grad, 4), round(b.grad, 4)
-    (1.1932, 0.2983, 0.5966)
+    >>> w1, w2, b
+    (Value(0.5, grad=1.193), Value(-1, grad=0.2983), Value(0.25, grad=0.5966))
     """
 
     __slots__ = ("__weakref__", "_inputs", "_operation", "_slopes", "data", "grad")
@@ -199,7 +199,8 @@ class Value:
 
     def __repr__(self) -> str:
         origin = f", from={self._operation!r}" if self._operation else ""
-        return f"Value({self.data:.4g}{origin})"
+        gradient = f", grad={self.grad:.4g}" if self.grad else ""
+        return f"Value({self.data:.4g}{gradient}{origin})"
 
 
 def _result(data: float, operation: str, inputs: tuple[Value, ...], slopes: tuple[float, ...]) -> Value:

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from axone.cli import console
-from axone.cli.console import UserError
+from axone.cli.console import UserError, in_options
 from axone.cli.invocation import CommandParser
 from axone.llm import LanguageModel, Run, attention_maps, generate, load, plot_attention
 from axone.tokenizer import Tokenizer
 
-GENERATED_TOKENS = 24
+GENERATED_TOKENS, DRAWN_TOKENS = 240, 24
 DOTS_PER_INCH = 110
 
 
@@ -31,11 +31,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("folder", type=Path, metavar="FOLDER", help="run or model folder")
-    add("--text", metavar="TEXT", help=f"text to read (default: {GENERATED_TOKENS} generated tokens)")
+    add("--text", metavar="TEXT", help=f"text to read (default: {DRAWN_TOKENS} generated tokens)")
     add("--layers", type=int, nargs="+", metavar="N", help="layers to draw, counted from 1 (default: all)")
     add("--heads", type=int, nargs="+", metavar="N", help="heads to draw, counted from 1 (default: all)")
     add("--out", type=Path, metavar="FILE", help="picture to write, .png, .svg or .pdf (default: FOLDER/attention.png)")
-    options = parser.parse_args(arguments)
+    options = parser.parse(arguments)
     if options.out is None:
         options.out = options.folder / "attention.png"
     elif options.out.suffix not in {".png", ".svg", ".pdf"}:
@@ -55,17 +55,27 @@ def main(arguments: list[str] | None = None) -> int:
         layers, heads = counted_from_0("layers", options.layers, maps), counted_from_0("heads", options.heads, maps)
         figure = plot_attention(maps, [label(tokenizer, id) for id in ids], layers=layers, heads=heads)
     except ValueError as error:  # an option that the library refuses
-        raise UserError(str(error)) from error
+        raise UserError(in_options(str(error))) from error
     console.save_picture(figure, options.out, dpi=DOTS_PER_INCH)
     print(options.out)
     return console.SUCCESS
 
 
 def generated(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> list[int]:
-    """Return the tokens of a short generated text, always the same."""
+    """Return the tokens of a passage of a generated text, always the same: the one with the fewest spaces."""
     ids = tokenizer.encode(Run(folder).prompt)
-    more = min(GENERATED_TOKENS, model.config.context_length) - len(ids)
-    return [*ids, *generate(model, ids, max_new_tokens=max(more, 0), temperature=0.8, rng=np.random.default_rng(0))]
+    ids += generate(model, ids, max_new_tokens=GENERATED_TOKENS, temperature=0.8, rng=np.random.default_rng(0))
+    spaces = [not tokenizer.decode([id]).strip() for id in ids]
+    length = min(DRAWN_TOKENS, model.config.context_length, len(ids))
+    begins = [i for i in range(len(ids) - length + 1) if not spaces[i] and (i == 0 or begins_word(tokenizer, ids, i))]
+    begin = min(begins or [0], key=lambda i: sum(spaces[i : i + length]))  # the first of equal ones
+    return ids[begin : begin + length]
+
+
+def begins_word(tokenizer: Tokenizer, ids: list[int], position: int) -> bool:
+    """Return whether a word begins with a token: behind a space, or with one."""
+    before, token = (tokenizer.decode([id]) for id in ids[position - 1 : position + 1])
+    return before[-1:].isspace() or token[:1].isspace()
 
 
 def counted_from_0(name: str, numbers: list[int] | None, maps: np.ndarray) -> list[int] | None:

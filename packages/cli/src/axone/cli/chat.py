@@ -1,7 +1,7 @@
 """Chat with a model that was taught to: SmolLM2-Instruct, for example, or a fine-tuned one.
 
   axone chat SmolLM2-135M-Instruct.Q4_1.gguf
-  axone chat FOLDER --system "Answer in one sentence." --temperature 0.2
+  axone chat FOLDER --system "Answer in one sentence." --temperature 0.8
   echo "What is the capital of France?" | axone chat FOLDER
 
 Answers are written to standard output, everything else to standard error.
@@ -37,7 +37,8 @@ EPILOG = f"""In the chat:
 
 {HELP}
 
-A small model is not a source of facts: SmolLM2-135M writes fluently and is often wrong.
+A small model answers best at a low temperature; 0 gives the same answer each time, 0.7 and more a varied one. It is not a
+source of facts: SmolLM2-135M writes fluently and is often wrong.
 
 Exit status: 0 success, 2 an error to mend, 130 interrupted.
 """
@@ -61,9 +62,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="N",
         help="maximum number of tokens of an answer (default: 1024)",
     )
-    add_sampling_options(parser, temperature=0.7)
+    add_sampling_options(parser, temperature=0.2)
     add("--stats", action="store_true", help="show tokens and seconds after each answer")
-    options = parser.parse_args(arguments)
+    options = parser.parse(arguments)
     check_counts(parser, options, "max_new_tokens")
     return options
 

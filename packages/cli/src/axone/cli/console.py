@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
-from axone.cli.invocation import program
+from axone.cli.invocation import as_called, program
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -215,9 +215,12 @@ def save(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def in_options(message: str, names: Iterable[str]) -> str:
+def in_options(message: str, names: Iterable[str] = ()) -> str:
     """Return a message of the library with the names of arguments replaced by those of options."""
+    message = message.replace("with unknown='<unk>'", f"with {as_called('axone train')} --tokenizer bpe")
     arguments = [name.replace("-", "_") for name in names]
+    if not arguments:
+        return message
     unmistakable = [name for name in arguments if "_" in name]
     pattern = rf"^({'|'.join(arguments)})\b" + (rf"|\b({'|'.join(unmistakable)})\b" if unmistakable else "")
     return re.sub(pattern, lambda found: "--" + found[0].replace("_", "-"), message)

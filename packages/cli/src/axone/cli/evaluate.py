@@ -19,7 +19,8 @@ from axone.cli import console
 from axone.cli.console import UserError, in_options
 from axone.cli.invocation import CommandParser
 from axone.cli.sampling_options import check_counts
-from axone.llm import bits_per_byte, open_bundle, read_text, sliding_loss
+from axone.cli.tokens import list_files
+from axone.llm import TextFiles, bits_per_byte, open_bundle, sliding_loss
 
 EPILOG = """A window gives each token at least window - stride tokens before it. A smaller stride gives a lower perplexity and takes
 longer: compare models with the same window and stride. Bits per byte compare models of different vocabularies.
@@ -38,11 +39,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("path", type=Path, metavar="PATH", help="run, model folder or .gguf file")
     add("--adapter", type=Path, metavar="FOLDER", help="adapter to merge into the model")
-    add("--data", type=Path, required=True, metavar="FILE", help="text file, UTF-8")
+    add("--data", type=Path, required=True, metavar="FILE", help="text file in UTF-8, or a folder of them")
     add("--window", type=int, metavar="N", help="tokens read at once (default: the model's context, at most 1024)")
     add("--stride", type=int, metavar="N", help="tokens by which the window moves on (default: half the window)")
     add("--max-tokens", type=int, metavar="N", help="number of tokens after which to stop (default: all)")
-    options = parser.parse_args(arguments)
+    options = parser.parse(arguments)
     check_counts(parser, options, "window", "stride", "max_tokens")
     return options
 
@@ -51,9 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Open a model and a text and print a table; return the exit status."""
     options = parse(arguments)
     try:
-        text = read_text(options.data)
+        texts = TextFiles(options.data)
     except ValueError as error:
         raise UserError(str(error)) from error
+    if options.data.is_dir():
+        console.say("\n".join(list_files(texts)))
+    text = "\n".join(texts)
     bundle = open_bundle(options.path, adapter=options.adapter)
     tokenizer = bundle.tokenizer
     begin = [tokenizer.bos_token_id] if tokenizer.add_bos_token and tokenizer.bos_token_id is not None else []

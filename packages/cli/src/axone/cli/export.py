@@ -38,7 +38,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--to", type=Path, required=True, metavar="PATH", help="new folder, or a file that ends in .gguf")
     add("--dtype", choices=("f32", "f16", "q8_0"), help="numbers of the matrices (default: f32; f16 for .gguf)")
     add("--overwrite", action="store_true", help="replace what is there")
-    return parser.parse_args(arguments)
+    return parser.parse(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -177,9 +177,18 @@ def train(trainer: Trainer, out: Path) -> int:
         LossPlot(out / "loss.png", metrics=metrics),
     ]
     end = trainer.fit()
-    if EXIT_STATUS[end.outcome] == console.SUCCESS:
-        show_result(trainer, out, end)
-    return EXIT_STATUS[end.outcome]
+    status = EXIT_STATUS[end.outcome]
+    if status == console.SUCCESS:
+        if trainer.adapter is not None:
+            trainer.adapter.load_weights(Run(out).best().path)
+            trainer.adapter.save(out / "adapter")
+        try:
+            show_result(trainer, end)
+        except KeyboardInterrupt:
+            print("\nInterrupted after the last step: the fine-tuning is complete.")
+            status = console.INTERRUPTED
+        show_commands(trainer, out)
+    return status
 
 
 class ResumeCommand(Callback):
@@ -215,11 +224,8 @@ def measure(model: LanguageModel, data: Any, tokenizer: Tokenizer, keep: str | N
     return found
 
 
-def show_result(trainer: Trainer, out: Path, end: EndEvent) -> None:
-    """Save the best adapter, and print what was measured before and after, and the next commands."""
-    if trainer.adapter is not None:
-        trainer.adapter.load_weights(Run(out).best().path)
-        trainer.adapter.save(out / "adapter")
+def show_result(trainer: Trainer, end: EndEvent) -> None:
+    """Print the losses before and after the fine-tuning."""
     before, keep = trainer.notes["before"], trainer.notes["keep"]
     after = measure(trainer.model, trainer.validation_data, trainer.train_data.tokenizer, keep)
     print(f"\n{'':24}{'before':>10}{'after':>10}")
@@ -228,8 +234,13 @@ def show_result(trainer: Trainer, out: Path, end: EndEvent) -> None:
     if keep is not None:
         change = after["keep"] / before["keep"] - 1
         print(f"{'perplexity of plain text':24}{before['keep']:>10.2f}{after['keep']:>10.2f}   {change:+.1%}")
-    print(f"\ntraining time    {format_duration(end.seconds)}\n\nTo chat with the model, and to export it:")
+    print(f"\ntraining time    {format_duration(end.seconds)}")
+
+
+def show_commands(trainer: Trainer, out: Path) -> None:
+    """Print the commands that use the result."""
     run = shlex.quote(str(out))
+    print("\nTo chat with the model, and to export it:")
     print(f"    {as_called('axone chat')} {run}")
     if trainer.adapter is None:
         print(f"    {as_called('axone export')} {run} --to tuned")

@@ -114,7 +114,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--workers", type=int, metavar="N", help="threads or processes (default: one per core)")
     add("--seed", type=int, default=0, metavar="N", help="seed of adapter, batches and dropout (default: 0)")
-    given = parser.parse_args(arguments)
+    given = parser.parse(arguments)
     _check(parser, given)
     return given
 

@@ -4,7 +4,9 @@ Both the prefix of errors and the commands that a text tells the user to run hav
 """
 
 import argparse
+import difflib
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -52,9 +54,19 @@ class CommandParser(argparse.ArgumentParser):
         Texts with commands as `axone COMMAND`, which are shown in the form of the user's call.
     width : int
         Column of the help texts.
+    positional_option : str, optional
+        Option that takes what the user may give without it, such as ``"--data"``.
     """
 
-    def __init__(self, *, usage: str, description: str | None, epilog: str | None = None, width: int = 27) -> None:
+    def __init__(
+        self,
+        *,
+        usage: str,
+        description: str | None,
+        epilog: str | None = None,
+        width: int = 27,
+        positional_option: str | None = None,
+    ) -> None:
         super().__init__(
             prog=program(),
             usage=as_called(usage),
@@ -62,3 +74,37 @@ class CommandParser(argparse.ArgumentParser):
             epilog=as_called(epilog or ""),
             formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=width),
         )
+        self._positional_option = positional_option
+
+    def parse(self, arguments: list[str] | None) -> argparse.Namespace:
+        """Parse a command line; exit with status 2 and a hint if it has an unknown option or argument.
+
+        Parameters
+        ----------
+        arguments : list of str, optional
+            By default those of the process.
+        """
+        options, unknown = self.parse_known_args(arguments)
+        if unknown:
+            first = unknown[0].partition("=")[0]
+            if first.startswith("-"):
+                self.error(f"{first} is not an option: {self.hint(first)}")
+            if self._positional_option is not None:
+                self.error(f"{first} needs an option: write {self._positional_option} {shlex.quote(first)}")
+            self.error(f"{first} is one argument too many: put a text with spaces into quotes")
+        return options
+
+    def flag(self, option: str) -> bool | None:
+        """Return whether an option takes no value; None if there is no such option."""
+        action = self._option_string_actions.get(option)
+        return None if action is None else action.nargs == 0
+
+    def hint(self, option: str) -> str:
+        """Return the option that a misspelt one may mean, or the way to list all."""
+        parsers = [
+            self,
+            *(p for action in self._actions if isinstance(action.choices, dict) for p in action.choices.values()),
+        ]
+        known = [name for parser in parsers for name in parser._option_string_actions]
+        similar = difflib.get_close_matches(option, known, n=1)
+        return f"did you mean {similar[0]}?" if similar else "--help lists all options"

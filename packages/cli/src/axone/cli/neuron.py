@@ -39,6 +39,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, math.inf),
 }
 LARGEST_OUTPUT = 1e6  # the targets are 1 and -1: a network with larger outputs has diverged
+CLASSES = ((1.0, "darkred", "o"), (-1.0, "darkblue", "s"))  # red is 1 and blue -1, as in the picture of the output
 GRID = 60  # points per side of the picture
 
 
@@ -85,7 +86,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--learning-rate", type=float, metavar="X", help="learning rate (default: 0.1 for adam, 1 for sgd)")
     add("--seed", type=int, default=0, metavar="N", help="seed of points and initial weights (default: 0)")
     add("--out", type=Path, default=Path("runs/neuron"), metavar="FOLDER", help="output folder (default: %(default)s)")
-    options = parser.parse_args(arguments)
+    options = parser.parse(arguments)
     if options.learning_rate is None:
         options.learning_rate = LEARNING_RATES[options.optimizer]
     for name, (least, most) in RANGES.items():
@@ -176,11 +177,20 @@ def plot(network: MLP, points: Points, targets: Sequence[float], history: Histor
     (x1, x2), (y1, y2) = ((low - 0.5, high + 0.5) for low, high in zip(points.min(axis=0), points.max(axis=0)))
     xs, ys = np.linspace(x1, x2, GRID), np.linspace(y1, y2, GRID)
     heights = [[value.data for value in outputs(network, np.stack([xs, np.full(GRID, y)], axis=1))] for y in ys]
-    shade = left.contourf(xs, ys, heights, levels=np.linspace(-2, 2, 17), cmap="RdBu", extend="both", alpha=0.8)
+    shade = left.contourf(xs, ys, heights, levels=np.linspace(-2, 2, 17), cmap="RdBu_r", extend="both", alpha=0.6)
     left.contour(
         xs, ys, heights, levels=[-1, 0, 1], colors="black", linewidths=[0.8, 2, 0.8], linestyles=["--", "-", "--"]
     )
-    left.scatter(*points.T, c=targets, cmap="RdBu", vmin=-1.4, vmax=1.4, edgecolors="black", linewidths=0.8, zorder=2)
+    for target, color, marker in CLASSES:
+        left.scatter(
+            *points[np.asarray(targets) == target].T,
+            c=color,
+            marker=marker,
+            edgecolors="white",
+            zorder=2,
+            label=f"target {target:g}",
+        )
+    left.legend(loc="upper right")
     left.set(
         title=f"output of {sum(len(layer.neurons) for layer in network.layers)} neurons",
         xlabel="first input",

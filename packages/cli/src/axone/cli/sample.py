@@ -58,7 +58,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="JSON output: prompt, text, token ids and log-probabilities, one text per line",
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse(arguments)
     check_counts(parser, options, "samples", "max_new_tokens")
     return options
 
@@ -168,4 +168,4 @@ def converse(generator: TextGenerator, options: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print(flush=True)
         except ValueError as error:  # a character that the tokenizer lacks: read another prompt
-            print(error, file=sys.stderr)
+            print(in_options(str(error), NAMES), file=sys.stderr)

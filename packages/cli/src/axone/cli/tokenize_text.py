@@ -18,6 +18,7 @@ from pathlib import Path
 from axone.cli import console
 from axone.cli.console import UserError, in_options
 from axone.cli.invocation import CommandParser, as_called
+from axone.cli.tokens import list_files
 from axone.llm import Run, TextFiles, read_text
 from axone.tokenizer import BPETokenizer, CharTokenizer, SubwordTokenizer, Tokenizer, load
 
@@ -54,7 +55,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--file", type=Path, metavar="FILE", help="text file, or folder of text files")
     add("--no-ids", action="store_true", help="tokens without ids")
     add("--color", choices=("auto", "always", "never"), default="auto", help="colored output (default: on a terminal)")
-    options = parser.parse_args(arguments)
+    options = parser.parse(arguments)
     if options.command == "show" and options.text is not None and options.file is not None:
         parser.error("TEXT and --file exclude each other: leave out one of them")
     return options
@@ -74,6 +75,8 @@ def train(options: argparse.Namespace) -> int:
     if options.out.exists() and not options.overwrite:
         raise UserError(f"{options.out} exists: choose another --out, or give --overwrite")
     texts = TextFiles(options.text)
+    if options.text.is_dir():
+        print("\n".join(list_files(texts)), file=sys.stderr)
     start = time.perf_counter()
     if options.characters:
         tokenizer: Tokenizer = CharTokenizer.train(texts)

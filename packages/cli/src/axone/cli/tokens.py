@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from axone.llm import TextFiles, TokenDataset, cached_dataset, format_duration
+from axone.llm import HeldOutEnds, TextFiles, TokenDataset, cached_dataset, format_duration
 from axone.tokenizer import BPETokenizer, CharTokenizer, Tokenizer
 
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 IN_MEMORY = 1 << 28  # bytes of text: fewer characters are encoded again each time instead of being cached
 PROGRESS_BAR = 1 << 26  # bytes of text: fewer are read in an instant
+LISTED = 8  # files
 
 
 class Corpus:
@@ -24,11 +25,19 @@ class Corpus:
         Identity of the texts in the cache, such as their path.
     stream : text file
         Stream of the progress bars.
+    held_out : float, optional
+        Fraction of the texts that the end of each has, if there are several: the ends then come last.
     """
 
-    def __init__(self, texts: list[str] | TextFiles, name: str, stream: TextIO) -> None:
+    def __init__(
+        self, texts: list[str] | TextFiles, name: str, stream: TextIO, *, held_out: float | None = None
+    ) -> None:
         self.num_bytes = texts.num_bytes if isinstance(texts, TextFiles) else sum(map(len, texts))
-        self._texts, self._name, self._stream = texts, name, stream
+        several = isinstance(texts, TextFiles) and len(texts.files) > 1
+        self.ends = HeldOutEnds(texts, held_out) if several and held_out is not None else None
+        self._texts: Iterable[str] = self.ends or texts
+        self._name = f"{name} ends {held_out}" if self.ends else name
+        self._stream = stream
         self._doing = "reading"
 
     def __iter__(self) -> Iterator[str]:
@@ -84,6 +93,19 @@ class Corpus:
         print(f"tokenizer: {trained}", file=self._stream)
         self._doing = "encoding"
         return tokenizer
+
+
+def list_files(texts: TextFiles) -> list[str]:
+    """Return lines that list the files of a folder, and those that were skipped with the reason of each."""
+    names = [file.name for file in texts.files]
+    skipped = [f"{file.name} {fault}" for file, fault in texts.skipped.items()]
+    lines = [f"files            {len(names):,} read: {_listed(names)}"]
+    return [*lines, f"                 {len(skipped):,} skipped: {_listed(skipped)}"] if skipped else lines
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
 
 
 def _joined(texts: Iterable[str]) -> Iterator[str]:

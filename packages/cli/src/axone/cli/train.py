@@ -11,7 +11,7 @@ from axone.cli import console
 from axone.cli.console import EXIT_STATUS, UserError, in_options, report, unbreakable_output
 from axone.cli.invocation import as_called
 from axone.cli.shakespeare import download
-from axone.cli.tokens import Corpus
+from axone.cli.tokens import Corpus, list_files
 from axone.cli.train_options import NAMES, Options, parse
 from axone.llm import (
     Callback,
@@ -38,6 +38,7 @@ from axone.llm import (
 from axone.tokenizer import CharTokenizer
 
 SAMPLE_TOKENS = 600
+ENDS = "at the ends of the files"
 BIGRAM_VOCABULARY = 4096  # the table of counts is the square of the vocabulary
 
 
@@ -63,34 +64,50 @@ def train(trainer: Trainer, out: Path) -> int:
     logs = [TensorBoard(out / "tensorboard")] if trainer.notes.get("tensorboard") else []
     show_plan(trainer)
     generator = TextGenerator(trainer.model, trainer.train_data.tokenizer)
-    progress_bar = ProgressBar(sys.stderr)
+    progress_bar, ending = ProgressBar(sys.stderr), Ending(out)
     trainer.callbacks += [
         progress_bar,
-        ResumeCommand(out),
+        ending,
         SampleText(generator, progress_bar, prompt=prompt),
         MetricsFile(out / "metrics.jsonl"),
         LossPlot(out / "loss.png", metrics=out / "metrics.jsonl"),
         *logs,
     ]
-    end = trainer.fit()
-    if EXIT_STATUS[end.outcome] == console.SUCCESS:
-        show_result(trainer, end)
-        show_sample(generator, prompt)
+    try:
+        end = trainer.fit()
+        status = EXIT_STATUS[end.outcome]
+        if status == console.SUCCESS:
+            show_result(trainer, end)
+            show_sample(generator, prompt)
+    except KeyboardInterrupt:
+        if not ending.is_complete:
+            raise
+        print("\n\nInterrupted after the last step: the training is complete.")
+        status = console.INTERRUPTED
+    if ending.is_complete:
         print(f"\nThe run is in {out}, with its loss plot in {out / 'loss.png'}. To write more text:")
         option = "" if prompt == "\n" else f" --prompt {shlex.quote(prompt)}"
-        print(f"    {as_called('axone sample')} {shlex.quote(str(out))}{option}")
-    return EXIT_STATUS[end.outcome]
+        print(f"    {as_called('axone sample')} {shlex.quote(str(out))}{option}", flush=True)
+    return status
 
 
-class ResumeCommand(Callback):
-    """Prints the command that resumes an interrupted run, before the plot is drawn, which takes a second or two."""
+class Ending(Callback):
+    """Prints the command that resumes an interrupted run, before the plot is drawn, which takes a second or two.
+
+    Attributes
+    ----------
+    is_complete : bool
+        Whether all steps were made, or early stopping ended the training.
+    """
 
     def __init__(self, out: Path) -> None:
         self._out = out
+        self.is_complete = False
 
     def on_end(self, event: EndEvent) -> None:
         """Print the command."""
-        if EXIT_STATUS[event.outcome] != console.SUCCESS:
+        self.is_complete = EXIT_STATUS[event.outcome] == console.SUCCESS
+        if not self.is_complete:
             print(f"\nStopped after step {event.step}; everything is saved in {self._out}. To continue:")
             print(f"    {as_called('axone train')} --resume {shlex.quote(str(self._out))}", flush=True)
 
@@ -105,7 +122,7 @@ def prepare(options: Options) -> tuple[Trainer, Path]:
     out = options.out or unused_run(f"{name}-{options.preset_name}")
     Run(out).check_new(overwrite=options.overwrite)
     options.plan.model_config(vocab_size=1)  # refuses wrong options before a vocabulary is learned
-    texts = corpus(options.data)
+    texts = corpus(options.data, options.validation if options.split == "token" else None)
     if initial is None:
         dataset = texts.as_characters() if options.tokenizer == "char" else texts.as_byte_pairs(options.vocab_size)
         model = new_model(options, config, dataset.tokenizer.vocab_size)
@@ -116,8 +133,9 @@ def prepare(options: Options) -> tuple[Trainer, Path]:
         "preset": options.preset_name,
         "prompt": encodable("def " if options.data == "python" else "\n", dataset),
         "tensorboard": options.tensorboard,
+        "held_out": ENDS if texts.ends else None,
     }
-    parts = dataset.split(options.validation, by=options.split)
+    parts = texts.ends.split(dataset) if texts.ends else dataset.split(options.validation, by=options.split)
     return Trainer(model, *parts, config, run=out, overwrite=options.overwrite, notes=notes), out
 
 
@@ -128,12 +146,22 @@ def resume(out: Path) -> tuple[Trainer, Path]:
     return trainer, out
 
 
-def corpus(data: str) -> Corpus:
-    """Return the texts that `--data` names."""
+def corpus(data: str, held_out: float | None) -> Corpus:
+    """Return the texts that `--data` names, and list the files of a folder.
+
+    Parameters
+    ----------
+    data : str
+    held_out : float or None
+        Fraction of each file that is held out; None if whole files are.
+    """
     if data == "python":
         return Corpus([python_source()], data, sys.stderr)
     path = download() if data == "shakespeare" else Path(data)
-    return Corpus(TextFiles(path), os.path.realpath(path), sys.stderr)
+    texts = TextFiles(path)
+    if path.is_dir():
+        print("\n".join(list_files(texts)), flush=True)
+    return Corpus(texts, os.path.realpath(path), sys.stderr, held_out=held_out)
 
 
 def new_model(options: Options, config: TrainerConfig, vocab_size: int) -> LanguageModel:
@@ -174,7 +202,8 @@ def show_plan(trainer: Trainer) -> None:
     unit = "characters" if isinstance(trainer.train_data.tokenizer, CharTokenizer) else "tokens"
     vocabulary = f"vocabulary of {model.config.vocab_size:,} {unit}"
     print(f"model            {model.num_parameters():,} parameters, context of {config.context_length} tokens")
-    print(f"corpus           {tokens:,} tokens, {vocabulary}, the last {held_out:,} tokens held out")
+    last = ENDS if trainer.notes.get("held_out") == ENDS else "the last"
+    print(f"corpus           {tokens:,} tokens, {vocabulary}, {last} {held_out:,} tokens held out")
     turns = config.gradient_accumulation_steps
     batches = f"{turns} x {config.batch_size}" if turns > 1 else f"{config.batch_size}"
     workers = "1 worker" if config.num_workers == 1 else f"{config.num_workers} workers"

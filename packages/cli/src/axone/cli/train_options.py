@@ -1,10 +1,12 @@
 """Command line of `axone train`: its options, and which of them exclude each other."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args, get_type_hints
 
+from axone.cli.config_file import read_options
 from axone.cli.invocation import CommandParser
 from axone.llm import PRESETS, LanguageModelConfig, Preset, TrainerConfig, preset
 
@@ -14,6 +16,7 @@ DESCRIPTION = """Train a language model on a text, then sample from it.
   axone train --data shakespeare         a megabyte of Shakespeare, downloaded once
   axone train --data notes.txt           your own text, or a folder of texts
   axone train --data notes --tokenizer bpe --vocab-size 2048 --preset medium
+  axone train --config notes.toml        options of a file, one per line: steps = 500
   axone train --resume runs/NAME         continue an interrupted run
   axone sample runs/NAME                 write text with the trained model
 
@@ -76,6 +79,7 @@ TRAINING: dict[str, tuple[Kind, str]] = {
     "workers": (int, "threads or processes (default: one per core)"),
     "seed": (int, "seed of initial weights, batches and dropout (default: 0)"),
 }
+NOT_IN_A_FILE = {"--config", "--help", "--resume"}
 NAMES = [*MODEL, *TRAINING, "vocab-size", "preset", "validation", "split"]
 FIXED_BY_INIT = {field.name for field in fields(LanguageModelConfig)} - {"context_length", "vocab_size"} | {"tokenizer"}
 
@@ -129,7 +133,10 @@ def parse(arguments: list[str] | None) -> Options:
         If the preset is unknown, or a number is out of range.
     """
     parser = _parser()
-    given = parser.parse_args(arguments)
+    given = parser.parse(arguments)
+    if given.config is not None and given.resume is None:
+        line = sys.argv[1:] if arguments is None else arguments  # behind those of the file, so that they prevail
+        given = parser.parse([*read_options(given.config, parser, excluded=NOT_IN_A_FILE), *line])
     changes = {name: value for name, value in vars(given).items() if value is not None and value is not False}
     if given.resume is not None and set(changes) != {"resume"}:
         parser.error("--resume reads all options from the run: leave out the others")
@@ -169,6 +176,7 @@ def _parser() -> CommandParser:
         usage="axone train [options]",
         description=DESCRIPTION,
         epilog=EPILOG.format(presets="\n".join(f"  {name:14}{_summary(preset)}" for name, preset in PRESETS.items())),
+        positional_option="--data",
     )
     add = parser.add_argument
     add("--preset", metavar="NAME", help="model and training options, see below (default: default)")
@@ -178,13 +186,26 @@ def _parser() -> CommandParser:
     add("--tokenizer", choices=("char", "bpe"), help="characters (default), or subwords trained on the text")
     add("--vocab-size", type=int, metavar="N", help="vocabulary size of bpe (default: 4096)")
     add(
-        "--validation", type=float, metavar="X", help="fraction of the text that is held out, at its end (default: 0.1)"
+        "--validation",
+        type=float,
+        metavar="X",
+        help="fraction of the text that is held out, at the end of each file (default: 0.1)",
     )
-    add("--split", choices=("token", "document"), help="split position: any token (default), or between two files")
+    add(
+        "--split",
+        choices=("token", "document"),
+        help="held-out text: the end of each file (token, default), or the last files (document)",
+    )
     run = parser.add_argument_group("run")
     add = run.add_argument
     add("--out", type=Path, metavar="RUN", help="folder of the run (default: a new folder in runs/)")
     add("--overwrite", action="store_true", help="replace an existing run")
+    add(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="TOML file of options, such as steps = 500; those given here prevail",
+    )
     add("--init", type=Path, metavar="FOLDER", help="run or model folder with the initial weights")
     add("--resume", type=Path, metavar="RUN", help="interrupted run to continue, without other options")
     add("--tensorboard", action="store_true", help="write event files for TensorBoard to RUN/tensorboard")

@@ -1,8 +1,12 @@
 """Compare a model with transformers: token ids, queries and keys of every layer, logits and greedy text.
 
-  axone verify FOLDER                               where transformers and torch are installed
-  axone verify FOLDER --save-golden golden.safetensors    there, write what transformers computes
-  axone verify FOLDER --golden golden.safetensors   elsewhere
+  axone verify FOLDER                                    where transformers and torch are installed
+  axone verify FOLDER --save-golden golden.safetensors   there, write what transformers computes
+  axone verify FOLDER --golden golden.safetensors        elsewhere
+
+In a clone, uv installs both for one call: uv run --with transformers --with torch apps/verify.py FOLDER. For a .gguf file
+transformers needs gguf and accelerate, too. The table has a row for each quantity, from the first stage of the computation to
+the last, with the largest difference and the largest number.
 
 Exit status: 0 everything agrees, 1 something differs, 2 an error to mend, 130 interrupted.
 """
@@ -27,7 +31,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("path", type=Path, metavar="PATH", help="model folder or .gguf file")
     add("--golden", type=Path, metavar="FILE", help="file to compare with, instead of transformers")
     add("--save-golden", type=Path, metavar="FILE", help="file to write with what transformers computes")
-    return parser.parse_args(arguments)
+    return parser.parse(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -45,10 +45,12 @@ if TYPE_CHECKING:
     from axone.llm.data.cache import cached_dataset, user_cache
     from axone.llm.data.conversations import Conversations
     from axone.llm.data.corpus import TextFiles, python_source, read_text
+    from axone.llm.data.held_out import HeldOutEnds
     from axone.llm.evaluation import conversation_loss, perplexity, sliding_loss
     from axone.llm.inspection.attention_maps import attention_maps, plot_attention
     from axone.llm.pretrained.hub import download
-    from axone.llm.training.loggers import LossPlot, ProgressBar, SampleText, TensorBoard, format_duration
+    from axone.llm.training.loggers import ProgressBar, SampleText, TensorBoard, format_duration
+    from axone.llm.training.loss_plot import LossPlot
     from axone.llm.training.metrics import MetricsFile, read_metrics
     from axone.llm.training.presets import PRESETS, Preset, preset
     from axone.llm.verification import Report, save_golden, verify
@@ -60,10 +62,12 @@ else:
         "data.cache": "cached_dataset user_cache",
         "data.conversations": "Conversations",
         "data.corpus": "TextFiles python_source read_text",
+        "data.held_out": "HeldOutEnds",
         "evaluation": "conversation_loss perplexity sliding_loss",
         "inspection.attention_maps": "attention_maps plot_attention",
         "pretrained.hub": "download",
-        "training.loggers": "LossPlot ProgressBar SampleText TensorBoard format_duration",
+        "training.loggers": "ProgressBar SampleText TensorBoard format_duration",
+        "training.loss_plot": "LossPlot",
         "training.metrics": "MetricsFile read_metrics",
         "training.presets": "PRESETS Preset preset",
         "verification": "Report save_golden verify",
@@ -97,6 +101,7 @@ __all__ = [
     "EndEvent",
     "Estimate",
     "EvaluationEvent",
+    "HeldOutEnds",
     "LanguageModel",
     "LanguageModelConfig",
     "LossPlot",

@@ -62,12 +62,13 @@ class MissingDependencyError(AxoneError, ImportError):
     ----------
     purpose, library : str
         What needs it, and its name on the index.
-    requirement : str
-        What to install, such as ``"axone-llm[chat]"``.
+    *requirements : str
+        Arguments of pip, such as ``"axone-llm[chat]"``.
     """
 
-    def __init__(self, purpose: str, library: str, requirement: str) -> None:
-        super().__init__(f'{purpose} need {library}, which is not installed: pip install "{requirement}"')
+    def __init__(self, purpose: str, library: str, *requirements: str) -> None:
+        install = " ".join(f'"{each}"' if "[" in each else each for each in requirements)  # [] are a pattern in shells
+        super().__init__(f"{purpose} need {library}, which is not installed: pip install {install}")
 
 
 class DownloadError(AxoneError):

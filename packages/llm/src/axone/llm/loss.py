@@ -53,7 +53,7 @@ def batch_loss(model: LanguageModel, batch: Batch | MaskedBatch) -> Tensor:
     """
     if not isinstance(batch, MaskedBatch):
         return next_token_loss(model, *batch)
-    states = model.hidden(batch.inputs, mask=batch.mask, positions=batch.positions)  # (B, T, C)
+    states = model.hidden(batch.inputs, mask=batch.mask, positions=batch.positions, prefix=batch.prefix)  # (B, T, C)
     targets = batch.targets.reshape(-1)  # (B T,)
     counted = np.flatnonzero(targets != IGNORED)  # (N,)
     rows = states.reshape(-1, states.shape[-1])[counted]  # (N, C)

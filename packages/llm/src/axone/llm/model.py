@@ -41,6 +41,7 @@ from axone.nn import (
     Parameter,
     RMSNorm,
     RotaryEmbedding,
+    SharedPrefix,
     SwiGLU,
     Transformer,
     TransformerBlock,
@@ -130,14 +131,18 @@ class LanguageModel(Module):
         """
         return linear(self.hidden(ids), self.output_weight)
 
-    def hidden(self, ids: Ids, *, mask: Mask | None = None, positions: Positions | None = None) -> Tensor:
+    def hidden(
+        self, ids: Ids, *, mask: Mask | None = None, positions: Positions | None = None, prefix: Ids | None = None
+    ) -> Tensor:
         """Return the input of the output layer: the normalized stream after the last block.
 
         Parameters
         ----------
         ids : ndarray of int, shape (B, T)
         mask, positions
-            As in `axone.nn.Transformer`: for rows of several sequences.
+            As in `axone.nn.Transformer`: for rows of several sequences. Positions count from the end of the prefix.
+        prefix : ndarray of int, shape (P,), optional
+            Ids with which every row begins; they are computed once for all rows.
 
         Returns
         -------
@@ -146,7 +151,15 @@ class LanguageModel(Module):
         ids = np.asarray(ids)
         if ids.ndim != 2:
             raise ValueError(f"ids of shape {ids.shape} must have shape (B, T)")
-        return self.transformer(self.dropout(self.embedding(ids)), mask=mask, positions=positions)
+        if prefix is None:
+            return self.transformer(self.dropout(self.embedding(ids)), mask=mask, positions=positions)
+        B, T, P = *ids.shape, len(prefix)
+        layout = SharedPrefix(P, B, mask)
+        if positions is not None:
+            positions = np.concatenate([np.arange(P), P + np.broadcast_to(positions, (B, T)).reshape(-1)])
+        stream = self.embedding(np.concatenate([prefix, ids.reshape(-1)])[None])  # (1, P + B T, C)
+        stream = self.transformer(self.dropout(stream), mask=layout, positions=positions)
+        return stream[:, P:].reshape(B, T, stream.shape[2])
 
     @property
     def output_weight(self) -> Parameter:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -193,8 +194,10 @@ def _of_transformers(path: Path) -> Quantities:
         import torch  # type: ignore[import-not-found]  # a peer, which nothing else needs
         import transformers  # type: ignore[import-not-found]  # likewise
     except ImportError as error:
-        raise MissingDependencyError("comparisons", "transformers", "transformers torch") from error
+        raise MissingDependencyError("comparisons", "transformers", "transformers", "torch") from error
     gguf = is_gguf(path)
+    if gguf and find_spec("gguf") is None:
+        raise MissingDependencyError("comparisons of GGUF files", "gguf", "gguf")
     source, named = (path.parent, {"gguf_file": path.name}) if gguf else (path, {})
     tokenizer = transformers.AutoTokenizer.from_pretrained(source, **named)
     model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **named).eval()

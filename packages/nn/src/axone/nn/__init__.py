@@ -9,6 +9,7 @@ from axone.nn.cache import KVCache
 from axone.nn.dropout import Dropout, reseed_dropout
 from axone.nn.embedding import Embedding
 from axone.nn.feed_forward import FeedForward, SwiGLU
+from axone.nn.functional.prefix_attention import SharedPrefix
 from axone.nn.head import Head
 from axone.nn.linear import Linear
 from axone.nn.lora import LoRALinear
@@ -41,6 +42,7 @@ __all__ = [
     "ReLU",
     "RotaryEmbedding",
     "Sequential",
+    "SharedPrefix",
     "SiLU",
     "Sigmoid",
     "SwiGLU",

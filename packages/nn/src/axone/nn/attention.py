@@ -16,10 +16,11 @@ from axone.autograd.extend import Array, record
 from axone.nn.cache import KVCache, RowCache
 from axone.nn.decoding import CachedForward, CachedModule, DecodeContext
 from axone.nn.dropout import Dropout
-from axone.nn.functional import packed_attention, packed_rms_norm, packed_rotary
-from axone.nn.functional.attention import Mask, attend, attention_weights, default_scale, split_heads
+from axone.nn.functional import packed_attention, packed_rms_norm, packed_rotary, prefix_attention
+from axone.nn.functional.attention import attend, attention_weights, default_scale, split_heads
 from axone.nn.functional.decode_attention import decode_attention, packed_decode_attention
 from axone.nn.functional.linear import Dense, dense_product
+from axone.nn.functional.prefix_attention import AttentionMask, SharedPrefix
 from axone.nn.functional.rotary import rotate_in_place
 from axone.nn.functional.validation import check_sizes, shape_error
 from axone.nn.linear import Linear
@@ -132,7 +133,7 @@ class MultiHeadAttention(CachedModule):
         self,
         x: Tensor,
         *,
-        mask: Mask | None = None,
+        mask: AttentionMask | None = None,
         cache: KVCache | None = None,
         positions: Positions | None = None,
         return_weights: Literal[False] = False,
@@ -142,7 +143,7 @@ class MultiHeadAttention(CachedModule):
         self,
         x: Tensor,
         *,
-        mask: Mask | None = None,
+        mask: AttentionMask | None = None,
         cache: KVCache | None = None,
         positions: Positions | None = None,
         return_weights: Literal[True],
@@ -151,7 +152,7 @@ class MultiHeadAttention(CachedModule):
         self,
         x: Tensor,
         *,
-        mask: Mask | None = None,
+        mask: AttentionMask | None = None,
         cache: KVCache | None = None,
         positions: Positions | None = None,
         return_weights: bool = False,
@@ -161,9 +162,9 @@ class MultiHeadAttention(CachedModule):
         Parameters
         ----------
         x : Tensor, shape (B, T, C)
-        mask : ndarray of bool, broadcasts to (B, H, T, S), optional
+        mask : ndarray of bool, broadcasts to (B, H, T, S), or SharedPrefix, optional
             True where a position may attend to another; S includes the positions in the cache. A position that may attend
-            to none gets zeros.
+            to none gets zeros. With a `SharedPrefix`, `x` holds the shared positions once: it has shape (1, P + B T, C).
         cache : KVCache, optional
             Holds the earlier positions, and receives these; for inference only.
         positions : ndarray of int, shape (T,) or (B, T), optional
@@ -186,7 +187,15 @@ class MultiHeadAttention(CachedModule):
         if x.ndim != 3 or x.shape[2] != C:
             raise shape_error(self._summary(), f"(B, T, {C})", x.shape)
         H, K, causal, scale = self.num_heads, self.num_kv_heads, self.causal, self.scale
+        if positions is None and isinstance(mask, SharedPrefix):
+            positions = mask.positions(x.shape[1])
         qkv = self._packed(x, 0 if cache is None else cache.length, positions)  # (B, T, (H + 2K) D)
+        if isinstance(mask, SharedPrefix):
+            if not causal or cache is not None or return_weights:
+                raise ValueError(
+                    "a SharedPrefix is for training a causal layer: without a cache, and without return_weights"
+                )
+            return self.dropout(self.out_proj(prefix_attention(qkv, H, K, mask, scale=scale)))
         if cache is None and not return_weights:
             return self.dropout(self.out_proj(packed_attention(qkv, H, K, mask=mask, causal=causal, scale=scale)))
         q, k, v = split_heads(qkv.data, H, K)

@@ -17,6 +17,7 @@ from axone.autograd.extend import Array
 from axone.nn.cache import KVCache
 from axone.nn.functional.attention import Mask
 from axone.nn.functional.linear import Dense, dense_product
+from axone.nn.functional.prefix_attention import AttentionMask
 from axone.nn.module import Module, restore_default
 from axone.nn.position import Positions
 
@@ -66,7 +67,7 @@ class Attention(Protocol):
         self,
         x: Tensor,
         *,
-        mask: Mask | None = None,
+        mask: AttentionMask | None = None,
         cache: KVCache | None = None,
         positions: Positions | None = None,
     ) -> Tensor:

@@ -1,14 +1,13 @@
 """Public interface for packages that build on axone.nn beyond its layers.
 
-- **Types**: `Layer`, `Attention`, `Mask`, `Positions`.
+- **Types**: `Layer`, `Attention`, `AttentionMask`, `Mask`, `Positions`.
 - **Inference on arrays**: `Module.inference` returns a `Forward`; a `Dense`, by default `dense_product`, says how a linear
   product is computed. A `CachedModule` also reads a cache: its `CachedForward` takes a `DecodeContext`.
 - **Memory**: `flatten` moves the parameters of a module into one aligned `Arena`; `RowCache` is a KV cache for one
   short sequence.
 - **Array kernels**, which record nothing: `attend` (attention), `exp_rows` and `softmax_rows`, `gelu_gate`,
   `swiglu_gate`, `matmul`, `ones`.
-- **Parallelism**: a caller that runs one thread per core asks for `blocked_matmul`; one that has idle threads assigns
-  them to an operation with `use_threads`. An operation of your own cuts its work into `chunks` and passes them to
+- **Parallelism**: a caller that has idle threads assigns them to an operation with `use_threads`. An operation of your own cuts its work into `chunks` and passes them to
   `parallel_for`.
 
 Operations of your own are recorded with `axone.autograd.extend.record`.
@@ -19,9 +18,10 @@ from axone.nn.cache import RowCache
 from axone.nn.decoding import Attention, CachedForward, CachedModule, DecodeContext, single_position
 from axone.nn.functional.activation import gelu_gate, swiglu_gate
 from axone.nn.functional.attention import Mask, attend
-from axone.nn.functional.blocked_matmul import BlockedProduct, blocked_matmul, matmul, ones
 from axone.nn.functional.intra_op import Run, chunks, is_single_threaded, parallel_for, use_threads
 from axone.nn.functional.linear import Dense, Forward, dense_product
+from axone.nn.functional.matmul import MatmulGradient, matmul, ones
+from axone.nn.functional.prefix_attention import AttentionMask
 from axone.nn.functional.softmax import exp_rows, softmax_rows
 from axone.nn.module import Layer
 from axone.nn.position import Positions
@@ -31,7 +31,7 @@ __all__ = [
     "Allocate",
     "Arena",
     "Attention",
-    "BlockedProduct",
+    "AttentionMask",
     "CachedForward",
     "CachedModule",
     "DecodeContext",
@@ -39,11 +39,11 @@ __all__ = [
     "Forward",
     "Layer",
     "Mask",
+    "MatmulGradient",
     "Positions",
     "RowCache",
     "Run",
     "attend",
-    "blocked_matmul",
     "chunks",
     "dense_product",
     "exp_rows",

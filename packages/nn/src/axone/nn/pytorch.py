@@ -4,6 +4,7 @@ An AttributeError or TypeError for one of them says what to write instead.
 """
 
 import inspect
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 LAYERS = {
@@ -62,6 +63,18 @@ ARGUMENTS = {
 }
 
 
+KEYWORDS = {
+    "attn_mask": "use mask",
+    "dim": "use axis",
+    "dropout_p": "leave it out, because attention has no dropout; MultiHeadAttention has it",
+    "inplace": ARGUMENTS["inplace"],
+    "is_causal": "use causal",
+    "reduction": "leave it out, because the result is the mean",
+    "training": "leave it out, and call the function in training only",
+}
+"""Arguments of PyTorch's functions."""
+
+
 def missing_layer(name: str) -> NoReturn:
     """Raise the AttributeError for a name that axone.nn lacks."""
     raise AttributeError(_with_hint(f"module 'axone.nn' has no attribute {name!r}", LAYERS.get(name)))
@@ -70,6 +83,12 @@ def missing_layer(name: str) -> NoReturn:
 def missing_function(name: str) -> NoReturn:
     """Raise the AttributeError for a name that axone.nn.functional lacks."""
     raise AttributeError(_with_hint(f"module 'axone.nn.functional' has no attribute {name!r}", FUNCTIONS.get(name)))
+
+
+def unknown_argument(function: str, arguments: Mapping[str, object]) -> TypeError:
+    """Return the error for keyword arguments that a function lacks."""
+    name = next(iter(arguments))
+    return TypeError(_with_hint(f"{function}() got an unexpected keyword argument {name!r}", KEYWORDS.get(name)))
 
 
 def check_arguments(cls: type, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:

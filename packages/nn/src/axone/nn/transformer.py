@@ -18,8 +18,8 @@ from axone.autograd.extend import Array
 from axone.nn.cache import KVCache
 from axone.nn.decoding import Attention, CachedForward, CachedModule, DecodeContext, cached_inference, call_on_rows
 from axone.nn.embedding import Embedding
-from axone.nn.functional.attention import Mask
 from axone.nn.functional.linear import Dense, dense_product
+from axone.nn.functional.prefix_attention import AttentionMask, SharedPrefix
 from axone.nn.module import Layer, Module, inference, restore_default
 from axone.nn.position import Positions
 
@@ -66,7 +66,7 @@ class TransformerBlock(CachedModule):
         self,
         x: Tensor,
         *,
-        mask: Mask | None = None,
+        mask: AttentionMask | None = None,
         cache: KVCache | None = None,
         positions: Positions | None = None,
     ) -> Tensor:
@@ -145,7 +145,7 @@ class Transformer(Module):
         self,
         x: Tensor,
         *,
-        mask: Mask | None = None,
+        mask: AttentionMask | None = None,
         caches: Sequence[KVCache] | None = None,
         positions: Positions | None = None,
     ) -> Tensor:
@@ -154,7 +154,7 @@ class Transformer(Module):
         Parameters
         ----------
         x : Tensor, shape (B, T, C)
-        mask : ndarray of bool, optional
+        mask : ndarray of bool or SharedPrefix, optional
             As in `MultiHeadAttention`.
         caches : sequence of KVCache, optional
             One for each block; for inference only.
@@ -174,7 +174,8 @@ class Transformer(Module):
             raise ValueError(f"caches ({len(caches)}) must be as many as blocks ({len(self.blocks)})")
         if positions is None:
             first = caches[0].length if caches else 0
-            positions = np.arange(first, first + x.shape[1])
+            after = np.arange(first, first + x.shape[1])
+            positions = mask.positions(x.shape[1]) if isinstance(mask, SharedPrefix) else after
         if self.position is not None:
             known, last = self.position.weight.shape[0], int(positions.max(initial=-1))
             if last >= known:

@@ -58,8 +58,10 @@ def adopt(name: str, value: Any, beside: Array) -> Array:
 def _common_dtype(name: str, x: Array, y: Array) -> tuple[Array, Array]:
     kinds = x.dtype.kind + y.dtype.kind
     if kinds == "ff" and x.dtype != y.dtype:
+        narrow, wide = sorted((x.dtype, y.dtype), key=lambda dtype: dtype.itemsize)
         raise TypeError(
-            f"{name} needs Tensors of one floating-point dtype, got {x.dtype} and {y.dtype}: convert one with astype()"
+            f"{name} needs Tensors of one floating-point dtype, got {x.dtype} and {y.dtype}: convert the {wide} one with "
+            f"astype(numpy.{narrow})"
         )
     if "c" in kinds:
         return x, y

@@ -130,7 +130,10 @@ def transpose(x: Operand, axes: Sequence[int] | None = None, **unknown: Never) -
     try:
         moved = data.transpose(axes)
     except ValueError:
-        raise ValueError(f"axes {tuple(axes)} of transpose must name each axis of shape {data.shape} once") from None
+        two = f": swapaxes{tuple(axes)} swaps two axes" if len(axes) == 2 < data.ndim else ""
+        raise ValueError(
+            f"axes {tuple(axes)} of transpose must name each axis of shape {data.shape} once{two}"
+        ) from None
     back = np.argsort([axis % data.ndim for axis in axes])
     return record("transpose", moved, (x,), lambda g: (g.transpose(back),))
 

@@ -141,6 +141,10 @@ class Optimizer(ABC):
         for group in self.groups:
             group["lr"] = value * group["lr_scale"]
 
+    def __repr__(self) -> str:
+        name, groups = type(self).__name__, [_text(group) for group in self.groups]
+        return f"{name}({groups[0]})" if len(groups) == 1 else f"{name}(\n    " + ",\n    ".join(groups) + ",\n)"
+
     def parameters(self) -> Iterator[Tensor | Value]:
         """Yield the parameters of all groups, in order."""
         for group in self.groups:
@@ -262,6 +266,16 @@ def _complete(group: Mapping[str, Any], defaults: Mapping[str, Any]) -> Group:
     if not scale > 0:
         raise ValueError(f"lr_scale ({scale}) must be positive: leave out parameters that should not change")
     return {**defaults, "lr_scale": scale, "lr": defaults["lr"] * scale, **group, "params": list(group["params"])}
+
+
+def _text(group: Group) -> str:
+    """Return a group's number of parameters and its options, as `repr` shows them."""
+    shown = {name: value for name, value in group.items() if name != "params" and (name != "lr_scale" or value != 1)}
+    count = len(group["params"])
+    options = "".join(
+        f", {name}={value:g}" if type(value) is float else f", {name}={value!r}" for name, value in shown.items()
+    )
+    return f"{count:,} parameter{'s' * (count > 1)}{options}"
 
 
 def _targets(params: Sequence[Tensor | Value]) -> list[Tensor | _ValueArray]:

@@ -70,6 +70,9 @@ class Run:
         self._lock: FolderLock | None = None
         self._status: os.stat_result | None = None
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
     def check_new(self, *, overwrite: bool = False) -> None:
         """Check that the folder may be made.
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from axone.llm.chat.template import ChatTemplate
 from axone.llm.chat.turns import Turns, encode_turns
+from axone.llm.data.packing import first_fit, shared_length
 from axone.llm.data.records import Dialogue, PromptCompletion, Record, read_records
 from axone.llm.data.sampler import SamplingMode
 from axone.llm.data.training_data import IGNORED, MaskedBatch
@@ -249,7 +250,7 @@ class Conversations:
         sorted_batches = self._batches(0, 0, batch_size, by_length=True)
         mixed_batches = self._batches(0, 0, batch_size, by_length=False)
         padded = sum(len(batch) * int(self.lengths[batch].max()) for batch in sorted_batches)
-        packed = sum(len(_packed(self.lengths[batch])) * int(self.lengths[batch].max()) for batch in mixed_batches)
+        packed = sum(len(first_fit(self.lengths[batch])) * int(self.lengths[batch].max()) for batch in mixed_batches)
         return packed < padded
 
     def _batch(self, seed: int, number: int, batch_size: int) -> Ids:
@@ -277,6 +278,8 @@ class Conversations:
     def read(self, starts: Ids, context_length: int) -> MaskedBatch:  # noqa: ARG002 - as the protocol
         """Return the conversations of some numbers: each in a row of its own, or packed if that takes fewer rows.
 
+        The ids with which all of them begin, such as a system message, are the prefix of the batch.
+
         Parameters
         ----------
         starts : ndarray of int, shape (B,)
@@ -287,8 +290,10 @@ class Conversations:
         -------
         MaskedBatch
         """
-        lengths = self.lengths[starts]
-        rows = _packed(lengths)
+        shared = shared_length(self.ids, self.trained, self.starts[starts], self.lengths[starts])
+        prefix = self.ids[self.starts[starts[0]] :][:shared].astype(np.int64) if shared else None
+        begins, lengths = self.starts[starts] + shared, self.lengths[starts] - shared
+        rows = first_fit(lengths)
         T, several = int(lengths.max(initial=1)), len(rows) < len(starts)
         inputs = np.zeros((len(rows), T), np.int64)
         targets = np.full((len(rows), T), IGNORED, np.int64)
@@ -296,7 +301,7 @@ class Conversations:
         for row, members in enumerate(rows):
             first = 0
             for number, member in enumerate(members):
-                start, length = int(self.starts[starts[member]]), int(lengths[member])
+                start, length = int(begins[member]), int(lengths[member])
                 place = slice(first, first + length)
                 inputs[row, place] = self.ids[start : start + length]
                 following = slice(start + 1, start + 1 + length)
@@ -304,8 +309,9 @@ class Conversations:
                 segments[row, place], positions[row, place] = number, np.arange(length)
                 first += length
         if not several:
-            return MaskedBatch(inputs, targets)
-        return MaskedBatch(inputs, targets, segments[:, None, :, None] == segments[:, None, None, :], positions)
+            return MaskedBatch(inputs, targets, prefix=prefix)
+        mask = segments[:, None, :, None] == segments[:, None, None, :]
+        return MaskedBatch(inputs, targets, mask, positions, prefix)
 
     def write(self, path: Path) -> None:
         """Write the ids and masks as a safetensors file, durably."""
@@ -375,19 +381,3 @@ def _mask(turns: Turns) -> list[bool]:
     for start, stop in turns.spans:
         mask[start:stop] = [True] * (stop - start)
     return mask
-
-
-def _packed(lengths: NDArray[np.int64]) -> list[list[int]]:
-    """Return which sequences share a row as long as the longest: first fit, in order of falling length."""
-    room: list[int] = []
-    rows: list[list[int]] = []
-    for member in np.argsort(-lengths, kind="stable").tolist():
-        length = int(lengths[member])
-        row = next((row for row, left in enumerate(room) if length <= left), None)
-        if row is None:
-            rows.append([])
-            room.append(int(lengths.max()))
-            row = len(rows) - 1
-        rows[row].append(member)
-        room[row] -= length
-    return rows

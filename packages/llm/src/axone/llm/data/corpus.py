@@ -25,6 +25,13 @@ class TextFiles:
     ----------
     path : path
 
+    Attributes
+    ----------
+    files : list of Path
+        The text files, in order.
+    skipped : dict of Path to str
+        The files that are not hidden and not text, with the reason of each.
+
     Raises
     ------
     ValueError
@@ -34,27 +41,33 @@ class TextFiles:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         path = Path(path)
+        self.skipped: dict[Path, str] = {}
         if path.is_dir():
-            self._files = [file for file in _visible_files(path) if _is_text(file)]
-            if not self._files:
+            faults = {file: _fault(file) for file in _visible_files(path)}
+            self.files = [file for file, fault in faults.items() if fault is None]
+            self.skipped = {file: fault for file, fault in faults.items() if fault is not None}
+            if not self.files:
                 raise ValueError(f"{path} has no text files in UTF-8: name a folder that has some, or a file")
             return
         if not path.exists():
             raise ValueError(f"{path} does not exist: name a text file or a folder of text files")
         if not path.is_file():
             raise ValueError(f"{path} is not a regular file, and can be read only once: save it to a file first")
-        self._files = [path]
+        self.files = [path]
         if not any(_read(path)):
             raise ValueError(f"{path} is empty: name a file with text")
 
+    def __repr__(self) -> str:
+        return f"TextFiles({len(self.files):,} files, {len(self.skipped):,} skipped)"
+
     def __iter__(self) -> Iterator[str]:
-        for file in self._files:
+        for file in self.files:
             yield from _parts(file)
 
     @property
     def num_bytes(self) -> int:
         """The size of all files, in bytes."""
-        return sum(file.stat().st_size for file in self._files)
+        return sum(file.stat().st_size for file in self.files)
 
 
 def read_text(path: str | PathLike[str]) -> str:
@@ -100,13 +113,12 @@ def _read(file: Path) -> Iterator[str]:
             while piece := stream.read(_PART):
                 if "\0" in piece:
                     raise _NotTextError(
-                        f"{file} has a NUL byte, as UTF-16 and binary data have: convert it to UTF-8 first"
+                        file, "has a NUL byte, as UTF-16 and binary data have", "convert it to UTF-8 first"
                     )
                 yield piece
     except UnicodeDecodeError:
-        raise _NotTextError(
-            f"{file} is not valid UTF-8 (first bad byte at {_first_bad_byte(file)}): convert it first"
-        ) from None
+        fault = f"is not valid UTF-8 (first bad byte at {_first_bad_byte(file)})"
+        raise _NotTextError(file, fault, "convert it first") from None
     except OSError as error:
         _refuse(error)
 
@@ -152,12 +164,17 @@ def _refuse(error: OSError) -> NoReturn:
     raise ValueError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
-def _is_text(file: Path) -> bool:
+def _fault(file: Path) -> str | None:
+    """Return the reason to skip a file; None for a text file."""
     try:
-        return sum(1 for _ in _read(file)) > 0
-    except _NotTextError:
-        return False
+        return None if sum(1 for _ in _read(file)) else "is empty"
+    except _NotTextError as error:
+        return error.fault
 
 
 class _NotTextError(ValueError):
     """The content of a file is not text."""
+
+    def __init__(self, file: Path, fault: str, remedy: str) -> None:
+        super().__init__(f"{file} {fault}: {remedy}")
+        self.fault = fault

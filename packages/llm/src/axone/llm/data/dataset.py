@@ -257,6 +257,10 @@ class TokenDataset:
         part.file, part.start = self.file, self.start + start
         return part
 
+    def __repr__(self) -> str:
+        documents = f"{self.num_documents:,} document{'s' * (self.num_documents > 1)}"
+        return f"TokenDataset({len(self):,} tokens, {documents}, {self.tokenizer!r})"
+
     def __len__(self) -> int:
         return len(self.tokens)
 

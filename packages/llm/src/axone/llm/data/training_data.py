@@ -30,13 +30,16 @@ class MaskedBatch(NamedTuple):
     mask : ndarray of bool, shape (B, 1, T, T), or None
         True where a position may attend to another, if a row holds several conversations.
     positions : ndarray of int, shape (B, T), or None
-        Counted from the beginning of each conversation; None from that of the row.
+        Counted from the beginning of each conversation, or from the end of the prefix; None from that of the row.
+    prefix : ndarray of int, shape (P,), or None
+        Ids with which every conversation begins. `inputs` and `targets` hold what follows.
     """
 
     inputs: Ids
     targets: Ids
     mask: NDArray[np.bool_] | None = None
     positions: Ids | None = None
+    prefix: Ids | None = None
 
 
 class TrainingData(Protocol):

@@ -12,6 +12,7 @@ References
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from axone.llm.errors import MissingDependencyError
 from axone.llm.model import LanguageModel
 from axone.llm.types import Ids
 from axone.nn import KVCache, Module, MultiHeadAttention, Transformer, TransformerBlock
+from axone.nn.extend import AttentionMask
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
 _CELL, _GAP = 0.17, 0.32  # inches: the side of a cell, and the space between two maps besides their labels
 _MIN_MAP = 1.5  # inches
 _COLOR_BAR = 0.8  # inches
-_LETTER = 0.075  # inches: the width of a letter of a label
+_PAGE = 10.5  # inches: at 75 pixels per inch, as a page of 800 pixels shows it, a label is 10 pixels high
+_LETTER = 0.09  # inches: the width of a letter of a label
+_FONT = 10  # points
 _GAMMA = 0.5  # exponent of the color scale: a weight of a tenth is visible
 _COLORS = "magma_r"
 _MAX_AREA = 4000.0  # square inches
@@ -96,7 +100,7 @@ class _Watched(Module):
         self,
         x: Tensor,
         *,
-        mask: NDArray[np.bool_] | None = None,
+        mask: AttentionMask | None = None,
         cache: KVCache | None = None,
         positions: NDArray[np.integer[Any]] | None = None,
     ) -> Tensor:
@@ -113,7 +117,9 @@ def plot_attention(
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
 ) -> Figure:
-    """Draw attention maps: one row per layer, one column per head.
+    """Draw attention maps: one or more rows per layer, one map per head.
+
+    A row has as many maps as fit on a page with legible labels. A notebook shows the picture.
 
     Parameters
     ----------
@@ -136,33 +142,37 @@ def plot_attention(
     try:
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import PowerNorm
-        from matplotlib.figure import Figure
+
+        from axone.llm.inspection.figure import NotebookFigure
     except ImportError as error:
         raise MissingDependencyError("attention plots", "matplotlib", "axone-llm[report]") from error
 
     L, H, T = maps.shape[:3]
     if len(tokens) != T:
         raise ValueError(f"the number of labels ({len(tokens)}) must be that of the tokens ({T})")
-    rows = _checked("layer", layers, L)
-    columns = _checked("head", heads, H)
+    chosen = [(layer, _checked("head", heads, H)) for layer in _checked("layer", layers, L)]
     side = max(_CELL * T, _MIN_MAP)
     margin = _GAP + _LETTER * max(map(len, tokens))  # on the left and on top of each map
-    width = len(columns) * (margin + side) + _GAP + _COLOR_BAR
+    count = len(chosen[0][1]) if chosen else 0
+    most = max(int((_PAGE - _GAP - _COLOR_BAR) / (margin + side)), 1)
+    columns = math.ceil(count / math.ceil(count / most)) if count else 1  # rows of about equal length
+    rows = [(layer, row[i : i + columns]) for layer, row in chosen for i in range(0, count, columns)]
+    width = columns * (margin + side) + _GAP + _COLOR_BAR
     height = len(rows) * (margin + side) + _GAP
     if width * height > _MAX_AREA:
         raise ValueError(
-            f"a picture of {len(rows)} layers of {len(columns)} heads on {T} tokens ({width * height:,.0f} square inches) "
+            f"a picture of {len(chosen)} layers of {count} heads on {T} tokens ({width * height:,.0f} square inches) "
             f"must have at most {_MAX_AREA:,.0f}: choose fewer layers or heads, or a shorter text"
         )
-    figure = Figure(figsize=(width, height))
+    figure = NotebookFigure(figsize=(width, height))
 
     def place(left: float, top: float, wide: float, high: float) -> Axes:
         return figure.add_axes((left / width, 1 - (top + high) / height, wide / width, high / height))
 
     scale = PowerNorm(_GAMMA, 0.0, 1.0)
     later = np.triu(np.ones((T, T), bool), 1)
-    for i, layer in enumerate(rows):
-        for j, head in enumerate(columns):
+    for i, (layer, row) in enumerate(rows):
+        for j, head in enumerate(row):
             axes = place(margin + j * (margin + side), margin + i * (margin + side), side, side)
             axes.imshow(np.ma.masked_array(maps[layer, head], later), cmap=_COLORS, norm=scale)
             axes.text(0.97, 0.97, f"layer {layer + 1}\nhead {head + 1}", ha="right", va="top", transform=axes.transAxes)
@@ -184,7 +194,7 @@ def _checked(kind: str, numbers: Sequence[int] | None, count: int) -> list[int]:
 def _label(axes: Axes, tokens: Sequence[str]) -> None:
     """Label the columns and rows of a map with the tokens."""
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(range(len(tokens)), tokens, fontsize=8, fontfamily="monospace")
+        axis.set_ticks(range(len(tokens)), tokens, fontsize=_FONT, fontfamily="monospace")
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     if max(map(len, tokens)) > 1:

@@ -29,7 +29,7 @@ from axone.llm.runtime.processes import ProcessGroup, can_fork, shared_zeros
 from axone.llm.runtime.settings import blas_threads, kept_memory
 from axone.llm.runtime.threads import ThreadGroup
 from axone.nn import Module, Parameter
-from axone.nn.extend import CACHE_LINE, Arena, blocked_matmul, flatten, use_threads
+from axone.nn.extend import CACHE_LINE, Arena, flatten, use_threads
 
 M = TypeVar("M", bound=Module)
 T = TypeVar("T")
@@ -135,8 +135,6 @@ class DataParallel(Generic[M]):
         with contextlib.ExitStack() as stack:
             stack.enter_context(kept_memory())
             stack.enter_context(blas_threads(per_replica // intra_op))
-            if self.num_workers == self.num_replicas:
-                stack.enter_context(blocked_matmul())
             self._intra_op_groups = [
                 stack.enter_context(ThreadGroup(intra_op)) for _ in range(self.num_replicas) if intra_op > 1
             ]

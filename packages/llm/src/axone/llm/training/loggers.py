@@ -1,14 +1,12 @@
-"""Loggers: callbacks that show and record a training, as a progress bar, samples, a loss plot or TensorBoard files.
+"""Loggers: callbacks that show and record a training, as a progress bar, samples or TensorBoard files.
 
 Libraries are imported at their first use: ``pip install axone-llm[report]``, or ``axone-llm[tensorboard]``.
 """
 
 from __future__ import annotations
 
-import io
-import itertools
+import sys
 import time
-from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -17,7 +15,6 @@ import numpy as np
 
 from axone.llm.errors import MissingDependencyError
 from axone.llm.generation.generate import TextGenerator
-from axone.llm.storage.atomic import write_file
 from axone.llm.training.callbacks import (
     Callback,
     CheckpointEvent,
@@ -26,10 +23,11 @@ from axone.llm.training.callbacks import (
     StartEvent,
     StepEvent,
 )
-from axone.llm.training.metrics import read_metrics
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+_NOTEBOOK = "ipykernel.iostream"  # module of the streams in a notebook, which carry out a carriage return
 
 
 def format_duration(seconds: float) -> str:
@@ -58,18 +56,18 @@ def format_duration(seconds: float) -> str:
 
 
 class ProgressBar(Callback):
-    """Progress bar in a terminal; elsewhere a line every few seconds.
+    """Progress bar in a terminal or a notebook; elsewhere a line every few seconds.
 
     Parameters
     ----------
-    stream : text file
-        Such as ``sys.stderr``.
+    stream : text file, optional
+        By default ``sys.stderr``.
     every : float, default 10.0
         Seconds between lines.
     """
 
-    def __init__(self, stream: TextIO, *, every: float = 10.0) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO | None = None, *, every: float = 10.0) -> None:
+        self._stream = sys.stderr if stream is None else stream
         self._every = every
         self._bar: tqdm[Any] | None = None
         self._total = self._first = 0
@@ -79,7 +77,7 @@ class ProgressBar(Callback):
         """Open the bar."""
         self._total, self._first = event.total_steps, event.step
         self._began = self._shown = time.monotonic()
-        if self._stream.isatty():
+        if self._stream.isatty() or type(self._stream).__module__ == _NOTEBOOK:
             try:
                 from tqdm import tqdm
             except ImportError as error:
@@ -181,66 +179,6 @@ class SampleText(Callback):
         self._progress_bar.write("\n".join(f"    | {line}" for line in text.strip("\n").split("\n")))
 
 
-class LossPlot(Callback):
-    """Plot of training loss, validation loss and learning rate, drawn at the end of training.
-
-    Parameters
-    ----------
-    path : path
-        Of the picture, as PNG.
-    metrics : path, optional
-        File of a `MetricsFile`: the plot of a resumed run then begins with the steps before its checkpoint.
-    """
-
-    def __init__(self, path: str | PathLike[str], *, metrics: str | PathLike[str] | None = None) -> None:
-        self._path = Path(path).absolute()
-        self._metrics = None if metrics is None else Path(metrics)
-        self._steps: list[tuple[int, float, float]] = []  # step, loss, learning rate
-        self._evaluations: list[tuple[int, float]] = []  # step, loss
-
-    def on_start(self, event: StartEvent) -> None:
-        """Read the steps before the checkpoint of a resumed run."""
-        lines = [] if self._metrics is None else read_metrics(self._metrics)
-        lines = [line for line in lines if line["step"] <= event.step]
-        self._steps = [(line["step"], line["loss"], line["learning_rate"]) for line in lines if line["kind"] == "step"]
-        self._evaluations = [(line["step"], line["loss"]) for line in lines if line["kind"] == "evaluation"]
-
-    def on_step(self, event: StepEvent) -> None:
-        """Record the loss and the learning rate of a step."""
-        self._steps.append((event.step, event.loss, event.learning_rate))
-
-    def on_evaluation(self, event: EvaluationEvent) -> None:
-        """Record a validation loss."""
-        self._evaluations.append((event.step, event.loss))
-
-    def on_end(self, event: EndEvent) -> None:  # noqa: ARG002
-        """Draw the plot."""
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise MissingDependencyError("loss plots", "matplotlib", "axone-llm[report]") from error
-        figure = Figure(figsize=(8, 6), layout="constrained")
-        losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-        if self._steps:
-            steps, values, learning_rates = zip(*self._steps)
-            losses.plot(steps, values, color="tab:blue", alpha=0.25, linewidth=0.8)
-            losses.plot(steps, _smooth(values), color="tab:blue", label="training, smoothed")
-            rates.plot(steps, learning_rates, color="tab:gray")
-        if self._evaluations:
-            steps, values = zip(*self._evaluations)
-            label = f"validation, finally {values[-1]:.3f}"
-            losses.plot(steps, values, color="tab:orange", marker="o", markersize=4, label=label)
-        if self._steps or self._evaluations:
-            losses.legend()
-        losses.set_ylabel("loss, nats per token")
-        rates.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
-        for axes in (losses, rates):
-            axes.grid(alpha=0.3)
-        picture = io.BytesIO()
-        figure.savefig(picture, dpi=120, format="png")
-        write_file(self._path, picture.getvalue())
-
-
 class TensorBoard(Callback):
     """Event files for TensorBoard: ``pip install axone-llm[tensorboard]``.
 
@@ -286,11 +224,3 @@ class TensorBoard(Callback):
         """Close the file."""
         if self._writer is not None:
             self._writer.close()
-
-
-def _smooth(values: Sequence[float]) -> list[float]:
-    """Return the moving average over a fiftieth of all values, over fewer near the ends."""
-    reach = len(values) // 100
-    sums = list(itertools.accumulate(values, initial=0.0))
-    reaches = [min(reach, i, len(values) - 1 - i) for i in range(len(values))]
-    return [(sums[i + r + 1] - sums[i - r]) / (2 * r + 1) for i, r in enumerate(reaches)]

@@ -133,6 +133,15 @@ class Trainer:
         self._resumed: Checkpoint | None = None
         self._seen: list[Path] = []
 
+    def __repr__(self) -> str:
+        config, step = self.config, "" if self._resumed is None else f" from step {self._resumed.step}"
+        return (
+            f"Trainer({type(self.model).__name__} of {self.model.num_parameters():,} parameters, "
+            f"{self.train_data.num_targets:,} tokens and {self.validation_data.num_targets:,} held out, "
+            f"{config.steps:,} steps of {config.batch_size} x {config.context_length} tokens{step}, "
+            f"{'no run' if self.run is None else self.run})"
+        )
+
     @classmethod
     def resume(cls, run: str | os.PathLike[str], callbacks: Sequence[Callback] = ()) -> Trainer:
         """Return a trainer that continues from a run's newest valid checkpoint.

@@ -15,6 +15,7 @@ from axone.nn.functional.linear import linear
 from axone.nn.functional.lora import lora_linear
 from axone.nn.functional.loss import cross_entropy, linear_cross_entropy, mse_loss
 from axone.nn.functional.normalization import layer_norm, packed_rms_norm, rms_norm
+from axone.nn.functional.prefix_attention import prefix_attention
 from axone.nn.functional.rotary import apply_rotary, packed_rotary
 from axone.nn.functional.softmax import softmax
 
@@ -36,6 +37,7 @@ __all__ = [
     "packed_rms_norm",
     "packed_rotary",
     "plain",
+    "prefix_attention",
     "relu",
     "relu2",
     "rms_norm",

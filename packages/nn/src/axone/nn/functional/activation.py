@@ -167,23 +167,50 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     check_dtypes("swiglu", gate, up)
     if gate.shape != up.shape:
         raise ValueError(f"gate and up must have one shape, got {gate.shape} and {up.shape}")
-    shape, a, b = gate.shape, np.atleast_1d(gate.data), up.data
-    inverse = _inverse_logistic(a)
-    activated = np.divide(a, inverse, out=empty_like(a))
+    shape, a, b = gate.shape, gate.data.reshape(-1), up.data.reshape(-1)
+    y = empty_like(a)
     needs_gate, needs_up = needs_grad(gate), needs_grad(up)
 
-    def vjp(g: Array) -> tuple[Array | None, Array | None]:
-        slope = None
-        if needs_gate:
-            slope = np.subtract(a, activated, out=empty_like(a))
-            slope += 1.0
-            slope /= inverse
-            slope *= b
-            slope *= g
-            slope = slope.reshape(shape)
-        return slope, np.multiply(g, activated, out=empty_like(activated)).reshape(shape) if needs_up else None
+    def forward(chunk: slice) -> None:
+        scratch = np.empty(min(chunk.stop - chunk.start, _PART), a.dtype)
+        for part in _parts(chunk):
+            s = _logistic(a[part], scratch)
+            s *= a[part]
+            np.multiply(s, b[part], out=y[part])
 
-    return record("swiglu", np.multiply(activated, b, out=empty_like(activated)).reshape(shape), (gate, up), vjp)
+    parallel_for(forward, chunks(a.size, multiple_of=_PART))
+
+    def vjp(g: Array) -> tuple[Array | None, Array | None]:
+        g = g.reshape(-1)
+        da, db = empty_like(a) if needs_gate else None, empty_like(a) if needs_up else None
+
+        def backward(chunk: slice) -> None:
+            scratch = np.empty((2, min(chunk.stop - chunk.start, _PART)), a.dtype)
+            for part in _parts(chunk):
+                s = _logistic(a[part], scratch[0])  # computed again: to read it from memory would take as long
+                activated = np.multiply(a[part], s, out=scratch[1, : s.size])
+                if db is not None:
+                    np.multiply(g[part], activated, out=db[part])
+                if da is not None:
+                    slope = np.subtract(1, s, out=da[part])
+                    slope *= activated
+                    slope += s
+                    slope *= b[part]
+                    slope *= g[part]
+
+        parallel_for(backward, chunks(a.size, multiple_of=_PART))
+        return None if da is None else da.reshape(shape), None if db is None else db.reshape(shape)
+
+    return record("swiglu", y.reshape(shape), (gate, up), vjp)
+
+
+def _logistic(x: Array, scratch: Array) -> Array:
+    """Write ``1 / (1 + exp(-x))`` into the beginning of a scratch array, as ``(1 + tanh(x / 2)) / 2``, and return it."""
+    s = np.multiply(x, 0.5, out=scratch[: x.size])
+    np.tanh(s, out=s)
+    s *= 0.5
+    s += 0.5
+    return s
 
 
 def _inverse_logistic(x: Array) -> Array:

@@ -11,7 +11,7 @@ References
 """
 
 import math
-from typing import Any, TypeAlias
+from typing import Any, Never, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty, needs_grad, record
 from axone.nn.functional.attention_kernel import attention_backward, attention_forward, attention_probabilities
 from axone.nn.functional.validation import check_dtypes, shape_error
+from axone.nn.pytorch import unknown_argument
 
 Mask: TypeAlias = NDArray[np.bool_]
 """True where a query may see a key; broadcasts to (B, H, T, S)."""
@@ -33,6 +34,7 @@ def scaled_dot_product_attention(
     mask: Mask | None = None,
     causal: bool = False,
     scale: float | None = None,
+    **unknown: Never,
 ) -> Tensor:
     """Return, for each query, the values weighted by the softmax of its scaled products with the keys.
 
@@ -60,6 +62,8 @@ def scaled_dot_product_attention(
     TypeError
         If the dtypes differ, or the mask is not boolean.
     """
+    if unknown:
+        raise unknown_argument("scaled_dot_product_attention", unknown)
     check_dtypes("scaled_dot_product_attention", q, k, v)
     fits = q.ndim == k.ndim == v.ndim == 4 and k.shape[1] and q.shape[1] % k.shape[1] == 0
     if not fits or q.shape[::3] != k.shape[::3] or k.shape[:3] != v.shape[:3]:

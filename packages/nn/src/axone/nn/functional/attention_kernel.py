@@ -28,8 +28,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from axone.autograd.extend import Array, empty
-from axone.nn.functional.blocked_matmul import matmul
 from axone.nn.functional.intra_op import chunks, parallel_for
+from axone.nn.functional.matmul import matmul
 from axone.nn.functional.softmax import softmax_rows
 
 _TILE_ROWS = 64  # queries in a tile

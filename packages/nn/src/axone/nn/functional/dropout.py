@@ -6,16 +6,17 @@ References
    https://jmlr.org/papers/v15/srivastava14a.html
 """
 
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, record
 from axone.nn.functional.validation import check_dtypes
+from axone.nn.pytorch import unknown_argument
 
 
-def dropout(x: Tensor, p: float, *, rng: np.random.Generator) -> Tensor:
+def dropout(x: Tensor, p: float, *, rng: np.random.Generator, **unknown: Never) -> Tensor:
     """Return `x` with each element zeroed with probability `p`, otherwise divided by ``1 - p``.
 
     Parameters
@@ -35,6 +36,8 @@ def dropout(x: Tensor, p: float, *, rng: np.random.Generator) -> Tensor:
     ValueError
         If `p` is not in [0, 1).
     """
+    if unknown:
+        raise unknown_argument("dropout", unknown)
     check_dtypes("dropout", x)
     if not 0 <= p < 1:
         raise ValueError(f"p ({p}) must be in [0, 1)")

@@ -12,7 +12,7 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, Gradient, Product, needs_grad, record
-from axone.nn.functional.blocked_matmul import BlockedProduct, matmul, ones
+from axone.nn.functional.matmul import MatmulGradient, matmul, ones
 from axone.nn.functional.validation import check_dtypes, check_last_axis
 
 Forward: TypeAlias = Callable[[Array], Array]
@@ -56,7 +56,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     def vjp(g: Array) -> tuple[Gradient, ...]:
         g = g.reshape(-1, w.shape[0])  # (N, out)
         dx = matmul(g, w).reshape(shape) if needs_x else None
-        dw = None if saved is None else BlockedProduct(g.T, saved)
+        dw = None if saved is None else MatmulGradient(g.T, saved)
         return (dx, dw, Product(ones(len(g), g.dtype), g)) if has_bias else (dx, dw)
 
     inputs = (x, weight) if bias is None else (x, weight, bias)

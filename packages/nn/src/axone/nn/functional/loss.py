@@ -1,21 +1,27 @@
 """Losses: cross-entropy of logits, or of a linear layer without all of its logits, and mean squared error."""
 
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty, empty_like, is_grad_enabled, needs_grad, record
-from axone.nn.functional.blocked_matmul import matmul
+from axone.nn.functional.matmul import matmul
 from axone.nn.functional.softmax import exp_rows
 from axone.nn.functional.validation import check_dtypes
+from axone.nn.pytorch import unknown_argument
 
 _MAX_CHUNK = 1 << 24  # logits: 64 MB in float32
 
 
 def cross_entropy(
-    logits: Tensor, targets: NDArray[np.integer[Any]], *, ignore_index: int = -100, label_smoothing: float = 0.0
+    logits: Tensor,
+    targets: NDArray[np.integer[Any]],
+    *,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    **unknown: Never,
 ) -> Tensor:
     """Return the mean negative log-probability of the targets, in nats.
 
@@ -47,6 +53,8 @@ def cross_entropy(
     IndexError
         If a target is neither a class nor `ignore_index`.
     """
+    if unknown:
+        raise unknown_argument("cross_entropy", unknown)
     shape, V = logits.shape, logits.shape[-1] if logits.ndim else 0
     chosen, counts = _checked(np.asarray(targets), shape, ignore_index)  # (N,), (N,) or None
     if not 0 <= label_smoothing <= 1:
@@ -144,7 +152,7 @@ def linear_cross_entropy(
     return record("linear_cross_entropy", np.asarray(total / max(len(flat), 1), dtype=w.dtype), (x, weight), vjp)
 
 
-def mse_loss(predictions: Tensor, targets: Tensor | NDArray[np.floating[Any]]) -> Tensor:
+def mse_loss(predictions: Tensor, targets: Tensor | NDArray[np.floating[Any]], **unknown: Never) -> Tensor:
     """Return the mean squared error: the mean of ``(predictions - targets)**2`` over all N elements.
 
     The gradient of the predictions is ``2 (predictions - targets) / N``, that of the targets its negative.
@@ -165,6 +173,8 @@ def mse_loss(predictions: Tensor, targets: Tensor | NDArray[np.floating[Any]]) -
     ValueError
         If the shapes differ.
     """
+    if unknown:
+        raise unknown_argument("mse_loss", unknown)
     if not isinstance(targets, Tensor):
         targets = Tensor(np.asarray(targets, dtype=predictions.dtype))
     check_dtypes("mse_loss", predictions, targets)

@@ -13,7 +13,7 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty, empty_like, needs_grad, record
-from axone.nn.functional.blocked_matmul import ones
+from axone.nn.functional.matmul import ones
 from axone.nn.functional.validation import check_dtypes, check_last_axis
 
 

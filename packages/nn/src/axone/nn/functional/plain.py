@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from axone.autograd import Tensor, concatenate, exp, log_softmax, tanh, where
 from axone.autograd.extend import Array
 from axone.nn.functional.attention import Mask
+from axone.nn.functional.prefix_attention import SharedPrefix
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -147,6 +148,24 @@ def packed_attention(
     q, k, v = heads[:, :H], heads[:, H : H + K], heads[:, H + K :]
     out = scaled_dot_product_attention(q, k, v, mask=mask, causal=causal, scale=scale)
     return out.swapaxes(1, 2).reshape(B, T, H * D)
+
+
+def prefix_attention(
+    qkv: Tensor, num_heads: int, num_kv_heads: int, prefix: SharedPrefix, *, scale: float | None = None
+) -> Tensor:
+    """Attention of sequences laid out as one, with a mask that keeps their own positions apart."""
+    N, P, B = qkv.shape[1], prefix.length, prefix.rows
+    row = np.concatenate([np.full(P, -1), np.repeat(np.arange(B), (N - P) // B)])  # (N,)
+    seen = (row == -1) | (row[:, None] == row)  # (N, N)
+    if prefix.mask is None:
+        mask = seen
+    else:
+        mask = np.broadcast_to(seen, (prefix.mask.shape[1], N, N)).copy()  # (H or 1, N, N)
+        for one, own in enumerate(prefix.mask):
+            place = np.flatnonzero(row == one)
+            mask[:, place[:, None], place] &= own
+        mask = mask[None]
+    return packed_attention(qkv, num_heads, num_kv_heads, mask=mask, scale=scale)
 
 
 def mse_loss(predictions: Tensor, targets: Tensor) -> Tensor:

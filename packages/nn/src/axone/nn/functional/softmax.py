@@ -5,19 +5,22 @@ subtracting it costs half as much as the exponentials. Most scores need no shift
 the exponentials stayed in range. Only if they did not, the exponentials are computed again with the shift.
 """
 
+from typing import Never
+
 import numpy as np
 
 from axone import autograd
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, empty_like, record
-from axone.nn.functional.blocked_matmul import ones
+from axone.nn.functional.matmul import ones
 from axone.nn.functional.validation import check_dtypes
+from axone.nn.pytorch import unknown_argument
 
 _SMALLEST, _LARGEST = 1e-20, 1e30  # bounds of a row's sum within which float32 loses no digit
 _SAFE = 60.0  # scores up to here need no shift: neither their exponentials nor the sum of those leaves float32
 
 
-def softmax(x: Tensor, axis: int = -1) -> Tensor:
+def softmax(x: Tensor, axis: int = -1, **unknown: Never) -> Tensor:
     """Return the exponential of each score, divided by the sum over an axis.
 
     The function is that of `axone.autograd.softmax`; along the last axis it is computed up to twice as fast. With the
@@ -35,6 +38,8 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
     Tensor, shape (..., S)
         A row adds up to one, unless all its scores are minus infinity: then it is zero.
     """
+    if unknown:
+        raise unknown_argument("softmax", unknown)
     check_dtypes("softmax", x)
     if x.ndim == 0 or axis not in {-1, x.ndim - 1}:
         return autograd.softmax(x, axis)

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from numbers import Integral
 from typing import TypeAlias
 
+import numpy as np
+
 from axone.autograd import Tensor
 
 Name: TypeAlias = str | Callable[[], str]
@@ -82,4 +84,6 @@ def _text(who: Name) -> str:
 
 
 def _not_a_tensor(name: str, value: object) -> TypeError:
-    return TypeError(f"{name} needs Tensors, got {type(value).__name__}: wrap it in Tensor(...)")
+    wider = isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.dtype != np.float32
+    dtype = ", dtype=numpy.float32" if wider else ""
+    return TypeError(f"{name} needs Tensors, got {type(value).__name__}: wrap it in Tensor(...{dtype})")

@@ -99,7 +99,14 @@ untrained = examine()
 #
 # The loss is the *cross-entropy*: minus the logarithm of the probability of the correct answer.
 
-parameters = [name_vectors, number_vectors, to_query, to_key, to_value, to_answer]
+parameters = [
+    name_vectors,
+    number_vectors,
+    to_query,
+    to_key,
+    to_value,
+    to_answer,
+]
 optimizer = AdamW(parameters, lr=0.01, weight_decay=0.0)
 losses = []
 for _ in range(400):
