@@ -19,7 +19,7 @@ extensions = [
     "mathml",
     "myst_parser",
     "numpydoc",
-    "play.extension",
+    "play_weights",
     "public_modules",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -90,7 +90,7 @@ html_favicon = "_static/axone.svg"
 html_show_sourcelink = False
 html_theme_options = {
     "logo": {"text": "Axone", "image_light": "_static/axone.svg", "image_dark": "_static/axone.svg"},
-    "header_links_before_dropdown": 5,
+    "header_links_before_dropdown": 6,
     "shorten_urls": False,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],

@@ -133,7 +133,7 @@
     $("heads").replaceChildren(...rows);
   }
 
-  /* Ids of the positions of the largest weights of a row, the largest first. */
+  /* Positions of the largest weights, the largest first. */
   const strongest = (weights, count) => [...weights.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, count);
 
   function showMap() {
@@ -143,7 +143,7 @@
     $("strongest").replaceChildren(...rows);
     map.cursor = { row: state.token, column: strongest(query, 1)[0] };
     const labels = state.ids.map(shown);
-    const side = Math.min(Math.max(Math.floor(520 / labels.length), 14), 28);
+    const side = fitting($("map"), labels.length, 12, 28);
     map.draw({
       rows: labels,
       columns: labels,
@@ -256,7 +256,7 @@
     const rows = ["loss", "embedding", ...range(L).map((l) => `block ${l + 1}`)];
     const norms = rows.map((_, row) => ids.map((_, t) => (row ? gradientAt(row, t) : (losses[t] ?? 0))));
     const largest = [Math.max(...losses, 1e-12), Math.max(...norms.slice(1).flat(), 1e-12)];
-    const side = Math.min(Math.max(Math.floor(900 / ids.length), 14), 40);
+    const side = fitting($("stream"), ids.length, 14, 40);
     stream.draw({
       rows,
       columns: ids.map(shown),
@@ -304,6 +304,11 @@
     model.reset();
     compute();
   });
+
+  /* The width of a cell with which a grid fits into its column, between two limits: 90 px are for the labels. */
+  function fitting(canvas, columns, least, most) {
+    return Math.min(Math.max(Math.floor((canvas.parentElement.clientWidth - 90) / columns), least), most);
+  }
 
   // ---- Beginning -----------------------------------------------------------------------------------------------------
 

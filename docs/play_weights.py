@@ -6,7 +6,7 @@ from pathlib import Path
 from play.model import EXAMPLES, export, train
 from sphinx.application import Sphinx
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "play"
 
 
 def _write_weights(app: Sphinx) -> None:

@@ -16,7 +16,7 @@ from axone.llm import LanguageModel, LanguageModelConfig, SamplingConfig, attent
 from axone.nn.functional import cross_entropy, linear
 from axone.tokenizer import BPETokenizer
 
-STATIC = Path(__file__).parent.parent / "_static/play"
+STATIC = Path(__file__).parents[2] / "_static/play"
 TEXTS = [*EXAMPLES.values(), "x", "\n", "It's 12 o'clock: «naïve» 🐌\n\n  and\tso on..."]
 RUN = """
 function run(ids, backward) {
