@@ -20,7 +20,7 @@ PLANTS = [  # (package of the importing module, imported module, contract that f
     ("axone.llm.runtime", "axone.llm.generation.generate", "subpackages of axone.llm point down"),
     ("axone.nn", "axone.autograd.tensor", "only public modules of axone.autograd are imported"),
     ("axone.llm", "axone.autograd.optim.adam", "only public modules of axone.autograd are imported"),
-    ("axone.cli", "axone.llm.training.trainer", "only axone.llm itself is imported"),
+    ("axone.cli", "axone.llm.training.trainer", "only public modules of axone.llm are imported"),
     ("axone.llm", "axone.nn.module", "only public modules of axone.nn are imported"),
     ("axone.llm", "axone.nn.functional.softmax", "only public modules of axone.nn are imported"),
     ("axone.llm", "axone.tokenizer.bpe", "only axone.tokenizer itself is imported"),

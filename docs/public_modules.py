@@ -11,7 +11,7 @@ import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
 from importlib import import_module
-from inspect import cleandoc, getsource, isclass, isroutine
+from inspect import cleandoc, getsource, isclass, isfunction, isroutine, signature
 from pathlib import Path
 from types import ModuleType
 
@@ -32,6 +32,7 @@ PUBLIC_MODULES = [
     "axone.nn.scalar",
     "axone.tokenizer",
     "axone.llm",
+    "axone.llm.distributed",
 ]
 FIRST = ["value", "tensor", "module", "linear", "protocol", "char", "config", "model", "dataset", "trainer"]
 
@@ -135,9 +136,33 @@ def _process_docstring(_app: Sphinx, what: str, _name: str, obj: object, _option
     if what in {"class", "exception", "function"} and "References" not in lines:
         sources = NumpyDocString(cleandoc(sys.modules[obj.__module__].__doc__ or ""))["References"]
         lines += ["", "References", "----------", *sources] if sources else []
+    if (
+        what == "method" and isfunction(obj) and "." not in obj.__qualname__
+    ):  # a function that is a method of Tensor, too
+        lines[:] = _without_parameter(next(iter(signature(obj).parameters)), lines)
     # An initial or a dimension at the start of a line is not a list item; the dot of a product does not end a sentence.
     initial = re.compile(r"^(\s*(?:\.\. \[\d+\] )?)([A-Z]\.)(?= |$)")
     lines[:] = [initial.sub(r"\1\\\2", line).replace(" . ", " · ") for line in lines]
+
+
+def _without_parameter(name: str, lines: list[str]) -> list[str]:
+    """Return a function's docstring as that of a method: without the parameter that is the object."""
+    lines = [line.replace(f"`{name}`", "this Tensor") for line in lines]
+    if "Parameters" not in lines:
+        return lines
+    begin = lines.index("Parameters") + 2
+    ends = [i for i in range(begin, len(lines) - 1) if set(lines[i + 1]) == {"-"}]
+    end = ends[0] if ends else len(lines)
+    kept, removing = list[str](), False
+    for line in lines[begin:end]:
+        names, colon, kind = line.partition(" : ")
+        if colon and not line.startswith(" "):
+            others = [each for each in names.split(", ") if each != name]
+            removing = not others
+            kept += [f"{', '.join(others)} : {kind}"] if others else []
+        elif not removing or not line:
+            kept.append(line)
+    return [*lines[: begin - 2], *(["Parameters", "----------", *kept] if any(kept) else []), *lines[end:]]
 
 
 def _process_signature(

@@ -41,11 +41,11 @@ plt.show()
 #
 # .. math:: y = w x + b
 #
-# This is a *neuron* with one input. The number :math:`x` is its *input* and
-# :math:`y` its *output*. The *weight* :math:`w` is the steepness of the line: the
-# price of one more kilometre. The *bias* :math:`b` is the height at which the line
-# begins: the price of a ride of zero kilometres. Weights and biases together are the
-# *parameters*, the numbers that learning adjusts.
+# This is a *neuron* with one input. The number :math:`x` is its *input* and :math:`y`
+# its *output*. The *weight* :math:`w` is the steepness of the line: the price of one
+# more kilometre. The *bias* :math:`b` is the height at which the line begins: the price
+# of a ride of zero kilometres. Weights and biases together are the *parameters*, the
+# numbers that learning adjusts. A formula with parameters is a *model*.
 #
 # In Python a neuron is one line:
 

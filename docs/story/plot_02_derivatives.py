@@ -133,8 +133,8 @@ print(f"dL/da by a nudge: {(nudged - -8.0) / nudge:.4f}")
 # -------------
 #
 # A number may be used more than once. Then it changes the result along several paths,
-# and the products of the paths **add up**. Here ``x`` reaches ``y`` directly and through
-# ``s``:
+# and the products of the paths **add up**. Here ``x`` reaches ``y`` directly and
+# through ``s``:
 #
 # .. math::
 #
@@ -206,8 +206,8 @@ print(f"gradient of x: {x2.grad:g} by ours, {x.grad:g} by Value")
 # with its local derivative, and a list instead of recursion so that a graph may be a
 # million steps deep.
 #
-# ``+=`` in ``backward`` adds up the paths. It also means that a second backward pass adds
-# to the first. So a training loop sets the gradients to zero before each pass.
+# ``+=`` in ``backward`` adds up the paths. It also means that a second backward pass
+# adds to the first. So a training loop sets the gradients to zero before each pass.
 #
 # The neuron, again
 # -----------------
@@ -221,8 +221,8 @@ output.backward()
 draw(output, names={"w1": w1, "w2": w2, "bias": bias})
 
 # %%
-# The gradient of ``w1`` is four times that of ``w2``, because its input is four times as
-# large: 2.0 and 0.5. A weight matters as much as its input.
+# The gradient of ``w1`` is four times that of ``w2``, because its input is four times
+# as large: 2.0 and 0.5. A weight matters as much as its input.
 #
 # And here is the taxi of page 1, trained with one backward pass per step. Expect the
 # same line: about 2 euros per kilometre and 2.8 at the start.
@@ -245,22 +245,30 @@ print(f"w = {weight.data:.3f}, b = {base.data:.3f}, loss {loss.data:.3f}")
 # Exercises
 # ---------
 #
-# **1.** Write down the gradients of ``a``, ``b`` and ``c`` of the first formula if ``f``
-# is 3 instead of -2.
+# **1.** Write down the gradients of ``a``, ``b`` and ``c`` of the first formula if
+# ``f`` is 3 instead of -2.
 #
 # .. dropdown:: Answer
 #
 #    The gradient of ``d`` is now 3, and so is that of ``c`` and ``e``. For ``a`` it is
 #    3 times -3, which is -9; for ``b`` it is 3 times 2, which is 6.
 #
-# **2.** If a gradient is 6 and we lower its number by 0.01, how does :math:`L` change?
+# **2.** In ``y = s + x`` with ``s = x * x``, what gradient would ``x`` get if the
+# backward pass visited ``s`` before ``y``?
+#
+# .. dropdown:: Answer
+#
+#    ``s`` would pass on its gradient before it has one: zero, times 3, twice. Then ``y``
+#    passes 1 to ``x``. The result would be 1 instead of 7.
+#
+# **3.** If a gradient is 6 and we lower its number by 0.01, how does :math:`L` change?
 #
 # .. dropdown:: Answer
 #
 #    By about -0.06. For ``a`` of the first formula it is exact: ``a = 1.99`` gives
 #    ``e = -5.97``, ``d = 4.03`` and ``L = -8.06``.
 #
-# **3.** Derive the local derivative of ``exp``, and check it with a Value.
+# **4.** Derive the local derivative of ``exp``, and check it with a Value.
 #
 # .. dropdown:: Answer
 #
@@ -272,5 +280,5 @@ z.exp().backward()
 print(f"{z.grad:.4f} {math.exp(1.0):.4f}")
 
 # %%
-# One neuron separates the plane by a straight line. The next page connects many of them,
-# and they bend it: :doc:`plot_03_network`.
+# One neuron separates the plane by a straight line. The next page connects many of
+# them, and they bend it: :doc:`plot_03_network`.

@@ -54,10 +54,12 @@ plt.show()
 # The network
 # -----------
 #
-# Ours has two inputs, two layers of eight neurons, and one output neuron. Each line of
-# the picture is a weight.
+# Ours has two inputs, two layers of eight neurons, and one output neuron. The layers
+# between the inputs and the output are called *hidden*. Each line of the picture is a
+# weight.
 
 sizes = [2, 8, 8, 1]
+# sphinx_gallery_start_ignore
 fig, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
 for layer, (n, m) in enumerate(pairwise(sizes)):
     for i in np.arange(n) - (n - 1) / 2:
@@ -69,9 +71,11 @@ axis.set_xticks(range(4), ["inputs", "layer 1", "layer 2", "output"])
 axis.set_yticks([])
 axis.spines[:].set_visible(False)
 plt.show()
+# sphinx_gallery_end_ignore
 
 # %%
-# Neuron :math:`j` of a layer computes, from the outputs :math:`x_i` of the layer before,
+# Neuron :math:`j` of a layer computes, from the outputs :math:`x_i` of the layer
+# before,
 #
 # .. math:: y_j = \tanh\Bigl(\sum_{i} w_{ji} x_i + b_j\Bigr)
 #
@@ -83,8 +87,9 @@ net = MLP(2, [8, 8, 1], output_activation="tanh", rng=np.random.default_rng(1))
 print(f"{len(net.parameters())} parameters")
 
 # %%
-# Count them: 2 · 8 + 8 in the first layer, 8 · 8 + 8 in the second, 8 + 1 in the last:
-# 105.
+# The weights begin as random numbers. ``rng`` is the source of these, and the same
+# seed, here 1, gives the same numbers each time. Count the parameters: 2 · 8 + 8 in the
+# first layer, 8 · 8 + 8 in the second, 8 + 1 in the last: 105.
 #
 # Loss and training step
 # ----------------------
@@ -209,7 +214,8 @@ plt.show()
 # Exercises
 # ---------
 #
-# **1.** How many parameters has an MLP with 2 inputs and layers of 16, 16 and 1 neurons?
+# **1.** How many parameters has an MLP with 2 inputs and layers of 16, 16 and 1
+# neurons?
 #
 # .. dropdown:: Answer
 #

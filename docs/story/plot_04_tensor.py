@@ -12,9 +12,10 @@ hundred times as fast.
 # ----------------
 #
 # An *array* is a box of numbers with a *shape*. A list of three numbers has the shape
-# (3,), a table of two rows and three columns has (2, 3). The picture shows what this
-# page arrives at: eight neurons, computed for four points, in one multiplication of two
-# tables.
+# (3,). A table of two rows and three columns has (2, 3), and is also called a *matrix*.
+# It has two *axes*: one counts the rows, the other the columns. The picture shows what
+# this page arrives at: eight neurons, computed for four points, in one multiplication
+# of two tables.
 
 import timeit
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from axone.autograd import Tensor, Value, draw, tanh
 from axone.autograd.optim import SGD
 from axone.nn import MLP, Linear, scalar
 
+# sphinx_gallery_start_ignore
 tables = [
     ("points\n(4, 2)", 0.0, 4, 2, "tab:blue"),
     ("weights, turned\n(2, 8)", 4.6, 2, 8, "tab:orange"),
@@ -46,6 +48,7 @@ axis.text(13.7, -1.2, "=", ha="center", fontsize=20)
 axis.set(xlim=(-0.5, 23.5), ylim=(-3.2, 3.2), aspect="equal")
 axis.axis("off")
 plt.show()
+# sphinx_gallery_end_ignore
 
 # %%
 # Each dark number on the right is the dark row times the dark column: multiply pair by
@@ -93,8 +96,9 @@ out = tanh(layer(batch))  # (4, 8): eight neurons for each point
 draw(out, names={"points": batch, **dict(layer.named_parameters())})
 
 # %%
-# The graph has three nodes for 32 neuron outputs, each with a shape instead of a number.
-# Several examples in one array are a *batch*, and its first axis is always the example.
+# The graph has three nodes for 32 neuron outputs, each with a shape instead of a
+# number. Several examples in one array are a *batch*, and its first axis is always the
+# example.
 #
 # The local derivative of a matrix product is again a matrix product. If
 # :math:`Y = X W^{T}` and :math:`G` is the gradient of :math:`Y`, then
@@ -118,10 +122,10 @@ print("largest difference:", np.abs(by_hand - np.array(layer.weight.grad)).max()
 # ----------------
 #
 # ``scalar.MLP`` is the network of page 3, made of Values. :class:`~axone.nn.MLP` is the
-# same network, made of Linear layers. Row :math:`j` of a ``weight`` holds the weights of
-# neuron :math:`j`, so the numbers can be copied from one to the other. ``astype`` gives
-# the Tensors Python's precision, 64 bits; the default has 32 bits, which is faster and
-# precise enough for training.
+# same network, made of Linear layers. Row :math:`j` of a ``weight`` holds the weights
+# of neuron :math:`j`, so the numbers can be copied from one to the other. ``astype``
+# gives the Tensors Python's precision, 64 bits; the default has 32 bits, which is
+# faster and precise enough for training.
 
 values = scalar.MLP(
     2, [8, 8, 1], output_activation="tanh", rng=np.random.default_rng(1)
@@ -179,8 +183,8 @@ print(f"Tensors: {tensor_loss.item():.12f} in {tensor_ms:7.2f} ms")
 print(f"the same work, {value_ms / tensor_ms:.0f} times as fast")
 
 # %%
-# Expect several hundred times. The losses are equal, and so are all 105 gradients, up to
-# the last digits:
+# Expect several hundred times. The losses are equal, and so are all 105 gradients, up
+# to the last digits:
 
 pairs = zip(values.layers, tensors.layers)
 for number, (neurons, linear) in enumerate(pairs, 1):
@@ -238,8 +242,8 @@ print(f"{(np.sign(outputs) == targets).mean():.1%} of the points are right")
 # Exercises
 # ---------
 #
-# **1.** ``x`` has the shape (64, 10), and a layer is ``Linear(10, 32)``. Name the shapes
-# of the weight, the bias, the output, and the gradient of the weight.
+# **1.** ``x`` has the shape (64, 10), and a layer is ``Linear(10, 32)``. Name the
+# shapes of the weight, the bias, the output, and the gradient of the weight.
 #
 # .. dropdown:: Answer
 #

@@ -11,8 +11,8 @@ token is its *id*. The program that converts is the *tokenizer*.
 # One sentence, three ways
 # ------------------------
 #
-# The same sentence as characters, as the tokens of a small vocabulary, and as those of a
-# larger one. Each box is one token.
+# The same sentence as characters, as the tokens of a small vocabulary, and as those of
+# a larger one. Each box is one token.
 
 import argparse
 from collections import Counter
@@ -28,6 +28,7 @@ from axone.tokenizer import BPETokenizer, CharTokenizer
 SENTENCE = "the cat sat on the mat, the rat sat on the hat"
 
 
+# sphinx_gallery_start_ignore
 def show_tokens(axis: Axes, pieces: list[str], title: str) -> None:
     """Draw a row of tokens as boxes."""
     left = 0.0
@@ -59,6 +60,7 @@ for axis, size in zip(axes, (0, 262, 270)):
     title = f"{len(pieces)} tokens" if size else f"{len(pieces)} characters"
     show_tokens(axis, pieces, title)
 plt.show()
+# sphinx_gallery_end_ignore
 
 # %%
 # Characters
@@ -82,8 +84,8 @@ print(tokenizer.decode(tokenizer.encode("the cat")))
 
 # %%
 # It has two weaknesses. A character that was not in the text has no id. And a text has
-# as many tokens as characters, while a model can read only a limited number of tokens at
-# once.
+# as many tokens as characters, while a model can read only a limited number of tokens
+# at once.
 #
 # The other extreme, one token per word, makes texts short, but there are too many
 # different words, and a misspelt one has no id.
@@ -119,9 +121,9 @@ for (left, right), count in count_pairs(tokens).most_common(5):
     print(f"{text_of[left] + text_of[right]!r}: {count} times")
 
 # %%
-# ``at`` occurs most often: cat, sat, mat, rat, sat, hat. It becomes token 256. Now replace
-# it everywhere, count again, and so on. Of equally frequent pairs, take the one with the
-# smallest ids, so that the result is always the same.
+# ``at`` occurs most often: cat, sat, mat, rat, sat, hat. It becomes token 256. Now
+# replace it everywhere, count again, and so on. Of equally frequent pairs, take the one
+# with the smallest ids, so that the result is always the same.
 
 
 def merge(tokens: list[int], pair: tuple[int, int], new: int) -> list[int]:
@@ -172,9 +174,9 @@ for text in ("the cat sat", "that rat", "ein Hut", "🐈"):
 
 # %%
 # In practice a text is first cut into words by a regular expression, the *pattern*, so
-# that no token contains the end of one word and the beginning of the next. ``"gpt2"`` is
-# the default: a space belongs to the word after it. Compare with the tokens above, which
-# cross the spaces:
+# that no token contains the end of one word and the beginning of the next. ``"gpt2"``
+# is the default: a space belongs to the word after it. Compare with the tokens above,
+# which cross the spaces:
 
 words = BPETokenizer.train(SENTENCE, vocab_size=266)
 print([words.decode([id]) for id in words.encode("the cat sat on the mat")])
@@ -186,8 +188,8 @@ print([words.decode([id]) for id in words.encode("the cat sat on the mat")])
 # Size of the vocabulary
 # ----------------------
 #
-# More merges make texts shorter. The first merges save most. Here the text is the source
-# of a module of Python:
+# More merges make texts shorter. The first merges save most. Here the text is the
+# source of a module of Python:
 
 source = Path(argparse.__file__).read_text(encoding="utf-8")
 sizes = [256, 320, 384, 512, 768, 1024, 2048, 4096]
@@ -201,8 +203,8 @@ plt.show()
 
 # %%
 # More is not always better. Each token needs parameters of its own in the model, and a
-# token that occurs twice in the text can hardly be learned. GPT-2 has 50,257 tokens, and
-# learned from 40 gigabytes. For a few megabytes, 512 to 4,096 tokens are good.
+# token that occurs twice in the text can hardly be learned. GPT-2 has 50,257 tokens,
+# and learned from 40 gigabytes. For a few megabytes, 512 to 4,096 tokens are good.
 #
 # Exercises
 # ---------
@@ -220,13 +222,14 @@ plt.show()
 #
 #    Eight: four bytes each, and none of their pairs occurred in the sentence.
 #
-# **3.** Why can a BPE tokenizer not lose information, while one that changes all letters
-# to lower case can?
+# **3.** Why can a BPE tokenizer not lose information, while one that changes all
+# letters to lower case can?
 #
 # .. dropdown:: Answer
 #
 #    Every token stands for its bytes exactly. Decoding puts the bytes one after the other,
 #    and that is the text. Lower case cannot be undone.
 #
-# A text is now a list of ids. But ids are only names: 257 is not more than 256. The next
-# page gives each of them a meaning that can be computed with: :doc:`plot_06_embeddings`.
+# A text is now a list of ids. But ids are only names: 257 is not more than 256. The
+# next page gives each of them a meaning that can be computed with:
+# :doc:`plot_06_embeddings`.

@@ -97,14 +97,16 @@ print("the vector of 'cat':", before[id_of["cat"]])
 # ---------------------
 #
 # The network gives each word of the vocabulary a score, its *logit*. A function named
-# *softmax* turns logits :math:`z` into probabilities: positive numbers that add up to 1.
+# *softmax* turns logits :math:`z` into probabilities: positive numbers that add up to
+# 1.
 #
 # .. math:: p_i = \frac{e^{z_i}}{\sum_j e^{z_j}}
 #
 # The loss is small if the word that really came next has a high probability: minus the
-# logarithm of that probability, on average over all places. It is called *cross-entropy*
-# and measured in *nats*. A sure and right prediction (probability 1) costs 0. Half a
-# chance costs 0.69. A blind guess among 27 words costs :math:`\log 27 = 3.30`.
+# logarithm of that probability, on average over all places. It is called
+# *cross-entropy* and measured in *nats*. A sure and right prediction (probability 1)
+# costs 0. Half a chance costs 0.69. A blind guess among 27 words costs :math:`\log 27 =
+# 3.30`.
 
 inputs, targets = (
     ids[:-1],

@@ -10,7 +10,18 @@ import pytest
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor, Value
-from axone.autograd.optim import SGD, Adam, AdamW, Muon, Optimizer, clip_grad_norm, cosine, linear_decay, split_matrices
+from axone.autograd.optim import (
+    SGD,
+    Adam,
+    AdamW,
+    Muon,
+    Optimizer,
+    clip_grad_norm,
+    cosine,
+    linear_decay,
+    split_matrices,
+    trapezoid,
+)
 from axone.autograd.optim.muon import orthogonal
 from axone.autograd.optim.optimizer import BLOCK
 
@@ -313,6 +324,19 @@ def test_schedules(schedule: Callable[..., float]) -> None:
     assert rates[49] == pytest.approx(0.1)
     assert rates[50:] == [rates[49]] * 10
     assert schedule(0, max_lr=1.0, min_lr=0.1, warmup_steps=0, total_steps=10) == 1.0
+
+
+def test_a_trapezoid_has_the_rates_of_a_longer_one_up_to_its_cooldown() -> None:
+    options: dict[str, Any] = {"max_lr": 1.0, "min_lr": 0.1, "warmup_steps": 5, "cooldown_steps": 10}
+    rates = [trapezoid(step, total_steps=50, **options) for step in range(60)]
+    np.testing.assert_allclose(rates[:5], [0.2, 0.4, 0.6, 0.8, 1.0], rtol=1e-12)
+    assert rates[5:40] == [1.0] * 35
+    np.testing.assert_allclose(rates[40:50], np.linspace(1, 0.1, 11)[1:], rtol=1e-12)
+    assert rates[50:] == [rates[49]] * 10
+    assert [trapezoid(step, total_steps=90, **options) for step in range(40)] == rates[:40]
+    assert trapezoid(0, max_lr=1.0, min_lr=0.1, warmup_steps=0, cooldown_steps=0, total_steps=1) == 1.0
+    with pytest.raises(ValueError, match=r"^cooldown_steps \(-1\) must not be negative$"):
+        trapezoid(0, max_lr=1.0, min_lr=0.1, warmup_steps=0, cooldown_steps=-1, total_steps=1)
 
 
 def test_state_arrays_can_be_relocated() -> None:

@@ -31,6 +31,8 @@ x: Any = Tensor([[1.0, 2.0], [3.0, 4.0]])
         (lambda: x.dim, "Tensor has no attribute 'dim': use t.ndim"),
         (lambda: x.sqrt, "Tensor has no attribute 'sqrt': use axone.autograd.sqrt(t)"),
         (lambda: x.softmax, "Tensor has no attribute 'softmax': use axone.autograd.softmax(t)"),
+        (lambda: x.split, "Tensor has no attribute 'split': use axone.autograd.split(t, parts, axis=...), where parts is the number of parts and not their size"),
+        (lambda: ag.long, "module 'axone.autograd' has no attribute 'long': use numpy.int64"),
         (lambda: x.add_(1), "Tensor has no attribute 'add_': use t[...] = values, inside no_grad()"),
         (lambda: x.cuda, "Tensor has no attribute 'cuda': Axone computes on the CPU"),
         (lambda: x.sum_of_all, "'Tensor' object has no attribute 'sum_of_all'"),

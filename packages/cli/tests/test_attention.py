@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from axone.cli import attention
-from axone.llm import LanguageModel, LanguageModelConfig
+from axone.llm import LanguageModel, LanguageModelConfig, save_gguf
 from axone.tokenizer import BPETokenizer, CharTokenizer
 
 App = Callable[[Callable[[], int], str], int]
@@ -41,6 +41,16 @@ def test_text_layers_heads_and_file_can_be_chosen(app: App, trained: Path) -> No
     picture = Path("part.svg").read_text(encoding="utf-8")
     assert "layer 2" in picture
     assert "layer 1" not in picture
+
+
+def test_the_picture_of_a_gguf_file_is_written_into_the_current_folder(app: App, tmp_path: Path) -> None:
+    tokenizer = BPETokenizer.train("to be to be", 258)
+    config = LanguageModelConfig.llama(
+        vocab_size=258, context_length=16, num_layers=1, num_heads=2, num_kv_heads=1, embed_dim=32, hidden_dim=32
+    )
+    save_gguf(tmp_path / "model.gguf", LanguageModel(config), tokenizer)
+    assert app(attention.main, "attention.py model.gguf --text to") == 0
+    assert (tmp_path / "attention.png").read_bytes().startswith(PNG)
 
 
 def test_labels_of_the_axes_are_visible() -> None:

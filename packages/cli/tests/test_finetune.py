@@ -80,6 +80,7 @@ def test_an_adapter_is_trained_measured_and_chatted_with(
     assert app(finetune.main, line) == 0
     out = capfd.readouterr().out
     assert "24 sequences of" in out
+    assert "perplexity of plain text" in next(line for line in out.splitlines() if line.startswith("before  "))
     loss = next(line for line in out.splitlines() if line.startswith("held-out loss")).split()
     assert float(loss[3]) < float(loss[2])
     assert "perplexity of plain text" in out
@@ -93,6 +94,24 @@ def test_an_adapter_is_trained_measured_and_chatted_with(
         assert app(chat.main, f"chat.py {path} --temperature 0 --max-new-tokens 8") == 0
         answers.append(capfd.readouterr().out)
     assert answers[0] == answers[1] != answers[2]
+
+
+@pytest.mark.parametrize(
+    ("given", "steps"),
+    [("", 60), ("--preset evening", 120), ("--epochs 2", 6), ("--batch-size 1 --epochs 3", 66), ("--steps 7", 7)],
+)
+def test_few_conversations_are_seen_several_times_unless_epochs_are_given(
+    app: App, base: Path, chats: Path, given: str, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[int] = []
+
+    def note(trainer: Trainer, _out: Path) -> int:
+        planned.append(trainer.config.steps)
+        return 0
+
+    monkeypatch.setattr(finetune, "train", note)
+    assert app(finetune.main, f"finetune.py {base} --data {chats} --out run {given}") == 0
+    assert planned == [steps]
 
 
 def test_ctrl_c_after_the_last_step_keeps_the_adapter_and_prints_the_next_commands(
@@ -167,7 +186,7 @@ def test_an_interrupted_fine_tuning_continues_with_the_same_bits(
         ("none --data {chats}", "none: is not a folder"),
         ("{plain} --data {turns}", "turns.jsonl, line 1: the model has no chat template"),
         ("--resume {base}", "is not a run"),
-        ("--resume run --rank 2", "--resume reads all options from the run"),
+        ("--resume run --rank 2", "--resume reads all options but --steps from the run"),
     ],
 )
 def test_a_wrong_argument_or_file_is_refused_in_one_sentence(

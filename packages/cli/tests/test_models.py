@@ -39,6 +39,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 def test_a_chat_answers_line_by_line_and_carries_out_commands(
     app: App, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "log.jsonl").write_text('{"text": "a line without its end"}', encoding="utf-8")
     typed(
         monkeypatch,
         "Hello\n/retry\n\n/system Be brief.\n/temperature 0\nAgain\n/stats\n/save log.jsonl\n/help\n/exit\nx\n",
@@ -49,8 +50,20 @@ def test_a_chat_answers_line_by_line_and_carries_out_commands(
     assert err.count("new tokens") == 3
     assert "tokens per second]" in err
     assert "/temperature T" in err
-    (line,) = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    first, line = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    assert first == '{"text": "a line without its end"}'
     assert [message["role"] for message in json.loads(line)["messages"]] == ["system", "user", "assistant"]
+
+
+def test_drafts_do_not_change_answers(
+    app: App, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    answers = []
+    for options in ("", "--draft prompt"):
+        typed(monkeypatch, "Hello\nHello\n/retry\n")
+        assert app(chat.main, f"chat.py {folder} --max-new-tokens 30 --seed 0 {options}") == 0
+        answers.append(capfd.readouterr().out)
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +197,7 @@ def test_a_model_folder_is_sampled_from_without_a_run(
 
 
 def test_the_text_generator_begins_with_the_token_that_the_model_expects(folder: Path) -> None:
-    from axone.llm.generation.generate import prompt_ids
+    from axone.llm.generation.text import prompt_ids
 
     plain = open_bundle(folder).tokenizer
     assert isinstance(plain, BPETokenizer)

@@ -44,6 +44,10 @@ def test_the_text_is_written_to_standard_output(app: App, trained: Path, capfd: 
         ("run --prompt to --stop=", "--stop (['']) must not hold an empty string"),
         ("run --samples 0", "--samples (0) must be at least 1"),
         ("run --max-new-tokens 0", "--max-new-tokens (0) must be at least 1"),
+        ("run --draft guess", "invalid choice: 'guess'"),
+        ("run --draft prompt --samples 2", "--draft is for one text at a time"),
+        ("run --draft prompt --json", "--draft is for one text at a time"),
+        ("run --draft prompt --prompt a --prompt b", "--draft is for one text at a time"),
         ("run --seed -1", "--seed (-1) must not be negative"),
         ("run --temperature warm", "invalid float value: 'warm'"),
         ("", "the following arguments are required: PATH"),
@@ -60,6 +64,24 @@ def test_a_wrong_option_is_refused_in_one_sentence(
     assert last.startswith("sample.py: error: ")
     assert reason in last
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("temperature", [0, 0.8])
+def test_drafts_do_not_change_the_text(
+    app: App, trained: Path, capfd: pytest.CaptureFixture[str], temperature: float
+) -> None:
+    line = f"sample.py {trained} --prompt to --max-new-tokens 100 --seed 1 --temperature {temperature}"
+    assert app(sample.main, line) == 0
+    text = capfd.readouterr().out
+    for draft in ("prompt", "corpus"):
+        assert app(sample.main, f"{line} --draft {draft}") == 0
+        assert capfd.readouterr().out == text
+
+
+def test_a_draft_from_the_corpus_needs_a_run(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    checkpoint = next((trained / "checkpoints").iterdir())
+    assert app(sample.main, f"sample.py {checkpoint} --prompt to --draft corpus") == 2
+    assert "is not a run" in capfd.readouterr().err
 
 
 def test_an_empty_prompt_is_refused(app: App, trained: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,13 +2,15 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from axone.llm import LanguageModel, LanguageModelConfig, TokenDataset
+from axone.llm.generation import decoder
+from axone.llm.runtime import resources
 from axone.tokenizer import CharTokenizer
 
 collect_ignore = ["frozen"]  # the scripts there import peers
@@ -54,6 +56,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "rms and gelu": {"norm": "rms", "qk_norm": True},
     "one key head": {"mlp": "swiglu", "position": "rotary", "qk_norm": True, "num_kv_heads": 1},
     "squared relu": {"mlp": "relu2", "num_kv_heads": 2},
+    "n-grams": {"norm": "rms", "position": "rotary", "max_ngram": 4, "ngram_rows": 400},
+    "n-grams and layer norm": {"max_ngram": 3, "ngram_rows": 7000},
 }
 """Changes of a small GPT-2 that together use every branch of inference."""
 
@@ -85,3 +89,23 @@ def kind(request: pytest.FixtureRequest) -> str:
 def build() -> Callable[..., LanguageModel]:
     """The function `build_model`."""
     return build_model
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The ids of forked processes, two of which decode every model; all must be gone in the end."""
+    processes: list[int] = []
+    fork = os.fork
+
+    def spy() -> int:
+        processes.append(fork())
+        return processes[-1]
+
+    monkeypatch.setattr(os, "fork", spy)
+    monkeypatch.setattr(resources, "SMALL_MODEL", 0)
+    monkeypatch.setattr(resources, "available_cores", lambda: 2)
+    monkeypatch.setattr(decoder, "can_all_gather", lambda: True)
+    yield processes
+    for process in processes:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)

@@ -44,7 +44,11 @@ class ScriptedModel:
         self.answer = iter([*TOKENIZER.encode_ordinary(next(self.texts)), END])
         yield self
 
-    def __call__(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None = None) -> Logits:  # noqa: ARG002
+    def __call__(
+        self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None = None, *, last_only: bool = True
+    ) -> Logits:
+        assert starts is None
+        assert last_only
         self.read.append(ids.shape[1])
         caches[0].append(*np.zeros((2, 1, 1, ids.shape[1], 1), np.float32))
         return np.eye(300, dtype=np.float32)[[next(self.answer)]]

@@ -193,7 +193,7 @@ def test_a_changed_environment_is_reported(config: LanguageModelConfig, dataset:
     ):
         Trainer.resume(tmp_path / "run").fit()
     environment = Run(tmp_path / "run").latest().training_state().environment
-    assert {"python", "numpy", "machine", "blas", "blas_threads", "replicas", "workers"} == set(environment)
+    assert {"python", "numpy", "machine", "blas", "blas_threads", "replicas", "workers", "ranks"} == set(environment)
 
 
 def test_a_changed_number_of_threads_of_one_replica_is_reported(

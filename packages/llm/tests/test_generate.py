@@ -41,7 +41,8 @@ class UniformModel:
 
     @contextlib.contextmanager
     def decoder(self, *, workers: int | None = None) -> Iterator[Callable[..., Logits]]:  # noqa: ARG002 - it never forks
-        def decode(ids: Ids, caches: Sequence[KVCache], starts: Ids | None = None) -> Logits:
+        def decode(ids: Ids, caches: Sequence[KVCache], starts: Ids | None = None, *, last_only: bool = True) -> Logits:
+            assert last_only
             self.read.append(ids.shape)
             caches[0].append(*np.zeros((2, len(ids), 1, ids.shape[1], 1), np.float32))
             return np.zeros((len(ids), self.config.vocab_size), np.float32)

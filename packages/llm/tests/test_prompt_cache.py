@@ -39,9 +39,11 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     shapes: list[tuple[int, int]] = []
     call = Decoder.__call__
 
-    def noted(self: Decoder, ids: Ids, caches: Sequence[KVCache], starts: Ids | None = None) -> Logits:
+    def noted(
+        self: Decoder, ids: Ids, caches: Sequence[KVCache], starts: Ids | None = None, *, last_only: bool = True
+    ) -> Logits:
         shapes.append((ids.shape[0], ids.shape[1]))
-        return call(self, ids, caches, starts)
+        return call(self, ids, caches, starts, last_only=last_only)
 
     monkeypatch.setattr(Decoder, "__call__", noted)
     return shapes

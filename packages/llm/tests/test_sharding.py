@@ -10,7 +10,8 @@ import pytest
 
 from axone.autograd import Tensor
 from axone.llm import LanguageModel
-from axone.llm.generation.tensor_parallel import TensorParallelDecoder, can_shard
+from axone.llm.generation.sharding import can_shard
+from axone.llm.generation.tensor_parallel import TensorParallelDecoder
 from axone.nn import FeedForward, LayerNorm, Linear, Module, MultiHeadAttention, Sequential, Transformer
 from axone.nn.extend import Dense, Forward, dense_product
 
@@ -52,7 +53,7 @@ def test_layers_that_state_their_inference_are_sharded(place: str, build: Build)
     parallel = TensorParallelDecoder(
         model.transformer, model.embedding.weight.data, model.output_weight.data, model.make_caches(1), 1
     )
-    logits = [parallel.decode(token, position) for position, token in enumerate(IDS)]
+    logits = [parallel.decode([token], position)[0] for position, token in enumerate(IDS)]
     np.testing.assert_allclose(logits, model(np.asarray([IDS])).data[0], atol=1e-11)
 
 

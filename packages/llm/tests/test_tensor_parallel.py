@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import pytest
 
 from axone.autograd.extend import Array
 from axone.llm import LanguageModel, LanguageModelConfig, TextGenerator, TokenDataset, generate
-from axone.llm.generation import decoder
 from axone.llm.generation.batch import DecodingBatch
 from axone.llm.generation.decoder import Decoder
 from axone.llm.generation.tensor_parallel import TensorParallelDecoder
@@ -33,25 +32,6 @@ HERE = os.getpid()
 IDS = np.random.default_rng(2).integers(0, 19, 40).tolist()
 
 
-@pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The ids of forked processes, two of which decode every model; all must be gone in the end."""
-    processes: list[int] = []
-    fork = os.fork
-
-    def spy() -> int:
-        processes.append(fork())
-        return processes[-1]
-
-    monkeypatch.setattr(os, "fork", spy)
-    monkeypatch.setattr(resources, "SMALL_MODEL", 0)
-    monkeypatch.setattr(resources, "available_cores", lambda: 2)
-    monkeypatch.setattr(decoder, "can_all_gather", lambda: True)
-    yield processes
-    for process in processes:
-        assert is_gone(process)
-
-
 def is_gone(process: int) -> bool:
     try:
         os.kill(process, 0)
@@ -60,12 +40,23 @@ def is_gone(process: int) -> bool:
     return False
 
 
+def parallel_decoder(model: LanguageModel, workers: int) -> TensorParallelDecoder:
+    """Return a decoder that forks at once."""
+    ngrams = model.ngram_embedding
+    return TensorParallelDecoder(
+        model.transformer,
+        model.embedding.weight.data,
+        model.output_weight.data,
+        model.make_caches(1),
+        workers,
+        ngrams=None if ngrams is None else ngrams.lookup([table.data for table in ngrams.tables]),
+    )
+
+
 def alone(model: LanguageModel, ids: list[int]) -> list[bytes]:
     """Return the bits of the logits after each token as one process computes them."""
-    parallel = TensorParallelDecoder(
-        model.transformer, model.embedding.weight.data, model.output_weight.data, model.make_caches(1), 1
-    )
-    return [parallel.decode(token, position).tobytes() for position, token in enumerate(ids)]
+    parallel = parallel_decoder(model, 1)
+    return [parallel.decode([token], position).tobytes() for position, token in enumerate(ids)]
 
 
 def together(decode: Decoder, model: LanguageModel, ids: list[int]) -> list[bytes]:
@@ -99,13 +90,33 @@ def test_bits_do_not_depend_on_the_number_of_ranks(forked: list[int], kind: str,
     assert len(forked) == sum(min(workers, heads) - 1 for workers in (2, 3))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bits_do_not_depend_on_how_many_positions_are_decoded_at_once(
+    forked: list[int], kind: str, dtype: Any, build: Build
+) -> None:
+    model = build(kind, dtype)
+    bits = alone(model, IDS[:12])
+    for workers in (1, 2, 3):
+        parallel = parallel_decoder(model, workers)
+        for start, stop in ((0, 5), (5, 6), (6, 9), (7, 12)):  # the second decodes two positions again
+            for position, row in enumerate(parallel.decode(IDS[start:stop], start), start):
+                assert row.tobytes() == bits[position]
+        parallel.close()
+    assert len(forked) == sum(min(workers, model.config.kv_heads) - 1 for workers in (2, 3))
+
+
 @pytest.mark.usefixtures("forked")
 def test_bits_do_not_depend_on_the_number_of_ranks_at_the_width_of_gpt2() -> None:
     config = LanguageModelConfig.gpt2(vocab_size=19, context_length=64, num_layers=1, hidden_dim=64)
     model = LanguageModel(config, rng=np.random.default_rng(0)).eval()
     ids = np.random.default_rng(1).integers(0, 19, 64).tolist()
+    bits = alone(model, ids)
     with model.decoder() as decode:
-        assert together(decode, model, ids) == alone(model, ids)
+        assert together(decode, model, ids) == bits
+        caches = model.make_caches(1)
+        for start in range(0, 64, 8):
+            logits = decode(np.asarray([ids[start : start + 8]]), caches, last_only=False)[0]
+            assert [row.tobytes() for row in logits] == bits[start : start + 8]
 
 
 def test_text_longer_than_the_context_is_the_same_with_and_without_processes(

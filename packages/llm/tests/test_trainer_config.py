@@ -25,7 +25,8 @@ CONFIG = TrainerConfig(steps=12, batch_size=6, context_length=16, warmup_steps=3
         ({"weight_decay": float("inf")}, "weight_decay (inf) must be finite"),
         ({"betas": (0.9, float("nan"))}, "betas (0.9, nan) must be in [0, 1)"),
         ({"momentum": 1.0}, "momentum (1.0) must be in [0, 1)"),
-        ({"schedule": "step"}, "schedule ('step') must be 'cosine' or 'linear' or 'constant'"),
+        ({"schedule": "step"}, "schedule ('step') must be 'cosine' or 'linear' or 'trapezoid' or 'constant'"),
+        ({"cooldown": 0.0}, "cooldown (0.0) must be in (0, 1]"),
         ({"sampling": "sorted"}, "sampling ('sorted') must be 'random' or 'epoch'"),
         ({"min_learning_rate": 1.0}, "min_learning_rate (1.0) must be between 0 and learning_rate (0.001)"),
         (

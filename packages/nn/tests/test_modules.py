@@ -24,6 +24,7 @@ from axone.nn import (
     LoRALinear,
     Module,
     MultiHeadAttention,
+    NgramEmbedding,
     ReLU,
     RMSNorm,
     RotaryEmbedding,
@@ -94,6 +95,10 @@ TABLE: dict[str, Row] = {
         lambda rng: Head(8, 4, rng=rng), vectors(2, 5, 8), (2, 5, 4),
         {"query.weight": (4, 8), "key.weight": (4, 8), "value.weight": (4, 8)},
         floats(5, 8), r"Head\(8, 4\) needs an input of shape \(B, T, 8\), got \(5, 8\)",
+    ),
+    "NgramEmbedding": Row(
+        lambda _: NgramEmbedding(7, 4, [49, 5]), lambda _: (token_ids(3, 5),), (3, 5, 4),
+        {"tables.0": (49, 4), "tables.1": (5, 4)},
     ),
     "LayerNorm": Row(
         lambda _: LayerNorm(8), vectors(3, 8), (3, 8), {"weight": (8,), "bias": (8,)},

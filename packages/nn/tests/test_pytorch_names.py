@@ -27,6 +27,13 @@ def test_a_function_of_pytorch_is_refused_with_ours(name: str, hint: str) -> Non
     assert str(caught.value).endswith(hint)
 
 
+@pytest.mark.parametrize(("name", "hint"), pytorch.INITIALIZERS.items())
+def test_an_initializer_of_pytorch_is_refused_with_ours(name: str, hint: str) -> None:
+    with pytest.raises(AttributeError, match=f"module 'axone.nn.init' has no attribute '{name}': ") as caught:
+        getattr(nn.init, name)
+    assert str(caught.value).endswith(hint)
+
+
 @pytest.mark.parametrize(("name", "hint"), pytorch.METHODS.items())
 def test_a_method_of_pytorch_is_refused_with_ours(name: str, hint: str) -> None:
     with pytest.raises(AttributeError, match=f"'ReLU' object has no attribute '{name}': ") as caught:
@@ -62,7 +69,11 @@ def test_a_keyword_of_a_function_of_pytorch_is_refused_with_ours(
 
 
 def test_every_hint_names_something_that_exists() -> None:
-    for hint in (hint for table in (pytorch.LAYERS, pytorch.FUNCTIONS, pytorch.METHODS) for hint in table.values()):
+    for hint in (
+        hint
+        for table in (pytorch.LAYERS, pytorch.FUNCTIONS, pytorch.INITIALIZERS, pytorch.METHODS)
+        for hint in table.values()
+    ):
         for word in hint.replace(",", " ").replace(":", " ").replace("(", " ").split():
             if word.startswith(("nn.", "axone.")):
                 path = word.removeprefix("axone.").split(".")

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from axone.autograd import ops
+from axone.autograd.pytorch_names import METHODS as PYTORCH_METHODS
 from axone.autograd.pytorch_names import Missing
 from axone.autograd.tensor import Operand, Tensor, raw
 
@@ -178,6 +179,10 @@ def complete() -> None:
     for name, function in METHODS.items():
         setattr(Tensor, name, function)
     hooks: dict[str, Any] = {"__array_ufunc__": _ufunc, "__array_function__": _function, "__dir__": _dir}
-    functions = {name: Missing(name, f"axone.autograd.{name}(t)") for name in ops.__all__ if not hasattr(Tensor, name)}
+    functions = {
+        name: Missing(name, f"axone.autograd.{name}(t)")
+        for name in ops.__all__
+        if not hasattr(Tensor, name) and name not in PYTORCH_METHODS
+    }
     for name, attribute in (hooks | functions).items():  # type checkers do not see these
         setattr(Tensor, name, attribute)

@@ -30,14 +30,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         description=__doc__,
     )
     add = parser.add_argument
-    add("folder", type=Path, metavar="FOLDER", help="run or model folder")
+    add("folder", type=Path, metavar="FOLDER", help="run, model folder or .gguf file")
     add("--text", metavar="TEXT", help=f"text to read (default: {DRAWN_TOKENS} generated tokens)")
     add("--layers", type=int, nargs="+", metavar="N", help="layers to draw, counted from 1 (default: all)")
     add("--heads", type=int, nargs="+", metavar="N", help="heads to draw, counted from 1 (default: all)")
-    add("--out", type=Path, metavar="FILE", help="picture to write, .png, .svg or .pdf (default: FOLDER/attention.png)")
+    add(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="picture to write, .png, .svg or .pdf (default: attention.png in FOLDER, or here)",
+    )
     options = parser.parse(arguments)
     if options.out is None:
-        options.out = options.folder / "attention.png"
+        options.out = (options.folder if options.folder.is_dir() else Path()) / "attention.png"
     elif options.out.suffix not in {".png", ".svg", ".pdf"}:
         parser.error(f"--out ({options.out}) must end in .png, .svg or .pdf")
     elif not options.out.absolute().parent.is_dir():

@@ -19,7 +19,7 @@ import numpy as np
 from axone.cli import console
 from axone.cli.console import UserError, in_options
 from axone.cli.invocation import CommandParser
-from axone.cli.sampling_options import NAMES, add_sampling_options, check_counts, sampling
+from axone.cli.sampling_options import NAMES, add_draft_option, add_sampling_options, check_counts, draft, sampling
 from axone.llm import Chat, ChatTemplateError, Message, open_bundle
 from axone.tokenizer import BPETokenizer
 
@@ -29,7 +29,7 @@ HELP = """/help               this list
 /retry              answer the last message again
 /reset              start anew
 /stats              show or hide tokens and seconds after each answer
-/save FILE          write the conversation as a line of JSON, for fine-tuning
+/save FILE          append the conversation to a file as a line of JSON, for fine-tuning
 /exit, Ctrl-D       exit
 Ctrl-C              end an answer"""
 
@@ -63,6 +63,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="maximum number of tokens of an answer (default: 1024)",
     )
     add_sampling_options(parser, temperature=0.2)
+    add_draft_option(parser)
     add("--stats", action="store_true", help="show tokens and seconds after each answer")
     options = parser.parse(arguments)
     check_counts(parser, options, "max_new_tokens")
@@ -87,6 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
         max_new_tokens=options.max_new_tokens,
         sampling=chosen,
         rng=np.random.default_rng(options.seed),
+        draft=draft(options, bundle),
     )
     return Conversation(chat, statistics=options.stats).run()
 
@@ -94,6 +96,14 @@ def main(arguments: list[str] | None = None) -> int:
 def system(text: str) -> Message:
     """Return a system message."""
     return {"role": "system", "content": text}
+
+
+def append(path: Path, line: str) -> None:
+    """Append a line to a text file, which is replaced as a whole."""
+    with console.writing(path):
+        before = path.read_bytes() if path.exists() else b""
+    separator = b"\n" if before and not before.endswith(b"\n") else b""
+    console.save(path, before + separator + line.encode("utf-8") + b"\n")
 
 
 class Conversation:
@@ -168,9 +178,8 @@ class Conversation:
         elif name == "save":
             if not argument:
                 raise UserError("/save needs the name of a file")
-            content = json.dumps({"messages": chat.messages}, ensure_ascii=False) + "\n"
-            console.save(Path(argument), content.encode("utf-8"))
-            console.say(f"saved {argument}")
+            append(Path(argument), json.dumps({"messages": chat.messages}, ensure_ascii=False))
+            console.say(f"appended to {argument}")
         else:
             raise UserError(f"/{name} is not a command: /help lists them, and a message must not begin with /")
 

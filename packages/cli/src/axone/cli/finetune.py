@@ -14,6 +14,7 @@ from axone.cli import console
 from axone.cli.console import EXIT_STATUS, UserError, in_options, unbreakable_output
 from axone.cli.finetune_options import NAMES, PRESETS, parse
 from axone.cli.invocation import as_called
+from axone.cli.ranks import describe_workers, joined
 from axone.llm import (
     Adapter,
     Callback,
@@ -35,27 +36,24 @@ from axone.llm import (
     train_last_blocks,
     unused_run,
 )
+from axone.llm.distributed import Communicator, in_turn
 from axone.tokenizer import Tokenizer
 
 LONGEST = 1024  # tokens of a conversation, unless more are asked for: attention takes the square
-KEPT_TOKENS = 20_000  # of the plain text
+KEPT_TOKENS = 8_000  # of the plain text: half a minute for SmolLM2 on two cores
 GREEN, PLAIN = "\x1b[32m", "\x1b[0m"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Fine-tune; return the exit status."""
-    options = parse(arguments)
-    with unbreakable_output():
+    with joined() as ranks, unbreakable_output():
+        options = parse(arguments)
         try:
-            if options.resume is not None:
-                trainer, out = resume(options.resume), options.resume
-            else:
-                bundle = open_bundle(options.path)
-                data = read_conversations(bundle, options)
-                if options.show_mask:
-                    show_mask(data)
-                    return console.SUCCESS
-                trainer, out = prepare(bundle, data, options)
+            if options.show_mask:
+                show_mask(read_conversations(open_bundle(options.path), options))
+                return console.SUCCESS
+            out = Path(ranks.broadcast(str(run_folder(options))))
+            trainer = in_turn(ranks, lambda: prepare(options, out, ranks))
         except ValueError as error:  # an option that the library refuses
             raise UserError(in_options(str(error), NAMES)) from error
         return train(trainer, out)
@@ -87,9 +85,18 @@ def show_mask(data: Conversations) -> None:
     print("".join(f"{before}{text}{after}" if learned else text for text, learned in data.pieces(0)))
 
 
-def prepare(bundle: ModelBundle, data: Conversations, options: argparse.Namespace) -> tuple[Trainer, Path]:
-    """Return a trainer for a new run, and the run's folder."""
-    out = options.out or unused_run(f"{Path(os.path.realpath(options.data)).stem}-finetuned")
+def run_folder(options: argparse.Namespace) -> Path:
+    """Return the folder of a run: a new one in runs/ unless the options name one."""
+    folder: Path = options.resume or options.out or unused_run(f"{Path(os.path.realpath(options.data)).stem}-finetuned")
+    return folder
+
+
+def prepare(options: argparse.Namespace, out: Path, ranks: Communicator) -> Trainer:
+    """Return a trainer for a new run, or for one that is resumed."""
+    if options.resume is not None:
+        return resume(out, options.steps, ranks)
+    bundle = open_bundle(options.path)
+    data = read_conversations(bundle, options)
     Run(out).check_new(overwrite=options.overwrite)
     parts = data.split(options.validation, seed=options.seed)
     config = trainer_config(parts[0], int(data.lengths.max()), options)
@@ -100,7 +107,11 @@ def prepare(bundle: ModelBundle, data: Conversations, options: argparse.Namespac
         "last_blocks": options.last_blocks,
         "keep": keep,
     }
-    notes["before"] = measure(bundle.model, parts[1], bundle.tokenizer, keep)
+    if ranks.rank == 0:  # which alone writes and prints
+        print(f"{'before':17}", end="", flush=True)
+        before = notes["before"] = measure(bundle.model, parts[1], bundle.tokenizer, keep)
+        plain = "" if keep is None else f", perplexity of plain text {before['keep']:.2f}"
+        print(f"held-out loss {before['loss']:.3f} nats per token{plain}", flush=True)
     adapter = None
     if notes["finetuning"] == "adapter":
         preset = PRESETS[options.preset]
@@ -117,7 +128,7 @@ def prepare(bundle: ModelBundle, data: Conversations, options: argparse.Namespac
         )
     elif options.last_blocks:
         train_last_blocks(bundle.model, options.last_blocks)
-    trainer = Trainer(
+    return Trainer(
         bundle.model,
         *parts,
         config,
@@ -126,8 +137,8 @@ def prepare(bundle: ModelBundle, data: Conversations, options: argparse.Namespac
         notes=notes,
         adapter=adapter,
         chat_template_text=bundle.chat_template_text,
+        communicator=ranks,
     )
-    return trainer, out
 
 
 def trainer_config(train_data: Conversations, longest: int, options: argparse.Namespace) -> TrainerConfig:
@@ -137,8 +148,9 @@ def trainer_config(train_data: Conversations, longest: int, options: argparse.Na
     steps = options.steps
     if steps is None:
         steps = epochs * math.ceil(len(train_data) / options.batch_size)
-        if options.epochs is None and preset.most_steps is not None:
-            steps = min(steps, preset.most_steps)
+        if options.epochs is None:
+            steps = max(steps, preset.least_steps)
+            steps = steps if preset.most_steps is None else min(steps, preset.most_steps)
     with_adapter = not (options.full or options.last_blocks)
     usual_rate = 5e-4 if with_adapter else 5e-5
     return TrainerConfig(
@@ -152,12 +164,13 @@ def trainer_config(train_data: Conversations, longest: int, options: argparse.Na
         early_stopping_patience=options.early_stopping_patience,
         workers=options.workers,
         seed=options.seed,
+        shard_optimizer=options.shard_optimizer,
     )
 
 
-def resume(out: Path) -> Trainer:
-    """Return a trainer that continues a run."""
-    trainer = Trainer.resume(out)
+def resume(out: Path, steps: int | None, ranks: Communicator) -> Trainer:
+    """Return a trainer that continues a run, maybe to another number of steps."""
+    trainer = Trainer.resume(out, steps=steps, communicator=ranks)
     if trainer.notes.get("finetuning") not in {"adapter", "full", "blocks"}:
         raise UserError(f"{out} is not a fine-tuning: resume it with {as_called('axone train')}")
     if trainer.notes["finetuning"] == "blocks":
@@ -178,7 +191,7 @@ def train(trainer: Trainer, out: Path) -> int:
     ]
     end = trainer.fit()
     status = EXIT_STATUS[end.outcome]
-    if status == console.SUCCESS:
+    if status == console.SUCCESS and trainer.communicator.rank == 0:
         if trainer.adapter is not None:
             trainer.adapter.load_weights(Run(out).best().path)
             trainer.adapter.save(out / "adapter")
@@ -210,7 +223,8 @@ def show_plan(trainer: Trainer) -> None:
     total = sum(p.size for name, p in trainer.model.named_parameters() if "lora_" not in name)
     trained = sum(parameter.size for parameter in trainer.model.parameters() if parameter.requires_grad)
     print(f"model            {total:,} parameters, {trained:,} trained")
-    print(f"training         {config.steps:,} steps of {config.batch_size} sequences", flush=True)
+    workers = describe_workers(trainer.communicator, trainer.num_workers)
+    print(f"training         {config.steps:,} steps of {config.batch_size} sequences, {workers}", flush=True)
     estimate = trainer.estimate()
     memory = "" if estimate.memory is None else f", {estimate.memory / 2**20:,.0f} MB of memory"
     print(f"estimate         {format_duration(estimate.seconds)}{memory}\n", flush=True)
@@ -227,8 +241,8 @@ def measure(model: LanguageModel, data: Any, tokenizer: Tokenizer, keep: str | N
 def show_result(trainer: Trainer, end: EndEvent) -> None:
     """Print the losses before and after the fine-tuning."""
     before, keep = trainer.notes["before"], trainer.notes["keep"]
+    print(f"\n{'':24}{'before':>10}{'after':>10}", flush=True)
     after = measure(trainer.model, trainer.validation_data, trainer.train_data.tokenizer, keep)
-    print(f"\n{'':24}{'before':>10}{'after':>10}")
     print(f"{'held-out loss':24}{before['loss']:>10.3f}{after['loss']:>10.3f}   nats per token")
     print(f"{'held-out perplexity':24}{math.exp(before['loss']):>10.2f}{math.exp(after['loss']):>10.2f}")
     if keep is not None:
@@ -245,5 +259,11 @@ def show_commands(trainer: Trainer, out: Path) -> None:
     if trainer.adapter is None:
         print(f"    {as_called('axone export')} {run} --to tuned")
     else:
-        base = shlex.quote(trainer.notes["base"])
+        base = shlex.quote(shortened(trainer.notes["base"]))
         print(f"    {as_called('axone export')} {base} --adapter {shlex.quote(str(out / 'adapter'))} --to tuned")
+
+
+def shortened(path: str) -> str:
+    """Return a path relative to the current folder, if it is inside."""
+    here = os.path.realpath(os.curdir) + os.sep
+    return path.removeprefix(here)

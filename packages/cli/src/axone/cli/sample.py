@@ -22,7 +22,7 @@ import numpy as np
 from axone.cli import console
 from axone.cli.console import UserError, in_options
 from axone.cli.invocation import CommandParser
-from axone.cli.sampling_options import NAMES, add_sampling_options, check_counts, sampling
+from axone.cli.sampling_options import NAMES, add_draft_option, add_sampling_options, check_counts, draft, sampling
 from axone.llm import Run, TextGenerator, open_bundle
 
 EPILOG = """Choosing options: a temperature below 1 prefers probable tokens, one above 1 makes the text more varied. --top-p 0.9 or
@@ -53,6 +53,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--max-new-tokens", type=int, default=500, metavar="N", help="maximum number of new tokens (default: 500)")
     add("--stop", action="append", default=[], metavar="TEXT", help="text before which to stop; may be repeated")
     add_sampling_options(parser, temperature=0.8)
+    add_draft_option(parser)
     add(
         "--json",
         action="store_true",
@@ -60,6 +61,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     options = parser.parse(arguments)
     check_counts(parser, options, "samples", "max_new_tokens")
+    if options.draft and (options.samples > 1 or options.json or len(options.prompt or []) > 1):
+        parser.error("--draft is for one text at a time: leave out --samples, --json and further prompts")
     return options
 
 
@@ -70,6 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         sampling(options)
         bundle = open_bundle(options.path, adapter=options.adapter)
         generator = TextGenerator(bundle.model, bundle.tokenizer)
+        options.draft = draft(options, bundle)
         single = options.samples == 1 and not options.json
         if options.prompt is None and single and sys.stdin.isatty() and sys.stdout.isatty():
             return converse(generator, options)
@@ -117,7 +121,12 @@ def stream(
 ) -> Iterator[str]:
     """Return the pieces of a prompt's continuation."""
     return generator.stream(
-        prompt, max_new_tokens=options.max_new_tokens, stop=options.stop, rng=rng, sampling=sampling(options)
+        prompt,
+        max_new_tokens=options.max_new_tokens,
+        stop=options.stop,
+        rng=rng,
+        sampling=sampling(options),
+        draft=options.draft,
     )
 
 

@@ -2,8 +2,9 @@
 
 import argparse
 from dataclasses import fields
+from typing import Literal
 
-from axone.llm import SamplingConfig
+from axone.llm import Draft, ModelBundle, SamplingConfig, training_tokens
 
 NAMES = [*(field.name for field in fields(SamplingConfig)), "stop", "max_new_tokens"]
 
@@ -29,6 +30,29 @@ def add_sampling_options(parser: argparse.ArgumentParser, *, temperature: float)
         help="penalty of earlier tokens (default: 1, none)",
     )
     add("--seed", type=int, metavar="N", help="random seed (default: a new one each time)")
+
+
+def add_draft_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option for a draft to a parser."""
+    parser.add_argument(
+        "--draft",
+        choices=["prompt", "corpus"],
+        help="guesses that are verified together, for speed; the text stays the same: from matches in the text so far, or "
+        "from the token file of a run",
+    )
+
+
+def draft(options: argparse.Namespace, bundle: ModelBundle) -> Draft | Literal["prompt"] | None:
+    """Return the draft that the options name.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no token file.
+    """
+    if options.draft == "corpus":
+        return Draft(training_tokens(options.path, bundle.tokenizer))
+    return "prompt" if options.draft == "prompt" else None
 
 
 def check_counts(parser: argparse.ArgumentParser, options: argparse.Namespace, *names: str) -> None:

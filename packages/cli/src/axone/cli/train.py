@@ -10,6 +10,7 @@ import numpy as np
 from axone.cli import console
 from axone.cli.console import EXIT_STATUS, UserError, in_options, report, unbreakable_output
 from axone.cli.invocation import as_called
+from axone.cli.ranks import describe_workers, joined
 from axone.cli.shakespeare import download
 from axone.cli.tokens import Corpus, list_files
 from axone.cli.train_options import NAMES, Options, parse
@@ -35,6 +36,7 @@ from axone.llm import (
     require_memory,
     unused_run,
 )
+from axone.llm.distributed import Communicator, in_turn
 from axone.tokenizer import CharTokenizer
 
 SAMPLE_TOKENS = 600
@@ -44,10 +46,11 @@ BIGRAM_VOCABULARY = 4096  # the table of counts is the square of the vocabulary
 
 def main(arguments: list[str] | None = None) -> int:
     """Train and sample; return the exit status."""
-    with unbreakable_output() as streams:
+    with joined() as ranks, unbreakable_output() as streams:
         try:
             options = parse(arguments)
-            trainer, out = prepare(options) if options.resume is None else resume(options.resume)
+            out = Path(ranks.broadcast(str(run_folder(options))))
+            trainer = in_turn(ranks, lambda: prepare(options, out, ranks))
         except ValueError as error:  # an option that the library refuses
             raise UserError(in_options(str(error), NAMES)) from error
         status = train(trainer, out)
@@ -76,7 +79,7 @@ def train(trainer: Trainer, out: Path) -> int:
     try:
         end = trainer.fit()
         status = EXIT_STATUS[end.outcome]
-        if status == console.SUCCESS:
+        if status == console.SUCCESS and trainer.communicator.rank == 0:
             show_result(trainer, end)
             show_sample(generator, prompt)
     except KeyboardInterrupt:
@@ -112,14 +115,22 @@ class Ending(Callback):
             print(f"    {as_called('axone train')} --resume {shlex.quote(str(self._out))}", flush=True)
 
 
-def prepare(options: Options) -> tuple[Trainer, Path]:
-    """Return a trainer for a new run, and the run's folder."""
+def run_folder(options: Options) -> Path:
+    """Return the folder of a run: a new one in runs/ unless the options name one."""
+    if options.resume is not None:
+        return options.resume
+    name = options.data if options.data in {"python", "shakespeare"} else Path(os.path.realpath(options.data)).stem
+    return options.out or unused_run(f"{name}-{options.preset_name}")
+
+
+def prepare(options: Options, out: Path, ranks: Communicator) -> Trainer:
+    """Return a trainer for a new run, or for one that is resumed."""
+    if options.resume is not None:
+        return resume(out, options.steps, ranks)
     initial = None if options.init is None else load(options.init)
     usual = options.plan.model["context_length"] if initial is None else initial[0].config.context_length
     context = usual if options.context_length is None else options.context_length
     config = options.plan.trainer_config(context, **options.training)
-    name = options.data if options.data in {"python", "shakespeare"} else Path(os.path.realpath(options.data)).stem
-    out = options.out or unused_run(f"{name}-{options.preset_name}")
     Run(out).check_new(overwrite=options.overwrite)
     options.plan.model_config(vocab_size=1)  # refuses wrong options before a vocabulary is learned
     texts = corpus(options.data, options.validation if options.split == "token" else None)
@@ -136,14 +147,14 @@ def prepare(options: Options) -> tuple[Trainer, Path]:
         "held_out": ENDS if texts.ends else None,
     }
     parts = texts.ends.split(dataset) if texts.ends else dataset.split(options.validation, by=options.split)
-    return Trainer(model, *parts, config, run=out, overwrite=options.overwrite, notes=notes), out
+    return Trainer(model, *parts, config, run=out, overwrite=options.overwrite, notes=notes, communicator=ranks)
 
 
-def resume(out: Path) -> tuple[Trainer, Path]:
-    """Return a trainer that continues a run, and the run's folder."""
-    trainer = Trainer.resume(out)
+def resume(out: Path, steps: int | None, ranks: Communicator) -> Trainer:
+    """Return a trainer that continues a run, maybe to another number of steps."""
+    trainer = Trainer.resume(out, steps=steps, communicator=ranks)
     trainer.notes["prompt"] = encodable(Run(out).prompt, datasets(trainer)[0])
-    return trainer, out
+    return trainer
 
 
 def corpus(data: str, held_out: float | None) -> Corpus:
@@ -206,7 +217,7 @@ def show_plan(trainer: Trainer) -> None:
     print(f"corpus           {tokens:,} tokens, {vocabulary}, {last} {held_out:,} tokens held out")
     turns = config.gradient_accumulation_steps
     batches = f"{turns} x {config.batch_size}" if turns > 1 else f"{config.batch_size}"
-    workers = "1 worker" if config.num_workers == 1 else f"{config.num_workers} workers"
+    workers = describe_workers(trainer.communicator, trainer.num_workers)
     print(f"training         {config.steps:,} steps of {batches} sequences, {workers}", flush=True)
     estimate = trainer.estimate()
     memory = "" if estimate.memory is None else f", {estimate.memory / 2**20:,.0f} MB of memory"

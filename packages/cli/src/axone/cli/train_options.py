@@ -18,13 +18,19 @@ DESCRIPTION = """Train a language model on a text, then sample from it.
   axone train --data notes --tokenizer bpe --vocab-size 2048 --preset medium
   axone train --config notes.toml        options of a file, one per line: steps = 500
   axone train --resume runs/NAME         continue an interrupted run
+  axone train --resume runs/NAME --steps 5000   train a run longer than planned
   axone sample runs/NAME                 write text with the trained model
+
+On several ranks, on one machine or more: mpiexec -n 4 python -m mpi4py -m axone.cli train
 
 Before the training, its size, its data and an estimate of its time and memory are printed.
 """
 
 EPILOG = """presets:
 {presets}
+
+A model with squared ReLU (relu2) or with vectors of n-grams (max-ngram) is read by Axone alone; the preset llama makes one
+that other programs open. The presets with the optimizer muon have learning rates for it: with --optimizer adamw, a tenth.
 
 Choosing options: the tokens of a step are batch size times context length. A larger model needs more text, more steps and
 a lower learning rate. If the validation loss rises while the training loss falls, the model needs more text, more dropout
@@ -58,6 +64,8 @@ MODEL: dict[str, tuple[Kind, str]] = {
     "dropout": (float, "dropout probability in training"),
     "norm": (choices(LanguageModelConfig, "norm"), "normalization (default: layer)"),
     "position": (choices(LanguageModelConfig, "position"), "position encoding (default: learned)"),
+    "max-ngram": (int, "longest run of tokens with a vector of its own; no Llama or Qwen has more than 1 (default: 1)"),
+    "ngram-rows": (int, "rows of each table of such vectors (default: 8192)"),
     "mlp": (choices(LanguageModelConfig, "mlp"), "feed-forward layers (default: gelu)"),
 }
 TRAINING: dict[str, tuple[Kind, str]] = {
@@ -69,7 +77,8 @@ TRAINING: dict[str, tuple[Kind, str]] = {
     "learning-rate": (float, "peak learning rate"),
     "min-learning-rate": (float, "final learning rate (default: a tenth of the peak)"),
     "muon-learning-rate": (float, "peak learning rate of muon's matrices (default: 0.02)"),
-    "schedule": (choices(TrainerConfig, "schedule"), "decay of the learning rate (default: cosine)"),
+    "schedule": (choices(TrainerConfig, "schedule"), "learning rate over the steps (default: cosine)"),
+    "cooldown": (float, "fraction of the steps in which the rate of trapezoid falls, at the end (default: 0.4)"),
     "warmup-steps": (int, "steps of rising learning rate at the start (default: 100, or a tenth of fewer steps)"),
     "weight-decay": (float, "weight decay (default: 0.1)"),
     "max-grad-norm": (float, "maximum norm of the gradient (default: 1)"),
@@ -100,6 +109,8 @@ class Options:
         The preset, with the given options of the model.
     training : dict
         The given options of the training.
+    steps : int or None
+        As given.
     context_length : int or None
     validation : float
         Held-out fraction of the text.
@@ -114,6 +125,7 @@ class Options:
     preset_name: str
     plan: Preset
     training: dict[str, Any]
+    steps: int | None
     context_length: int | None
     validation: float
     split: Literal["token", "document"]
@@ -138,8 +150,8 @@ def parse(arguments: list[str] | None) -> Options:
         line = sys.argv[1:] if arguments is None else arguments  # behind those of the file, so that they prevail
         given = parser.parse([*read_options(given.config, parser, excluded=NOT_IN_A_FILE), *line])
     changes = {name: value for name, value in vars(given).items() if value is not None and value is not False}
-    if given.resume is not None and set(changes) != {"resume"}:
-        parser.error("--resume reads all options from the run: leave out the others")
+    if given.resume is not None and not set(changes) <= {"resume", "steps"}:
+        parser.error("--resume reads all options but --steps from the run: leave out the others")
     if given.vocab_size is not None and given.tokenizer != "bpe":
         parser.error("--vocab-size requires --tokenizer bpe: the vocabulary of characters follows from the text")
     if given.init is not None and FIXED_BY_INIT & set(changes):
@@ -160,6 +172,7 @@ def parse(arguments: list[str] | None) -> Options:
         preset_name=name,
         plan=Preset(plan.summary, {**plan.model, **model}, plan.trainer),
         training=training,
+        steps=given.steps,
         context_length=given.context_length,
         validation=0.1 if given.validation is None else given.validation,
         split=given.split or "token",
@@ -207,7 +220,7 @@ def _parser() -> CommandParser:
         help="TOML file of options, such as steps = 500; those given here prevail",
     )
     add("--init", type=Path, metavar="FOLDER", help="run or model folder with the initial weights")
-    add("--resume", type=Path, metavar="RUN", help="interrupted run to continue, without other options")
+    add("--resume", type=Path, metavar="RUN", help="run to continue, also longer than planned with --steps N")
     add("--tensorboard", action="store_true", help="write event files for TensorBoard to RUN/tensorboard")
     for title, options in (("model", MODEL), ("training", TRAINING)):
         group = parser.add_argument_group(f"{title} (defaults from the preset, unless given here)")
@@ -216,6 +229,10 @@ def _parser() -> CommandParser:
                 group.add_argument(f"--{name}", choices=kind, help=help_)
             else:
                 group.add_argument(f"--{name}", type=kind, metavar="N" if kind is int else "X", help=help_)
+        if title == "training":
+            group.add_argument(
+                "--shard-optimizer", action="store_true", help="a shard of the optimizer's state in each rank"
+            )
         if title == "model":
             group.add_argument("--qk-norm", action="store_true", help="normalization of queries and keys")
     return parser

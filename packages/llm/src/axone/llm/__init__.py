@@ -14,16 +14,20 @@ from axone.llm.errors import (
     CheckpointError,
     DataError,
     DownloadError,
+    LaunchError,
     MissingDependencyError,
     NotEnoughMemoryError,
+    RankError,
     RunBusyError,
     RunExistsError,
     TrainingDivergedError,
     WorkerError,
 )
-from axone.llm.generation.generate import Completion, TextGenerator, generate
+from axone.llm.generation.drafting import Draft
+from axone.llm.generation.generate import generate
 from axone.llm.generation.prompt_cache import PromptCache
 from axone.llm.generation.sampling import SamplingConfig
+from axone.llm.generation.text import Completion, TextGenerator
 from axone.llm.loss import bigram_loss, bits_per_byte, cross_entropy, next_token_loss
 from axone.llm.model import LanguageModel, count_parameters
 from axone.llm.training.callbacks import (
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from axone.llm.adapters.adapter import Adapter, BaseModel, train_last_blocks
     from axone.llm.chat.chat import Answer, Chat
     from axone.llm.chat.template import ChatTemplate, Message
+    from axone.llm.checkpoints.run_data import training_tokens
     from axone.llm.data.cache import cached_dataset, user_cache
     from axone.llm.data.conversations import Conversations
     from axone.llm.data.corpus import TextFiles, python_source, read_text
@@ -59,6 +64,7 @@ else:
         "adapters.adapter": "Adapter BaseModel train_last_blocks",
         "chat.chat": "Answer Chat",
         "chat.template": "ChatTemplate Message",
+        "checkpoints.run_data": "training_tokens",
         "data.cache": "cached_dataset user_cache",
         "data.conversations": "Conversations",
         "data.corpus": "TextFiles python_source read_text",
@@ -98,12 +104,14 @@ __all__ = [
     "Conversations",
     "DataError",
     "DownloadError",
+    "Draft",
     "EndEvent",
     "Estimate",
     "EvaluationEvent",
     "HeldOutEnds",
     "LanguageModel",
     "LanguageModelConfig",
+    "LaunchError",
     "LossPlot",
     "Message",
     "MetricsFile",
@@ -113,6 +121,7 @@ __all__ = [
     "Preset",
     "ProgressBar",
     "PromptCache",
+    "RankError",
     "Report",
     "Run",
     "RunBusyError",
@@ -154,6 +163,7 @@ __all__ = [
     "save_pretrained",
     "sliding_loss",
     "train_last_blocks",
+    "training_tokens",
     "unused_run",
     "user_cache",
     "verify",

@@ -20,6 +20,7 @@ from axone.nn import Llama3Scaling
 
 _AT_LEAST_1 = (
     "vocab_size", "context_length", "num_layers", "num_heads", "embed_dim", "num_kv_heads", "head_dim", "hidden_dim",
+    "max_ngram", "ngram_rows",
 )  # fmt: skip
 _GATED_MULTIPLE = 32  # SwiGLU's default width, 8/3 C (the size of a GELU layer of 4 C), is rounded up to this
 
@@ -61,6 +62,11 @@ class LanguageModelConfig:
         Whether queries and keys are normalized, head by head.
     qk_norm_eps : float, default 1e-6
         Added to the mean square in the norms of queries and keys.
+    max_ngram : int, default 1
+        Length of the longest n-grams, the last n tokens of a position, that have learned vectors: those of the last two,
+        three and so on are added to the token embedding. 1 for none: other families cannot express more.
+    ngram_rows : int, default 8192
+        Rows of each table of such vectors, or fewer if there are not so many n-grams.
     tie_embeddings : bool, default True
         Whether the output layer shares the weight of the token embedding.
     dropout : float, default 0.0
@@ -95,6 +101,8 @@ class LanguageModelConfig:
     qkv_bias: bool | None = None
     qk_norm: bool = False
     qk_norm_eps: float = 1e-6
+    max_ngram: int = 1
+    ngram_rows: int = 8192
     tie_embeddings: bool = True
     dropout: float = 0.0
     norm_eps: float = 1e-5
@@ -140,6 +148,11 @@ class LanguageModelConfig:
         if self.mlp == "swiglu":
             return -(-8 * self.embed_dim // (3 * _GATED_MULTIPLE)) * _GATED_MULTIPLE
         return 4 * self.embed_dim
+
+    @property
+    def ngram_tables(self) -> list[int]:
+        """Rows of the tables of n-grams, from pairs to those of `max_ngram` tokens."""
+        return [min(self.ngram_rows, self.vocab_size**order) for order in range(2, self.max_ngram + 1)]
 
     @property
     def has_qkv_bias(self) -> bool:

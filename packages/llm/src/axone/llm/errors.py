@@ -79,6 +79,27 @@ class WorkerError(AxoneError):
     """The system refuses to start the threads of a training or a generation."""
 
 
+class LaunchError(AxoneError):
+    """The ranks of a job cannot work together."""
+
+
+class RankError(AxoneError):
+    """Another rank of the job has failed, or differs from this one.
+
+    Parameters
+    ----------
+    rank : int
+        Rank that has failed.
+    reason : str
+        Fault of the rank.
+    """
+
+    def __init__(self, rank: int, reason: str) -> None:
+        super().__init__(f"rank {rank}: {reason}")
+        self.rank = rank
+        self.reason = reason
+
+
 def warn_caller(message: str) -> None:
     """Issue a UserWarning that points to the caller's line: the first frame outside of Axone."""
     level, frame = 1, sys._getframe()

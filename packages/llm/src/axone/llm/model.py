@@ -17,7 +17,7 @@ from typing import Unpack
 
 import numpy as np
 
-from axone.autograd import Tensor
+from axone.autograd import Tensor, concatenate
 from axone.llm.config import LanguageModelConfig
 from axone.llm.errors import CheckpointError, NotEnoughMemoryError
 from axone.llm.generation.decoder import Decoder
@@ -25,6 +25,7 @@ from axone.llm.generation.folding import FoldCache
 from axone.llm.generation.generate import generate
 from axone.llm.generation.prompt_cache import PromptCache
 from axone.llm.generation.sampling import SamplingConfig, SamplingOptions
+from axone.llm.generation.speculation import DraftChoice
 from axone.llm.pretrained.folder import write_folder
 from axone.llm.pretrained.source import PretrainedModel, open_pretrained
 from axone.llm.runtime.resources import available_memory
@@ -38,6 +39,7 @@ from axone.nn import (
     Linear,
     Module,
     MultiHeadAttention,
+    NgramEmbedding,
     Parameter,
     RMSNorm,
     RotaryEmbedding,
@@ -56,7 +58,7 @@ class LanguageModel(Module):
 
     Initial weights are those of GPT-2, except for the standard deviation, which depends on the width: ``0.02 sqrt(768 /
     C)`` is GPT-2's 0.02 at its 768 channels, and keeps the variance through narrower products too. The last weight of each
-    residual branch is divided by ``sqrt(2 num_layers)``. Biases are zero.
+    residual branch is divided by ``sqrt(2 num_layers)``. Biases and vectors of n-grams are zero.
 
     Parameters
     ----------
@@ -97,6 +99,9 @@ class LanguageModel(Module):
             if config.position == "learned"
             else None,
         )
+        self.ngram_embedding = None
+        if config.max_ngram > 1:
+            self.ngram_embedding = NgramEmbedding(config.vocab_size, config.embed_dim, config.ngram_tables)
         self._fold_cache = FoldCache()
         self.head = None
         if not config.tie_embeddings:
@@ -107,7 +112,7 @@ class LanguageModel(Module):
         for name, parameter in self.named_parameters():
             if name.endswith(("out_proj.weight", "down_proj.weight")):
                 init.scaled_residual(parameter, num_layers=config.num_layers, std=std, rng=rng)
-            elif parameter.ndim == 2:
+            elif parameter.ndim == 2 and not name.startswith("ngram_embedding."):
                 init.normal(parameter, std=std, rng=rng)
             elif name.endswith("_proj.bias"):
                 init.constant(parameter, 0)
@@ -152,14 +157,33 @@ class LanguageModel(Module):
         if ids.ndim != 2:
             raise ValueError(f"ids of shape {ids.shape} must have shape (B, T)")
         if prefix is None:
-            return self.transformer(self.dropout(self.embedding(ids)), mask=mask, positions=positions)
+            return self.transformer(self.dropout(self.embed(ids, positions)), mask=mask, positions=positions)
         B, T, P = *ids.shape, len(prefix)
         layout = SharedPrefix(P, B, mask)
+        rows = self.embed(ids, positions, prefix).reshape(1, B * T, -1)
+        stream = concatenate([self.embed(prefix[None]), rows], axis=1)  # (1, P + B T, C)
         if positions is not None:
             positions = np.concatenate([np.arange(P), P + np.broadcast_to(positions, (B, T)).reshape(-1)])
-        stream = self.embedding(np.concatenate([prefix, ids.reshape(-1)])[None])  # (1, P + B T, C)
         stream = self.transformer(self.dropout(stream), mask=layout, positions=positions)
         return stream[:, P:].reshape(B, T, stream.shape[2])
+
+    def embed(self, ids: Ids, positions: Positions | None = None, prefix: Ids | None = None) -> Tensor:
+        """Return the input of the Transformer: the vectors of tokens, and of n-grams if there are such.
+
+        Parameters
+        ----------
+        ids : ndarray of int, shape (B, T)
+        positions, prefix
+            As in `hidden`.
+
+        Returns
+        -------
+        Tensor, shape (B, T, C)
+        """
+        x = self.embedding(ids)
+        if self.ngram_embedding is not None:
+            x = x + self.ngram_embedding(ids, positions=positions, before=prefix)
+        return x
 
     @property
     def output_weight(self) -> Parameter:
@@ -176,13 +200,14 @@ class LanguageModel(Module):
         rng: np.random.Generator | None = None,
         workers: int | None = None,
         prompt_cache: PromptCache | None = None,
+        draft: DraftChoice = None,
         **options: Unpack[SamplingOptions],
     ) -> Iterator[int]:
         """Yield new tokens, one at a time, as the function `axone.llm.generate` does.
 
         Parameters
         ----------
-        prompt_ids, max_new_tokens, sampling, stop_ids, rng, workers, prompt_cache, **options
+        prompt_ids, max_new_tokens, sampling, stop_ids, rng, workers, prompt_cache, draft, **options
             As in `axone.llm.generate`.
 
         Yields
@@ -199,6 +224,7 @@ class LanguageModel(Module):
             rng=rng,
             workers=workers,
             prompt_cache=prompt_cache,
+            draft=draft,
         )
 
     def decoder(self, *, workers: int | None = None) -> Decoder:
@@ -216,12 +242,13 @@ class LanguageModel(Module):
             self.transformer,
             self.embedding.weight.data,
             self.output_weight.data,
+            ngrams=self.ngram_embedding,
             workers=workers,
             fold_cache=self._fold_cache,
         )
 
     def make_caches(self, batch: int, length: int | None = None) -> list[KVCache]:
-        """Return empty KV caches, one for each block.
+        """Return empty KV caches, one for each block, and one that keeps ids if there are vectors of n-grams.
 
         Parameters
         ----------
@@ -233,14 +260,15 @@ class LanguageModel(Module):
         Returns
         -------
         list of KVCache
-            From the first block to the last.
+            From the first block to the last, then that of ids.
         """
         config = self.config
         dtype, max_length = self.embedding.weight.dtype, config.context_length if length is None else length
         shape = config.kv_heads, max_length, config.head_width
+        kept = [] if self.ngram_embedding is None else [self.ngram_embedding.make_cache(batch, max_length)]
         if batch == 1 and RowCache.pays(config.num_heads, *shape):
-            return [RowCache(*shape, dtype=dtype) for _ in range(config.num_layers)]
-        return [KVCache(batch, *shape, dtype=dtype) for _ in range(config.num_layers)]
+            return [*(RowCache(*shape, dtype=dtype) for _ in range(config.num_layers)), *kept]
+        return [*(KVCache(batch, *shape, dtype=dtype) for _ in range(config.num_layers)), *kept]
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder.

@@ -147,7 +147,7 @@ def quantities(bundle: ModelBundle) -> Quantities:
     model, prompt = bundle.model, bundle.tokenizer.encode(_PROMPT)
     found: Quantities = {f"{_IDS} {i}": np.asarray(bundle.tokenizer.encode(text)) for i, text in enumerate(TEXTS)}
     with no_grad():
-        x = model.embedding(np.asarray(prompt)[None])
+        x = model.embed(np.asarray(prompt)[None])
         if model.transformer.position is not None:
             x = x + model.transformer.position(np.arange(len(prompt)))
         for layer, block in enumerate(model.transformer.blocks):

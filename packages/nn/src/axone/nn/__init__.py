@@ -15,6 +15,7 @@ from axone.nn.linear import Linear
 from axone.nn.lora import LoRALinear
 from axone.nn.mlp import MLP
 from axone.nn.module import Module, Parameter
+from axone.nn.ngram import NgramEmbedding
 from axone.nn.norm import LayerNorm, RMSNorm
 from axone.nn.position import Llama3Scaling, RotaryEmbedding
 from axone.nn.sequential import Sequential
@@ -37,6 +38,7 @@ __all__ = [
     "LoRALinear",
     "Module",
     "MultiHeadAttention",
+    "NgramEmbedding",
     "Parameter",
     "RMSNorm",
     "ReLU",

@@ -73,6 +73,11 @@ class KVCache:
         self.version = 0
 
     @property
+    def batch(self) -> int:
+        """The number of sequences."""
+        return int(self._keys.shape[0])
+
+    @property
     def capacity(self) -> int:
         """The number of positions for which memory is allocated."""
         return int(self._keys.shape[2])
@@ -137,12 +142,19 @@ class KVCache:
         self._reallocate(allocate, self.capacity)
 
     def view(
-        self, *, heads: slice = slice(None), start: int = 0, after_write: Callable[[], object] | None = None
+        self,
+        *,
+        rows: slice = slice(None),
+        heads: slice = slice(None),
+        start: int = 0,
+        after_write: Callable[[], object] | None = None,
     ) -> KVCache:
-        """Return a cache of some heads that reads and writes this cache's memory, with a length of its own.
+        """Return a cache of some sequences and heads that reads and writes this cache's memory, with its own length.
 
         Parameters
         ----------
+        rows : slice, optional
+            Of the B sequences, by default all.
         heads : slice, optional
             Of the K key and value heads, by default all.
         start : int, default 0
@@ -156,7 +168,7 @@ class KVCache:
             Its `max_length` is the present `capacity`: call `reserve` first.
         """
         view = KVCache.__new__(KVCache)
-        view._keys, view._values = self._keys[:, heads], self._values[:, heads]
+        view._keys, view._values = self._keys[rows, heads], self._values[rows, heads]
         view._after_write = after_write
         view.max_length = self.capacity
         view.length, view.version = self.length + start, self.version
@@ -176,7 +188,13 @@ class KVCache:
         ----------
         rows : ndarray of int, shape (N,)
         """
-        self._replace(self._keys[rows], self._values[rows])
+
+        def selected(array: Array) -> Array:
+            new: Array = np.empty((len(rows), *array.shape[1:]), array.dtype)
+            new[:, :, : self.length] = array[rows, :, : self.length]  # not the rest, which no one has written to
+            return new
+
+        self._replace(selected(self._keys), selected(self._values))
 
     def overwrite_last(self, rows: NDArray[np.intp], other: KVCache) -> None:
         """Overwrite the last positions of some sequences with all positions of another cache.

@@ -2,7 +2,8 @@
 
 - **Types**: `Layer`, `Attention`, `AttentionMask`, `Mask`, `Positions`.
 - **Inference on arrays**: `Module.inference` returns a `Forward`; a `Dense`, by default `dense_product`, says how a linear
-  product is computed. A `CachedModule` also reads a cache: its `CachedForward` takes a `DecodeContext`.
+  product is computed. A `CachedModule` also reads a cache: its `CachedForward` takes a `DecodeContext`, as does the
+  `NgramForward` of n-gram embeddings.
 - **Memory**: `flatten` moves the parameters of a module into one aligned `Arena`; `RowCache` is a KV cache for one
   short sequence.
 - **Array kernels**, which record nothing: `attend` (attention), `exp_rows` and `softmax_rows`, `gelu_gate`,
@@ -24,6 +25,7 @@ from axone.nn.functional.matmul import MatmulGradient, matmul, ones
 from axone.nn.functional.prefix_attention import AttentionMask
 from axone.nn.functional.softmax import exp_rows, softmax_rows
 from axone.nn.module import Layer
+from axone.nn.ngram import NgramForward
 from axone.nn.position import Positions
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "Layer",
     "Mask",
     "MatmulGradient",
+    "NgramForward",
     "Positions",
     "RowCache",
     "Run",

@@ -18,13 +18,16 @@ import functools
 import math
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array
+
+if not TYPE_CHECKING:  # for type checkers a misspelt name stays an error
+    from axone.nn.pytorch import missing_initializer as __getattr__  # noqa: F401 - called by the interpreter
 
 __all__ = [
     "constant",

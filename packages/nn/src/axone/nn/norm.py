@@ -144,8 +144,8 @@ def _norm(gamma: Array, beta: Array | None, eps: float, *, centred: bool) -> For
     average = np.full_like(gamma, share) if centred else None
 
     def forward(x: Array) -> Array:
-        if average is not None:
-            x = x - _column(x.dot(average))
+        if average is not None:  # a dot product for each row, as for one vector: the bits do not depend on the rows
+            x = x - _column(x.dot(average) if x.ndim == 1 else np.vecdot(x, average))
         squares = x.dot(x) if x.ndim == 1 else np.vecdot(x, x)
         y: Array = x / _column(np.sqrt(squares * share + epsilon))
         y *= gamma

@@ -14,7 +14,7 @@ LAYERS = {
     "TransformerEncoderLayer": "use nn.TransformerBlock",
     "TransformerDecoderLayer": "use nn.TransformerBlock",
     "ModuleList": "assign a list: modules are found in it",
-    "ModuleDict": "assign a dict: modules are found in it",
+    "ModuleDict": "assign attributes, or a dict with self.parts[name]: modules are found in both",
     "ParameterList": "assign a list: Parameters are found in it",
     "ParameterDict": "assign a dict: Parameters are found in it",
     "Identity": "use nn.Sequential() without layers",
@@ -35,6 +35,18 @@ FUNCTIONS = {
     "nll_loss": "use cross_entropy, which takes logits",
     "pad": "use axone.autograd.pad",
     "one_hot": "use numpy.eye(V)[ids]; cross_entropy takes the ids themselves",
+}
+INITIALIZERS = {
+    "normal_": "use nn.init.normal(parameter, std=..., rng=rng)",
+    "uniform_": "use nn.init.uniform(parameter, bound=..., rng=rng)",
+    "zeros_": "use nn.init.constant(parameter, 0)",
+    "ones_": "use nn.init.constant(parameter, 1)",
+    "constant_": "use nn.init.constant",
+    "trunc_normal_": "use nn.init.truncated_normal",
+    "xavier_uniform_": "use nn.init.xavier",
+    "xavier_normal_": "use nn.init.xavier",
+    "kaiming_uniform_": "use nn.init.kaiming",
+    "kaiming_normal_": "use nn.init.kaiming",
 }
 METHODS = {
     "forward": "call the module itself, as in model(x)",
@@ -83,6 +95,11 @@ def missing_layer(name: str) -> NoReturn:
 def missing_function(name: str) -> NoReturn:
     """Raise the AttributeError for a name that axone.nn.functional lacks."""
     raise AttributeError(_with_hint(f"module 'axone.nn.functional' has no attribute {name!r}", FUNCTIONS.get(name)))
+
+
+def missing_initializer(name: str) -> NoReturn:
+    """Raise the AttributeError for a name that axone.nn.init lacks."""
+    raise AttributeError(_with_hint(f"module 'axone.nn.init' has no attribute {name!r}", INITIALIZERS.get(name)))
 
 
 def unknown_argument(function: str, arguments: Mapping[str, object]) -> TypeError:

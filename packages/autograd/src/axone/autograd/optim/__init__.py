@@ -4,7 +4,7 @@ from axone.autograd.optim.adam import Adam, AdamW
 from axone.autograd.optim.clip import clip_grad_norm
 from axone.autograd.optim.muon import Muon, split_matrices
 from axone.autograd.optim.optimizer import Optimizer, ParallelMap, State
-from axone.autograd.optim.schedule import cosine, linear_decay
+from axone.autograd.optim.schedule import cosine, linear_decay, trapezoid
 from axone.autograd.optim.sgd import SGD
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "cosine",
     "linear_decay",
     "split_matrices",
+    "trapezoid",
 ]

@@ -7,6 +7,7 @@ References
 ----------
 .. [1] I. Loshchilov, F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts",
    https://arxiv.org/abs/1608.03983
+.. [2] S. Hu et al., "MiniCPM" (warmup-stable-decay), https://arxiv.org/abs/2404.06395
 """
 
 from __future__ import annotations
@@ -92,6 +93,56 @@ def linear_decay(step: int, *, max_lr: float, min_lr: float, warmup_steps: int, 
     if progress < 0:
         return max_lr * (step + 1) / warmup_steps
     return max_lr + (min_lr - max_lr) * progress
+
+
+def trapezoid(
+    step: int, *, max_lr: float, min_lr: float, warmup_steps: int, cooldown_steps: int, total_steps: int
+) -> float:
+    """Return the learning rate of a step: linear warm-up, then a constant rate, then linear cooldown.
+
+    Up to the cooldown a longer training has the same rates: it can be prolonged without a trace.
+
+    Parameters
+    ----------
+    step : int
+        Counted from 0.
+    max_lr : float
+        The learning rate between warm-up and cooldown.
+    min_lr : float
+        The learning rate of the last step, and of all later ones.
+    warmup_steps : int
+        The number of steps of the warm-up; 0 for none.
+    cooldown_steps : int
+        The number of steps of the cooldown; 0 for none. It begins after the warm-up at the earliest.
+    total_steps : int
+        The number of all steps.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If `step`, `warmup_steps` or `cooldown_steps` is negative, or `total_steps` is not positive.
+
+    Examples
+    --------
+    >>> from axone.autograd.optim import trapezoid
+    >>> options = dict(
+    ...     max_lr=1.0, min_lr=0.0, warmup_steps=2, cooldown_steps=2, total_steps=6
+    ... )
+    >>> [trapezoid(s, **options) for s in range(6)]
+    [0.5, 1.0, 1.0, 1.0, 0.5, 0.0]
+    """
+    if cooldown_steps < 0:
+        raise ValueError(f"cooldown_steps ({cooldown_steps}) must not be negative")
+    if _progress(step, warmup_steps, total_steps) < 0:
+        return max_lr * (step + 1) / warmup_steps
+    first = max(total_steps - cooldown_steps, warmup_steps)
+    if step < first:
+        return max_lr
+    return max_lr + (min_lr - max_lr) * min((step + 1 - first) / max(total_steps - first, 1), 1.0)
 
 
 def _progress(step: int, warmup_steps: int, total_steps: int) -> float:

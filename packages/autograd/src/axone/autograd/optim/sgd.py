@@ -50,7 +50,7 @@ class SGD(Optimizer):
     ...     ((x - 1) ** 2).backward()
     ...     optimizer.step()
     >>> x
-    Value(1.25)
+    Value(1.25, grad=1)
     """
 
     state_names = ("velocity",)

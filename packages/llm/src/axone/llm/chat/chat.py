@@ -20,6 +20,7 @@ from axone.llm.generation.generate import stream_tokens
 from axone.llm.generation.prompt_cache import PromptCache
 from axone.llm.generation.protocol import GenerativeModel
 from axone.llm.generation.sampling import SamplingConfig
+from axone.llm.generation.speculation import DraftChoice, check_draft
 from axone.tokenizer import Tokenizer
 
 
@@ -73,6 +74,8 @@ class Chat:
         Draws the tokens; None makes a new one.
     workers : int, optional
         As in `generate`.
+    draft : "prompt" or Draft, optional
+        As in `generate`; the prompt is the whole conversation.
 
     Attributes
     ----------
@@ -99,7 +102,9 @@ class Chat:
         sampling: SamplingConfig | None = None,
         rng: np.random.Generator | None = None,
         workers: int | None = None,
+        draft: DraftChoice = None,
     ) -> None:
+        check_draft(draft)
         self.messages = list(messages)
         self.sampling = sampling or SamplingConfig()
         self.max_new_tokens = max_new_tokens
@@ -111,6 +116,7 @@ class Chat:
         self._cache = PromptCache(model)
         self._rng = np.random.default_rng(rng)
         self._workers = workers
+        self._draft = draft
 
     def send(self, text: str) -> Generator[str, None, None]:
         """Yield the answer to a message, piece by piece.
@@ -169,6 +175,7 @@ class Chat:
             self._workers,
             self._tokenizer.vocab_size,
             self._cache,
+            self._draft,
         )
         decoder, pieces, count, finished = self._tokenizer.stream_decoder(), [""], 0, False
         begin = time.perf_counter()

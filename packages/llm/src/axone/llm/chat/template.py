@@ -17,6 +17,7 @@ from typing import Protocol, TypedDict
 from axone.llm.errors import ChatTemplateError, MissingDependencyError
 
 _LARGEST = 1 << 16  # characters of a template: compiling a megabyte takes 7 s and 1.3 GB
+_LONGEST_REASON = 300  # characters of an error
 _FAILURES = (  # of Python, compiling or running what Jinja made of a template
     ArithmeticError,
     AssertionError,
@@ -126,10 +127,10 @@ class ChatTemplate:
         try:
             return sandbox.render(self.text, given | variables)
         except self._error as error:
-            raise ChatTemplateError(f"the chat template cannot render these messages: {error}") from error
+            raise ChatTemplateError(f"the chat template cannot render these messages: {_short(error)}") from error
         except _FAILURES as error:
             raise ChatTemplateError(
-                f"the chat template fails on these messages ({type(error).__name__}: {error})"
+                f"the chat template fails on these messages ({type(error).__name__}: {_short(error)})"
             ) from error
 
     def encode(
@@ -211,6 +212,11 @@ def guarded_parts(text: str, mark: str, special: Mapping[str, int]) -> list[str 
     """
     parts = [part for part in split_special(text, special) if part]
     return [special.get(part, part.replace(mark, "")) for part in parts]
+
+
+def _short(error: Exception) -> str:
+    """Return the message of an error, which the template may have written, on one line of limited length."""
+    return " ".join(str(error)[:_LONGEST_REASON].split())
 
 
 def _texts(messages: Sequence[Message], template: str) -> list[str]:

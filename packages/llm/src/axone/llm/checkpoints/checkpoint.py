@@ -28,7 +28,7 @@ from axone.llm.errors import CheckpointError
 from axone.llm.storage.atomic import json_bytes, new_folder, write_json
 from axone.llm.storage.json_schema import Document, Format, from_json, numbered, renamed
 from axone.llm.storage.regular import parse_json, read_bytes, read_json, sha256
-from axone.llm.storage.safetensors import State, read_arrays, write_arrays
+from axone.llm.storage.safetensors import ArrayFile, WritableState, write_arrays
 
 MANIFEST = "manifest.json"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
@@ -130,7 +130,7 @@ class Checkpoint:
         return int(match[1])
 
     @classmethod
-    def write(cls, path: Path, model: ModelFiles, state: TrainingState, optimizer_state: State) -> Checkpoint:
+    def write(cls, path: Path, model: ModelFiles, state: TrainingState, optimizer_state: WritableState) -> Checkpoint:
         """Write a checkpoint durably: the folder gets its name when all of it is on the disk.
 
         Parameters
@@ -138,7 +138,7 @@ class Checkpoint:
         path : Path
         model : ModelFiles
         state : TrainingState
-        optimizer_state : mapping of str to ndarray
+        optimizer_state : mapping of str to ndarray or StreamedArray
 
         Raises
         ------
@@ -215,4 +215,14 @@ class Checkpoint:
         CheckpointError
             If the file is missing or damaged.
         """
-        return read_arrays(self.path / OPTIMIZER)
+        return self.optimizer_file().read_all()
+
+    def optimizer_file(self) -> ArrayFile:
+        """Open the file of the optimizer's state.
+
+        Raises
+        ------
+        CheckpointError
+            If it is missing or damaged.
+        """
+        return ArrayFile(self.path / OPTIMIZER)

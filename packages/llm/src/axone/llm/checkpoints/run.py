@@ -40,7 +40,7 @@ from axone.llm.storage.atomic import (
 from axone.llm.storage.json_schema import FORMAT
 from axone.llm.storage.lock import FolderLock, locked
 from axone.llm.storage.regular import read_json
-from axone.llm.storage.safetensors import State
+from axone.llm.storage.safetensors import WritableState
 
 KEPT = 2
 LOCK = "lock"
@@ -159,6 +159,16 @@ class Run:
         self._identity = os.urandom(16).hex()
         write_json(folder / OPTIONS, RUN_FORMAT.stamp({IDENTITY: self._identity, **options}))
 
+    def replace_options(self, options: Mapping[str, Any]) -> None:
+        """Replace the options in ``run.json`` and keep the run's identity; the caller must hold the lock.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; the old options stay.
+        """
+        write_json(self.path / OPTIONS, RUN_FORMAT.stamp({IDENTITY: self._identity, **options}))
+
     def options(self) -> dict[str, Any]:
         """Read ``run.json``.
 
@@ -258,7 +268,7 @@ class Run:
             with contextlib.suppress(OSError):
                 remove_folder(self.path)
 
-    def save(self, model: ModelFiles, state: TrainingState, optimizer_state: State) -> Checkpoint:
+    def save(self, model: ModelFiles, state: TrainingState, optimizer_state: WritableState) -> Checkpoint:
         """Write a checkpoint, and remove those that are neither new nor the best.
 
         Parameters

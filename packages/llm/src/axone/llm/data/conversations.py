@@ -7,6 +7,7 @@ own, and in a packed batch a mask keeps those of one row apart.
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import os
 from collections.abc import Iterator, Sequence
@@ -204,6 +205,11 @@ class Conversations:
                 f"context_length ({context_length}) must be at least the length of the longest conversation ({longest}): "
                 "read the data with this context_length"
             )
+
+    def content_sum(self) -> str:
+        """Return a SHA-256 sum of ids, masks and cuts."""
+        parts = self.ids.astype("<u4"), self.trained.astype("?"), self.starts.astype("<u8")
+        return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 
     def sequence_starts(self, context_length: int, limit: int | None = None) -> Ids:  # noqa: ARG002 - as the protocol
         """Return the numbers of all conversations, or of `limit` ones, evenly spread."""

@@ -42,8 +42,6 @@ class TokenDataset:
     ----------
     tokens : ndarray of int, shape (N,)
     tokenizer : Tokenizer
-    path : Path or None
-        The token file, if the ids are in one.
     start : int
         Position of the first id in the file.
     """
@@ -274,10 +272,9 @@ class TokenDataset:
         """The length of the decoded text, in bytes of UTF-8."""
         self._require_whole()
         decoder = self.tokenizer.stream_decoder()
-        total = 0
-        for start in range(0, len(self), _DECODED_AT_ONCE):
-            total += len(decoder.push(self.tokens[start : start + _DECODED_AT_ONCE].tolist()).encode())
-        return total + len(decoder.flush().encode())
+        starts = range(0, len(self), _DECODED_AT_ONCE)
+        parts = (decoder.push(self.tokens[start : start + _DECODED_AT_ONCE].tolist()) for start in starts)
+        return sum(len(part.encode()) for part in parts) + len(decoder.flush().encode())
 
     def batch(
         self, seed: int, number: int, batch_size: int, context_length: int, *, sampling: SamplingMode = "random"
@@ -334,6 +331,11 @@ class TokenDataset:
     def tokens_per_batch(self, batch_size: int, context_length: int) -> int:
         """Return the number of tokens of a batch."""
         return batch_size * context_length
+
+    def content_sum(self) -> str:
+        """Return a SHA-256 sum of the ids."""
+        self._require_whole()
+        return token_file.ids_sum(self.tokens)
 
     def sequence_starts(self, context_length: int, limit: int | None = None) -> Ids:
         """Return the start of every consecutive sequence.

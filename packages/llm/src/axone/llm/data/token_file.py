@@ -34,6 +34,7 @@ from axone.llm.types import Ids
 from axone.tokenizer import Tokenizer
 
 METADATA_FORMAT = Format((numbered,))
+_SUMMED_AT_ONCE = 1 << 20  # ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,3 +325,11 @@ def _require_replaceable(path: Path) -> None:
     except CheckpointError as error:
         reason = "exists, and is not part of a token file: name another path, or remove it"
         raise CheckpointError(present[0], reason) from error
+
+
+def ids_sum(ids: NDArray[Any]) -> str:
+    """Return a SHA-256 sum of ids, whatever their dtype in memory or in a file."""
+    total = hashlib.sha256()
+    for start in range(0, len(ids), _SUMMED_AT_ONCE):
+        total.update(ids[start : start + _SUMMED_AT_ONCE].astype("<u4").data)
+    return total.hexdigest()

@@ -83,6 +83,9 @@ class TrainingData(Protocol):
     def targets_of_batches(self, seed: int, numbers: range, batch_size: int, context_length: int) -> int:
         """Return the number of tokens that are learned in several batches."""
 
+    def content_sum(self) -> str:
+        """Return a SHA-256 sum of the sequences, by which two machines compare their data."""
+
     def write(self, path: Path) -> object:
         """Write the ids to a file, durably."""
 

@@ -69,6 +69,7 @@ class DecodingBatch:
         room = self._length if len(prompts) == 1 else 2 * self._length
         self._num_read = 0  # tokens of the first sequence at the last call of `logits`
         self._starts = [0] * len(prompts)  # the column where each sequence begins
+        self._guesses: list[int] = []  # which the caches hold after the tokens of the only sequence
         self._prompt_cache = prompt_cache
         distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(map(tuple, self.sequences)))}
         self._distinct = None  # for each sequence, its row among the distinct ones, until these have been read once
@@ -89,6 +90,7 @@ class DecodingBatch:
     ) -> None:
         self._decoder.__exit__(kind, error, trace)
         if self._prompt_cache is not None:
+            self._drop_guesses()
             # An error inside a forward leaves the blocks' caches of different lengths.
             whole = error is None or isinstance(error, GeneratorExit)
             held = self._caches[0].length
@@ -103,6 +105,7 @@ class DecodingBatch:
         ndarray, shape (B, V)
             The logits after the last token of each sequence.
         """
+        self._drop_guesses()
         held, is_first = self._caches[0].length, self._num_read == 0
         self._num_read = len(self.sequences[0])
         if held == 0:
@@ -120,10 +123,44 @@ class DecodingBatch:
             self._restart(full)
         return self._read_last()
 
+    @property
+    def max_guesses(self) -> int:
+        """The most guesses that `verify` can read now: 0 for several sequences, and before the first logits."""
+        if len(self.sequences) != 1 or self._num_read == 0 or self._guesses or self._starts[0]:
+            return 0
+        return max(self._length - self._caches[0].length - 1, 0)
+
+    def verify(self, guesses: Sequence[int]) -> Logits:
+        """Read the last token of the only sequence, and guesses of the tokens after it.
+
+        Tokens that are appended next and equal the guesses need not be read again; the other guesses are forgotten.
+
+        Parameters
+        ----------
+        guesses : sequence of int
+            At most `max_guesses`.
+
+        Returns
+        -------
+        ndarray, shape (guesses + 1, V)
+            The logits after the last token, and after each guess.
+        """
+        logits = self._decode(np.asarray([[self.sequences[0][-1], *guesses]]), self._caches, last_only=False)
+        self._num_read = len(self.sequences[0])
+        self._guesses = list(guesses)
+        every: Logits = logits[0]
+        return every
+
     def append(self, tokens: Sequence[int]) -> None:
         """Append a token to each sequence."""
         for sequence, token in zip(self.sequences, tokens, strict=True):
             sequence.append(token)
+        if self._guesses:
+            if self._guesses[0] == tokens[0]:
+                del self._guesses[0]
+                self._num_read += 1
+            else:
+                self._drop_guesses()
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep only some sequences, in the order given."""
@@ -131,6 +168,13 @@ class DecodingBatch:
         self._starts = [self._starts[row] for row in rows]
         for cache in self._caches:
             cache.select(np.asarray(rows, np.intp))
+
+    def _drop_guesses(self) -> None:
+        """Forget the guesses that no token has confirmed."""
+        if self._guesses:
+            for cache in self._caches:
+                cache.length -= len(self._guesses)
+            self._guesses = []
 
     def _prefill(self, most: int) -> Logits:
         """Read the last tokens of all sequences into empty caches, padded on the left."""

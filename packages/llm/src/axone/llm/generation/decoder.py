@@ -5,7 +5,8 @@ The layers state their arithmetic on arrays (`Module.inference`); the decoder ch
 - A small model fits into the processor's caches, and a token costs as many calls of NumPy as it has operations. It is
   folded first, and computed by one thread.
 - One position of a large model reads every weight once, so memory bounds the time. Forked processes read a shard of each
-  weight (`tensor_parallel`), or each product is one call of BLAS, with the threads of BLAS.
+  weight (`tensor_parallel`), or each product is one call of BLAS, with the threads of BLAS. A few positions of one
+  sequence, such as a draft to be verified, are read in the same way.
 - Prefill, which reads many positions, is bounded by arithmetic. Each thread takes a run of positions through all
   blocks, and needs only the keys and values of earlier positions.
 
@@ -26,14 +27,16 @@ import numpy as np
 
 from axone.autograd.extend import Array
 from axone.llm.generation.folding import FoldCache, fold
-from axone.llm.generation.tensor_parallel import TensorParallelDecoder, can_shard
+from axone.llm.generation.padding import padded_context
+from axone.llm.generation.sharding import can_shard
+from axone.llm.generation.tensor_parallel import MAX_POSITIONS, TensorParallelDecoder
 from axone.llm.runtime import resources
 from axone.llm.runtime.collectives import can_all_gather
 from axone.llm.runtime.settings import blas_threads
 from axone.llm.runtime.threads import ThreadGroup
 from axone.llm.types import Ids, Logits
-from axone.nn import KVCache, Transformer
-from axone.nn.extend import DecodeContext, dense_product, single_position
+from axone.nn import KVCache, NgramEmbedding, Transformer
+from axone.nn.extend import dense_product, single_position
 
 _ONE_BLAS_THREAD_WEIGHTS = (
     460_800  # weights: OpenBLAS multiplies a smaller matrix and a vector in one thread without being told to
@@ -56,6 +59,8 @@ class Decoder:
         but not replaced.
     embedding : ndarray, shape (V, C)
     head : ndarray, shape (V, C)
+    ngrams : NgramEmbedding, optional
+        Its vectors are added to those of the embedding, and the last cache is its own.
     workers : int, optional
         The most threads or processes that compute at once, besides the threads of BLAS: by default one per core. A small
         model uses one in any case; 1 never forks.
@@ -73,6 +78,7 @@ class Decoder:
         embedding: Array,
         head: Array,
         *,
+        ngrams: NgramEmbedding | None = None,
         workers: int | None = None,
         fold_cache: FoldCache | None = None,
     ) -> None:
@@ -81,9 +87,13 @@ class Decoder:
         self._model = transformer, embedding, head
         sizes = [head.size, *(parameter.size for parameter in transformer.parameters())]
         self._small = sum(sizes) <= resources.SMALL_MODEL
-        head_bias = None
+        head_bias, tables = None, [] if ngrams is None else [table.data for table in ngrams.tables]
         if self._small:
-            transformer, embedding, head, head_bias = fold(transformer, embedding, head, fold_cache)
+            ends = np.cumsum([len(each) for each in (embedding, *tables)])[:-1]
+            rows = np.concatenate([embedding, *tables]) if tables else embedding
+            transformer, rows, head, head_bias = fold(transformer, rows, head, fold_cache)
+            embedding, *tables = np.split(rows, ends)
+        self._ngrams = None if ngrams is None else ngrams.lookup(tables)
         self.workers = 1 if self._small else resources.available_cores() if workers is None else workers
         self._needs_no_blas_limit = (
             not self._small or max(sizes) < _ONE_BLAS_THREAD_WEIGHTS
@@ -108,21 +118,25 @@ class Decoder:
         self._entered = False
         self._end_processes()
 
-    def __call__(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None = None) -> Logits:
+    def __call__(
+        self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None = None, *, last_only: bool = True
+    ) -> Logits:
         """Read further tokens of each sequence.
 
         Parameters
         ----------
         ids : ndarray of int, shape (B, T)
         caches : sequence of KVCache
-            One for each block: they hold the earlier columns and receive these.
+            One for each block, and that of ids: they hold the earlier columns and receive these.
         starts : ndarray of int, shape (B,), optional
             The column where each sequence begins, by default the first: earlier ones are padding.
+        last_only : bool, default True
+            Whether only the logits after the last token are wanted.
 
         Returns
         -------
-        ndarray, shape (B, V)
-            The logits after the last token of each sequence.
+        ndarray, shape (B, V), or (B, T, V) without `last_only`
+            The logits after the last token of each sequence, or after each token.
 
         Raises
         ------
@@ -130,28 +144,34 @@ class Decoder:
             In a forked copy of the process that forked the workers.
         """
         B, T = ids.shape
-        if B * T == 1 and starts is None:
-            if self._uses_processes(caches):
-                return self._decode_in_processes(int(ids[0, 0]), caches)
-            if self._needs_no_blas_limit:
-                x = self._embedding[ids[0, 0]].copy()  # (C,)
-                return self._head(self._forward(x, caches, single_position(caches[0].length)))[None]
-        runs = min(self.workers, T // _RUN)
+        if B == 1 and starts is None and (T == 1 or (not last_only and T <= MAX_POSITIONS)):
+            if self._uses_processes(caches, T):
+                logits = self._decode_in_processes(ids[0].tolist(), T, caches)
+                return logits if last_only else logits[None]
+            if T == 1 and last_only and self._needs_no_blas_limit:
+                x, context = self._embedding[ids[0, 0]].copy(), single_position(caches[0].length)  # (C,)
+                if self._ngrams is not None:
+                    x += self._ngrams(ids, caches[-1], context)[0]
+                    caches = caches[:-1]
+                return self._head(self._forward(x, caches, context))[None]
+        if B > 1 and T == 1 and last_only and self._uses_processes(caches, 1):
+            return self._decode_in_processes(ids[:, 0].tolist(), 1, caches, () if starts is None else starts.tolist())
+        runs = min(self.workers, T // _RUN) if last_only else 1
         with blas_threads(1 if self._small else None):
-            x = self._prefill_in_threads(ids, caches, starts, runs) if runs > 1 else self._read(ids, caches, starts)
-            return self._head(x).reshape(B, -1)
+            if runs > 1:
+                x = self._prefill_in_threads(ids, caches, starts, runs)
+            else:
+                x = self._read(ids, caches, starts, last_only=last_only)
+            return self._head(x).reshape((B, -1) if last_only else (B, T, -1))
 
-    def _read(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None) -> Array:
-        """Return the normalized stream after the last position of each sequence: (B, C), or (C,) for one sequence."""
+    def _read(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None, *, last_only: bool = True) -> Array:
+        """Return the normalized stream after the last, or each, position of each sequence: rows, or (C,) if it is one."""
         B, T = ids.shape
-        first = caches[0].length
-        positions, mask = np.arange(first, first + T), None
-        if starts is not None:
-            positions = np.maximum(positions - starts[:, None], 0)  # (B, T)
-            mask = np.arange(first + T) >= starts[:, None]  # (B, S)
-            mask[:, -1] = True  # a run of prefill may end inside padding, and attention needs one position
         x: Array = self._embedding.take(ids.reshape(-1), axis=0)  # (N, C)
-        context = DecodeContext(B, positions, mask, last_only=T > 1)
+        context = padded_context(B, T, caches[0].length, starts, last_only=last_only and T > 1)
+        if self._ngrams is not None:
+            x += self._ngrams(ids, caches[-1], context)
+            caches = caches[:-1]
         return self._forward(x[0] if B * T == 1 else x, caches, context)
 
     def _prefill_in_threads(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None, runs: int) -> Array:
@@ -178,9 +198,9 @@ class Decoder:
             cache.length += T
         return last
 
-    def _uses_processes(self, caches: Sequence[KVCache]) -> bool:
-        """Return whether a position is read shard by shard: also by this process alone, once the others are lost."""
-        if self._parallel is not None and self._parallel.holds(caches):
+    def _uses_processes(self, caches: Sequence[KVCache], count: int) -> bool:
+        """Return whether positions are read shard by shard: also by this process alone, once the others are lost."""
+        if self._parallel is not None and self._parallel.holds(caches, count):
             if os.getpid() != self._forked_in:
                 raise RuntimeError(
                     f"process {os.getpid()} is a forked copy of process {self._forked_in}, which alone can continue this text: "
@@ -189,29 +209,31 @@ class Decoder:
             return True
         return self._entered and self._processes > 1 and can_all_gather()
 
-    def _decode_in_processes(self, token: int, caches: Sequence[KVCache]) -> Logits:
-        """Read one token of one sequence in all processes."""
+    def _decode_in_processes(
+        self, tokens: list[int], count: int, caches: Sequence[KVCache], starts: Sequence[int] = ()
+    ) -> Logits:
+        """Read `count` tokens of each sequence in all processes."""
         position = caches[0].length
         try:
-            logits = self._decode_shards(token, position, caches)
+            logits = self._parallel_decoder(count, caches).decode(tokens, position, starts)
         except OSError:  # a process has ended, or could not be forked
             self._end_processes()
             self._processes = 1
-            logits = self._decode_shards(token, position, caches)
+            logits = self._parallel_decoder(count, caches).decode(tokens, position, starts)
         except BaseException:  # the ranks no longer agree on the next call
             self._end_processes()
             raise
         for cache in caches:
-            cache.length = position + 1
-        return logits[None]
+            cache.length = position + count
+        return logits
 
-    def _decode_shards(self, token: int, position: int, caches: Sequence[KVCache]) -> Array:
-        """Return the logits after a token, (V,)."""
-        if self._parallel is None or not self._parallel.holds(caches):
+    def _parallel_decoder(self, count: int, caches: Sequence[KVCache]) -> TensorParallelDecoder:
+        """Return the decoder of all processes, a new one if the caches have changed."""
+        if self._parallel is None or not self._parallel.holds(caches, count):
             self._end_processes()
-            self._parallel = TensorParallelDecoder(*self._model, caches, self._processes)
+            self._parallel = TensorParallelDecoder(*self._model, caches, self._processes, count, ngrams=self._ngrams)
             self._forked_in = os.getpid()
-        return self._parallel.decode(token, position)
+        return self._parallel
 
     def _end_processes(self) -> None:
         if self._parallel is not None:

@@ -14,7 +14,9 @@ from axone.nn import KVCache
 class Decode(Protocol):
     """A function that reads tokens into KV caches; `Decoder` is one."""
 
-    def __call__(self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None = None) -> Logits:
+    def __call__(
+        self, ids: Ids, caches: Sequence[KVCache], starts: Ids | None = None, *, last_only: bool = True
+    ) -> Logits:
         """Return the logits after the last token of each sequence, shape (B, V).
 
         Parameters
@@ -24,6 +26,8 @@ class Decode(Protocol):
             They hold the earlier columns and receive these.
         starts : ndarray of int, shape (B,), optional
             The column where each sequence begins, by default the first: earlier ones are padding.
+        last_only : bool, default True
+            False returns the logits after each token, shape (B, T, V). Only drafts need it.
         """
 
 

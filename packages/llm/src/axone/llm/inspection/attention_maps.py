@@ -83,7 +83,7 @@ def attention_maps(model: LanguageModel, ids: Ids) -> NDArray[np.floating[Any]]:
         for block in transformer.blocks
     ]
     watched = Transformer(blocks, norm=transformer.norm, position=transformer.position)
-    watched(model.embedding(np.asarray(ids)[None]))
+    watched(model.embed(np.asarray(ids)[None]))
     return np.stack(maps)
 
 

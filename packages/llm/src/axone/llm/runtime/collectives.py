@@ -42,6 +42,9 @@ class Group(Protocol):
     def broadcast_call(self, program: object, method: str, *arguments: object) -> None:
         """Let the other ranks call a method of the program; in other ranks than 0, do nothing."""
 
+    def call_failed(self, error: BaseException) -> None:
+        """Handle an error that the method raises in this rank."""
+
 
 class Program(Protocol):
     """Object with collective methods."""
@@ -83,8 +86,13 @@ def collective(method: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C
 
     @functools.wraps(method)
     def call(self: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        self.group.broadcast_call(self, method.__name__, *args)
-        return method(self, *args, **kwargs)
+        group = self.group
+        group.broadcast_call(self, method.__name__, *args)
+        try:
+            return method(self, *args, **kwargs)
+        except BaseException as error:
+            group.call_failed(error)
+            raise
 
     return call
 
@@ -111,6 +119,11 @@ class SharedAllGather:
         self._arrived = _counters(group.world_size * _STRIDE)  # per rank, the last round at which it arrived
         self._claimed = _counters(group.world_size * _MAX_CHUNKS)  # per chunk, the last round in which it was claimed
         self._round = 0
+
+    @property
+    def world_size(self) -> int:
+        """The number of ranks."""
+        return self._group.world_size
 
     def shard(self, total: int) -> slice:
         """Return the slice of this rank."""

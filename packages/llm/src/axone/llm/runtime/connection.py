@@ -48,7 +48,7 @@ class Connection:
     def send(self, message: object) -> None:
         """Send a value; ChildProcessError if the other rank has ended."""
         try:
-            self._socket.sendall(json.dumps(message, default=_array_to_json).encode() + b"\n")
+            self._socket.sendall(encode(message) + b"\n")
         except ConnectionError:
             raise self._ended() from None
 
@@ -139,6 +139,11 @@ def _array_from_json(fields: dict[str, Any]) -> Any:
     if fields.keys() != {"dtype", "shape", "values"}:
         return fields
     return np.asarray(fields["values"], fields["dtype"]).reshape(fields["shape"])
+
+
+def encode(message: object) -> bytes:
+    """Return a value as JSON on one line."""
+    return json.dumps(message, default=_array_to_json).encode()
 
 
 def decode(line: bytes) -> Any:

@@ -6,18 +6,22 @@ while it computes, so workers may be threads: one BLAS thread per worker is fast
 because the operations between the products run in parallel too. Where steps are short, threads wait for the interpreter
 lock: forked processes over shared memory then compute the same bits faster.
 
+A job of several ranks, on one machine or several, has these workers in each rank. Its ranks all-reduce the sum over their
+workers through a communicator. Rank 0 leads: it broadcasts the name of each collective method, and the other ranks call it.
+
 This module depends neither on the model nor on the loss: the caller passes a function from replica and batch to loss.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,64 +29,21 @@ from numpy.typing import NDArray
 from axone.autograd import Tensor, no_grad
 from axone.autograd.extend import discard_grad
 from axone.llm.runtime import resources
+from axone.llm.runtime.communicator import Communicator, Flat, SingleProcess
+from axone.llm.runtime.flat_parameters import FlatParameters
 from axone.llm.runtime.processes import ProcessGroup, can_fork, shared_zeros
+from axone.llm.runtime.rank_group import RankGroup
 from axone.llm.runtime.settings import blas_threads, kept_memory
 from axone.llm.runtime.threads import ThreadGroup
 from axone.nn import Module, Parameter
-from axone.nn.extend import CACHE_LINE, Arena, flatten, use_threads
+from axone.nn.extend import CACHE_LINE, flatten, use_threads
 
 M = TypeVar("M", bound=Module)
 T = TypeVar("T")
 R = TypeVar("R")
 
-Flat: TypeAlias = NDArray[np.floating[Any]]
-
 BLOCK = 1 << 18  # elements: with smaller blocks, threads compete for the interpreter lock
-
-
-class FlatParameters:
-    """The trained parameters of a module as views of one array: matrices first, then vectors such as biases and gains.
-
-    Frozen parameters stay where they are: they take no memory here, and none in the gradients.
-
-    Parameters
-    ----------
-    module : Module
-        Its trained parameters are moved into the flat array. Loading a state later keeps them there.
-    zeros : callable
-        From a size and a dtype to an array, for parameters and gradients.
-
-    Attributes
-    ----------
-    data : ndarray, shape (N,)
-    matrices, vectors : Tensor
-        The two parts, each as one long parameter for an elementwise optimizer.
-    """
-
-    def __init__(self, module: Module, zeros: Callable[[int, np.dtype[Any]], Flat] = np.zeros) -> None:
-        self._zeros = zeros
-        trained = [item for item in module.named_parameters() if item[1].requires_grad]
-        named = sorted(trained, key=lambda item: item[1].ndim < 2)
-        self._names = [name for name, _ in named]
-        parameters = [parameter for _, parameter in named]
-        self.data: Flat = flatten(parameters, align=1, allocate=zeros)  # no gaps: the optimizers save state of its size
-        cut = sum(parameter.size for parameter in parameters if parameter.ndim >= 2)
-        self.matrices = Tensor(self.data[:cut], requires_grad=True)
-        self.vectors = Tensor(self.data[cut:], requires_grad=True)
-
-    def bind_gradients(self, module: Module) -> Flat:
-        """Return a new flat gradient whose parts are the gradients of a module: the same one or a replica."""
-        own = dict(module.named_parameters())
-        parameters = [own[name] for name in self._names]
-        arena = Arena([parameter.shape for parameter in parameters], self.data.dtype, align=1, allocate=self._zeros)
-        for parameter in parameters:
-            parameter.grad = arena.take(parameter.shape)
-        return arena.data
-
-    def own_gradient(self, gradient: Flat) -> None:
-        """Make a flat gradient that of the two long parameters."""
-        cut = self.matrices.size
-        self.matrices.grad, self.vectors.grad = gradient[:cut], gradient[cut:]
+_STOP_EVERY = 8  # batches per replica between the broadcasts of whether to stop an evaluation
 
 
 class DataParallel(Generic[M]):
@@ -100,12 +61,24 @@ class DataParallel(Generic[M]):
     allow_fork : bool, default False
         Whether forked processes may replace threads where they are faster. All methods of this class must then be
         called by `collective` methods of the program that `start` is given.
+    communicator : Communicator, optional
+        Of the ranks of the job, which all have the same numbers of replicas and workers; by default this process alone.
+    shards : {"elements", "matrices"}, optional
+        Reduce-scatter instead of all-reduce: each rank has the gradient of its shard of the flat parameters alone, and
+        updates that shard. Shards end anywhere, or at the ends of matrices.
 
     Attributes
     ----------
     flat : FlatParameters
         The trained parameters of the module, moved into one array by entering.
     replicas : list of Module
+        The replicas of this rank.
+    ranks : RankGroup
+    communicator : Communicator
+    first_replica, total_replicas : int
+        Index of this rank's first replica among those of all ranks, and their number.
+    bounds : list of int or None
+        Bounds of the shards, once entered; None without shards.
 
     Raises
     ------
@@ -114,7 +87,14 @@ class DataParallel(Generic[M]):
     """
 
     def __init__(
-        self, module: M, num_replicas: int | None = None, *, num_workers: int | None = None, allow_fork: bool = False
+        self,
+        module: M,
+        num_replicas: int | None = None,
+        *,
+        num_workers: int | None = None,
+        allow_fork: bool = False,
+        communicator: Communicator | None = None,
+        shards: Literal["elements", "matrices"] | None = None,
     ) -> None:
         self.num_replicas = resources.available_cores() if num_replicas is None else num_replicas
         self.num_workers = max(self.num_replicas, num_workers or 1)
@@ -122,6 +102,12 @@ class DataParallel(Generic[M]):
             raise ValueError(f"num_replicas ({num_replicas}) must be at least 1")
         if self.num_workers > resources.MAX_WORKERS:
             raise ValueError(f"num_workers ({self.num_workers}) must be at most {resources.MAX_WORKERS}")
+        self.ranks = RankGroup(SingleProcess() if communicator is None else communicator)
+        self.communicator = self.ranks.communicator
+        self.first_replica = self.communicator.rank * self.num_replicas
+        self.total_replicas = self.communicator.world_size * self.num_replicas
+        self._shards = shards if self.ranks.several else None
+        self.bounds: list[int] | None = None
         self._module = module
         self._is_small = module.num_parameters() <= resources.SMALL_MODEL
         self._allow_fork = allow_fork and self._is_small and 1 < self.num_replicas == self.num_workers
@@ -145,6 +131,9 @@ class DataParallel(Generic[M]):
             self._gradients = [self.flat.bind_gradients(replica) for replica in self.replicas]
             self._parameters = [_trained(replica) for replica in self.replicas]
             self.flat.own_gradient(self._gradients[0])
+            if self._shards is not None:
+                count, whole = self.communicator.world_size, self._shards == "matrices"
+                self.bounds = self.flat.shard_bounds(count, whole_matrices=whole)
             self._stack = stack.pop_all()
         return self
 
@@ -176,6 +165,7 @@ class DataParallel(Generic[M]):
 
     def broadcast_call(self, program: object, method: str, *arguments: object) -> None:
         """Let the other ranks call a method, as `collective` does."""
+        self.ranks.broadcast_call(method, *arguments)
         self.start(program)
         self._group.broadcast_call(program, method, *arguments)
 
@@ -186,6 +176,10 @@ class DataParallel(Generic[M]):
         shared = shared_zeros(array.size, array.dtype).reshape(array.shape)
         shared[...] = array
         return shared
+
+    def call_failed(self, error: BaseException) -> None:
+        """End the job unless all ranks raise this error."""
+        self.ranks.call_failed(error)
 
     def peak_memory(self) -> int | None:
         """Return the peak memory of all workers in bytes, shared memory counted once; None where it is not reported.
@@ -233,7 +227,7 @@ class DataParallel(Generic[M]):
                 parameter.grad  # noqa: B018 - writes zeros where the loss does not depend on the parameter
             return total
 
-        total = math.fsum(self._run(work, range(len(shards))))
+        total = math.fsum(self.ranks.run(lambda: math.fsum(self._run(work, range(len(shards))))))
         self._all_reduce(len(shards))
         return total
 
@@ -242,7 +236,7 @@ class DataParallel(Generic[M]):
         gradient, norm = self._gradients[0], math.sqrt(math.fsum(self._squares))
         if max_norm is not None and norm > max_norm and math.isfinite(norm):
             scale = max_norm / norm
-            self.parallel_for(lambda part: np.multiply(gradient[part], scale, out=gradient[part]), self._blocks())
+            self.parallel_for(lambda part: np.multiply(gradient[part], scale, out=gradient[part]), self._own_blocks())
             self._squares = [scale**2 * square for square in self._squares]
         return norm
 
@@ -270,31 +264,77 @@ class DataParallel(Generic[M]):
             None instead of both if `stop` returned True.
         """
         every = list(batches)
+        sums: list[tuple[float, int]] = []
+        at_once = _STOP_EVERY * self.total_replicas if self.ranks.several else max(len(every), 1)
+        for first in range(0, len(every), at_once):
+            if self.ranks.several and self.communicator.broadcast(stop()):
+                break
+            part = every[first : first + at_once]
+            sums += [one for rank in self.ranks.run(partial(self._sum_losses, part, loss, stop)) for one in rank]
+        if len(sums) < len(every):
+            return None
+        return math.fsum(total for total, _ in sums), sum(terms for _, terms in sums)
+
+    def _sum_losses(
+        self, batches: Sequence[T], loss: Callable[[M, T], tuple[float, int]], stop: Callable[[], bool]
+    ) -> list[tuple[float, int]]:
+        """Return the sums of this rank's batches."""
 
         def work(index: int) -> list[tuple[float, int]]:
             sums = []
             with no_grad(), self._intra_op(index):
-                for batch in every[index :: self.num_replicas]:
-                    if self._group.any(stop):
+                for batch in batches[self.first_replica + index :: self.total_replicas]:
+                    if not self.ranks.several and self._group.any(stop):
                         break
                     sums.append(loss(self.replicas[index], batch))
             return sums
 
-        sums = [one for shard in self._run(work, range(min(self.num_replicas, len(every)))) for one in shard]
-        if len(sums) < len(every):
-            return None
-        return math.fsum(total for total, _ in sums), sum(terms for _, terms in sums)
+        return [one for shard in self._run(work, range(min(self.num_replicas, len(batches)))) for one in shard]
 
     def parallel_for(self, function: Callable[[T], object], items: Iterable[T]) -> None:
         """Call a function on each item, a chunk of items per worker; return when all calls have ended."""
         self._run(partial(_call, function), items)
 
-    def _all_reduce(self, count: int) -> None:
-        """Sum the gradients of the first replicas into the flat gradient, and measure its norm per block.
+    def compare_weights(self, step: int) -> None:
+        """Compare the SHA-256 sums of all ranks' weights after a step.
 
-        Ranks on other machines would exchange the flat gradient here, before the norm.
+        Raises
+        ------
+        RankError
+            If one differs from that of rank 0.
         """
-        self._squares = self._run(partial(_sum_block, self._gradients[:count]), self._blocks())
+        self.ranks.compare(lambda: hashlib.sha256(self.flat.data.data).hexdigest(), f"weights after step {step}")
+
+    @property
+    def shard(self) -> slice | None:
+        """The shard of this rank in the flat parameters; None without shards."""
+        if self.bounds is None:
+            return None
+        return slice(*self.bounds[self.communicator.rank :][:2])
+
+    def update(self, function: Callable[[], object]) -> None:
+        """Call a function that updates the weights, or this rank's shard of them; gather the shards."""
+        if self.bounds is None:
+            function()
+            return
+        self.ranks.run(lambda: bool(function()))
+        self.communicator.all_gather_shards(self.flat.data, self.bounds)
+
+    def _all_reduce(self, count: int) -> None:
+        """Sum the gradients of all ranks' first replicas into the flat gradient, and measure its norm per block."""
+        if not self.ranks.several:
+            self._squares = self._run(partial(_sum_block, self._gradients[:count]), self._blocks())
+            return
+        gradient = self._gradients[0]
+        if count > 1:
+            self.parallel_for(partial(_sum_block, self._gradients[:count]), self._blocks())
+        if self.bounds is None:
+            self.communicator.all_reduce(gradient)
+            self._squares = self._run(partial(_sum_block, [gradient]), self._blocks())
+        else:
+            self.communicator.reduce_scatter(gradient, self.bounds)
+            own = self._run(partial(_sum_block, [gradient]), self._own_blocks())
+            self._squares = self.ranks.run(lambda: math.fsum(own))
 
     def _intra_op(self, index: int) -> contextlib.AbstractContextManager[None]:
         """Let the operations of the calling thread use the threads of a replica."""
@@ -311,10 +351,15 @@ class DataParallel(Generic[M]):
         gathered = self._group.run([partial(_each, function, chunk) for chunk in chunks]) if chunks else []
         return [value for values in gathered for value in values]
 
-    def _blocks(self) -> list[slice]:
-        size = self.flat.data.size
+    def _blocks(self, start: int = 0, stop: int | None = None) -> list[slice]:
+        size = (self.flat.data.size if stop is None else stop) - start
         count = max(math.ceil(size / BLOCK), min(self.num_workers, size))
-        return [slice(size * i // count, size * (i + 1) // count) for i in range(count)]
+        return [slice(start + size * i // count, start + size * (i + 1) // count) for i in range(count)]
+
+    def _own_blocks(self) -> list[slice]:
+        """Return the blocks of the gradient that this rank has: of its shard, or of all parameters."""
+        shard = self.shard
+        return self._blocks() if shard is None else self._blocks(shard.start, shard.stop)
 
 
 def _trained(module: Module) -> list[Parameter]:

@@ -48,8 +48,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def can_fork() -> bool:
-    """Return whether processes may replace threads: on Linux, without other threads, profile or anomaly detection."""
-    return sys.platform == "linux" and threading.active_count() == 1 and not is_observed()
+    """Return whether processes may replace threads: on Linux, without other threads, profile, anomaly detection or MPI.
+
+    A fork marks the pages that a network card reads from as copy-on-write, which corrupts messages of MPI.
+    """
+    alone = threading.active_count() == 1 and "mpi4py.MPI" not in sys.modules
+    return sys.platform == "linux" and alone and not is_observed()
 
 
 def shared_zeros(size: int, dtype: DTypeLike) -> NDArray[Any]:
@@ -155,6 +159,9 @@ class ProcessGroup:
         self.start(program)
         for peer in self._peers:
             peer.send([method, *arguments])
+
+    def call_failed(self, error: BaseException) -> None:
+        """Do nothing: `run` has sent the error to the other ranks."""
 
     def private_memory(self) -> int:
         """Return the bytes that other ranks hold and do not share; 0 where the platform does not report it."""

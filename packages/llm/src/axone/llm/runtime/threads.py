@@ -81,6 +81,9 @@ class ThreadGroup:
     def broadcast_call(self, program: object, method: str, *arguments: object) -> None:
         """Do nothing: `run` submits the tasks of the calling thread."""
 
+    def call_failed(self, error: BaseException) -> None:
+        """Do nothing: no other rank waits."""
+
     def any(self, condition: Callable[[], bool]) -> bool:
         """Return the condition: threads share it."""
         return condition()

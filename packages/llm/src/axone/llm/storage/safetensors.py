@@ -13,10 +13,11 @@ References
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -94,7 +95,33 @@ class Entry:
         return self.dtype in _FLOATS
 
 
-def write_arrays(path: Path, arrays: State) -> None:
+@dataclass(frozen=True)
+class StreamedArray:
+    """An array that is written without being in memory, such as one of which other ranks have parts.
+
+    Attributes
+    ----------
+    dtype : dtype
+        Little-endian.
+    shape : tuple of int
+    chunks : callable
+        Returns an iterator over the flattened array in contiguous chunks; each is valid until the next one.
+    """
+
+    dtype: np.dtype[Any]
+    shape: Shape
+    chunks: Callable[[], Generator[NDArray[Any]]]
+
+    @property
+    def nbytes(self) -> int:
+        """The length of the array in the file."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+WritableState: TypeAlias = Mapping[str, NDArray[Any] | StreamedArray]
+
+
+def write_arrays(path: Path, arrays: WritableState) -> None:
     """Write named arrays as a safetensors file, durably; of any memory layout and byte order.
 
     Raises
@@ -118,6 +145,11 @@ def write_arrays(path: Path, arrays: State) -> None:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
             array = arrays[name]
+            if isinstance(array, StreamedArray):
+                with contextlib.closing(array.chunks()) as chunks:  # also after an error: other ranks wait for the end
+                    for chunk in chunks:
+                        file.write(chunk.view(np.uint8).data)
+                continue
             plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))  # a copy of this one, if any
             file.write(plain.reshape(-1).view(np.uint8).data)
 
@@ -167,14 +199,16 @@ class ArrayFile:
         self.read_into(name, array)
         return array
 
-    def read_into(self, name: str, out: NDArray[Any]) -> None:
+    def read_into(self, name: str, out: NDArray[Any], *, first: int = 0) -> None:
         """Read an array into memory that the caller gives, converted in cache-sized chunks; safe from several threads.
 
         Parameters
         ----------
         name : str
         out : ndarray
-            Of the array's shape, any dtype and any strides.
+            Of the array's shape, any dtype and any strides; or a part of the flattened array.
+        first : int, default 0
+            Element of the flattened array at which to begin.
 
         Raises
         ------
@@ -192,9 +226,9 @@ class ArrayFile:
             with open_regular(self.path) as file:
                 if not os.path.samestat(os.fstat(file.fileno()), self._status):
                     raise CheckpointError(self.path, f"{name} cannot be read (the file has been replaced)")
-                file.seek(entry.start)
-                for first in range(0, len(rows), count):
-                    part = rows[first : first + count]
+                file.seek(entry.start + first * stored.itemsize)
+                for row in range(0, len(rows), count):
+                    part = rows[row : row + count]
                     chunk = part if direct else np.empty(part.shape, stored)
                     if not _fill(file, chunk):
                         raise CheckpointError(self.path, f"{name} cannot be read (the file has been cut short)")
@@ -284,7 +318,7 @@ def _fill(file: FileIO, array: NDArray[Any]) -> bool:
     return True
 
 
-def _dtype_name(name: str, array: NDArray[Any]) -> str:
+def _dtype_name(name: str, array: NDArray[Any] | StreamedArray) -> str:
     try:
         return _NAMES[array.dtype.newbyteorder("<")]
     except KeyError:

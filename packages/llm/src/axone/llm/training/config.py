@@ -1,7 +1,9 @@
 """TrainerConfig: options of a training, without model and data."""
 
+from __future__ import annotations
+
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from axone.llm.data.sampler import SamplingMode
@@ -36,8 +38,11 @@ class TrainerConfig:
         Final learning rate, by default a tenth of the peak.
     muon_learning_rate : float
         Peak learning rate of Muon's matrices; it follows the schedule in proportion.
-    schedule : {"cosine", "linear", "constant"}
-        Decay of the learning rate after the warm-up.
+    schedule : {"cosine", "linear", "trapezoid", "constant"}
+        Learning rate after the warm-up: decay up to the last step, a constant rate with a cooldown at the end, or a
+        constant rate.
+    cooldown : float
+        Fraction of the steps in which the rate of "trapezoid" falls linearly to the last, in (0, 1].
     warmup_steps : int or None
         Steps of linear warm-up, at most `steps`; by default 100, and a tenth of a training shorter than 1000 steps.
     weight_decay : float
@@ -64,6 +69,9 @@ class TrainerConfig:
         Number of threads, or of processes where these are faster; by default one per core. See `num_replicas`.
     seed : int
         Seed of batches and dropout.
+    shard_optimizer : bool
+        Whether the ranks of a job share the optimizer's state: each has a shard of it, and updates that shard of the
+        weights. A single rank has all of it.
 
     Raises
     ------
@@ -80,7 +88,8 @@ class TrainerConfig:
     learning_rate: float = 1e-3
     min_learning_rate: float | None = None
     muon_learning_rate: float = 0.02
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "trapezoid", "constant"] = "cosine"
+    cooldown: float = 0.4
     warmup_steps: int | None = None
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.99)
@@ -94,6 +103,7 @@ class TrainerConfig:
     early_stopping_patience: int | None = None
     workers: int | None = None
     seed: int = 0
+    shard_optimizer: bool = False
 
     def __post_init__(self) -> None:
         require_field_types(self)
@@ -111,6 +121,8 @@ class TrainerConfig:
             value = getattr(self, field)
             if value is not None and value < 0:
                 raise ValueError(f"{field} ({value}) must not be negative")
+        if not 0 < self.cooldown <= 1:
+            raise ValueError(f"cooldown ({self.cooldown}) must be in (0, 1]")
         if self.warmup_steps is not None and self.warmup_steps > self.steps:
             raise ValueError(
                 f"warmup_steps ({self.warmup_steps}) must be at most steps ({self.steps}): shorten the warm-up or lengthen "
@@ -131,6 +143,22 @@ class TrainerConfig:
                 f"learning_rate ({self.learning_rate}) and muon_learning_rate ({self.muon_learning_rate}) must be positive "
                 "for muon"
             )
+
+    def with_steps(self, steps: int) -> TrainerConfig:
+        """Return the configuration with another number of steps, and the same warm-up.
+
+        The learning rate of each step becomes that of a training that was planned with this number: "trapezoid" extends
+        its constant part; "cosine" and "linear" rise to the rate that the longer decay has at this step.
+
+        Parameters
+        ----------
+        steps : int
+
+        Returns
+        -------
+        TrainerConfig
+        """
+        return replace(self, steps=steps, warmup_steps=min(self.warmup, steps))
 
     @property
     def last_learning_rate(self) -> float:

@@ -19,8 +19,9 @@ from axone.llm.errors import NotEnoughMemoryError
 from axone.llm.loss import batch_loss
 from axone.llm.model import LanguageModel, count_parameters
 from axone.llm.runtime import resources
-from axone.llm.runtime.data_parallel import DataParallel
+from axone.llm.runtime.communicator import Communicator, together
 from axone.llm.training.config import TrainerConfig
+from axone.llm.training.ranks import data_parallel, workers_of_rank
 from axone.llm.training.step import TrainingStep
 from axone.nn import Dropout
 
@@ -75,6 +76,9 @@ def estimate(
     train_data: TrainingData,
     validation_data: TrainingData,
     config: TrainerConfig,
+    communicator: Communicator,
+    *,
+    first_step: int = 0,
 ) -> Estimate:
     """Measure a few steps with a learning rate of 0, and predict the time and memory of the training.
 
@@ -85,10 +89,14 @@ def estimate(
         by the training, because a copy would need more memory than the training.
     train_data, validation_data : TrainingData
     config : TrainerConfig
+    communicator : Communicator
+    first_step : int, default 0
+        Number of steps made before.
 
     Returns
     -------
     Estimate
+        Its memory is that of one rank.
 
     Raises
     ------
@@ -96,7 +104,7 @@ def estimate(
         If the training needs more memory than is free.
     """
     with _unchanged(model):
-        return _measure(model, train_data, validation_data, config)
+        return _measure(model, train_data, validation_data, config, communicator, first_step)
 
 
 @contextlib.contextmanager
@@ -121,43 +129,53 @@ def _unchanged(model: LanguageModel) -> Iterator[None]:
 
 
 def _measure(
-    model: LanguageModel, train_data: TrainingData, validation_data: TrainingData, config: TrainerConfig
+    model: LanguageModel,
+    train_data: TrainingData,
+    validation_data: TrainingData,
+    config: TrainerConfig,
+    communicator: Communicator,
+    first_step: int,
 ) -> Estimate:
-    num_replicas = config.num_replicas
+    _, num_replicas = workers_of_rank(config, communicator)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     weights = sum(parameter.data.nbytes for parameter in trained)
-    _require(weights * (2 + num_replicas) + num_replicas * _activations(model, train_data, config))
-    with DataParallel(model, num_replicas, num_workers=config.num_workers, allow_fork=True) as workers:
+    part = math.ceil(config.batch_size / (num_replicas * communicator.world_size))
+    with together(communicator):
+        _require(weights * (2 + num_replicas) + num_replicas * _activations(model, train_data, config, part))
+    with data_parallel(model, config, communicator) as workers:
         turns = min(config.gradient_accumulation_steps, 2)  # a third batch takes as long as the second
         step = TrainingStep(workers, replace(config, gradient_accumulation_steps=turns), train_data, validation_data)
-        times: list[float] = []
-        gradient_times: list[float] = []
-        while len(times) < _WARM_UP_STEPS + _MIN_STEPS or (
-            sum(times[_WARM_UP_STEPS:]) < _MIN_SECONDS and len(times) < _MAX_STEPS
-        ):
-            before = time.perf_counter()
-            _, norm = step.gradients(len(times))
-            gradient_times.append(time.perf_counter() - before)
-            if math.isfinite(norm):
-                step.apply(0.0)  # a learning rate of 0 takes the time of any other
-            times.append(time.perf_counter() - before)
         starts = validation_data.sequence_starts(config.context_length)
         sample = starts[: 4 * config.batch_size]
-        before = time.perf_counter()
-        step.evaluate(sample)
-        seconds_per_sequence = (time.perf_counter() - before) / len(sample)
-        memory = workers.peak_memory()
-    evaluations = config.steps // config.eval_every
+
+        def measure() -> tuple[float, float, float, int | None]:
+            times: list[float] = []
+            gradient_times: list[float] = []
+            while len(times) < _WARM_UP_STEPS + _MIN_STEPS or (
+                sum(times[_WARM_UP_STEPS:]) < _MIN_SECONDS and len(times) < _MAX_STEPS
+            ):
+                before = time.perf_counter()
+                _, norm = step.gradients(len(times))
+                gradient_times.append(time.perf_counter() - before)
+                if math.isfinite(norm):
+                    step.apply(0.0)  # a learning rate of 0 takes the time of any other
+                times.append(time.perf_counter() - before)
+            before = time.perf_counter()
+            step.evaluate(sample)
+            seconds_per_sequence = (time.perf_counter() - before) / len(sample)
+            of_step, of_gradient = (float(np.mean(each[_WARM_UP_STEPS:])) for each in (times, gradient_times))
+            return of_step, of_gradient, seconds_per_sequence, workers.peak_memory()
+
+        of_step, of_gradient, seconds_per_sequence, memory = workers.ranks.lead(step, measure)
+    evaluations = config.steps // config.eval_every - first_step // config.eval_every
     sequences = min(config.eval_sequences or len(starts), len(starts)) * evaluations + len(starts)
     untried = (config.gradient_accumulation_steps - turns) / turns
-    each = float(np.mean(times[_WARM_UP_STEPS:])) + untried * float(np.mean(gradient_times[_WARM_UP_STEPS:]))
-    seconds = config.steps * each + sequences * seconds_per_sequence
+    seconds = (config.steps - first_step) * (of_step + untried * of_gradient) + sequences * seconds_per_sequence
     return Estimate(sum(parameter.size for parameter in trained), seconds, memory)
 
 
-def _activations(model: LanguageModel, data: TrainingData, config: TrainerConfig) -> int:
-    """Return about the bytes that a worker's part of a batch takes, from a traced batch of one sequence and one of two."""
-    part = math.ceil(config.batch_size / config.num_replicas)
+def _activations(model: LanguageModel, data: TrainingData, config: TrainerConfig, part: int) -> int:
+    """Return about the bytes that `part` sequences take, from a traced batch of one sequence and one of two."""
     peaks = []
     for size in (1, 2)[:part]:
         batch = data.read(data.heaviest(size, config.context_length), config.context_length)

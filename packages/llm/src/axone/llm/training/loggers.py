@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from axone.llm.errors import MissingDependencyError
-from axone.llm.generation.generate import TextGenerator
+from axone.llm.generation.text import TextGenerator
 from axone.llm.training.callbacks import (
     Callback,
     CheckpointEvent,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,10 +13,18 @@ from axone.llm.loss import batch_loss
 from axone.llm.model import LanguageModel
 from axone.llm.runtime.collectives import collective
 from axone.llm.runtime.data_parallel import DataParallel
+from axone.llm.runtime.threads import Result, values
+from axone.llm.storage.safetensors import WritableState
 from axone.llm.training.config import TrainerConfig
 from axone.llm.training.optimizers import Optimizers, learning_rate
+from axone.llm.training.state_shards import stream_state
 from axone.llm.types import Ids
 from axone.nn import Dropout, reseed_dropout
+
+T = TypeVar("T")
+
+COMPARED_EVERY = 100
+"""Steps between two comparisons of the weights of all ranks: 35 ms for 11 million parameters."""
 
 
 class TrainingStep:
@@ -49,7 +58,7 @@ class TrainingStep:
         self._validation_data = validation_data
         modules = workers.replicas[0].modules()
         self._has_dropout = any(isinstance(module, Dropout) and module.p > 0 for module in modules)
-        self.optimizers = Optimizers(workers.replicas[0], workers.flat, config)
+        self.optimizers = Optimizers(workers.replicas[0], workers.flat, config, workers.shard)
         self.optimizers.relocate(workers.share_memory)
 
     def start(self) -> None:
@@ -73,14 +82,16 @@ class TrainingStep:
             Norm of the gradient before clipping.
         """
         config, length, data = self._config, self._config.context_length, self._train_data
-        accumulation, count = config.gradient_accumulation_steps, self._workers.num_replicas
+        accumulation, count = config.gradient_accumulation_steps, self._workers.total_replicas
         numbers = range(step * accumulation, (step + 1) * accumulation)
         total_targets = data.targets_of_batches(config.seed, numbers, config.batch_size, length)
+        before = self._workers.first_replica  # replicas of other ranks
 
         def shard(index: int) -> Iterator[tuple[Ids, float]]:
             """Yield a replica's sequences and their weight, batch by batch, drawn only when needed."""
             for number in numbers:
-                starts = data.deal(config.seed, number, config.batch_size, length, config.sampling, count)[index]
+                shards = data.deal(config.seed, number, config.batch_size, length, config.sampling, count)
+                starts = shards[before + index]
                 if len(starts):
                     yield starts, data.count_targets(starts, length) / total_targets
 
@@ -88,24 +99,64 @@ class TrainingStep:
             if not replica.training:
                 replica.train()
             if self._has_dropout:
-                reseed_dropout(replica, (config.seed, step, index, batch))
+                reseed_dropout(replica, (config.seed, step, before + index, batch))
 
         def loss(replica: LanguageModel, starts: Ids) -> Tensor:
             return batch_loss(replica, data.read(starts, length))
 
-        total = self._workers.compute_gradients([shard(index) for index in range(count)], prepare, loss)
+        shards = [shard(index) for index in range(self._workers.num_replicas)]
+        total = self._workers.compute_gradients(shards, prepare, loss)
         return total, self._workers.clip_gradients(config.max_grad_norm)
 
     def update(self, step: int) -> float:
         """Apply the gradient, and return the learning rate."""
         rate = learning_rate(self._config, step)
         self.apply(rate)
+        if (step + 1) % COMPARED_EVERY == 0:
+            self.compare_weights(step + 1)
         return rate
 
     @collective
     def apply(self, rate: float) -> None:
         """Apply the gradient at a learning rate."""
-        self.optimizers.step(rate, self._workers.parallel_for)
+        self._workers.update(lambda: self.optimizers.step(rate, self._workers.parallel_for))
+
+    def compare_weights(self, step: int) -> None:
+        """Compare the weights of all ranks after a step, if there are several.
+
+        Raises
+        ------
+        RankError
+            If a rank has other weights than rank 0.
+        """
+        if self._workers.ranks.several:
+            self._compare(step)
+
+    @collective
+    def _compare(self, step: int) -> None:
+        self._workers.compare_weights(step)
+
+    def save_state(self, write: Callable[[WritableState], T]) -> T:
+        """Call a function with the optimizer's state, which streams from all ranks if it is sharded.
+
+        Parameters
+        ----------
+        write : callable
+            From named arrays to any value.
+
+        Returns
+        -------
+        object
+            That value.
+        """
+        if self._workers.shard is None:
+            return write(self.optimizers.state_dict())
+        saved: T = values([self._stream_state(write=write)])[0]
+        return saved
+
+    @collective
+    def _stream_state(self, *, write: Callable[[WritableState], object] | None = None) -> Result:
+        return stream_state(self._workers.communicator, list(self.optimizers.state_arrays()), write)
 
     def is_finite(self) -> bool:
         """Return whether all weights are finite."""
@@ -130,7 +181,7 @@ class TrainingStep:
             Number of predicted tokens. None instead of both if `stop` returned True.
         """
         length, data = self._config.context_length, self._validation_data
-        size = max(self._config.batch_size // self._workers.num_replicas, 1)
+        size = max(self._config.batch_size // self._workers.total_replicas, 1)
         batches = [starts[first : first + size] for first in range(0, len(starts), size)]
 
         def loss(replica: LanguageModel, batch: Ids) -> tuple[float, int]:

@@ -3,6 +3,9 @@
 `TrainingStep` computes the steps, `TrainingLoop` holds the schedule, and `Run` the folder. The trainer prints nothing:
 callbacks receive every event. Batches and dropout masks are functions of (seed, step, worker, layer), so that a resumed
 run continues bit for bit.
+
+In a job of several ranks, every rank makes the same trainer. Rank 0 runs the loop, the callbacks and the run; the others
+compute their share of each step.
 """
 
 from __future__ import annotations
@@ -17,25 +20,26 @@ from pathlib import Path
 from typing import Any
 
 from axone.llm.adapters.adapter import Adapter
-from axone.llm.checkpoints.adapter_files import AdapterFiles, is_adapter, open_adapted
+from axone.llm.checkpoints.adapter_files import AdapterFiles
 from axone.llm.checkpoints.bundle import ModelBundle
 from axone.llm.checkpoints.checkpoint import Checkpoint, ModelFiles, TrainingState
-from axone.llm.checkpoints.dataset_ref import open_datasets, read_ref, store_datasets
+from axone.llm.checkpoints.dataset_ref import store_datasets
 from axone.llm.checkpoints.run import Run
 from axone.llm.checkpoints.run_format import OPTIONS
 from axone.llm.data.training_data import TrainingData
-from axone.llm.errors import CheckpointError, RunBusyError, warn_caller
+from axone.llm.distributed.job import require_same_job, require_shared_folder
+from axone.llm.errors import CheckpointError, RankError, RunBusyError, warn_caller
 from axone.llm.loss import bits_per_byte
 from axone.llm.model import LanguageModel
-from axone.llm.runtime import resources
-from axone.llm.runtime.data_parallel import DataParallel
+from axone.llm.runtime.communicator import Communicator, SingleProcess, run_together, together
 from axone.llm.runtime.signals import record_signals
-from axone.llm.storage.json_schema import from_json
-from axone.llm.training.callbacks import Callback, EndEvent, StartEvent, closing
+from axone.llm.training.callbacks import Callback, EndEvent, StartEvent, TrainingOutcome, closing
 from axone.llm.training.config import TrainerConfig
 from axone.llm.training.estimate import Estimate, estimate
 from axone.llm.training.loop import TrainingLoop
+from axone.llm.training.opened_run import open_run
 from axone.llm.training.optimizers import Optimizers
+from axone.llm.training.ranks import data_parallel, environment, workers_of_rank
 from axone.llm.training.step import TrainingStep
 
 
@@ -61,10 +65,13 @@ class Trainer:
         The adapter of the model: checkpoints then hold it alone, and the name of its base, which must be a path.
     chat_template_text : str, optional
         The model's chat template, for its checkpoints.
+    communicator : Communicator, optional
+        Of the ranks of the job, from `axone.llm.distributed.world`; by default this process alone. Callbacks are called
+        in rank 0 alone, which also writes the run.
 
     Attributes
     ----------
-    model, train_data, validation_data, config, callbacks
+    model, train_data, validation_data, config, callbacks, communicator
         As given.
     run : Run or None
     notes : dict
@@ -73,7 +80,8 @@ class Trainer:
     Raises
     ------
     ValueError
-        If a text is shorter than one sequence, or if sequences or vocabulary exceed those of the model.
+        If a text is shorter than one sequence, if sequences or vocabulary exceed those of the model, or if the batch size
+        is not divisible by the number of ranks.
 
     Examples
     --------
@@ -111,7 +119,12 @@ class Trainer:
         notes: Mapping[str, Any] | None = None,
         adapter: Adapter | None = None,
         chat_template_text: str | None = None,
+        communicator: Communicator | None = None,
     ) -> None:
+        self.communicator = SingleProcess() if communicator is None else communicator
+        ranks = self.communicator.world_size
+        if config.batch_size % ranks:
+            raise ValueError(f"batch_size ({config.batch_size}) must be divisible by the number of ranks ({ranks})")
         if config.context_length > model.config.context_length:
             raise ValueError(
                 f"context_length ({config.context_length}) must be at most that of the model "
@@ -132,6 +145,8 @@ class Trainer:
         self._overwrite = overwrite
         self._resumed: Checkpoint | None = None
         self._seen: list[Path] = []
+        self._is_same_job = ranks == 1
+        self._new_options: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
         config, step = self.config, "" if self._resumed is None else f" from step {self._resumed.step}"
@@ -143,13 +158,27 @@ class Trainer:
         )
 
     @classmethod
-    def resume(cls, run: str | os.PathLike[str], callbacks: Sequence[Callback] = ()) -> Trainer:
+    def resume(
+        cls,
+        run: str | os.PathLike[str],
+        callbacks: Sequence[Callback] = (),
+        *,
+        steps: int | None = None,
+        communicator: Communicator | None = None,
+    ) -> Trainer:
         """Return a trainer that continues from a run's newest valid checkpoint.
+
+        The number of ranks may differ from that of the training so far: the order of the data stays the same.
 
         Parameters
         ----------
         run : path
         callbacks : sequence of Callback
+        steps : int, optional
+            New number of steps of the whole training, stored by `fit`: see `TrainerConfig.with_steps`. The patience of
+            early stopping counts from this checkpoint.
+        communicator : Communicator, optional
+            Of the ranks of the job; every rank must see the run's folder.
 
         Returns
         -------
@@ -159,36 +188,26 @@ class Trainer:
         ------
         CheckpointError
             If the folder does not hold a run, or its data is missing.
+        ValueError
+            If `steps` is not above the number of steps that the run has made.
         """
-        place = Run(run)
-        path, options = place.path / OPTIONS, place.options()
-        seen = [checkpoint.path for checkpoint in place.checkpoints()]
-        checkpoint = place.latest()
-        adapter = None
-        if is_adapter(checkpoint.path):
-            found, adapter = open_adapted(checkpoint.path)
-        else:
-            found = ModelBundle.read(checkpoint.path)
-        parts = options.pop("data", None)
-        if not isinstance(parts, dict) or set(parts) != {"train", "validation"}:
-            raise CheckpointError(path, "must say which data to train and to validate on")
-        refs = {name: read_ref(part, path) for name, part in parts.items()}
-        data = open_datasets(place.path, refs, found.tokenizer)
-        config = from_json(TrainerConfig, options.pop("trainer", None), path)
+        opened = open_run(run, steps)
         try:
             trainer = cls(
-                found.model,
-                data["train"],
-                data["validation"],
-                config,
+                opened.bundle.model,
+                opened.data["train"],
+                opened.data["validation"],
+                opened.config,
                 callbacks,
-                notes=options,
-                adapter=adapter,
-                chat_template_text=found.chat_template_text,
+                notes=opened.notes,
+                adapter=opened.adapter,
+                chat_template_text=opened.bundle.chat_template_text,
+                communicator=communicator,
             )
         except ValueError as error:
-            raise CheckpointError(path, str(error)) from error
-        trainer.run, trainer._resumed, trainer._seen = place, checkpoint, seen
+            raise CheckpointError(opened.run.path / OPTIONS, str(error)) from error
+        trainer.run, trainer._resumed, trainer._seen = opened.run, opened.checkpoint, opened.seen
+        trainer._new_options = opened.new_options
         return trainer
 
     def estimate(self) -> Estimate:
@@ -197,13 +216,19 @@ class Trainer:
         Returns
         -------
         Estimate
+            Its memory is that of one rank.
 
         Raises
         ------
         NotEnoughMemoryError
             If the training needs more memory than is free.
+        LaunchError
+            If the ranks of the job differ.
         """
-        return estimate(self.model, self.train_data, self.validation_data, self.config)
+        self._require_same_job()
+        first_step = 0 if self._resumed is None else self._resumed.step
+        data = self.train_data, self.validation_data
+        return estimate(self.model, *data, self.config, self.communicator, first_step=first_step)
 
     def fit(self) -> EndEvent:
         """Train from the first step, or from the checkpoint that was resumed.
@@ -226,54 +251,99 @@ class Trainer:
         OSError
             If the run cannot be written, or a worker process is killed; the last checkpoint stays, and a run without one
             is removed.
+        LaunchError
+            If the ranks of the job differ in code, libraries, options, model or data.
+        RankError
+            In a job of several ranks: if another rank has failed, does not see the run's folder, or has other weights.
         Exception
             Any error of a callback, after the step has been saved.
         """
+        self._require_same_job()
+        if self.communicator.rank:
+            run_together(self.communicator, lambda: None)  # rank 0 opens the run
+            return self._train(self.run)
         with closing(list(self.callbacks)):
             return self._fit()
 
+    @property
+    def num_workers(self) -> int:
+        """The number of threads or processes of each rank."""
+        return workers_of_rank(self.config, self.communicator)[0]
+
+    def _require_same_job(self) -> None:
+        """Check once that all ranks of the job train the same."""
+        if not self._is_same_job:
+            data = {"training": self.train_data, "validation": self.validation_data}
+            step = None if self._resumed is None else self._resumed.step
+            options = {"configuration": asdict(self.config), "checkpoint": step}
+            require_same_job(self.communicator, self.model, data, options)
+            self._is_same_job = True
+
     def _fit(self) -> EndEvent:
         """Train with the run's folder locked, if there is one."""
-        if self.run is None:
-            return self._train(None)
-        if self._resumed is None:
-            with self.run.created(overwrite=self._overwrite) as folder:
-                self._write_options(self.run, folder)
-        with self.run.lock():
-            if self._resumed is not None and [checkpoint.path for checkpoint in self.run.checkpoints()] != self._seen:
-                raise RunBusyError(
-                    f"{self.run.path} has been trained by another process since it was opened: resume it again"
-                )
-            self.run.clean()
+        with contextlib.ExitStack() as held:
+            with together(self.communicator):
+                self._open_run(held)
             try:
                 return self._train(self.run)
             except BaseException as error:
+                if self.run is None:
+                    raise
                 if self._resumed is None:
                     self.run.discard_unsaved()
+                advice = f"; resume {self.run.path} from its last checkpoint"
                 if isinstance(error, ChildProcessError) and self.run.path.exists():
-                    raise ChildProcessError(f"{error}; resume {self.run.path} from its last checkpoint") from error
+                    raise ChildProcessError(f"{error}{advice}") from error
+                if isinstance(error, RankError) and self.run.path.exists():
+                    raise RankError(error.rank, f"{error.reason}{advice}") from error
                 raise
+
+    def _open_run(self, held: contextlib.ExitStack) -> None:
+        """Create the run's folder, or check that it is still the one that was resumed, and lock it."""
+        if self.run is None:
+            return
+        if self._resumed is None:
+            with self.run.created(overwrite=self._overwrite) as folder:
+                self._write_options(self.run, folder)
+        held.enter_context(self.run.lock())
+        if self._resumed is not None and [checkpoint.path for checkpoint in self.run.checkpoints()] != self._seen:
+            raise RunBusyError(
+                f"{self.run.path} has been trained by another process since it was opened: resume it again"
+            )
+        self.run.clean()
+        if self._new_options is not None:
+            self.run.replace_options(self._new_options)
 
     def _train(self, run: Run | None) -> EndEvent:
         config, began = self.config, time.perf_counter()
         path = run.path if run else None
         with contextlib.ExitStack() as handlers:
             signals = handlers.enter_context(record_signals())
-            with DataParallel(
-                self.model, config.num_replicas, num_workers=config.num_workers, allow_fork=True
-            ) as workers:
-                steps = TrainingStep(workers, config, self.train_data, self.validation_data)
-                state = self._restore(steps.optimizers)
-                steps.start()
-                save = None if run is None else partial(self._save, run, steps.optimizers)
+            with contextlib.ExitStack() as entered:
+                with together(self.communicator):
+                    workers = entered.enter_context(data_parallel(self.model, config, self.communicator))
+                    steps = TrainingStep(workers, config, self.train_data, self.validation_data)
+                    state = self._restore(steps.optimizers, workers.shard)
+                    steps.start()
+                if self.communicator.world_size > 1:
+                    self.communicator.broadcast_array(workers.flat.data)
+                    if run is not None:
+                        require_shared_folder(self.communicator, run.path, OPTIONS)
+                save = None if run is None else partial(self._save, run, steps)
                 tokens = self.train_data.tokens_per_batch(config.batch_size, config.context_length)
                 tokens *= config.gradient_accumulation_steps
                 loop = TrainingLoop(
                     steps, self.validation_data, config, self.callbacks, signals, save, tokens_per_step=tokens
                 )
-                for callback in self.callbacks:
-                    callback.on_start(StartEvent(state.step, config.steps, tokens, path))
-                state, outcome = loop.run(state, saved=self._resumed is not None)
+
+                def lead() -> tuple[dict[str, Any], TrainingOutcome]:
+                    for callback in self.callbacks:
+                        callback.on_start(StartEvent(state.step, config.steps, tokens, path))
+                    end, outcome = loop.run(state, saved=self._is_saved(state))
+                    return asdict(end), outcome
+
+                fields, outcome = workers.ranks.lead(steps, lead)
+                state = TrainingState(**fields)
             self.model.eval()
             data, loss = self.validation_data, state.latest_loss
             end = EndEvent(
@@ -287,31 +357,38 @@ class Trainer:
             )
             if signals.number is None:  # after a signal, a second one must not interrupt on_end
                 handlers.close()
-            for callback in self.callbacks:
+            for callback in self.callbacks if self.communicator.rank == 0 else ():
                 callback.on_end(end)
         return end
 
-    def _restore(self, optimizers: Optimizers) -> TrainingState:
+    def _restore(self, optimizers: Optimizers, shard: slice | None) -> TrainingState:
         """Load the optimizer's state of the checkpoint, if there is one, and return the training state."""
         if self._resumed is None:
             return TrainingState(step=0)
         state = self._resumed.training_state()
         try:
-            optimizers.load_state_dict(self._resumed.optimizer_state())
+            if shard is None:
+                optimizers.load_state_dict(self._resumed.optimizer_state())
+            else:
+                optimizers.read_state(self._resumed.optimizer_file())
         except ValueError as error:
             raise CheckpointError(self._resumed.path, f"does not fit its run ({error})") from error
-        before, now = state.environment, self._environment()
+        before, now = {"ranks": 1, **state.environment}, environment(self.config, self.communicator)
         changed = [f"{name} {before.get(name)} is now {now[name]}" for name in now if now[name] != before.get(name)]
-        if changed:
+        if changed and self.communicator.rank == 0:
             warn_caller(f"the run continues with other bits than an uninterrupted one: {'; '.join(changed)}")
-        return replace(state, environment={})
+        patience = {} if self._new_options is None else {"evaluations_since_best": 0}
+        return replace(state, environment={}, **patience)
 
-    def _save(self, run: Run, optimizers: Optimizers, state: TrainingState) -> Path:
-        state = replace(state, environment=self._environment())
-        return run.save(self._files, state, optimizers.state_dict()).path
+    def _is_saved(self, state: TrainingState) -> bool:
+        """Return whether a checkpoint holds the state: not if its count for early stopping was set back."""
+        counted = None if self._resumed is None else self._resumed.training_state().evaluations_since_best
+        return state.evaluations_since_best == counted
 
-    def _environment(self) -> dict[str, Any]:
-        return {**resources.environment(), "replicas": self.config.num_replicas, "workers": self.config.num_workers}
+    def _save(self, run: Run, steps: TrainingStep, state: TrainingState) -> Path:
+        steps.compare_weights(state.step)
+        state = replace(state, environment=environment(self.config, self.communicator))
+        return steps.save_state(lambda arrays: run.save(self._files, state, arrays).path)
 
     def _write_options(self, run: Run, folder: Path) -> None:
         refs = store_datasets(folder, {"train": self.train_data, "validation": self.validation_data})

@@ -1,0 +1,96 @@
+"""NgramEmbedding against a loop over positions: values, gradients, sequences in one row, and decoding with a cache."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from axone.autograd import Tensor
+from axone.autograd.testing import check_grads
+from axone.nn import NgramEmbedding
+from axone.nn.extend import DecodeContext
+
+V, C = 7, 4
+
+
+def layer(rows: list[int], seed: int = 0) -> NgramEmbedding:
+    ngrams = NgramEmbedding(V, C, rows).astype(np.float64)
+    rng = np.random.default_rng(seed)
+    for table in ngrams.tables:
+        table.data[...] = rng.standard_normal(table.shape)
+    return ngrams
+
+
+def ids_of(*shape: int, seed: int = 1) -> Any:
+    return np.random.default_rng(seed).integers(0, V, shape)
+
+
+def plain(ngrams: NgramEmbedding, sequence: list[int]) -> Any:
+    """Return the vector of the last position of one sequence, n-gram by n-gram."""
+    total = np.zeros(C)
+    for order, table in enumerate(ngrams.tables, 2):
+        last = [0] * max(order - len(sequence), 0) + sequence[-order:]
+        number = sum(id * V**back for back, id in enumerate(reversed(last)))
+        if V**order > table.shape[0]:
+            number = (number * 0x9E3779B97F4A7C15 % 2**64 >> 32) % table.shape[0]
+        total += table.data[number]
+    return total
+
+
+@pytest.mark.parametrize("rows", [[49], [10], [49, 343, 2401], [49, 20, 30]])
+def test_the_vectors_of_n_grams_are_those_of_a_loop(rows: list[int]) -> None:
+    ngrams, ids = layer(rows), ids_of(3, 9)
+    expected = [[plain(ngrams, row[: at + 1]) for at in range(9)] for row in ids.tolist()]
+    np.testing.assert_allclose(ngrams(ids).data, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_sequences_shorter_than_an_n_gram_are_preceded_by_zeros(length: int) -> None:
+    ngrams, ids = layer([49, 30, 40]), ids_of(2, length)
+    np.testing.assert_array_equal(
+        ngrams(ids).data, ngrams(np.pad(ids, ((0, 0), (5, 0))), positions=np.arange(5 + length)).data[:, 5:]
+    )
+
+
+def test_new_tables_are_zero() -> None:
+    assert not NgramEmbedding(V, C, [49, 20])(ids_of(2, 5)).data.any()
+
+
+def test_gradients_are_those_of_finite_differences() -> None:
+    ngrams, ids = layer([49, 5]), ids_of(2, 6)
+
+    def loss(*tables: Tensor) -> Tensor:
+        ngrams.tables = list(tables)  # type: ignore[arg-type]  # the check passes Tensors
+        return (ngrams(ids) ** 2).sum()
+
+    check_grads(loss, [Tensor(table.data.copy(), requires_grad=True) for table in ngrams.tables])
+
+
+def test_sequences_in_one_row_do_not_see_each_other() -> None:
+    ngrams, (one, two) = layer([49, 30]), ids_of(2, 4)
+    row, positions = np.concatenate([one, two])[None], np.tile(np.arange(4), 2)[None]
+    expected = np.concatenate([ngrams(one[None]).data, ngrams(two[None]).data], axis=1)
+    np.testing.assert_array_equal(ngrams(row, positions=positions).data, expected)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_ids_before_the_sequences_are_seen_by_each(length: int) -> None:
+    ngrams, ids, before = layer([49, 30, 60]), ids_of(2, 4), ids_of(length, seed=2)
+    whole = np.concatenate([np.tile(before, (2, 1)), ids], axis=1)
+    np.testing.assert_array_equal(ngrams(ids, before=before).data, ngrams(whole).data[:, length:])
+
+
+def test_decoding_with_a_cache_equals_the_call() -> None:
+    ngrams, ids = layer([49, 30, 60]), ids_of(2, 8)
+    forward, cache = ngrams.lookup([table.data for table in ngrams.tables]), ngrams.make_cache(2, 8)
+    parts = []
+    for first, last in ((0, 1), (1, 2), (2, 6), (6, 8)):
+        rows = forward(ids[:, first:last], cache, DecodeContext(2, np.arange(first, last)))
+        parts.append(rows.reshape(2, last - first, C))
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), ngrams(ids).data)
+
+
+def test_no_table_and_an_empty_table_are_refused() -> None:
+    for rows in ([], [49, 0]):
+        with pytest.raises(ValueError, match=r"must be at least one number, each at least 1$"):
+            NgramEmbedding(V, C, rows)
