@@ -61,6 +61,29 @@ def test_no_text_adds_or_removes_a_special_token(parts: list[str]) -> None:
     assert TOKENIZER.decode(ids) == ChatTemplate(CHATML).render(user(typed))
 
 
+@pytest.mark.parametrize(
+    "tokens", [("#",), ("#", "##", "<#>"), ("<<", "<<<"), ("a", "b", "ab", "ba"), (" ",), ("é", "\U0001f600")]
+)
+@given(parts=st.lists(st.sampled_from(["#", "<", ">", "a", "b", " ", "é", "\U0001f600", "\n", "x"]), max_size=8))
+def test_a_special_token_of_any_length_cannot_be_typed(tokens: tuple[str, ...], parts: list[str]) -> None:
+    tokenizer = BPETokenizer.train("text", 256 + len(tokens) + 1, special_tokens=(*tokens, "|end|"))
+    template = ChatTemplate("|end|[{% for m in messages %}{{ m.content }}|end|{% endfor %}]")
+    typed = "".join(parts)
+    ids = template.encode([*user(typed), *user(typed)], tokenizer)
+    assert sum(id in tokenizer.special_tokens.values() for id in ids) == 3
+    assert tokenizer.decode(ids) == template.render([*user(typed), *user(typed)])
+
+
+def test_messages_that_hold_all_marks_are_refused() -> None:
+    marks = "".join(
+        map(chr, [*range(0xFDD0, 0xFDF0), *(p + q for p in range(0, 0x110000, 0x10000) for q in (0xFFFE, 0xFFFF))])
+    )
+    with pytest.raises(ChatTemplateError, match=r"remove those from U\+FDD0"):
+        ChatTemplate(CHATML).encode(user(marks), TOKENIZER)
+    ids = ChatTemplate(CHATML).encode(user(marks[2:] + "<|im_end|>"), TOKENIZER)
+    assert ids.count(TOKENIZER.special_tokens["<|im_end|>"]) == 2
+
+
 def test_the_features_that_templates_use_are_there() -> None:
     assert rendered("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}") == "Hi"
     assert ChatTemplate("{{ bos_token }}", bos_token="<s>").render([]) == "<s>"  # noqa: S106 - a spelling

@@ -52,7 +52,7 @@ def encode_turns(template: ChatTemplate, messages: Sequence[Message], tokenizer:
         otherwise when others follow.
     """
     special = tokenizer.special_tokens
-    guarded, mark = guard(messages, template, special)
+    guarded, marks = guard(messages, template, special)
     whole = template.render(guarded)
     parts: list[str | int] = []
     spans: list[tuple[int, int]] = []
@@ -68,9 +68,9 @@ def encode_turns(template: ChatTemplate, messages: Sequence[Message], tokenizer:
                 "the chat template renders a message otherwise when others follow, so the assistant's tokens cannot be "
                 "found: use conversations with one answer"
             )
-        parts += guarded_parts(before[done:], mark, special)
+        parts += guarded_parts(before[done:], marks, special)
         start = len(tokenizer.encode_parts(parts))
-        parts += guarded_parts(answer, mark, special)
+        parts += guarded_parts(answer, marks, special)
         spans.append((start, len(tokenizer.encode_parts(parts))))
         done = len(before) + len(answer)
     return Turns(tokenizer.encode_parts(parts), spans)
