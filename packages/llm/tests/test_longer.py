@@ -37,7 +37,14 @@ def training(**changes: Any) -> TrainerConfig:
 
 def start(dataset: TokenDataset, run: Path, config: TrainerConfig, *callbacks: Callback) -> Trainer:
     shape = LanguageModelConfig(
-        vocab_size=dataset.tokenizer.vocab_size, context_length=16, num_layers=1, num_heads=2, embed_dim=16, dropout=0.1
+        vocab_size=dataset.tokenizer.vocab_size,
+        context_length=16,
+        num_layers=1,
+        num_heads=2,
+        embed_dim=16,
+        dropout=0.1,
+        max_ngram=3,
+        ngram_rows=500,
     )
     model = LanguageModel(shape, rng=np.random.default_rng(0))
     return Trainer(model, *dataset.split(), config, callbacks, run=run)
