@@ -1,5 +1,6 @@
 """Axone with a real model. A unit is a text, texts together, a prefill, or the first token of a chat turn."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -66,11 +67,13 @@ def chat(bundle, o):
     if o["turn"] == "first":
         return lambda: begin(first)
     chat = begin(first)
-    history = list(chat.messages)
+    history, numbers = list(chat.messages), itertools.count()
 
     def unit() -> None:
         chat.messages[:] = history
-        list(chat.send("Who counts the boxes?"))
+        list(
+            chat.send(f"{next(numbers)}: who counts the boxes?")
+        )  # another question each time, which is not in the cache
 
     return unit
 
