@@ -45,13 +45,17 @@ docs:
 pages:
     uv run python .ci/pages.py docs/_build/html
 
+# Check the layout of the built documentation and the page to play in a browser
+browser:
+    uv run python .ci/browser.py docs/_build/html
+
 # Check that every public name is documented
 coverage:
     uv run --group docs sphinx-build -W -q -b coverage -d docs/_build/html/.doctrees docs docs/_build/coverage
 
 # Run the examples of the documentation
 examples:
-    uv run pytest -q --doctest-glob="*.rst" docs/guide docs/layers
+    uv run pytest -q --doctest-glob="*.rst" docs/guide docs/layers docs/play
 
 # Run all of the above as CI does
 all:

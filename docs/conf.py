@@ -19,6 +19,7 @@ extensions = [
     "mathml",
     "myst_parser",
     "numpydoc",
+    "play_weights",
     "public_modules",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -83,17 +84,17 @@ sphinx_gallery_conf = {
 html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "Axone"
-html_static_path = ["_static"]
+html_static_path = ["_static", "_generated"]  # docs/play writes the second
 html_css_files = ["axone.css"]
 html_favicon = "_static/axone.svg"
 html_show_sourcelink = False
 html_theme_options = {
     "logo": {"text": "Axone", "image_light": "_static/axone.svg", "image_dark": "_static/axone.svg"},
-    "header_links_before_dropdown": 5,
+    "header_links_before_dropdown": 6,
     "shorten_urls": False,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"index": [], "architecture": [], "changelog": [], "words": []}
+html_sidebars = {"index": [], "architecture": [], "changelog": [], "words": [], "play/index": []}

@@ -50,7 +50,7 @@ def sentence() -> list[str]:
 
 text = [word for _ in range(2000) for word in sentence()]
 ids = np.array([id_of[word] for word in text])  # (N,)
-print(" ".join(text[:24]))
+print(" ".join(text[:16]))
 
 # %%
 # A table of vectors

@@ -170,7 +170,7 @@ class PhoneBook(Module):
     def __call__(
         self, names: np.ndarray, numbers: np.ndarray, asked: np.ndarray
     ) -> tuple[Tensor, np.ndarray]:
-        """Return logits of the answer (B, answers) and attention weights (B, H, 9, 9)."""
+        """Return logits (B, answers) and attention weights (B, H, 9, 9)."""
         book = self.name(names) + self.number(numbers)  # (B, 8, C)
         question = self.asked[0](asked[:, :1])  # (B, 1, C)
         for i, table in enumerate(self.asked[1:], 1):

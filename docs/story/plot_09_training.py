@@ -164,7 +164,7 @@ print(*lines_of(model)[:3], sep="\n")
 short = TokenDataset.from_text(text[:600], tokenizer)
 held_out = TokenDataset.from_text(text[100_000:110_000], tokenizer)
 overfitted, short_curve = new_model(), Curve()
-short_plan = replace(plan, eval_every=25, schedule="constant")
+short_plan = replace(plan, steps=300, eval_every=25, schedule="constant")
 Trainer(overfitted, short, held_out, short_plan, [short_curve]).fit()
 
 fig, axis = plt.subplots(figsize=(7, 4), layout="constrained")

@@ -13,9 +13,10 @@ real model that answers questions.
 # --------------
 #
 # Train the small model again (page 9), and ask it for the next character after a
-# beginning that leaves a choice: the place can be wood, hill, river or field.
+# beginning that leaves a choice: one of six places follows.
 
 import json
+import textwrap
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -140,9 +141,9 @@ show_choices(
 generator = TextGenerator(model, tokenizer)
 for T in (0.3, 1.0, 3.0):
     pieces = generator.stream(
-        "\n", max_new_tokens=100, temperature=T, rng=np.random.default_rng(0)
+        "\n", max_new_tokens=85, temperature=T, rng=np.random.default_rng(0)
     )
-    print(f"T = {T:g}: {''.join(pieces)!r}\n")
+    print(f"T = {T:g}:\n{''.join(pieces)}\n")
 
 # %%
 # The cache
@@ -244,7 +245,7 @@ print(smol["next"])
 # A sure model: the right word has by far the largest probability. The fact was
 # not programmed: predicting the next token of many texts required it.
 
-print(smol["story"])
+print(textwrap.fill(smol["story"], 80))
 
 # %%
 # A *chat* is also only a text to be continued. A *template* writes the conversation with
@@ -257,7 +258,8 @@ print(smol["story"])
 #
 # and continues, until it predicts ``<|im_end|>`` itself.
 
-print(smol["chat"])
+for line in smol["chat"].splitlines():
+    print(textwrap.fill(line, 80, subsequent_indent=" " * 9))
 
 # %%
 # The second question only makes sense because the first is still in the text. The cache
@@ -294,4 +296,4 @@ print(smol["chat"])
 #    tokens and 4 bytes: 46 MB.
 #
 # This is the end of the story, and the beginning of your own: :doc:`../guide/train`
-# trains on your text, and :doc:`../guide/finetune` teaches SmolLM2 your conversations.
+# trains on your text, and :doc:`../guide/pretrained` runs SmolLM2 and fine-tunes it.

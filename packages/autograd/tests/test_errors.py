@@ -204,14 +204,6 @@ def complex_gradient_into_a_buffer() -> None:
             ),
         ),
         (
-            lambda: parameter(2, dtype=np.float16) * parameter(2, dtype=np.float64).astype(np.float32),
-            TypeError,
-            (
-                "multiply needs Tensors of one floating-point dtype, got float16 and float32: convert the float32 one with "
-                "astype(numpy.float16)"
-            ),
-        ),
-        (
             lambda: ag.concatenate([parameter(2), parameter(2, dtype=np.float64)]),
             TypeError,
             (

@@ -73,4 +73,4 @@ def test_a_missing_file_and_a_resumed_run_are_refused(app: App, file: Path, capf
     assert app(train.main, "train.py --config missing.toml") == 2
     assert capfd.readouterr().err == "train.py: error: missing.toml: No such file or directory\n"
     assert app(train.main, f"train.py --resume run --config {file}") == 2
-    assert "--resume reads all options from the run" in capfd.readouterr().err.splitlines()[-1]
+    assert "--resume reads all options but --steps from the run" in capfd.readouterr().err.splitlines()[-1]

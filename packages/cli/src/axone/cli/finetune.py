@@ -241,8 +241,8 @@ def measure(model: LanguageModel, data: Any, tokenizer: Tokenizer, keep: str | N
 def show_result(trainer: Trainer, end: EndEvent) -> None:
     """Print the losses before and after the fine-tuning."""
     before, keep = trainer.notes["before"], trainer.notes["keep"]
+    print(f"\n{'':24}{'before':>10}{'after':>10}", flush=True)
     after = measure(trainer.model, trainer.validation_data, trainer.train_data.tokenizer, keep)
-    print(f"\n{'':24}{'before':>10}{'after':>10}")
     print(f"{'held-out loss':24}{before['loss']:>10.3f}{after['loss']:>10.3f}   nats per token")
     print(f"{'held-out perplexity':24}{math.exp(before['loss']):>10.2f}{math.exp(after['loss']):>10.2f}")
     if keep is not None:

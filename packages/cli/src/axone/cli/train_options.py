@@ -29,6 +29,9 @@ Before the training, its size, its data and an estimate of its time and memory a
 EPILOG = """presets:
 {presets}
 
+A model with squared ReLU (relu2) or with vectors of n-grams (max-ngram) is read by Axone alone; the preset llama makes one
+that other programs open. The presets with the optimizer muon have learning rates for it: with --optimizer adamw, a tenth.
+
 Choosing options: the tokens of a step are batch size times context length. A larger model needs more text, more steps and
 a lower learning rate. If the validation loss rises while the training loss falls, the model needs more text, more dropout
 or fewer steps (--early-stopping-patience N ends the training by itself). Characters are enough for a few megabytes; for
@@ -158,6 +161,8 @@ def parse(arguments: list[str] | None) -> Options:
         parser.error("--data ('') must be python, shakespeare, a file or a folder")
     name = "default" if given.preset is None else given.preset
     plan = preset(name)
+    # The rates of the default are for weights that are new: they would undo those of a trained model.
+    trainer = preset("llama").trainer if given.init is not None and given.preset is None else plan.trainer
     model = {field.name: changes[field.name] for field in fields(LanguageModelConfig) if field.name in changes}
     training = {field.name: changes[field.name] for field in fields(TrainerConfig) if field.name in changes}
     model.pop("vocab_size", None)
@@ -167,7 +172,7 @@ def parse(arguments: list[str] | None) -> Options:
         tokenizer=given.tokenizer or "char",
         vocab_size=4096 if given.vocab_size is None else given.vocab_size,
         preset_name=name,
-        plan=Preset(plan.summary, {**plan.model, **model}, plan.trainer),
+        plan=Preset(plan.summary, {**plan.model, **model}, trainer),
         training=training,
         steps=given.steps,
         context_length=given.context_length,
@@ -216,7 +221,12 @@ def _parser() -> CommandParser:
         metavar="FILE",
         help="TOML file of options, such as steps = 500; those given here prevail",
     )
-    add("--init", type=Path, metavar="FOLDER", help="run or model folder with the initial weights")
+    add(
+        "--init",
+        type=Path,
+        metavar="FOLDER",
+        help="run or model folder with the initial weights; trained as llama is, unless a preset is named",
+    )
     add("--resume", type=Path, metavar="RUN", help="run to continue, also longer than planned with --steps N")
     add("--tensorboard", action="store_true", help="write event files for TensorBoard to RUN/tensorboard")
     for title, options in (("model", MODEL), ("training", TRAINING)):

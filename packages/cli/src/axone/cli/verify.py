@@ -4,9 +4,9 @@
   axone verify FOLDER --save-golden golden.safetensors   there, write what transformers computes
   axone verify FOLDER --golden golden.safetensors        elsewhere
 
-In a clone, uv installs both for one call: uv run --with transformers --with torch apps/verify.py FOLDER. For a .gguf file
-transformers needs gguf and accelerate, too. The table has a row for each quantity, from the first stage of the computation to
-the last, with the largest difference and the largest number.
+In a clone, uv installs both for one call, some gigabytes: uv run --with transformers --with torch apps/verify.py FOLDER.
+For a .gguf file transformers needs gguf and accelerate, too. The table has a row for each quantity, from the first stage of
+the computation to the last, with the largest difference and the largest number.
 
 Exit status: 0 everything agrees, 1 something differs, 2 an error to mend, 130 interrupted.
 """

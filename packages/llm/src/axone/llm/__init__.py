@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from axone.llm.checkpoints.bundle import ModelBundle, load, open_bundle, save_gguf, save_pretrained
 from axone.llm.checkpoints.checkpoint import Checkpoint
-from axone.llm.checkpoints.run import Run, unused_run
+from axone.llm.checkpoints.run import Run
+from axone.llm.checkpoints.run_folder import unused_run
 from axone.llm.config import LanguageModelConfig
 from axone.llm.data.dataset import TokenDataset
 from axone.llm.errors import (

@@ -18,6 +18,7 @@ from typing import Unpack
 import numpy as np
 
 from axone.autograd import Tensor, concatenate
+from axone.llm.blocks import norm_layer, transformer_block
 from axone.llm.config import LanguageModelConfig
 from axone.llm.errors import CheckpointError, NotEnoughMemoryError
 from axone.llm.generation.decoder import Decoder
@@ -33,20 +34,14 @@ from axone.llm.types import Ids
 from axone.nn import (
     Dropout,
     Embedding,
-    FeedForward,
     KVCache,
-    LayerNorm,
     Linear,
     Module,
-    MultiHeadAttention,
     NgramEmbedding,
     Parameter,
-    RMSNorm,
     RotaryEmbedding,
     SharedPrefix,
-    SwiGLU,
     Transformer,
-    TransformerBlock,
     init,
 )
 from axone.nn.extend import Mask, Positions, RowCache, flatten
@@ -93,8 +88,8 @@ class LanguageModel(Module):
         if config.position == "rotary":
             rotary = RotaryEmbedding(config.head_width, theta=config.rope_theta, scaling=config.rope_scaling)
         self.transformer = Transformer(
-            [_block(config, rotary, rng) for _ in range(config.num_layers)],
-            norm=_norm(config),
+            [transformer_block(config, rotary, rng) for _ in range(config.num_layers)],
+            norm=norm_layer(config),
             position=Embedding(config.context_length, config.embed_dim, rng=rng)
             if config.position == "learned"
             else None,
@@ -379,39 +374,3 @@ def count_parameters(config: LanguageModelConfig) -> int:
     except (ValueError, OverflowError) as error:
         raise ValueError(f"a parameter of this configuration is larger than any array can be ({error})") from error
     return one + (config.num_layers - 1) * (two - one)
-
-
-def _block(config: LanguageModelConfig, rotary: RotaryEmbedding | None, rng: np.random.Generator) -> TransformerBlock:
-    attention = MultiHeadAttention(
-        config.embed_dim,
-        config.num_heads,
-        num_kv_heads=config.kv_heads,
-        head_dim=config.head_width,
-        bias=config.bias,
-        qkv_bias=config.qkv_bias,
-        dropout=config.dropout,
-        rotary=rotary,
-        qk_norm=config.qk_norm,
-        qk_norm_eps=config.qk_norm_eps,
-        rng=rng,
-    )
-    return TransformerBlock(attention, _mlp(config, rng), attention_norm=_norm(config), mlp_norm=_norm(config))
-
-
-def _mlp(config: LanguageModelConfig, rng: np.random.Generator) -> FeedForward | SwiGLU:
-    if config.mlp == "swiglu":
-        return SwiGLU(config.embed_dim, config.mlp_dim, bias=config.bias, dropout=config.dropout, rng=rng)
-    return FeedForward(
-        config.embed_dim,
-        config.mlp_dim,
-        activation=config.mlp,
-        bias=config.bias,
-        dropout=config.dropout,
-        rng=rng,
-    )
-
-
-def _norm(config: LanguageModelConfig) -> LayerNorm | RMSNorm:
-    if config.norm == "rms":
-        return RMSNorm(config.embed_dim, eps=config.norm_eps)
-    return LayerNorm(config.embed_dim, eps=config.norm_eps, bias=config.bias)

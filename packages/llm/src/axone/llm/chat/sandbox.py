@@ -1,9 +1,8 @@
 """Sandbox for chat templates: Jinja programs from elsewhere that may build a text, and nothing else.
 
-Jinja's own sandbox keeps a template from Python's internals. It bounds neither time nor memory, so three limits are
-added: only methods and filters that cannot enlarge a text without bound may be called, every sum and product of texts and
-lists has a largest size, and a template's own code runs for at most a second. What it calls in C is not interrupted: lists
-that share other lists, nested deeply, can still take long to turn into a text.
+Jinja's own sandbox keeps a template from Python's internals, but bounds neither time nor memory. Here every block, call,
+operator, comparison and output spends units of one budget before it computes. A template reaches no attribute, filter or
+test that is not on a list.
 
 References
 ----------
@@ -15,79 +14,36 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-import json
-import math
 import sys
-import time
-from collections.abc import Callable, Mapping
-from types import FrameType
+from collections.abc import Iterable, Mapping
+from types import BuiltinMethodType, CodeType
 from typing import Any, NoReturn
 
-from jinja2 import Template, TemplateError, nodes
+from jinja2 import TemplateError, nodes, pass_context
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.ext import Extension
 from jinja2.parser import Parser
+from jinja2.runtime import LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 
-MOST_SECONDS = 1.0
-LARGEST = 1 << 22  # characters of a text, or items of a list, that a template may build
-_FILE = "<chat template>"
-_WIDEST_INDENT = 16
-_MOST_PLACES = 20  # of a rounded number: `round(15, -9999999999)` computes a power of ten
-_METHODS = {
-    str: "capitalize count endswith find index isalnum isalpha isdigit islower isspace isupper join lower lstrip replace "
-    "removeprefix removesuffix rfind rsplit rstrip split splitlines startswith strip title upper",
-    list: "count index",
-    tuple: "count index",
-    dict: "get items keys values",
+from axone.llm.chat import costs
+from axone.llm.chat.budget import CALL, STEP, Budget, TemplateLimitError
+from axone.llm.chat.filters import filters, tests
+
+_LONGEST_DATE = 100  # characters of a format
+_MOST_BITS = 64  # of a number in the program: Python turns long ones into text in quadratic time
+_MOST_NUMBERS = 64  # keys of a dict that are not texts: numbers can be chosen so that all have the same hash
+_LOOP = {
+    *("changed", "cycle", "depth", "depth0", "first", "index", "index0"),
+    *("last", "length", "nextitem", "previtem", "revindex", "revindex0"),
 }
-_ALLOWED = {kind: frozenset(names.split()) for kind, names in _METHODS.items()}
-_FILTERS = frozenset(
-    [
-        "abs",
-        "capitalize",
-        "count",
-        "d",
-        "default",
-        "dictsort",
-        "e",
-        "escape",
-        "first",
-        "float",
-        "forceescape",
-        "groupby",
-        "int",
-        "items",
-        "join",
-        "last",
-        "length",
-        "list",
-        "lower",
-        "map",
-        "max",
-        "min",
-        "reject",
-        "rejectattr",
-        "replace",
-        "reverse",
-        "round",
-        "safe",
-        "select",
-        "selectattr",
-        "sort",
-        "string",
-        "sum",
-        "title",
-        "tojson",
-        "trim",
-        "unique",
-        "upper",
-    ]
+_STATEMENTS = (
+    *(nodes.Assign, nodes.AssignBlock, nodes.Break, nodes.CallBlock, nodes.Continue, nodes.FilterBlock, nodes.For),
+    *(nodes.If, nodes.Macro, nodes.Output, nodes.With),
 )
-
-
-class TemplateLimitError(TemplateError):
-    """A template asked for more time or memory than it may have."""
+_MOST_NODES = 10_000  # compiling 40,000 takes 2 s and 180 MB; models' templates have up to 3,000
+_BLOCKS = ("body", "else_", "elif_")  # fields of a node that hold blocks, each of which spends its own units
 
 
 def render(template: str, variables: Mapping[str, object]) -> str:
@@ -106,49 +62,80 @@ def render(template: str, variables: Mapping[str, object]) -> str:
     Raises
     ------
     jinja2.TemplateError
-        If the template is not valid, raises an error itself, or exceeds a limit.
+        If the template is not valid, raises an error itself, or needs more work than its budget.
     """
-    compiled = _compiled(template)
-    return _limited(lambda: compiled.render(variables))
+    code, budget = _compiled(template), Budget()
+    environment = _Sandbox(budget)
+    try:
+        return environment.template_class.from_code(environment, code, environment.globals).render(variables)
+    finally:
+        budget.forget()  # the environment is in a cycle of references
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(template: str) -> Template:
-    """Return a compiled template: compiling takes 7 ms, rendering a tenth of it."""
-    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation])
-    code = environment.compile(template, filename=_FILE)
-    return environment.template_class.from_code(environment, code, environment.make_globals(None))
-
-
-def _limited(run: Callable[[], str]) -> str:
-    """Call a function and stop the template's code, line by line, once its time is over."""
-    end = time.monotonic() + MOST_SECONDS
-
-    def in_template(_frame: FrameType, _event: str, _argument: object) -> Any:
-        if time.monotonic() > end:
-            raise TemplateLimitError(f"it runs for more than {MOST_SECONDS:g} s")
-        return in_template
-
-    def on_call(frame: FrameType, event: str, argument: object) -> Any:
-        return in_template(frame, event, argument) if frame.f_code.co_filename == _FILE else None
-
-    before = sys.gettrace()
-    sys.settrace(on_call)
-    try:
-        return run()
-    finally:
-        sys.settrace(before)
+def _compiled(template: str) -> CodeType:
+    """Return the code of a template: compiling takes 7 ms, rendering a tenth of it."""
+    environment = _Sandbox(Budget())
+    tree = environment.parse(template)
+    for count, node in enumerate(tree.find_all(nodes.Node)):
+        if count == _MOST_NODES:
+            raise TemplateError(f"it has more than {_MOST_NODES} expressions, which are the most")
+        if getattr(node, "dyn_args", None) or getattr(node, "dyn_kwargs", None):
+            raise TemplateError("it passes arguments by * or **, which no chat template needs")
+        if isinstance(node, nodes.Const) and isinstance(node.value, int) and node.value.bit_length() > _MOST_BITS:
+            raise TemplateError(f"it holds a number beyond {_MOST_BITS} bits")
+        if isinstance(node, nodes.Stmt) and not isinstance(node, _STATEMENTS):
+            raise TemplateError(f"it holds the statement {type(node).__name__}, which no chat template needs")
+    return environment.compile(tree, filename="<chat template>")
 
 
 class _Compiler(CodeGenerator):
-    """Jinja's compiler, with `~` as a call that the sandbox can bound."""
+    """Jinja's compiler, with each block, comparison, slice and ``~`` as a call that spends units."""
 
-    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802 - the name of the overridden method
-        self.write("environment.concatenated((")
-        for argument in node.nodes:
-            self.visit(argument, frame)
+    def blockvisit(self, statements: Iterable[nodes.Node], frame: Frame) -> None:
+        body = list(statements)
+        self.writeline(f"environment.spend({CALL + STEP * sum(map(_steps, body))})")
+        super().blockvisit(body, frame)
+
+    def visit_For(self, node: nodes.For, frame: Frame) -> None:  # noqa: N802 - the names of the overridden methods
+        if node.test is not None:
+            spend = nodes.Call(
+                nodes.EnvironmentAttribute("spend"), [nodes.Const(STEP * _steps(node.test))], [], None, None
+            )
+            node.test = nodes.And(spend, node.test)
+        super().visit_For(node, frame)
+
+    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802
+        self._call("compare", frame, node.expr, *(part for operand in node.ops for part in (operand.op, operand.expr)))
+
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802
+        self._call("concatenate", frame, *node.nodes)
+
+    def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:  # noqa: N802
+        self._call("pairs", frame, *(part for pair in node.items for part in (pair.key, pair.value)))
+
+    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:  # noqa: N802
+        if isinstance(node.arg, nodes.Slice):
+            self._call("slice", frame, node.node, node.arg.start, node.arg.stop, node.arg.step)
+        else:
+            super().visit_Getitem(node, frame)
+
+    def _call(self, method: str, frame: Frame, *arguments: nodes.Expr | str | None) -> None:
+        """Write a call of a method of the environment."""
+        self.write(f"environment.{method}(")
+        for argument in arguments:
+            if isinstance(argument, nodes.Expr):
+                self.visit(argument, frame)
+            else:
+                self.write(repr(argument))
             self.write(", ")
-        self.write("))")
+        self.write(")")
+
+
+def _steps(node: nodes.Node) -> int:
+    """Return the number of nodes of a syntax tree, outside of the blocks in it."""
+    tests = (branch.test for branch in node.elif_) if isinstance(node, nodes.If) else ()
+    return 1 + sum(map(_steps, (*node.iter_child_nodes(exclude=_BLOCKS), *tests)))
 
 
 class _Generation(Extension):
@@ -162,106 +149,111 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
+class _Namespace(Namespace):
+    """Jinja's namespace, without its content in its text: a namespace can hold itself."""
+
+    def __repr__(self) -> str:
+        return "<Namespace>"
+
+
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox with bounds on sizes."""
+    """Jinja's sandbox for one render, with the budget of it."""
 
     code_generator_class = _Compiler
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    intercepted_binops = frozenset(ImmutableSandboxedEnvironment.default_binop_table)
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.filters = {name: function for name, function in self.filters.items() if name in _FILTERS}
-        self.filters |= {"tojson": _tojson, "join": _join, "replace": _replace, "round": _round}
+    def __init__(self, budget: Budget) -> None:
+        super().__init__(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.loopcontrols", _Generation],
+            optimized=False,  # the optimizer calls filters while it compiles
+            finalize=self._output,
+        )
+        self._budget, self.spend = budget, budget.spend
+        self.filters = filters(budget)
+        self.tests = tests(budget)
         self.globals = {
             "range": self.globals["range"],
-            "dict": dict,
-            "namespace": self.globals["namespace"],
-            "raise_exception": _raise_exception,
-            "strftime_now": _strftime_now,
+            "dict": _dict,
+            "namespace": _namespace,
+            "raise_exception": self._raise_exception,
+            "strftime_now": self._strftime_now,
         }
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Return whether a template may read an attribute: methods of plain values that are on the list."""
-        for kind, names in _ALLOWED.items():
-            if isinstance(obj, kind):
-                return attr in names
-        return super().is_safe_attribute(obj, attr, value)
+        """Return whether a template may read an attribute."""
+        if isinstance(obj, Namespace):
+            return super().is_safe_attribute(obj, attr, value)
+        return attr in (_LOOP if isinstance(obj, LoopContext) else costs.methods(obj))
 
     def wrap_str_format(self, value: Any) -> None:
         """Return nothing, so that no template calls `str.format`, which can pad without bound."""
 
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """Return an item of a value."""
+        self.spend(STEP + self._budget.size(argument))  # a tuple is hashed
+        return super().getitem(obj, argument)
+
     def call(self, context: Any, function: Any, /, *arguments: Any, **named: Any) -> Any:
         """Call a function for a template."""
-        name, owner = getattr(function, "__name__", ""), getattr(function, "__self__", None)
-        if isinstance(owner, str) and name == "replace":
-            return _replace(owner, *arguments, **named)
-        if isinstance(owner, str) and name == "join" and len(arguments) == 1:
-            return _join(arguments[0], owner)
+        self.spend(CALL + STEP * (len(arguments) + len(named)))
+        if not isinstance(function, (Macro, LoopContext)):
+            named = {name: value for name, value in named.items() if name != "_loop_vars"}
+            if isinstance(function, BuiltinMethodType) and costs.methods(function.__self__):
+                return costs.call_method(self._budget, function, *arguments, **named)
+            self.spend(4 * self._budget.size(*arguments, *named.values()))
         return super().call(context, function, *arguments, **named)
 
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Compute a sum, product, power or remainder of numbers, texts or lists of bounded size."""
-        sizes = [len(side) if isinstance(side, (str, list, tuple)) else None for side in (left, right)]
-        if operator == "+" and None not in sizes:
-            _require_small(sum(size or 0 for size in sizes))
-        elif sizes != [None, None]:  # "%" formats, which can pad, and "*" repeats
-            if operator != "*":
-                raise TemplateLimitError(f"the operator {operator} is for numbers alone")
-            _require_small(
-                math.prod(max(side if size is None else size, 0) for side, size in zip((left, right), sizes))
-            )
-        elif any(isinstance(side, int) and side.bit_length() > 64 for side in (left, right)) or (
-            operator == "**" and isinstance(right, (int, float)) and abs(right) > 64
-        ):
-            raise TemplateLimitError("a number is beyond 64 bits")
-        return super().call_binop(context, operator, left, right)
+    def call_binop(self, _context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Compute a binary operator."""
+        return costs.calculate(self._budget, operator, self.binop_table[operator], left, right)
 
-    def concatenated(self, parts: tuple[object, ...]) -> str:
+    def compare(self, left: Any, *rest: Any) -> Any:
+        """Compare a value with a second one, that with a third one, and so on, each after the name of its comparison."""
+        result = True
+        for name, right in zip(rest[::2], rest[1::2]):
+            result = costs.compare(self._budget, name, left, right)
+            if not result:
+                break
+            left = right
+        return result
+
+    def concat(self, parts: Iterable[str]) -> str:
+        """Return the parts of a text as one."""
+        return costs.join(self._budget, "", parts)
+
+    def concatenate(self, *parts: object) -> str:
         """Return the parts of ``a ~ b`` as one text."""
-        texts = [str(part) for part in parts]
-        _require_small(sum(map(len, texts)))
-        return "".join(texts)
+        return costs.join(self._budget, "", (costs.text(self._budget, part) for part in parts))
+
+    def pairs(self, *parts: object) -> dict[Any, object]:
+        """Return a dict from its keys and values by turns."""
+        keys = parts[::2]
+        self.spend(self._budget.size(*keys))  # they are hashed
+        if sum(not isinstance(key, str) for key in keys) > _MOST_NUMBERS:
+            raise TemplateLimitError(f"a dict has more than {_MOST_NUMBERS} keys that are not texts")
+        return dict(zip(keys, parts[1::2]))
+
+    def slice(self, value: Any, *places: Any) -> Any:
+        """Return a slice of a text or list."""
+        self.spend(CALL + (sys.getsizeof(value) if isinstance(value, (str, list, tuple)) else 0))
+        return value[slice(*places)]
+
+    @pass_context  # such an output is not computed while the template is compiled
+    def _output(self, _context: Any, value: object) -> str:
+        return costs.text(self._budget, value)
+
+    def _raise_exception(self, message: object) -> NoReturn:
+        raise TemplateError(costs.text(self._budget, message))
+
+    def _strftime_now(self, form: object) -> str:
+        return dt.datetime.now().astimezone().strftime(costs.text(self._budget, form)[:_LONGEST_DATE])
 
 
-def _require_small(size: int) -> None:
-    if size > LARGEST:
-        raise TemplateLimitError(f"it builds a text or list of {size} elements, and {LARGEST} are the most")
+def _dict(mapping: Mapping[str, object] | None = None, **named: object) -> dict[str, object]:
+    return {**(mapping or {}), **named}
 
 
-def _raise_exception(message: object) -> NoReturn:
-    raise TemplateError(str(message))
-
-
-def _strftime_now(form: str) -> str:
-    return dt.datetime.now().astimezone().strftime(str(form)[:100])
-
-
-def _tojson(value: object, indent: int | None = None, **options: Any) -> str:
-    """Return JSON without the HTML escapes of Jinja's own filter."""
-    if indent is not None and not 0 <= indent <= _WIDEST_INDENT:
-        raise TemplateLimitError(f"indent ({indent}) must be from 0 to {_WIDEST_INDENT}")
-    options = {name: options[name] for name in ("ensure_ascii", "separators", "sort_keys") if name in options}
-    return json.dumps(value, indent=indent, **{"ensure_ascii": False, **options})
-
-
-def _round(value: float, precision: int = 0) -> float:
-    """Return a number rounded to some decimal places."""
-    if not -_MOST_PLACES <= precision <= _MOST_PLACES:
-        raise TemplateLimitError(f"precision ({precision}) must be from {-_MOST_PLACES} to {_MOST_PLACES}")
-    return round(value, precision)
-
-
-def _join(items: Any, separator: str = "", attribute: str | int | None = None) -> str:
-    """Return items as one text."""
-    chosen = items if attribute is None else [item[attribute] for item in items]
-    texts = [str(item) for item in chosen]
-    _require_small(sum(map(len, texts)) + len(separator) * len(texts))
-    return separator.join(texts)
-
-
-def _replace(text: object, old: str, new: str, count: int | None = None) -> str:
-    """Return a text with one part of it replaced by another."""
-    whole = str(text)
-    found = whole.count(old) if old else len(whole) + 1
-    _require_small(len(whole) + len(new) * found)
-    return whole.replace(old, new, -1 if count is None else count)
+def _namespace(mapping: Mapping[str, object] | None = None, **named: object) -> Namespace:
+    return _Namespace(_dict(mapping, **named))

@@ -17,6 +17,7 @@ from typing import Protocol, TypedDict
 from axone.llm.errors import ChatTemplateError, MissingDependencyError
 
 _LARGEST = 1 << 16  # characters of a template: compiling a megabyte takes 7 s and 1.3 GB
+_LONGEST_REASON = 300  # characters of an error
 _FAILURES = (  # of Python, compiling or running what Jinja made of a template
     ArithmeticError,
     AssertionError,
@@ -29,7 +30,10 @@ _FAILURES = (  # of Python, compiling or running what Jinja made of a template
     TypeError,
     ValueError,
 )
-_MARKS = tuple(map(chr, range(0xFDD0, 0xFDF0)))  # noncharacters, which no text holds that is meant to be read
+_MARKS = (  # noncharacters, which no text holds that is meant to be read
+    *map(chr, range(0xFDD0, 0xFDF0)),
+    *(chr(plane + last) for plane in range(0, 0x110000, 0x10000) for last in (0xFFFE, 0xFFFF)),
+)
 
 
 class Message(TypedDict):
@@ -126,10 +130,10 @@ class ChatTemplate:
         try:
             return sandbox.render(self.text, given | variables)
         except self._error as error:
-            raise ChatTemplateError(f"the chat template cannot render these messages: {error}") from error
+            raise ChatTemplateError(f"the chat template cannot render these messages: {_short(error)}") from error
         except _FAILURES as error:
             raise ChatTemplateError(
-                f"the chat template fails on these messages ({type(error).__name__}: {error})"
+                f"the chat template fails on these messages ({type(error).__name__}: {_short(error)})"
             ) from error
 
     def encode(
@@ -158,13 +162,15 @@ class ChatTemplate:
         ChatTemplateError
             As `render`.
         """
-        guarded, mark = guard(messages, self, tokenizer.special_tokens)
+        guarded, marks = guard(messages, self, tokenizer.special_tokens)
         text = self.render(guarded, add_generation_prompt=add_generation_prompt, **variables)
-        return tokenizer.encode_parts(guarded_parts(text, mark, tokenizer.special_tokens))
+        return tokenizer.encode_parts(guarded_parts(text, marks, tokenizer.special_tokens))
 
 
-def guard(messages: Sequence[Message], template: ChatTemplate, special: Mapping[str, int]) -> tuple[list[Message], str]:
-    """Return messages in which a mark splits every spelling of a special token, and the mark.
+def guard(
+    messages: Sequence[Message], template: ChatTemplate, special: Mapping[str, int]
+) -> tuple[list[Message], dict[int, str]]:
+    """Return messages that spell no special token, because marks replace the first characters of their spellings.
 
     Parameters
     ----------
@@ -177,18 +183,25 @@ def guard(messages: Sequence[Message], template: ChatTemplate, special: Mapping[
     Returns
     -------
     guarded : list of Message
-    mark : str
-        A character that is neither in the messages nor in the template.
+    marks : dict of int to str
+        The text that stands for each mark, for `str.translate`.
 
     Raises
     ------
     ChatTemplateError
-        If there is no such character.
+        If the messages leave too few of the 66 noncharacters of Unicode as marks.
     """
-    mark = next((mark for mark in _MARKS if not any(mark in text for text in _texts(messages, template.text))), None)
-    if mark is None:
-        raise ChatTemplateError("the messages hold every noncharacter from U+FDD0 to U+FDEF: remove one of them")
-    return [_guarded(message, special, mark) for message in messages], mark
+    texts = _texts(messages, template.text)
+    spelled = [token for token in special if any(token in message["content"] for message in messages)]
+    replaced = sorted({token[0] for token in spelled})
+    free = [mark for mark in _MARKS if not any(mark in text for text in (*texts, *special))][: len(replaced) + 1]
+    if len(free) <= len(replaced):
+        raise ChatTemplateError(
+            "the messages hold nearly all noncharacters of Unicode: remove those from U+FDD0 to U+FDEF"
+        )
+    marks = dict(zip(replaced, free[1:]))
+    guarded = [_guarded(message, special, marks, free[0]) for message in messages]
+    return guarded, {ord(free[0]): "", **{ord(mark): character for character, mark in marks.items()}}
 
 
 def split_special(text: str, special: Mapping[str, int]) -> list[str]:
@@ -199,32 +212,38 @@ def split_special(text: str, special: Mapping[str, int]) -> list[str]:
     return re.split(f"({spellings})", text)
 
 
-def guarded_parts(text: str, mark: str, special: Mapping[str, int]) -> list[str | int]:
+def guarded_parts(text: str, marks: Mapping[int, str], special: Mapping[str, int]) -> list[str | int]:
     """Return the texts and ids of special tokens of a text that was rendered from guarded messages, for `encode_parts`.
 
     Parameters
     ----------
     text : str
-    mark : str
-        As `guard` returned it.
+    marks : mapping of int to str
+        As `guard` returned them.
     special : mapping of str to int
     """
     parts = [part for part in split_special(text, special) if part]
-    return [special.get(part, part.replace(mark, "")) for part in parts]
+    return [special.get(part, part.translate(marks)) for part in parts]
+
+
+def _short(error: Exception) -> str:
+    """Return the message of an error, which the template may have written, on one line of limited length."""
+    return " ".join(str(error)[:_LONGEST_REASON].split())
 
 
 def _texts(messages: Sequence[Message], template: str) -> list[str]:
     return [template, *(value for message in messages for value in message.values() if isinstance(value, str))]
 
 
-def _guarded(message: Message, special: Mapping[str, int], mark: str) -> Message:
-    """Return a message in which a mark splits every spelling of a special token, complete or begun at an edge."""
+def _guarded(message: Message, special: Mapping[str, int], marks: Mapping[str, str], edge: str) -> Message:
+    """Return a message that spells no special token, neither whole nor in part at an edge."""
     text = message["content"]
-    for token in special:
-        text = text.replace(token, token[:1] + mark + token[1:])
+    while spelled := [token for token in special if token in text]:  # overlapping spellings need several rounds
+        for token in spelled:
+            text = text.replace(token, marks[token[0]] + token[1:])
     core = text.strip()  # a template may strip it
     if any(core.endswith(token[:length]) for token in special for length in range(1, len(token))):
-        text = text.rstrip() + mark + text[len(text.rstrip()) :]
+        text = text.rstrip() + edge + text[len(text.rstrip()) :]
     if any(core.startswith(token[-length:]) for token in special for length in range(1, len(token))):
-        text = text[: -len(text.lstrip())] + mark + text.lstrip()
+        text = text[: -len(text.lstrip())] + edge + text.lstrip()
     return {**message, "content": text}

@@ -1,8 +1,8 @@
 """Turns of a conversation as token ids, with the mask of the tokens that the assistant says.
 
 Most templates do not mark the assistant's part themselves. So each assistant turn is found by rendering: the messages before
-it with the beginning of an answer, and the messages up to it. The first text must be a prefix of the second, and both of the
-whole; the difference, up to the special token that ends the turn, is what the model has to say.
+it with the beginning of an answer, and the messages up to it. The first text must be a prefix of the second; the difference,
+up to the special token that ends the turn, is learned.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ class Turns(NamedTuple):
     spans: list[tuple[int, int]]
 
 
-def encode_turns(template: ChatTemplate, messages: Sequence[Message], tokenizer: SpecialTokenizer) -> Turns:
+def encode_turns(template: ChatTemplate, messages: Sequence[Message], tokenizer: SpecialTokenizer) -> list[Turns]:
     """Return a conversation as token ids, and where the assistant speaks.
 
-    The prompt and the answer are encoded apart, as they are when the model generates: no token spans both.
+    The prompt and the answer are encoded apart, as they are when the model generates: no token spans both. A template may
+    render a turn otherwise once others follow, for instance without its thoughts. An answer that does not continue the text
+    so far begins a sequence of its own, which holds the turns before it as the model reads them when it answers.
 
     Parameters
     ----------
@@ -42,38 +44,34 @@ def encode_turns(template: ChatTemplate, messages: Sequence[Message], tokenizer:
 
     Returns
     -------
-    Turns
-        Up to the end of the last assistant turn.
+    list of Turns
+        Each up to the end of its last assistant turn; one where the template allows it.
 
     Raises
     ------
     ChatTemplateError
-        If the template cannot render the messages, does not render an assistant's text as it is, or renders a message
-        otherwise when others follow.
+        If the template cannot render the messages, or does not render an assistant's text as it is.
     """
     special = tokenizer.special_tokens
-    guarded, mark = guard(messages, template, special)
-    whole = template.render(guarded)
+    guarded, marks = guard(messages, template, special)
+    sequences: list[Turns] = []
     parts: list[str | int] = []
     spans: list[tuple[int, int]] = []
-    done = 0  # characters of the whole that are encoded
+    encoded = ""  # the text of the parts
     for number, message in enumerate(guarded):
         if message["role"] != "assistant":
             continue
         before = template.render(guarded[:number], add_generation_prompt=True)
-        after = template.render(guarded[: number + 1])
-        answer = _answer(before, after, message["content"], special)
-        if not whole.startswith(before + answer) or len(before) < done:
-            raise ChatTemplateError(
-                "the chat template renders a message otherwise when others follow, so the assistant's tokens cannot be "
-                "found: use conversations with one answer"
-            )
-        parts += guarded_parts(before[done:], mark, special)
+        answer = _answer(before, template.render(guarded[: number + 1]), message["content"], special)
+        if spans and not before.startswith(encoded):
+            sequences.append(Turns(tokenizer.encode_parts(parts), spans))
+            parts, spans, encoded = [], [], ""
+        parts += guarded_parts(before[len(encoded) :], marks, special)
         start = len(tokenizer.encode_parts(parts))
-        parts += guarded_parts(answer, mark, special)
+        parts += guarded_parts(answer, marks, special)
         spans.append((start, len(tokenizer.encode_parts(parts))))
-        done = len(before) + len(answer)
-    return Turns(tokenizer.encode_parts(parts), spans)
+        encoded = before + answer
+    return [*sequences, Turns(tokenizer.encode_parts(parts), spans)]
 
 
 def _answer(before: str, after: str, content: str, special: Mapping[str, int]) -> str:

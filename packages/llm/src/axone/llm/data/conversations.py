@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.llm.chat.template import ChatTemplate
-from axone.llm.chat.turns import Turns, encode_turns
+from axone.llm.data.encoding import encode_record, learned_mask
 from axone.llm.data.packing import first_fit, shared_length
-from axone.llm.data.records import Dialogue, PromptCompletion, Record, read_records
+from axone.llm.data.records import Dialogue, read_records
 from axone.llm.data.sampler import SamplingMode
 from axone.llm.data.training_data import IGNORED, MaskedBatch
 from axone.llm.errors import ChatTemplateError, CheckpointError, DataError
 from axone.llm.storage.safetensors import read_arrays, write_arrays
 from axone.llm.types import Ids
-from axone.tokenizer import SubwordTokenizer, Tokenizer
+from axone.tokenizer import Tokenizer
 
 _WINDOW = 4  # batches whose conversations are sorted by length together
 _JITTER = 0.1  # of the lengths in sorting: otherwise a small data set has the same batches in each epoch
@@ -47,6 +47,8 @@ class Conversations:
     tokenizer : Tokenizer
     num_cut, num_left_out : int, default 0
         Conversations that were cut at a turn boundary to fit, and those of which no answer fits.
+    sources : ndarray of int64, shape (M,), optional
+        The conversation of the file that each comes from, for `split`; by default its own number.
 
     Attributes
     ----------
@@ -63,10 +65,12 @@ class Conversations:
         *,
         num_cut: int = 0,
         num_left_out: int = 0,
+        sources: NDArray[np.int64] | None = None,
     ) -> None:
         self.ids, self.trained, self.starts = ids, trained, starts
         self.tokenizer = tokenizer
         self.num_cut, self.num_left_out = num_cut, num_left_out
+        self._sources = np.arange(len(starts) - 1) if sources is None else sources
         self.lengths: NDArray[np.int64] = np.diff(starts) - 1  # inputs: the last token is a target alone
         counts = np.concatenate([[0], np.cumsum(trained)])
         first = np.minimum(starts[:-1] + 1, starts[1:])  # the first token is never a target
@@ -83,7 +87,9 @@ class Conversations:
     ) -> Conversations:
         """Read chat data: JSON lines with messages, with prompt and completion, or with text, or a folder of texts.
 
-        Of messages, the assistant's texts and turn ends are learned. A prompt and its completion are the turns of a user and
+        Of messages, the assistant's texts and turn ends are learned. Where a template renders a turn otherwise once others
+        follow, as those that drop earlier thoughts do, each answer is a sequence of its own after the turns as the model
+        then reads them. A prompt and its completion are the turns of a user and
         of the assistant, or plain text if there is no template. Of a text, everything is learned.
 
         Parameters
@@ -108,26 +114,26 @@ class Conversations:
         """
         longest = None if context_length is None else context_length + 1
         parts: list[tuple[list[int], list[bool]]] = []
+        groups: list[int] = []
         num_cut = num_left_out = 0
         for place, record in read_records(Path(path)):
             try:
-                turns = _encode(record, tokenizer, template)
+                sequences, is_cut = encode_record(record, tokenizer, template, longest)
             except (ChatTemplateError, ValueError) as error:
                 raise DataError(f"{place}: {error}") from error
-            if isinstance(record, Dialogue | PromptCompletion):
-                kept = _cut(turns, longest)
-                num_cut += kept is not None and len(kept.ids) < len(turns.ids)
-                num_left_out += kept is None
-                pieces = [] if kept is None else [kept]
-            else:
-                pieces = list(_chunks(turns, longest))
-            parts += [(piece.ids, _mask(piece)) for piece in pieces]
+            num_cut += is_cut and len(sequences) > 0
+            num_left_out += is_cut and not sequences
+            parts += [(turns.ids, learned_mask(turns)) for turns in sequences]
+            group = groups[-1] + 1 if groups else 0
+            apart = not isinstance(record, Dialogue)  # the sequences of a text are held out one by one
+            groups += [group + apart * number for number in range(len(sequences))]
         if not parts:
             raise DataError(f"{path}: has no conversation with an answer that fits into {context_length} tokens")
         ids = np.concatenate([np.asarray(each, np.int32) for each, _ in parts])
         trained = np.concatenate([np.asarray(each, np.bool_) for _, each in parts])
         starts = np.cumsum([0, *(len(each) for each, _ in parts)])
-        return cls(ids, trained, starts, tokenizer, num_cut=num_cut, num_left_out=num_left_out)
+        sources = np.array(groups)
+        return cls(ids, trained, starts, tokenizer, num_cut=num_cut, num_left_out=num_left_out, sources=sources)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -163,7 +169,7 @@ class Conversations:
         spans = [slice(self.starts[index], self.starts[index + 1]) for index in indices]
         starts = np.cumsum([0, *(span.stop - span.start for span in spans)])
         ids, trained = (np.concatenate([array[span] for span in spans]) for array in (self.ids, self.trained))
-        return Conversations(ids, trained, starts, self.tokenizer)
+        return Conversations(ids, trained, starts, self.tokenizer, sources=self._sources[np.asarray(indices)])
 
     def split(self, validation: float = 0.1, *, seed: int = 0) -> tuple[Conversations, Conversations]:
         """Hold out random conversations.
@@ -185,11 +191,13 @@ class Conversations:
         """
         if not 0 < validation < 1:
             raise ValueError(f"validation ({validation}) must be in (0, 1)")
-        count = min(max(round(len(self) * validation), 1), len(self) - 1)
+        sources = np.unique(self._sources)
+        count = min(max(round(len(sources) * validation), 1), len(sources) - 1)
         if count < 1:
             raise ValueError("a split needs two conversations, and there is one: add conversations")
-        order = np.random.default_rng((seed, len(self))).permutation(len(self))
-        return self.select(np.sort(order[count:])), self.select(np.sort(order[:count]))
+        order = np.random.default_rng((seed, len(sources))).permutation(len(sources))
+        held_out = np.isin(self._sources, sources[order[:count]])
+        return self.select(np.flatnonzero(~held_out)), self.select(np.flatnonzero(held_out))
 
     def require(self, context_length: int) -> None:
         """Check that no conversation is longer than the context.
@@ -342,48 +350,3 @@ class Conversations:
         if ids.min() < 0 or ids.max() >= tokenizer.vocab_size:
             raise CheckpointError(path, "holds ids that the tokenizer lacks")
         return cls(ids, trained, starts, tokenizer)
-
-
-def _encode(record: Record, tokenizer: Tokenizer, template: ChatTemplate | None) -> Turns:
-    """Return the ids of a record, and what of it is learned."""
-    encode = tokenizer.encode_ordinary if isinstance(tokenizer, SubwordTokenizer) else tokenizer.encode
-    if isinstance(record, PromptCompletion) and template is not None:
-        record = Dialogue(
-            [{"role": "user", "content": record.prompt}, {"role": "assistant", "content": record.completion}]
-        )
-    if isinstance(record, Dialogue):
-        if template is None or not isinstance(tokenizer, SubwordTokenizer):
-            raise ChatTemplateError("the model has no chat template: train on prompt and completion, or on text")
-        return encode_turns(template, record.messages, tokenizer)
-    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    ids = [bos] if bos is not None and tokenizer.add_bos_token else []
-    if isinstance(record, PromptCompletion):
-        ids += encode(record.prompt)
-    start = len(ids)
-    ids += encode(record.completion if isinstance(record, PromptCompletion) else record.text)
-    ids += [] if eos is None else [eos]
-    return Turns(ids, [(start, len(ids))])
-
-
-def _cut(turns: Turns, longest: int | None) -> Turns | None:
-    """Return the turns up to the last answer that fits whole; None if none does, or there is nothing to predict."""
-    spans = [span for span in turns.spans if longest is None or span[1] <= longest]
-    if not spans or len(turns.ids) < 2 or max(stop - max(start, 1) for start, stop in spans) < 1:
-        return None
-    return Turns(turns.ids[: spans[-1][1]], spans)
-
-
-def _chunks(turns: Turns, longest: int | None) -> Iterator[Turns]:
-    """Yield a text in sequences that overlap by a token, so that each token but the first is predicted once."""
-    ids = turns.ids
-    step = len(ids) if longest is None else longest - 1
-    for first in range(0, len(ids) - 1, max(step, 1)):
-        part = ids[first : first + step + 1]
-        yield Turns(part, [(0, len(part))])
-
-
-def _mask(turns: Turns) -> list[bool]:
-    mask = [False] * len(turns.ids)
-    for start, stop in turns.spans:
-        mask[start:stop] = [True] * (stop - start)
-    return mask

@@ -69,6 +69,9 @@ class Preset:
         return TrainerConfig(**fields)
 
 
+_FAST: dict[str, Any] = {"norm": "rms", "position": "rotary", "mlp": "relu2", "qk_norm": True, "bias": False}
+_MUON: dict[str, Any] = {"optimizer": "muon", "schedule": "linear"}  # trials: docs/guide/speedrun.rst
+
 PRESETS = {
     "tiny": Preset(
         "a trial of a few seconds",
@@ -77,9 +80,9 @@ PRESETS = {
          "eval_every": 100, "eval_sequences": 64},
     ),
     "default": Preset(
-        "two minutes on two cores",
-        {"context_length": 128, "num_layers": 4, "num_heads": 4, "embed_dim": 128, "bias": False},
-        {"steps": 1300, "batch_size": 16, "learning_rate": 2e-3,
+        "two minutes on two cores, for a text of a few megabytes",
+        {"context_length": 128, "num_layers": 4, "num_heads": 4, "embed_dim": 128, "max_ngram": 4, **_FAST},
+        {"steps": 1150, "batch_size": 16, "learning_rate": 0.02, "muon_learning_rate": 0.03, **_MUON,
          "eval_every": 200, "eval_sequences": 200},
     ),
     "llama": Preset(
@@ -95,16 +98,28 @@ PRESETS = {
         {"steps": 2000, "batch_size": 12, "learning_rate": 1e-3,
          "weight_decay": 0.1, "betas": (0.9, 0.99), "max_grad_norm": 1.0, "eval_every": 250, "eval_sequences": 400},
     ),
+    "12-minutes": Preset(
+        "about twelve minutes on two cores",
+        {"context_length": 256, "num_layers": 4, "num_heads": 4, "embed_dim": 256, "dropout": 0.1, **_FAST},
+        {"steps": 1400, "batch_size": 16, "learning_rate": 0.01, "muon_learning_rate": 0.03, **_MUON,
+         "eval_every": 200, "eval_sequences": 200},
+    ),
+    "30-minutes": Preset(
+        "about half an hour on two cores",
+        {"context_length": 256, "num_layers": 6, "num_heads": 4, "embed_dim": 256, "dropout": 0.15, **_FAST},
+        {"steps": 2300, "batch_size": 16, "learning_rate": 0.01, "muon_learning_rate": 0.03, **_MUON,
+         "eval_every": 200, "eval_sequences": 200},
+    ),
     "medium": Preset(
         "a larger model: an hour and a half on two cores",
-        {"context_length": 256, "num_layers": 6, "num_heads": 6, "embed_dim": 384, "bias": False, "dropout": 0.1},
-        {"steps": 3000, "batch_size": 16, "learning_rate": 1e-3,
+        {"context_length": 256, "num_layers": 6, "num_heads": 6, "embed_dim": 384, "dropout": 0.1, **_FAST},
+        {"steps": 3000, "batch_size": 16, "learning_rate": 0.008, "muon_learning_rate": 0.02, **_MUON,
          "eval_every": 250, "eval_sequences": 200},
     ),
     "overnight": Preset(
         "27 million parameters, best with a BPE tokenizer: a night on two cores",
-        {"context_length": 512, "num_layers": 8, "num_heads": 8, "embed_dim": 512, "bias": False, "dropout": 0.1},
-        {"steps": 6000, "batch_size": 8, "learning_rate": 6e-4, "warmup_steps": 200,
+        {"context_length": 512, "num_layers": 8, "num_heads": 8, "embed_dim": 512, "dropout": 0.1, **_FAST},
+        {"steps": 6000, "batch_size": 8, "learning_rate": 0.006, "muon_learning_rate": 0.02, "warmup_steps": 200, **_MUON,
          "eval_every": 250, "eval_sequences": 100},
     ),
 }  # fmt: skip
