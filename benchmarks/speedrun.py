@@ -72,7 +72,7 @@ TRACKS = {
         target=1.8857,
     ),
     "shakespeare-2000-steps": Track(
-        "tiny Shakespeare in the time that nanoGPT's 2,000 steps take on two cores of an AMD EPYC (Zen 4)",
+        "tiny Shakespeare in the 75 seconds that nanoGPT's 2,000 steps take on two cores",
         {"Axone": axone("default"), "nanoGPT": NANOGPT},
         seconds=75,
     ),

@@ -100,19 +100,19 @@ PRESETS = {
     ),
     "12-minutes": Preset(
         "about twelve minutes on two cores",
-        {"context_length": 256, "num_layers": 4, "num_heads": 4, "embed_dim": 256, "dropout": 0.1, **_FAST},
+        {"context_length": 256, "num_layers": 4, "num_heads": 4, "embed_dim": 256, "max_ngram": 4, "dropout": 0.1, **_FAST},
         {"steps": 1400, "batch_size": 16, "learning_rate": 0.01, "muon_learning_rate": 0.03, **_MUON,
          "eval_every": 200, "eval_sequences": 200},
     ),
     "30-minutes": Preset(
         "about half an hour on two cores",
-        {"context_length": 256, "num_layers": 6, "num_heads": 4, "embed_dim": 256, "dropout": 0.15, **_FAST},
+        {"context_length": 256, "num_layers": 6, "num_heads": 4, "embed_dim": 256, "max_ngram": 4, "dropout": 0.15, **_FAST},
         {"steps": 2300, "batch_size": 16, "learning_rate": 0.01, "muon_learning_rate": 0.03, **_MUON,
          "eval_every": 200, "eval_sequences": 200},
     ),
     "medium": Preset(
         "a larger model: an hour and a half on two cores",
-        {"context_length": 256, "num_layers": 6, "num_heads": 6, "embed_dim": 384, "dropout": 0.1, **_FAST},
+        {"context_length": 256, "num_layers": 6, "num_heads": 6, "embed_dim": 384, "max_ngram": 4, "dropout": 0.1, **_FAST},
         {"steps": 3000, "batch_size": 16, "learning_rate": 0.008, "muon_learning_rate": 0.02, **_MUON,
          "eval_every": 250, "eval_sequences": 200},
     ),
