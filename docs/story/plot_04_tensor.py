@@ -135,9 +135,10 @@ values = scalar.MLP(
 )
 tensors = MLP(2, [8, 8, 1], output_activation="tanh").astype(np.float64)
 for neurons, linear in zip(values.layers, tensors.layers):
+    weight, bias = linear.parameters()  # (neurons, inputs), (neurons,)
     for j, neuron in enumerate(neurons.neurons):
-        linear.weight.data[j] = [w.data for w in neuron.weights]  # (inputs,)
-        linear.bias.data[j] = neuron.bias.data
+        weight.data[j] = [w.data for w in neuron.weights]  # (inputs,)
+        bias.data[j] = neuron.bias.data
 print(tensors)
 
 # %%
@@ -193,8 +194,9 @@ print(f"the same work, {value_ms / tensor_ms:.0f} times as fast")
 pairs = zip(values.layers, tensors.layers)
 for number, (neurons, linear) in enumerate(pairs, 1):
     slopes = [[p.grad for p in n.parameters()] for n in neurons.neurons]
-    both = np.column_stack([linear.weight.grad, linear.bias.grad])  # weights, bias
-    difference = np.abs(np.array(slopes) - both).max()  # of (neurons, inputs + 1)
+    arrays = [np.array(p.grad) for p in linear.parameters()]  # weight and bias
+    both = np.column_stack(arrays)  # (neurons, inputs + 1)
+    difference = np.abs(np.array(slopes) - both).max()
     print(f"layer {number}: largest difference of gradients {difference:.1e}")
 
 # %%
