@@ -71,8 +71,7 @@ def measured(tokenizer, train, held_out, options):
         changes = {"steps": steps, "eval_every": steps, "eval_sequences": None, "seed": options.seed}
         return Trainer(model, *data, plan.trainer_config(plan.model["context_length"], **changes))
 
-    few, many = (trainer(steps).estimate().seconds for steps in (1, 1001))
-    steps = max(1, round(60 * options.minutes / ((many - few) / 1000)))
+    steps = max(1, round(60 * options.minutes / trainer(1).estimate().seconds_per_step))
     kind = "characters" if isinstance(tokenizer, CharTokenizer) else "byte pairs"
     print(f"{tokenizer.vocab_size:,} {kind}: {steps:,} steps", file=sys.stderr, flush=True)
     began = time.perf_counter()

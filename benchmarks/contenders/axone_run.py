@@ -49,9 +49,9 @@ def main() -> None:
 
     steps = o.get("steps")
     if steps is None:  # of a run by time: its pilot steps count
-        few, many = (trainer(steps).estimate().seconds for steps in (1, 1001))
+        step_seconds = trainer(1).estimate().seconds_per_step
         left = o["budget"] - (time.time() - o["began"])
-        steps = max(1, int(o["safety"] * left / ((many - few) / 1000)))
+        steps = max(1, int(o["safety"] * left / step_seconds))
     trainer(steps).fit()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from axone.cli import shakespeare, tokens, train, train_options
-from axone.llm import LossPlot, MetricsFile, load
+from axone.llm import PRESETS, LossPlot, MetricsFile, load
 from axone.llm.runtime import resources, signals
 
 App = Callable[[Callable[[], int], str], int]
@@ -268,6 +268,15 @@ def test_a_wrong_option_is_refused_in_one_sentence(
     assert reason in last
     assert "Traceback" not in err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_weights_of_a_trained_model_are_not_trained_with_the_rates_of_new_ones() -> None:
+    """Muon at 0.03 and AdamW at 0.02 would undo the weights of SmolLM2 within a few steps."""
+    plans = [
+        train_options.parse(line.split()).plan for line in ("--init model", "--init model --preset default", "--seed 1")
+    ]
+    default = PRESETS["default"].trainer
+    assert [plan.trainer for plan in plans] == [train_options.FOR_TRAINED_WEIGHTS, default, default]
 
 
 def test_a_download_without_network_is_refused_in_one_sentence(

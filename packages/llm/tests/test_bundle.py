@@ -146,6 +146,14 @@ def test_a_gguf_file_whose_tokenizer_is_not_read_is_refused(tmp_path: Path) -> N
         open_bundle(tmp_path / "none.gguf")
 
 
+def test_a_path_without_a_model_is_refused_and_the_error_lists_the_kinds_of_models(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("text", encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"notes\.txt: is not a folder or GGUF file: name .* a \.gguf file$"):
+        open_bundle(tmp_path / "notes.txt")
+    with pytest.raises(CheckpointError, match=r"download a model by its name with axone\.llm\.download$"):
+        open_bundle("HuggingFaceTB/SmolLM2-135M-Instruct")
+
+
 def test_files_of_a_model_that_was_here_before_are_not_read_afterwards(bundle: ModelBundle, tmp_path: Path) -> None:
     bundle.model.eos_ids = (3,)
     bundle.write(tmp_path)

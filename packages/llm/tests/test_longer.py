@@ -147,5 +147,6 @@ def test_a_number_of_steps_that_was_made_is_refused_and_changes_nothing(dataset:
 
 def test_the_estimate_of_a_resumed_run_counts_the_steps_that_are_left(dataset: TokenDataset, tmp_path: Path) -> None:
     start(dataset, tmp_path / "run", training(steps=10**7), Rates(stop=5)).fit()
-    whole = Trainer.resume(tmp_path / "run").estimate().seconds
-    assert Trainer.resume(tmp_path / "run", steps=6).estimate().seconds < whole / 100
+    whole = Trainer.resume(tmp_path / "run").estimate()
+    assert whole.seconds > whole.seconds_per_step * (10**7 - 5) > 0
+    assert Trainer.resume(tmp_path / "run", steps=6).estimate().seconds < whole.seconds / 100

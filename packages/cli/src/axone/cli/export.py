@@ -17,7 +17,7 @@ from axone.cli.invocation import CommandParser
 from axone.llm import open_bundle
 
 EPILOG = """A folder holds config.json, model.safetensors and tokenizer.json in Hugging Face's layout: transformers opens the families
-GPT-2, Llama, Qwen2 and Qwen3, and other models are for Axone alone. A GGUF file holds Llama, Qwen2 and Qwen3 with a byte-level BPE
+GPT-2, Llama, Qwen2 and Qwen3, and other models are for Axone alone. A GGUF file holds Llama, Qwen2 and Qwen3 with a subword
 tokenizer. f32 keeps every bit, f16 halves the size, q8_0 quarters it (GGUF only).
 
 Exit status: 0 success, 2 an error to mend, 130 interrupted.

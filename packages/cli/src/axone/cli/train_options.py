@@ -92,6 +92,11 @@ NOT_IN_A_FILE = {"--config", "--help", "--resume"}
 NAMES = [*MODEL, *TRAINING, "vocab-size", "preset", "validation", "split"]
 FIXED_BY_INIT = {field.name for field in fields(LanguageModelConfig)} - {"context_length", "vocab_size"} | {"tokenizer"}
 
+FOR_TRAINED_WEIGHTS = {
+    "steps": 1300, "batch_size": 16, "learning_rate": 2e-3, "eval_every": 200, "eval_sequences": 200,
+}  # fmt: skip
+"""Training of the weights that `--init` names: the presets' rates are for new weights, and would undo them."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -161,6 +166,7 @@ def parse(arguments: list[str] | None) -> Options:
         parser.error("--data ('') must be python, shakespeare, a file or a folder")
     name = "default" if given.preset is None else given.preset
     plan = preset(name)
+    trainer = FOR_TRAINED_WEIGHTS if given.init is not None and given.preset is None else plan.trainer
     model = {field.name: changes[field.name] for field in fields(LanguageModelConfig) if field.name in changes}
     training = {field.name: changes[field.name] for field in fields(TrainerConfig) if field.name in changes}
     model.pop("vocab_size", None)
@@ -170,7 +176,7 @@ def parse(arguments: list[str] | None) -> Options:
         tokenizer=given.tokenizer or "char",
         vocab_size=4096 if given.vocab_size is None else given.vocab_size,
         preset_name=name,
-        plan=Preset(plan.summary, {**plan.model, **model}, plan.trainer),
+        plan=Preset(plan.summary, {**plan.model, **model}, trainer),
         training=training,
         steps=given.steps,
         context_length=given.context_length,
@@ -219,7 +225,12 @@ def _parser() -> CommandParser:
         metavar="FILE",
         help="TOML file of options, such as steps = 500; those given here prevail",
     )
-    add("--init", type=Path, metavar="FOLDER", help="run or model folder with the initial weights")
+    add(
+        "--init",
+        type=Path,
+        metavar="FOLDER",
+        help="run or model folder with the initial weights; trained with AdamW at 0.002 unless a preset is named",
+    )
     add("--resume", type=Path, metavar="RUN", help="run to continue, also longer than planned with --steps N")
     add("--tensorboard", action="store_true", help="write event files for TensorBoard to RUN/tensorboard")
     for title, options in (("model", MODEL), ("training", TRAINING)):

@@ -18,7 +18,7 @@ from axone.llm.errors import ChatTemplateError, CheckpointError
 from axone.llm.model import LanguageModel
 from axone.llm.pretrained.folder import write_folder
 from axone.llm.pretrained.source import is_gguf
-from axone.llm.storage.atomic import require_folder, write_json
+from axone.llm.storage.atomic import write_json
 from axone.llm.storage.regular import open_regular, read_json
 from axone.tokenizer import SubwordTokenizer, Tokenizer, TokenizerError, from_gguf
 from axone.tokenizer import load as load_tokenizer
@@ -178,7 +178,11 @@ def open_bundle(path: str | os.PathLike[str], *, adapter: str | os.PathLike[str]
 def _open(path: Path) -> ModelBundle:
     if is_gguf(path):
         return ModelBundle.read(path)
-    require_folder(path)
+    if not path.is_dir():
+        by_name = "" if os.path.lexists(path) else ", or download a model by its name with axone.llm.download"
+        raise CheckpointError(
+            path, f"is not a folder or GGUF file: name a run, a model folder or a .gguf file{by_name}"
+        )
     run = Run(path)
     if not run.checkpoints_path.is_dir():
         if not any(os.path.lexists(path / name) for name in ("config.json", ADAPTER_CONFIG)):

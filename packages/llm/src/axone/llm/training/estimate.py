@@ -40,6 +40,8 @@ class Estimate:
         Number of trained parameters.
     seconds : float
         Duration of all steps and evaluations.
+    seconds_per_step : float
+        Duration of a step without evaluation.
     memory : int or None
         Peak memory of the process and its worker processes, in bytes, with shared memory counted once; None where the
         platform does not report it.
@@ -47,6 +49,7 @@ class Estimate:
 
     parameters: int
     seconds: float
+    seconds_per_step: float
     memory: int | None
 
 
@@ -170,8 +173,9 @@ def _measure(
     evaluations = config.steps // config.eval_every - first_step // config.eval_every
     sequences = min(config.eval_sequences or len(starts), len(starts)) * evaluations + len(starts)
     untried = (config.gradient_accumulation_steps - turns) / turns
-    seconds = (config.steps - first_step) * (of_step + untried * of_gradient) + sequences * seconds_per_sequence
-    return Estimate(sum(parameter.size for parameter in trained), seconds, memory)
+    each = of_step + untried * of_gradient
+    seconds = (config.steps - first_step) * each + sequences * seconds_per_sequence
+    return Estimate(sum(parameter.size for parameter in trained), seconds, each, memory)
 
 
 def _activations(model: LanguageModel, data: TrainingData, config: TrainerConfig, part: int) -> int:
