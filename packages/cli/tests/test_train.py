@@ -275,7 +275,8 @@ def test_weights_of_a_trained_model_are_not_trained_with_the_rates_of_new_ones()
     plans = [
         train_options.parse(line.split()).plan for line in ("--init model", "--init model --preset default", "--seed 1")
     ]
-    assert [plan.trainer for plan in plans] == [PRESETS[name].trainer for name in ("llama", "default", "default")]
+    default = PRESETS["default"].trainer
+    assert [plan.trainer for plan in plans] == [train_options.FOR_TRAINED_WEIGHTS, default, default]
 
 
 def test_a_download_without_network_is_refused_in_one_sentence(

@@ -92,6 +92,11 @@ NOT_IN_A_FILE = {"--config", "--help", "--resume"}
 NAMES = [*MODEL, *TRAINING, "vocab-size", "preset", "validation", "split"]
 FIXED_BY_INIT = {field.name for field in fields(LanguageModelConfig)} - {"context_length", "vocab_size"} | {"tokenizer"}
 
+FOR_TRAINED_WEIGHTS = {
+    "steps": 1300, "batch_size": 16, "learning_rate": 2e-3, "eval_every": 200, "eval_sequences": 200,
+}  # fmt: skip
+"""Training of the weights that `--init` names: the presets' rates are for new weights, and would undo them."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -161,8 +166,7 @@ def parse(arguments: list[str] | None) -> Options:
         parser.error("--data ('') must be python, shakespeare, a file or a folder")
     name = "default" if given.preset is None else given.preset
     plan = preset(name)
-    # The rates of the default are for weights that are new: they would undo those of a trained model.
-    trainer = preset("llama").trainer if given.init is not None and given.preset is None else plan.trainer
+    trainer = FOR_TRAINED_WEIGHTS if given.init is not None and given.preset is None else plan.trainer
     model = {field.name: changes[field.name] for field in fields(LanguageModelConfig) if field.name in changes}
     training = {field.name: changes[field.name] for field in fields(TrainerConfig) if field.name in changes}
     model.pop("vocab_size", None)
@@ -225,7 +229,7 @@ def _parser() -> CommandParser:
         "--init",
         type=Path,
         metavar="FOLDER",
-        help="run or model folder with the initial weights; trained as llama is, unless a preset is named",
+        help="run or model folder with the initial weights; trained with AdamW at 0.002 unless a preset is named",
     )
     add("--resume", type=Path, metavar="RUN", help="run to continue, also longer than planned with --steps N")
     add("--tensorboard", action="store_true", help="write event files for TensorBoard to RUN/tensorboard")

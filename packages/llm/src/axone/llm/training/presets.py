@@ -89,7 +89,7 @@ PRESETS = {
         "a small Llama, or Qwen3 with --qk-norm: transformers opens it, and llama.cpp with a BPE tokenizer",
         {"context_length": 128, "num_layers": 4, "num_heads": 4, "num_kv_heads": 2, "embed_dim": 128, "norm": "rms",
          "position": "rotary", "mlp": "swiglu", "bias": False, "norm_eps": 1e-6},  # Qwen3 has one epsilon, 1e-6 in qk_norm
-        {"steps": 1300, "batch_size": 16, "learning_rate": 2e-3,
+        {"steps": 1200, "batch_size": 16, "learning_rate": 0.02, "muon_learning_rate": 0.03, **_MUON,
          "eval_every": 200, "eval_sequences": 200},
     ),
     "nanogpt-cpu": Preset(
