@@ -178,7 +178,7 @@ def test_an_interrupted_fine_tuning_continues_with_the_same_bits(
         ("{base} --data {chats} --full --last-blocks 1", "--full, --last-blocks exclude each other"),
         ("{base} --data {chats} --last-blocks 9", "--last-blocks (9) must be from 1 to 2"),
         ("{base} --data {chats} --context-length 65", "--context-length (65) must be at most that of the model (64)"),
-        ("{base} --data {chats} --context-length 4", "has no conversation with an answer that fits into 4 tokens"),
+        ("{base} --data {chats} --context-length 4", "has no conversation with an answer that fits into 4 tokens: add"),
         ("{base} --data {chats} --validation 1", "--validation (1.0) must be in (0, 1)"),
         ("{base} --data none.jsonl", "none.jsonl: cannot be read"),
         ("{base} --data {bad}", "bad.jsonl, line 2: is not JSON"),
