@@ -25,8 +25,14 @@ NOTES = (
     "restarants send there cooks to choose. What is left at noon goes to the smokehouse, were it hangs over beech wood "
     "until the evening. The harbour is quiet then. Nets dry on the wall, and the boats lie in a row and wait for the tide."
 )
+TALE = (
+    "Once upon a time, a fox lived near a lighthose. Every evning the fox walked along the shore and looked for shells. One "
+    "night a storm came, and the light went out. The fox climbed the stairs and rang the bell, so that the ships could find "
+    "the harbour. In the morning the captains came ashore and thanked the fox. They brought fish and bread, and the keeper "
+    "mended the lamp. From then on the fox watched the light every night, and no ship was lost again."
+)
 TASKS = {
-    "rewrite": f"Correct the spelling mistakes in this text, and write the whole text again:\n\n{NOTES}",
+    "rewrite": f"Correct the spelling mistakes in this text and write the whole text again:\n\n{TALE}",
     "code": "Rename the variable total to result in this code, and show the whole code:\n\n```python\n"
     "def variance(values):\n    total = 0\n    for value in values:\n        total += value\n"
     "    centre = total / len(values)\n    total = 0\n    for value in values:\n"

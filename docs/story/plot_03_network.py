@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 
 from axone.autograd import Value
 from axone.autograd.optim import SGD
-from axone.nn.scalar import MLP, Neuron
+from axone.nn.scalar import MLP
 
 rng = np.random.default_rng(0)
 angle = rng.uniform(0, np.pi, 20)  # (20,)
@@ -130,25 +130,18 @@ print(f"loss: {losses[0]:.3f} at first, {losses[-1]:.4f} at the end")
 # %%
 # One backward pass goes through all steps of all forty outputs: some 8,600 Values.
 #
-# The boundary bends. Above: a single neuron, trained in the same way. Below: the
-# network. The colour is the output, red for 1 and blue for -1, and the black line is
-# where it is zero.
+# The black line is the *boundary*: there the output is zero. The colour is the output,
+# red for 1 and blue for -1. Above: a single neuron, trained in the same way. Its
+# boundary is straight. Below: the network. Its boundary bends.
 
-single = Neuron(2, rng=np.random.default_rng(1))
-optimizer = SGD(single.parameters(), lr=0.5)
-for _ in range(50):
-    loss = Value(0.0)
-    for (x1, x2), target in zip(points.tolist(), targets.tolist()):
-        loss += (single([x1, x2]) - target) ** 2 / len(targets)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
+single = MLP(2, [1], output_activation="tanh", rng=np.random.default_rng(1))
+train(single, lr=0.2, steps=60)
 
 side_x = np.linspace(-1.5, 2.5, 41)  # (41,)
 side_y = np.linspace(-1.1, 1.6, 28)  # (28,)
 EDGES = (-1.5, 2.5, -1.1, 1.6)
 grid = [[[x, y] for x in side_x] for y in side_y]
-line = np.array([[single(p).data for p in row] for row in grid])  # (28, 41)
+line = np.array([[single(p)[0].data for p in row] for row in grid])  # (28, 41)
 curve = np.array([[net(p)[0].data for p in row] for row in grid])  # (28, 41)
 
 fig, axes = plt.subplots(2, 1, figsize=(6, 7.5), layout="constrained")
@@ -172,9 +165,12 @@ plt.show()
 # Inside
 # ------
 #
-# The eight neurons of the first layer draw eight straight lines. The second layer
-# combines them to bends, and the output neuron combines the bends. These lines were not
-# programmed: the gradients led to them.
+# The eight neurons of the first layer draw eight straight lines. A neuron of the second
+# layer adds up these eight maps, each times a weight. Near the line of one map the sum
+# changes with this map, because the others are flat there. Elsewhere it changes with
+# another map. So the boundary of the sum follows one line, then the next: it is bent.
+# The output neuron adds up such bent maps. The lines were not programmed: the gradients
+# led to them.
 
 first = net.layers[0]
 hidden = [[[y.data for y in first(p)] for p in row] for row in grid]
@@ -221,7 +217,8 @@ plt.show()
 #
 #    2 · 16 + 16 = 48, then 16 · 16 + 16 = 272, then 16 + 1 = 17: together 337.
 #
-# **2.** Train with ``activation="linear"``. What do you expect of the boundary?
+# **2.** Add ``activation="linear"`` to the arguments of ``MLP``, so that the hidden
+# layers have no tanh, and train. What do you expect of the boundary?
 #
 # .. dropdown:: Answer
 #
@@ -238,5 +235,5 @@ plt.show()
 #    learns.
 #
 # Sixty steps of this small network took seconds, because every number is an object
-# of Python. The next page computes the same with arrays, some hundred times as fast:
+# of Python. The next page computes the same with arrays, hundreds of times as fast:
 # :doc:`plot_04_tensor`.

@@ -151,8 +151,9 @@ for new in range(256, 266):
     print(f"{new:6}  {shown:16} {counts[pair]:5}  {len(tokens):6}")
 
 # %%
-# 46 bytes have become 13 tokens, and some of the tokens are words that we know, such as
-# ``the``. The rule knows no language: it only counts.
+# 46 bytes have become 13 tokens, and some of the tokens contain a word that we know,
+# such as ``the␣`` and ``␣the␣`` (␣ is a space). The rule knows no language: it only
+# counts.
 #
 # The library
 # -----------
@@ -204,7 +205,8 @@ plt.show()
 # %%
 # More is not always better. Each token needs parameters of its own in the model, and a
 # token that occurs twice in the text can hardly be learned. GPT-2 has 50,257 tokens,
-# and learned from 40 gigabytes. For a few megabytes, 512 to 4,096 tokens are good.
+# and learned from 40 gigabytes. For a few megabytes, 512 to 4,096 tokens are good: the
+# text then has about a million tokens, and each token occurs hundreds of times.
 #
 # Exercises
 # ---------

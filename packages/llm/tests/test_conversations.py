@@ -163,6 +163,8 @@ def test_a_fault_is_named_by_its_line(lines: list[Any], message: str, tmp_path: 
 def test_a_file_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none.jsonl: cannot be read"):
         Conversations.from_jsonl(tmp_path / "none.jsonl", TOKENIZER, None)
+    with pytest.raises(DataError, match="has no conversation with an answer: add"):
+        read(tmp_path, {"text": ""})
     (tmp_path / "bytes.jsonl").write_bytes(b'{"text": "a"}\n\xff\n')
     with pytest.raises(DataError, match=r"is not valid UTF-8"):
         Conversations.from_jsonl(tmp_path / "bytes.jsonl", TOKENIZER, None)

@@ -201,7 +201,9 @@ def test_a_float64_model_comes_back_as_float64(tmp_path: Path) -> None:
         assert again.state_dict()[name].dtype == np.float64
 
 
-@pytest.mark.parametrize("shard", ["../x.safetensors", "/etc/x.safetensors", "a\\b.safetensors", "weights.bin", ""])
+@pytest.mark.parametrize(
+    "shard", ["../x.safetensors", "/etc/x.safetensors", "a\\b.safetensors", "a\0.safetensors", "weights.bin", ""]
+)
 def test_an_index_that_leaves_the_folder_is_refused(shard: str, tmp_path: Path) -> None:
     folder = edited(tmp_path, "llama-shards")
     path = folder / "model.safetensors.index.json"

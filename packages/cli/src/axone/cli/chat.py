@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from axone.cli import console
+from axone.cli.adapter_options import add_adapter_options, open_with_adapter
 from axone.cli.console import UserError, in_options
 from axone.cli.invocation import CommandParser
 from axone.cli.sampling_options import NAMES, add_draft_option, add_sampling_options, check_counts, draft, sampling
-from axone.llm import Chat, ChatTemplateError, Message, open_bundle
+from axone.llm import Chat, ChatTemplateError, Message
 from axone.tokenizer import BPETokenizer
 
 HELP = """/help               this list
@@ -53,7 +54,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("path", type=Path, metavar="PATH", help="model folder, .gguf file or run")
-    add("--adapter", type=Path, metavar="FOLDER", help="adapter to merge into the model")
+    add_adapter_options(parser)
     add("--system", metavar="TEXT", help="system message")
     add(
         "--max-new-tokens",
@@ -77,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         chosen = sampling(options)
     except ValueError as error:
         raise UserError(in_options(str(error), NAMES)) from error
-    bundle = open_bundle(options.path, adapter=options.adapter)
+    bundle = open_with_adapter(options)
     if not isinstance(bundle.tokenizer, BPETokenizer):
         raise ChatTemplateError(f"{options.path}: a model of characters has no chat template: sample from it instead")
     chat = Chat(

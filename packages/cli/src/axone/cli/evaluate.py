@@ -16,11 +16,12 @@ from typing import Self
 import numpy as np
 
 from axone.cli import console
+from axone.cli.adapter_options import add_adapter_options, open_with_adapter
 from axone.cli.console import UserError, in_options
 from axone.cli.invocation import CommandParser
 from axone.cli.sampling_options import check_counts
 from axone.cli.tokens import list_files
-from axone.llm import TextFiles, bits_per_byte, open_bundle, sliding_loss
+from axone.llm import TextFiles, bits_per_byte, sliding_loss
 
 EPILOG = """A window gives each token at least window - stride tokens before it. A smaller stride gives a lower perplexity and takes
 longer: compare models with the same window and stride. Bits per byte compare models of different vocabularies.
@@ -38,7 +39,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("path", type=Path, metavar="PATH", help="run, model folder or .gguf file")
-    add("--adapter", type=Path, metavar="FOLDER", help="adapter to merge into the model")
+    add_adapter_options(parser)
     add("--data", type=Path, required=True, metavar="FILE", help="text file in UTF-8, or a folder of them")
     add("--window", type=int, metavar="N", help="tokens read at once (default: the model's context, at most 1024)")
     add("--stride", type=int, metavar="N", help="tokens by which the window moves on (default: half the window)")
@@ -58,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.data.is_dir():
         console.say("\n".join(list_files(texts)))
     text = "\n".join(texts)
-    bundle = open_bundle(options.path, adapter=options.adapter)
+    bundle = open_with_adapter(options)
     tokenizer = bundle.tokenizer
     begin = [tokenizer.bos_token_id] if tokenizer.add_bos_token and tokenizer.bos_token_id is not None else []
     try:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from axone.cli import console
+from axone.cli.adapter_options import add_adapter_options, open_with_adapter
 from axone.cli.console import UserError
 from axone.cli.invocation import CommandParser
-from axone.llm import open_bundle
 
 EPILOG = """A folder holds config.json, model.safetensors and tokenizer.json in Hugging Face's layout: transformers opens the families
 GPT-2, Llama, Qwen2 and Qwen3, and other models are for Axone alone. A GGUF file holds Llama, Qwen2 and Qwen3 with a subword
@@ -34,7 +34,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("path", type=Path, metavar="PATH", help="run, model folder or .gguf file")
-    add("--adapter", type=Path, metavar="FOLDER", help="adapter to merge into the model")
+    add_adapter_options(parser)
     add("--to", type=Path, required=True, metavar="PATH", help="new folder, or a file that ends in .gguf")
     add("--dtype", choices=("f32", "f16", "q8_0"), help="numbers of the matrices (default: f32; f16 for .gguf)")
     add("--overwrite", action="store_true", help="replace what is there")
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     taken = target.is_file() or target.is_symlink() or (target.is_dir() and (gguf or any(target.iterdir())))
     if taken and not options.overwrite:
         raise UserError(f"{target} is there already: choose another name, or add --overwrite")
-    bundle = open_bundle(options.path, adapter=options.adapter)
+    bundle = open_with_adapter(options)
     try:
         if gguf:
             bundle.write_gguf(target, dtype=dtype)

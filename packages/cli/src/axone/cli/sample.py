@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from axone.cli import console
+from axone.cli.adapter_options import add_adapter_options, open_with_adapter
 from axone.cli.console import UserError, in_options
 from axone.cli.invocation import CommandParser
 from axone.cli.sampling_options import NAMES, add_draft_option, add_sampling_options, check_counts, draft, sampling
-from axone.llm import Run, TextGenerator, open_bundle
+from axone.llm import Run, TextGenerator
 
 EPILOG = """Choosing options: a temperature below 1 prefers probable tokens, one above 1 makes the text more varied. --top-p 0.9 or
 --min-p 0.05 exclude improbable tokens, so that the temperature can be higher. --repetition-penalty 1.1 helps if a text
@@ -47,7 +48,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("path", type=Path, metavar="PATH", help="run, model folder or .gguf file")
-    add("--adapter", type=Path, metavar="FOLDER", help="adapter to merge into the model")
+    add_adapter_options(parser)
     add("--prompt", action="append", metavar="TEXT", help="text to continue, - for standard input; may be repeated")
     add("--samples", type=int, default=1, metavar="N", help="number of texts per prompt (default: 1)")
     add("--max-new-tokens", type=int, default=500, metavar="N", help="maximum number of new tokens (default: 500)")
@@ -71,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         sampling(options)
-        bundle = open_bundle(options.path, adapter=options.adapter)
+        bundle = open_with_adapter(options)
         generator = TextGenerator(bundle.model, bundle.tokenizer)
         options.draft = draft(options, bundle)
         single = options.samples == 1 and not options.json

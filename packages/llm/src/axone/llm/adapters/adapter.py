@@ -185,7 +185,9 @@ class Adapter:
             if sha256 != base.sha256:
                 named = "another model" if base.name is None else base.name
                 raise CheckpointError(
-                    folder, f"belongs to another base ({named}), whose weights differ from this model's"
+                    folder,
+                    f"belongs to another base ({named}), whose weights differ from this model's: name that base, or accept "
+                    "this one with --any-base (any_base=True)",
                 )
         adapted = {path: _restored(layers[path], low, options) for path, low in found.items()}
         _attach(model, adapted)

@@ -148,7 +148,9 @@ class ModelBundle:
         return bundle
 
 
-def open_bundle(path: str | os.PathLike[str], *, adapter: str | os.PathLike[str] | None = None) -> ModelBundle:
+def open_bundle(
+    path: str | os.PathLike[str], *, adapter: str | os.PathLike[str] | None = None, any_base: bool = False
+) -> ModelBundle:
     """Open a run (its best checkpoint), a checkpoint, a model folder or a GGUF file.
 
     Parameters
@@ -156,6 +158,8 @@ def open_bundle(path: str | os.PathLike[str], *, adapter: str | os.PathLike[str]
     path : path
     adapter : path, optional
         Folder of an adapter, which is merged into the model.
+    any_base : bool, default False
+        Whether the model may have other numbers than the base of the adapter, as in `Adapter.load`.
 
     Returns
     -------
@@ -171,7 +175,7 @@ def open_bundle(path: str | os.PathLike[str], *, adapter: str | os.PathLike[str]
     if adapter is not None:
         from axone.llm.adapters.adapter import Adapter  # not before it is used
 
-        Adapter.load(bundle.model, adapter).merge(bundle.model)
+        Adapter.load(bundle.model, adapter, any_base=any_base).merge(bundle.model)
     return bundle
 
 

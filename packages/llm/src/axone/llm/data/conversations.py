@@ -128,7 +128,8 @@ class Conversations:
             apart = not isinstance(record, Dialogue)  # the sequences of a text are held out one by one
             groups += [group + apart * number for number in range(len(sequences))]
         if not parts:
-            raise DataError(f"{path}: has no conversation with an answer that fits into {context_length} tokens")
+            within = "" if context_length is None else f" that fits into {context_length} tokens"
+            raise DataError(f"{path}: has no conversation with an answer{within}: add texts or conversations")
         ids = np.concatenate([np.asarray(each, np.int32) for each, _ in parts])
         trained = np.concatenate([np.asarray(each, np.bool_) for _, each in parts])
         starts = np.cumsum([0, *(len(each) for each, _ in parts)])

@@ -221,7 +221,7 @@ def _weight_files(folder: Path) -> list[Path]:
     if len(names) > _MOST_SHARDS:
         raise CheckpointError(folder / INDEX, f"names {len(names)} shards, and {_MOST_SHARDS} are the most")
     for name in names:
-        if Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):
+        if Path(name).name != name or {"\\", "\0"} & {*name} or not name.endswith(".safetensors"):
             raise CheckpointError(
                 folder / INDEX, f"names the shard {name!r:.60}, which is not a file name in this folder"
             )

@@ -44,6 +44,8 @@ def open_regular(path: Path, *, follow_links: bool = True) -> FileIO:
         if error.errno == errno.ELOOP and path.is_symlink():
             raise OSError(errno.ELOOP, "symbolic link", str(path)) from error
         raise
+    except ValueError as error:  # of a path that holds a NUL
+        raise OSError(errno.EINVAL, "not a file name", str(path)) from error
     try:
         require_regular(descriptor, path)
         return open(descriptor, "rb", buffering=0)  # noqa: PTH123 - of a descriptor

@@ -63,7 +63,8 @@ _BITS = {name: 8 * np.dtype(dtype).itemsize for name, dtype in _DTYPES.items()} 
 }
 _FLOATS = {"BF16", "F16", "F32", "F64"}
 _METADATA = "__metadata__"
-_LARGEST_HEADER = 100_000_000  # bytes, as the format says
+_LARGEST_HEADER = 1 << 24  # bytes: an array takes about 120, and as JSON in memory up to 10 times as much
+_LEAST_CONTAINER = 16  # bytes of the header per list or object: of an array's own three, 30 at least
 _CHUNK = 1 << 20  # numbers converted at once: their bytes stay in the caches
 
 
@@ -246,7 +247,9 @@ class ArrayFile:
         if size < 8 or not 2 <= length <= min(size - 8, _LARGEST_HEADER):
             raise CheckpointError(self.path, f"is not a safetensors file (its header has {length:,} of {size:,} bytes)")
         try:
-            content = parse_json(self.path, file.read(length))
+            header = file.read(length)
+            _require_few_lists(header)
+            content = parse_json(self.path, header)
             return _entries(content, start=8 + length, size=size - 8 - length)
         except (ValueError, CheckpointError) as error:
             reason = error.reason if isinstance(error, CheckpointError) else error
@@ -262,6 +265,18 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         As `ArrayFile`.
     """
     return ArrayFile(path).read_all()
+
+
+def _require_few_lists(header: bytes) -> None:
+    """Check that a header holds no more lists than arrays have: an empty one takes 3 bytes there, and 64 in memory.
+
+    Raises
+    ------
+    ValueError
+        If it holds more.
+    """
+    if _LEAST_CONTAINER * (header.count(b"[") + header.count(b"{") - 1) > len(header):
+        raise ValueError("holds more lists than arrays have")
 
 
 def _entries(content: dict[str, Any], start: int, size: int) -> dict[str, Entry]:

@@ -1,7 +1,8 @@
 """GGUF files, read: metadata and the table of tensors, checked before anything is used; tensors row by row.
 
 The file is hostile until checked: every length is compared with the bytes that are left before it is used, so nothing
-larger than the file is ever allocated, and tensors must lie inside the file without overlap.
+larger than the file is ever allocated, and tensors must lie inside the file without overlap. Strings take more memory than
+in the file, so their number has a limit, with which they take at most 150 MB more than in a file of any size.
 
 References
 ----------
@@ -51,6 +52,9 @@ STRING, ARRAY = 8, 9
 
 _LEAST_ENTRY = 13  # bytes of the smallest entry of the metadata: a key's length, a type, a byte
 _LEAST_TENSOR = 24  # bytes of the smallest entry of the table of tensors
+_MOST_ENTRIES = 1 << 16  # of the metadata, and of the table of tensors: models have up to some thousand
+_MOST_STRINGS = 1 << 21  # in all arrays: Python takes 64 bytes for each; Gemma 3 has 777,000
+_NESTED = 32  # strings for which an array within an array counts
 _LONGEST_NAME = 1 << 16
 _DEEPEST = 4  # arrays within arrays
 _MOST_DIMENSIONS = 4
@@ -185,6 +189,7 @@ class _Cursor:
         self._file = file
         self._size = size
         self._at = 0
+        self._strings_left = _MOST_STRINGS
 
     def header(self) -> tuple[int, int]:
         """Return the number of tensors and that of metadata entries."""
@@ -199,6 +204,8 @@ class _Cursor:
         for count, least, what in ((tensors, _LEAST_TENSOR, "tensors"), (entries, _LEAST_ENTRY, "metadata entries")):
             if count * least > self._left():
                 raise self._fault(f"declares {count} {what}, more than its {self._size} bytes can hold")
+            if count > _MOST_ENTRIES:
+                raise self._fault(f"declares {count} {what}, and {_MOST_ENTRIES} are the most that are read")
         return tensors, entries
 
     def metadata(self, count: int) -> dict[str, Value]:
@@ -271,22 +278,30 @@ class _Cursor:
         least = 8 if kind == STRING else 12
         if count * least > self._left():
             raise self._fault(f"declares an array of {count} values, more than its {self._size} bytes can hold")
+        self._strings_left -= count if kind == STRING else _NESTED * count
+        if self._strings_left < 0:
+            raise self._fault(f"holds more than {_MOST_STRINGS} strings, which are the most that are read")
         if kind == STRING:
             return self._strings(count)
         return [self._value(kind, depth + 1) for _ in range(count)]
 
     def _strings(self, count: int) -> list[Value]:
         """Return many strings, as vocabularies are: 50,000 take a few hundredths of a second."""
-        read, left, found = self._file.read, self._left(), []
+        read, left = self._file.read, self._left()
+        found: list[Value] = []
         for _ in range(count):
             left -= 8
             length = int.from_bytes(read(8), "little") if left >= 0 else 0
             left -= length
             if left < 0:
                 raise self._cut_off()
-            found.append(read(length))
+            raw = read(length)
+            try:
+                found.append(raw.decode())
+            except UnicodeDecodeError as error:
+                raise self._not_text(raw) from error
         self._at = self._size - left
-        return [self._text(raw) for raw in found]
+        return found
 
     def _name(self) -> str:
         length = int(self._number("<u8"))
@@ -301,7 +316,7 @@ class _Cursor:
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise self._fault(f"holds text that is not UTF-8 ({raw[:20]!r})") from error
+            raise self._not_text(raw) from error
 
     def _number(self, dtype: str) -> Any:
         kind = np.dtype(dtype)
@@ -318,6 +333,9 @@ class _Cursor:
 
     def _left(self) -> int:
         return self._size - self._at
+
+    def _not_text(self, raw: bytes) -> CheckpointError:
+        return self._fault(f"holds text that is not UTF-8 ({raw[:20]!r})")
 
     def _cut_off(self) -> CheckpointError:
         return self._fault(f"is cut off or damaged: its header goes beyond its {self._size} bytes")
