@@ -108,7 +108,7 @@ draw(L, names=names)
 
 # %%
 # Forward and backward pass side by side. Read the first three columns downward, and the
-# last two upward: the backward pass visits L, f, d, c, e, b, a.
+# last two upward: L, f, d, c, e, b, a is one of several orders that are allowed.
 
 steps = [
     ("a", "given", a, "dL/de * b"),

@@ -232,7 +232,7 @@ plt.show()
 #    All neurons of a layer then compute the same and receive the same gradient, so they
 #    stay copies of one neuron for ever. Here it is even worse: the gradient of each hidden
 #    weight is multiplied by a weight of the next layer, which is zero. Only the last bias
-#    learns.
+#    could learn, and not even that one does: there are as many targets of 1 as of -1.
 #
 # Sixty steps of this small network took seconds, because every number is an object
 # of Python. The next page computes the same with arrays, hundreds of times as fast:

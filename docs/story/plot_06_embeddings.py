@@ -241,7 +241,7 @@ plt.show()
 # Newer models do not add anything. They *rotate* the vectors: pairs of channels turn by
 # an angle that grows with the position, each pair at another speed, like the hands of a
 # clock. If two vectors are then compared by a product, as attention does on the next
-# page, the result depends only on the *distance* of their positions. Here is one vector
+# page, their positions count only by the *distance* between them. Here is one vector
 # at 120 positions, each compared with the same vector at position 60:
 
 rotary = RotaryEmbedding(64)

