@@ -129,9 +129,13 @@ def test_ranks_that_compute_the_same_chunk_at_the_same_time_change_no_product(
 def test_blas_threads_are_set_once_for_a_batch_and_restored(
     forked: list[int], monkeypatch: pytest.MonkeyPatch, build: Build
 ) -> None:
-    before, numbers = environment()["blas_threads"], []
-    write = settings._blas_threads._write
-    monkeypatch.setattr(settings._blas_threads, "_write", lambda counts: (numbers.append(counts), write(counts)))
+    before, written, write = environment()["blas_threads"], [], settings._blas_threads._write
+
+    def noted(counts: list[int]) -> None:
+        written.append(counts)
+        write(counts)
+
+    monkeypatch.setattr(settings._blas_threads, "_write", noted)
     model = build(context_length=64)
     with blas_threads(3), DecodingBatch(model, [IDS[:3], IDS[3:6]]) as batch:
         for _ in range(6):
@@ -139,5 +143,5 @@ def test_blas_threads_are_set_once_for_a_batch_and_restored(
             batch.append(IDS[:2])
         assert environment()["blas_threads"] in ([1], [])
     assert environment()["blas_threads"] == before
-    assert numbers == ([[3], [1], [3], before] if before else [[], [], [], []])
+    assert written == ([[3], [1], [3], before] if before else [[], [], [], []])
     assert len(forked) == 1
