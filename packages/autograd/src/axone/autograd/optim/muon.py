@@ -1,7 +1,7 @@
 """Muon: orthogonalized momentum, for the matrices of hidden layers.
 
 The momentum of a matrix is replaced by the nearest matrix with orthonormal rows or columns: all singular values become
-one. Five steps of a Newton-Schulz iteration bring them between 0.7 and 1.2, with matrix products alone.
+one. Four steps of a Newton-Schulz iteration bring most of them between 0.7 and 1.2, with matrix products alone.
 
 With the gradient g, the momentum u, its decay rate a and a matrix of n rows and m columns::
 
@@ -30,7 +30,9 @@ from axone.autograd.optim.optimizer import Group, Kernel, Optimizer, Params, che
 from axone.autograd.tensor import Tensor
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic polynomial, chosen for a large slope at zero, see [1]
-_STEPS = 5
+_STEPS = 4  # five steps from the Frobenius norm end at the same losses
+_WIDE = 2  # sides' ratio from which products of the short side alone are faster
+_TINY = 1e-7
 
 
 class Muon(Optimizer):
@@ -107,7 +109,7 @@ class Muon(Optimizer):
 
 
 def orthogonal(matrix: Array) -> Array:
-    """Return approximately the nearest matrix with orthonormal rows or columns, by five Newton-Schulz steps.
+    """Return approximately the nearest matrix with orthonormal rows or columns, by four Newton-Schulz steps.
 
     Parameters
     ----------
@@ -116,17 +118,37 @@ def orthogonal(matrix: Array) -> Array:
     Returns
     -------
     ndarray, shape (n, m)
-        Has the same singular vectors. Its singular values are between 0.7 and 1.2, except those that are tiny compared
-        to the largest. A matrix of zeros stays zero.
+        Has the same singular vectors. Its singular values are at most 1.21, and at least 0.68 if they were at least 0.0052
+        times the fourth root of the sum of all fourth powers. Smaller ones grow 140 times. A matrix of zeros stays zero.
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    x: Array = matrix.T if tall else matrix  # the products below then have the shorter side
+    square = x @ x.T  # NumPy computes half of a product with the own transpose
+    # The fourth root of the sum of the fourth powers is at least the largest singular value, and closer to it than the
+    # Frobenius norm, which takes one more step.
+    scale = np.sqrt(np.linalg.norm(square)) + _TINY
+    square /= scale * scale
+    x = x / scale
+    together = 2 if x.shape[1] >= _WIDE * x.shape[0] else 1
+    x = _factor(square, together) @ x
+    for _ in range(together, _STEPS, together):
+        x = _factor(x @ x.T, together) @ x
+    return x.T if tall else x
+
+
+def _factor(square: Array, steps: int) -> Array:
+    """Return the matrix that multiplies x in one step or two, from x times its transpose.
+
+    Two steps at once have fewer products with the long side of x. Four at once lose digits: an error of up to a tenth in
+    float32.
     """
     a, b, c = _COEFFICIENTS
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix  # the products below then have the shorter side
-    x = x / (np.linalg.norm(x) + 1e-7)  # makes every singular value at most one
-    for _ in range(_STEPS):
-        square = x @ x.T
-        x = a * x + (b * square + c * (square @ square)) @ x
-    return x.T if tall else x
+    factor: Array = c * (square @ square.T)
+    factor += b * square
+    factor.flat[:: len(factor) + 1] += a
+    if steps > 1:
+        factor = _factor((factor @ factor.T) @ square, steps - 1) @ factor
+    return factor
 
 
 def split_matrices(
