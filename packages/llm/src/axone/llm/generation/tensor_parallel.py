@@ -42,7 +42,7 @@ from axone.llm.runtime.collectives import SharedAllGather, collective
 from axone.llm.runtime.processes import ProcessGroup, shared_zeros
 from axone.llm.runtime.settings import CpuAffinity, blas_threads
 from axone.nn import KVCache, MultiHeadAttention, Transformer, TransformerBlock
-from axone.nn.extend import NgramForward, single_position
+from axone.nn.extend import NgramForward, few_positions, single_position
 
 _Decode: TypeAlias = Callable[[list[int], int, list[int]], Array]
 
@@ -193,7 +193,7 @@ class TensorParallelDecoder:
             if batch > 1:
                 context = padded_context(batch, 1, position, np.asarray(starts) if starts else None)
             elif len(tokens) > 1:
-                context = padded_context(1, len(tokens), position)
+                context = few_positions(position, len(tokens))
             else:
                 context = single_position(position)
             x = embedding[tokens] if len(tokens) > 1 else embedding[tokens[0]].copy()
