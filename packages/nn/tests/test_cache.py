@@ -152,7 +152,7 @@ def test_sequences_that_move_to_the_front_stay_in_the_same_memory(rows: list[int
         np.testing.assert_array_equal(array[: len(rows)], before[rows])
 
 
-def test_move_allocates_the_room_that_is_asked_for() -> None:
+def test_move_allocates_at_least_the_positions_that_are_asked_for() -> None:
     made, keys, values = filled(max_length=10_000)
     for length, capacity in ((0, 1024), (1024, 1024), (1025, 2048), (9000, 9000)):
         made.move(np.empty, length)

@@ -94,7 +94,7 @@ def token_loop(
 
 
 def _unfinished(rows: Sequence[Row]) -> list[int]:
-    """Return the numbers of the rows that have not ended: the last ones in the places of ended ones, so that few move."""
+    """Return the numbers of the rows that have not ended, the last ones in the places of ended ones."""
     numbers = [number for number, row in enumerate(rows) if not row.stopped]
     moved = (number for number in numbers if number >= len(numbers))
     return [next(moved) if rows[place].stopped else place for place in range(len(numbers))]
