@@ -95,6 +95,21 @@ def test_small_model_uses_more_workers_as_blas_threads(
     assert environment() == before
 
 
+def test_tables_of_ngrams_do_not_make_a_model_large(dataset: TokenDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = LanguageModelConfig(
+        vocab_size=dataset.tokenizer.vocab_size, context_length=16, num_layers=1, num_heads=2, embed_dim=8, max_ngram=3
+    )
+    model = LanguageModel(config)
+    assert model.ngram_embedding is not None
+    tables = model.ngram_embedding.num_parameters()
+    monkeypatch.setattr("axone.llm.runtime.resources.SMALL_MODEL", model.num_parameters() - tables)
+    with DataParallel(model, 2, num_workers=5):
+        assert environment()["blas_threads"] in ([2], [])
+    monkeypatch.setattr("axone.llm.runtime.resources.SMALL_MODEL", model.num_parameters() - tables - 1)
+    with DataParallel(model, 2, num_workers=5):
+        assert environment()["blas_threads"] in ([1], [])
+
+
 def test_failure_to_enter_restores_all_settings(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise MemoryError

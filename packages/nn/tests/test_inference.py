@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,15 @@ from axone.nn import (
     Transformer,
     TransformerBlock,
 )
-from axone.nn.extend import CachedModule, DecodeContext, Forward, RowCache, dense_product, single_position
+from axone.nn.extend import (
+    CachedModule,
+    DecodeContext,
+    Forward,
+    RowCache,
+    dense_product,
+    few_positions,
+    single_position,
+)
 
 Array = NDArray[Any]
 BOUNDS = {np.float32: 2e-5, np.float64: 1e-12}
@@ -222,6 +231,18 @@ def test_some_heads_compute_their_part() -> None:
         part = np.concatenate([qkv[:, run] for run in rows], axis=1)
         out = layer.heads_inference(1)(part, KVCache(1, 1, 6, 4, dtype=np.float64), context)
         np.testing.assert_allclose(out, whole[:, rows[0]], atol=1e-12)
+
+
+@pytest.mark.parametrize("options", ATTENTIONS, ids=str)
+def test_few_positions_get_the_bits_that_each_gets_alone(options: dict[str, Any]) -> None:
+    layer = shaken(attention(**options), np.float32)
+    K = layer.num_kv_heads
+    heads, qkv = layer.heads_inference(K), random(40, 4 * (4 + 2 * K), dtype=np.float32)
+    alone, together = (KVCache(1, K, 40, 4) for _ in range(2))
+    singles = [heads(row.copy(), alone, single_position(at)) for at, row in enumerate(qkv)]
+    cuts = pairwise((0, 2, 3, 9, 24, 40))
+    runs = [heads(qkv[start:stop].copy(), together, few_positions(start, stop - start)) for start, stop in cuts]
+    np.testing.assert_array_equal(np.concatenate(runs), singles)
 
 
 class Louder(MultiHeadAttention):

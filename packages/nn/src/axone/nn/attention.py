@@ -253,6 +253,8 @@ class MultiHeadAttention(CachedModule):
         def forward(qkv: Array, cache: KVCache, context: DecodeContext) -> Array:
             if qkv.ndim == 1 and context.mask is None:
                 return decode_one(qkv, cache, context)
+            if context.each_alone:
+                return decode_each(qkv, cache, context)
             B, T = context.batch, context.positions.shape[-1]
             heads = qkv.reshape(B, T, H + 2 * K, D).swapaxes(1, 2)
             prepare(heads[:, :H], heads[:, H : H + K], heads[:, : H + K], context)
@@ -279,6 +281,20 @@ class MultiHeadAttention(CachedModule):
                 return attend_packed(q, *cache.append_row(k, v)).reshape(H * D)
             keys, values = cache.append(k.reshape(1, K, 1, D), v.reshape(1, K, 1, D))  # (1, K, S, D)
             return decode_attention(q, keys[0], values[0], None).reshape(H * D)
+
+        def decode_each(qkv: Array, cache: KVCache, context: DecodeContext) -> Array:
+            """Attend from a few positions of one sequence: products of the same shapes as in `decode_one`, the rest at once."""
+            heads = qkv.reshape(-1, H + 2 * K, D).swapaxes(0, 1)  # (H + 2 K, T, D)
+            prepare(heads[:H], heads[H : H + K], heads[: H + K], context)
+            q = qkv[:, : H * D]
+            if scale is not None:
+                q *= scale
+            (keys,), (values,) = cache.append(heads[None, H : H + K], heads[None, H + K :])  # (K, S, D)
+            out, end = np.empty((len(q), K, G, D), dtype), keys.shape[1] - len(q)
+            for own, attended in zip(q.reshape(-1, K, G, D), out):
+                end += 1
+                attended[...] = decode_attention(own, keys[:, :end], values[:, :end], None)
+            return out.reshape(-1, H * D)
 
         def prepare(q: Array, k: Array, both: Array, context: DecodeContext) -> None:
             """Normalize and rotate queries and keys, in place."""

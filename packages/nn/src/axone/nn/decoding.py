@@ -35,12 +35,15 @@ class DecodeContext(NamedTuple):
         True where a position in the cache belongs to the sequence: the padding on the left does not.
     last_only : bool
         Whether only the last position of each sequence is wanted: (N, C) becomes (B, C).
+    each_alone : bool
+        Whether attention computes one position of a sequence after the other, with the bits that each gets alone.
     """
 
     batch: int
     positions: Positions
     mask: Mask | None = None
     last_only: bool = False
+    each_alone: bool = False
 
     def last_rows(self, x: Array) -> Array:
         """Return the rows (B, C) of the last position of each sequence."""
@@ -54,6 +57,13 @@ def single_position(position: int) -> DecodeContext:
     positions = np.asarray([position])
     positions.flags.writeable = False
     return DecodeContext(1, positions)
+
+
+def few_positions(first: int, count: int) -> DecodeContext:
+    """Return the context of a few positions of one sequence, each of which gets the bits that it gets alone."""
+    positions = np.arange(first, first + count)
+    positions.flags.writeable = False  # so that the layers share the tables of rotary embeddings
+    return DecodeContext(1, positions, each_alone=True)
 
 
 CachedForward: TypeAlias = Callable[[Array, KVCache, DecodeContext], Array]

@@ -16,7 +16,14 @@ Operations of your own are recorded with `axone.autograd.extend.record`.
 
 from axone.nn.arena import CACHE_LINE, Allocate, Arena, flatten
 from axone.nn.cache import RowCache
-from axone.nn.decoding import Attention, CachedForward, CachedModule, DecodeContext, single_position
+from axone.nn.decoding import (
+    Attention,
+    CachedForward,
+    CachedModule,
+    DecodeContext,
+    few_positions,
+    single_position,
+)
 from axone.nn.functional.activation import gelu_gate, swiglu_gate
 from axone.nn.functional.attention import Mask, attend
 from axone.nn.functional.intra_op import Run, chunks, is_single_threaded, parallel_for, use_threads
@@ -50,6 +57,7 @@ __all__ = [
     "chunks",
     "dense_product",
     "exp_rows",
+    "few_positions",
     "flatten",
     "gelu_gate",
     "is_single_threaded",

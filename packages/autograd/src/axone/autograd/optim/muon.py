@@ -118,7 +118,7 @@ def orthogonal(matrix: Array) -> Array:
     Returns
     -------
     ndarray, shape (n, m)
-        Has the same singular vectors. Its singular values are at most 1.21, and at least 0.68 if they were at least 0.012
+        Has the same singular vectors. Its singular values are at most 1.21, and at least 0.68 if they were at least 0.0052
         times the fourth root of the sum of all fourth powers. Smaller ones grow 140 times. A matrix of zeros stays zero.
     """
     tall = matrix.shape[0] > matrix.shape[1]

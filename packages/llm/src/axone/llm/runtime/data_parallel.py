@@ -35,7 +35,7 @@ from axone.llm.runtime.processes import ProcessGroup, can_fork, shared_zeros
 from axone.llm.runtime.rank_group import RankGroup
 from axone.llm.runtime.settings import blas_threads, kept_memory
 from axone.llm.runtime.threads import ThreadGroup
-from axone.nn import Module, Parameter
+from axone.nn import Module, NgramEmbedding, Parameter
 from axone.nn.extend import CACHE_LINE, flatten, use_threads
 
 M = TypeVar("M", bound=Module)
@@ -109,7 +109,11 @@ class DataParallel(Generic[M]):
         self._shards = shards if self.ranks.several else None
         self.bounds: list[int] | None = None
         self._module = module
-        self._is_small = module.num_parameters() <= resources.SMALL_MODEL
+        tables = [
+            each for each in module.modules() if isinstance(each, NgramEmbedding)
+        ]  # a step reads few of their rows
+        size = module.num_parameters() - sum(each.num_parameters() for each in tables)
+        self._is_small = size <= resources.SMALL_MODEL
         self._allow_fork = allow_fork and self._is_small and 1 < self.num_replicas == self.num_workers
         self._forking = False
         self._squares: list[float] = []  # per block, of the flat gradient
