@@ -49,6 +49,16 @@ def test_memory_grows_as_positions_are_appended(monkeypatch: pytest.MonkeyPatch)
     check(made, keys, values)
 
 
+def test_sequences_of_a_batch_share_the_positions_that_are_allocated_at_first() -> None:
+    assert [KVCache(batch, K, 5000, D).capacity for batch in (0, 1, 3, 16, 5000)] == [2048, 2048, 683, 128, 1]
+    made, keys, values = filled(batch=1, max_length=5000)
+    made.select(np.zeros(16, np.intp))
+    assert made.capacity == 128
+    check(made, keys.repeat(16, axis=0), values.repeat(16, axis=0))
+    made.select(np.zeros(4096, np.intp))
+    assert made.capacity == 5  # those that are held
+
+
 def test_a_cache_never_grows_beyond_its_max_length(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "_FIRST_CAPACITY", 4)
     made = KVCache(1, K, 5, D)
@@ -129,6 +139,27 @@ def test_select_keeps_sequences_in_the_order_given() -> None:
     made.select(np.array([2, 0]))
     check(made, keys[[2, 0]], values[[2, 0]])
     assert made.version == 1
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2], [1, 2, 3], [0, 3, 2], [3], []])
+def test_sequences_that_move_to_the_front_stay_in_the_same_memory(rows: list[int]) -> None:
+    made, keys, values = filled(batch=4)
+    memory = made.append(np.empty((4, K, 0, D)), np.empty((4, K, 0, D)))
+    made.select(np.array(rows, np.intp))
+    check(made, keys[rows], values[rows])
+    assert (made.version, made.batch, made.capacity) == (0, len(rows), 9)
+    for array, before in zip(memory, (keys, values), strict=True):
+        np.testing.assert_array_equal(array[: len(rows)], before[rows])
+
+
+def test_move_allocates_at_least_the_positions_that_are_asked_for() -> None:
+    made, keys, values = filled(max_length=10_000)
+    for length, capacity in ((0, 1024), (1024, 1024), (1025, 2048), (9000, 9000)):
+        made.move(np.empty, length)
+        assert made.capacity == capacity
+    with pytest.raises(ValueError, match="the cache has room for 10000 positions, and not for 10001"):
+        made.move(np.empty, 10_001)
+    check(made, keys, values)
 
 
 def test_drop_first_moves_later_positions_to_the_front() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from axone.autograd import Tensor
-from axone.nn.functional import activation, gelu, intra_op, matmul
+from axone.nn.functional import activation, gelu, intra_op, matmul, relu2
 from axone.nn.functional.attention import packed_attention, scaled_dot_product_attention
 
 R = TypeVar("R")
@@ -43,14 +43,15 @@ def test_a_product_is_cut_by_rows_or_columns(rows: int, columns: int, parts: lis
 
 
 @pytest.mark.parametrize("size", [1, 4, 9, 50])
-def test_gelu_is_cut_into_parts(size: int, runs: list[int]) -> None:
+@pytest.mark.parametrize("function", [gelu, relu2])
+def test_activations_are_cut_into_parts(function: Callable[[Tensor], Tensor], size: int, runs: list[int]) -> None:
     x, g = random(size), random(size, seed=1)
     shared = Tensor(x, requires_grad=True)
-    y = gelu(shared)
+    y = function(shared)
     y.backward(g)
     with intra_op.use_threads(None, 1):
         alone = Tensor(x, requires_grad=True)
-        expected = gelu(alone)
+        expected = function(alone)
         expected.backward(g)
     np.testing.assert_array_equal(y.data, expected.data)
     np.testing.assert_array_equal(shared.grad, alone.grad)

@@ -18,13 +18,20 @@ from numpy.typing import DTypeLike, NDArray
 from axone.autograd.extend import Array
 from axone.nn.arena import Allocate
 
-_FIRST_CAPACITY = 2048  # positions that are allocated at first; more are allocated when they are needed
+# Positions, of all sequences together, that are allocated at first; more are allocated when they are needed. A page of a
+# large array has 2 MiB: 16 sequences of SmolLM2 would touch 1.5 GiB for a few positions each, in 0.4 to 3.5 s.
+_FIRST_CAPACITY = 2048
+
+
+def _first_capacity(batch: int) -> int:
+    """Return the positions of each sequence that are allocated at first."""
+    return -(-_FIRST_CAPACITY // max(batch, 1))
 
 
 class KVCache:
     """Keys and values of the positions that an attention layer has read, so that a new position costs one row.
 
-    Memory is allocated for at most 2,048 positions at first, and grows as positions are appended.
+    Memory is allocated for at most 2,048 positions of all sequences together at first, and grows as positions are appended.
 
     Parameters
     ----------
@@ -64,7 +71,7 @@ class KVCache:
     def __init__(
         self, batch: int, num_kv_heads: int, max_length: int, head_dim: int, *, dtype: DTypeLike = np.float32
     ) -> None:
-        shape = batch, num_kv_heads, min(max_length, _FIRST_CAPACITY), head_dim
+        shape = batch, num_kv_heads, min(max_length, _first_capacity(batch)), head_dim
         self._keys: Array = np.empty(shape, dtype)
         self._values: Array = np.empty(shape, dtype)
         self._after_write: Callable[[], object] | None = None
@@ -124,22 +131,26 @@ class KVCache:
         ValueError
             If it exceeds `max_length`.
         """
-        if length > self.max_length:
-            raise ValueError(
-                f"the cache has room for {self.max_length} positions, and not for {length}: give it a larger max_length"
-            )
-        if length > self.capacity:
-            self._reallocate(np.empty, min(max(length, 2 * self.capacity), self.max_length))
+        capacity = self._grown(length)
+        if capacity > self.capacity:
+            self._reallocate(np.empty, capacity)
 
-    def move(self, allocate: Allocate) -> None:
+    def move(self, allocate: Allocate, length: int = 0) -> None:
         """Move keys and values into other memory, such as memory that forked processes share.
 
         Parameters
         ----------
         allocate : callable
             From a number of elements and a dtype to a new array of one axis.
+        length : int, default 0
+            Allocate as `reserve` does for so many positions.
+
+        Raises
+        ------
+        ValueError
+            If `length` exceeds `max_length`.
         """
-        self._reallocate(allocate, self.capacity)
+        self._reallocate(allocate, self._grown(length))
 
     def view(
         self,
@@ -184,13 +195,27 @@ class KVCache:
     def select(self, rows: NDArray[np.intp]) -> None:
         """Keep only some sequences of the batch, in the order given.
 
+        Fewer ones that move to the front, if at all, stay in the same memory.
+
         Parameters
         ----------
         rows : ndarray of int, shape (N,)
         """
+        count = len(rows)
+        if count < self.batch and (rows >= np.arange(count)).all():
+            for to, row in enumerate(rows.tolist()):
+                if to != row:
+                    for array in (self._keys, self._values):
+                        array[to, :, : self.length] = array[row, :, : self.length]
+            self._keys, self._values = self._keys[:count], self._values[:count]
+            return
+        capacity = self.capacity
+        if count > self.batch:
+            capacity = min(capacity, max(self.length, _first_capacity(count)))
 
         def selected(array: Array) -> Array:
-            new: Array = np.empty((len(rows), *array.shape[1:]), array.dtype)
+            _, K, _, D = array.shape
+            new: Array = np.empty((count, K, capacity, D), array.dtype)
             new[:, :, : self.length] = array[rows, :, : self.length]  # not the rest, which no one has written to
             return new
 
@@ -208,6 +233,14 @@ class KVCache:
         first, last = self.length - other.length, self.length
         self._keys[rows, :, first:last] = other._keys[:, :, : other.length]
         self._values[rows, :, first:last] = other._values[:, :, : other.length]
+
+    def _grown(self, length: int) -> int:
+        """Return the capacity after `reserve`."""
+        if length > self.max_length:
+            raise ValueError(
+                f"the cache has room for {self.max_length} positions, and not for {length}: give it a larger max_length"
+            )
+        return self.capacity if length <= self.capacity else min(max(length, 2 * self.capacity), self.max_length)
 
     def _reallocate(self, allocate: Allocate, capacity: int) -> None:
         def moved(array: Array) -> Array:

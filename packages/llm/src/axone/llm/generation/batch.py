@@ -168,6 +168,8 @@ class DecodingBatch:
         self._starts = [self._starts[row] for row in rows]
         for cache in self._caches:
             cache.select(np.asarray(rows, np.intp))
+        if len(rows) == 1 and self._starts[0]:
+            self._drop_padding()  # one sequence without padding is decoded faster
 
     def _drop_guesses(self) -> None:
         """Forget the guesses that no token has confirmed."""

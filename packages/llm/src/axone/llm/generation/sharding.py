@@ -24,13 +24,10 @@ from axone.nn.extend import (
     swiglu_gate,
 )
 
-# OpenBLAS multiplies up to a million numbers without packing them first, on processors with AVX-512: 16 rows with
-# SmolLM2's weights in 37 ms instead of 46.
-_UNPACKED_PRODUCTS = 1_000_000
-_ROW_MULTIPLE = 16
-# Sequences from which on a matrix-vector product, which streams a block into the cache, makes up for its time: a step of
-# 16 takes 53 ms instead of 57.5, one of 4 would take 43 instead of 30.
-_READ_FIRST = 16
+# OpenBLAS multiplies so many numbers without packing them first, on processors with AVX-512, if neither the products nor the
+# results are more: 16 sequences with SmolLM2's weights in 51 ms; blocks of 16 columns for a transposed copy took 61.
+_UNPACKED_PRODUCTS, _UNPACKED_RESULTS = 1_000_000, 1_200
+_ROW_MULTIPLE = 8
 
 
 class ShardedProducts:
@@ -59,18 +56,20 @@ class ShardedProducts:
         """Return the function that computes the products with several weights, side by side, after one all-gather."""
         all_gather, batch = self._all_gather, self._batch
         size, width = sum(map(len, weights)), weights[0].shape[1]
-        block = size if batch == 1 else max(_UNPACKED_PRODUCTS // (batch * width) // _ROW_MULTIPLE, 1) * _ROW_MULTIPLE
+        block = size if batch == 1 else _block_rows(batch, width)
         chunks = [(chunk, _parts(weights, rows, block)) for chunk, rows in all_gather.chunks(size, width)]
 
         def forward(x: Array) -> Array:
+            multiply: Callable[[Array, Array, Array], object]
             if x.ndim == 1:
                 products = vector = all_gather.buffer(size)
-            else:
+                multiply = np.vecdot
+            elif batch == 1:
                 vector = all_gather.buffer(size * len(x)).reshape(size, -1)
-                products = vector.T
-            multiply, x = _multiplication(x, batch)
-            if x.ndim == 2 and batch == 1:
-                x = self._in_lines(x)
+                products, multiply, x = vector.T, _multiply_positions, self._in_lines(x)
+            else:
+                products = all_gather.buffer(size * len(x)).reshape(-1, size)
+                vector, multiply, x = products.T, _multiply_sequences, self._in_lines(x)
             for chunk, parts in chunks:
                 if all_gather.claim(chunk):
                     for part, rows in parts:
@@ -83,7 +82,10 @@ class ShardedProducts:
         return forward
 
     def _in_lines(self, x: Array) -> Array:
-        """Return a copy of rows that begins at a cache line: products of 8 rows take 13 % less time, of 16 rows 17 %."""
+        """Return a copy of rows that begins at a cache line.
+
+        Products of 8 positions take 13 % less time, of 16 positions 17 %, of 16 sequences 4 %.
+        """
         lines = self._lines.get(x.shape)
         if lines is None:
             lines = self._lines[x.shape] = Arena([x.shape], x.dtype).take(x.shape)
@@ -91,23 +93,20 @@ class ShardedProducts:
         return lines
 
 
-def _multiplication(x: Array, batch: int) -> tuple[Callable[[Array, Array, Array], object], Array]:
-    """Return the function that writes the products of a part of a weight, and its second argument."""
-    if x.ndim == 1:
-        return np.vecdot, x
-    if batch == 1:
-        return _multiply_rows, x
-    return _multiply_block, x.T.copy()
-
-
-def _multiply_rows(part: Array, x: Array, out: Array) -> None:
+def _multiply_positions(part: Array, x: Array, out: Array) -> None:
     np.vecdot(part[:, None], x, out)
 
 
-def _multiply_block(part: Array, columns: Array, out: Array) -> None:
-    if columns.shape[1] >= _READ_FIRST:
-        part.dot(columns[:, 0].copy())
-    np.dot(part, columns, out)
+def _multiply_sequences(part: Array, x: Array, out: Array) -> None:
+    # Not straight to memory that ranks share: BLAS may write zeros first and add to them, and if two ranks claim a chunk at
+    # the same time, each would add to the other's sums.
+    out.T[...] = x.dot(part.T)
+
+
+def _block_rows(batch: int, width: int) -> int:
+    """Return the rows of a weight that are multiplied at once by the vectors of several sequences."""
+    rows = min(_UNPACKED_PRODUCTS // (batch * width), _UNPACKED_RESULTS // batch)
+    return max(rows // _ROW_MULTIPLE, 1) * _ROW_MULTIPLE
 
 
 def _parts(weights: Sequence[Array], rows: slice, block: int) -> list[tuple[Array, slice]]:

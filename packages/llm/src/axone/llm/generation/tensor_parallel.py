@@ -22,6 +22,7 @@ References
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
@@ -86,13 +87,13 @@ class TensorParallelDecoder:
         ngrams: NgramForward | None = None,
     ) -> None:
         for cache in caches:
-            cache.reserve(cache.length + count)
-            cache.move(shared_zeros)
+            cache.move(shared_zeros, cache.length + count)
         self._caches, self._versions = caches, [cache.version for cache in caches]
         self._capacity = caches[0].capacity
         self._model = transformer, embedding, head
         self._ngrams = ngrams
         self._decode: _Decode | None = None  # this rank's shard
+        self._built = 0  # the number of sequences for which it was built
         layers, self._batch = list(_attention_layers(transformer)), caches[0].batch
         parts = [self._batch] if self._batch > 1 else [layer.num_kv_heads for layer in layers]
         self.group = ProcessGroup(min(world_size, *parts))
@@ -100,18 +101,25 @@ class TensorParallelDecoder:
         self._cores = cores if len(cores) == self.group.world_size > 1 else None  # one for each rank, or none is pinned
         self._affinity = CpuAffinity(self._cores and self._cores[:1])
         # A fork ends BLAS's threads. To set their number starts them again, and for 0.1 s they wait awake for work on the
-        # cores of the other ranks: it is not set unless attention's products are large enough for several threads.
+        # cores of the other ranks. For one sequence, whose generator may be left unfinished, it is set per token, and not
+        # unless attention's products are large enough for several threads; for a batch once, before the fork.
         widest = max(layer.num_heads // layer.num_kv_heads * layer.head_dim for layer in layers)
-        is_single = self._batch == 1 and widest * self._capacity <= _ONE_BLAS_THREAD_PRODUCTS
-        self._blas_threads = None if is_single else 1
+        needs_limit = self._batch == 1 and widest * self._capacity > _ONE_BLAS_THREAD_PRODUCTS
+        self._blas_threads = 1 if needs_limit else None
+        self._held = contextlib.ExitStack()
         longest = max(length for parameter in transformer.parameters() for length in parameter.shape)
         most = max(MAX_POSITIONS, self._batch) * max(2 * longest, *head.shape)  # twice: gate and up projection together
         self._all_gather = SharedAllGather(self.group, most, head.dtype)
 
     def holds(self, caches: Sequence[KVCache], count: int) -> bool:
-        """Return whether these are the decoder's caches, all ranks still share them, and `count` more positions fit."""
+        """Return whether these are the decoder's caches, all ranks still share them, and `count` more positions fit.
+
+        Sequences may have ended, as long as there is one for each rank, and more than one.
+        """
+        batch = caches[0].batch
         return (
             caches is self._caches
+            and (batch == self._batch or max(2, self.group.world_size) <= batch < self._batch)
             and caches[0].length + count <= self._capacity
             and self._versions == [cache.version for cache in caches]
         )
@@ -136,19 +144,23 @@ class TensorParallelDecoder:
         OSError
             If another rank has ended, or could not be forked.
         """
+        if self._batch > 1 and self._decode is None:
+            self._held.enter_context(blas_threads(1))
         with self._affinity, blas_threads(self._blas_threads):
             return self.decode_shard(tokens, position, list(starts))
 
     def close(self) -> None:
-        """End the other ranks, and restore the CPU affinity if an interrupt has kept `decode` from it."""
+        """End the other ranks, and restore BLAS's threads, and the CPU affinity if an interrupt has kept `decode` from it."""
         self._affinity.restore()
         self.group.close()
+        self._held.close()
 
     @collective
     def decode_shard(self, tokens: list[int], position: int, starts: list[int]) -> Array:
         """Compute this rank's shard of a few positions: all ranks return the same logits."""
-        if self._decode is None:  # the rank is known only now
-            self._decode = self._build()
+        batch = 1 if self._batch == 1 else len(tokens)
+        if self._decode is None or self._built != batch:  # the rank is known only now
+            self._decode, self._built = self._build(batch), batch
             if self.group.rank and self._cores:
                 os.sched_setaffinity(0, {self._cores[self.group.rank]})
         logits = self._decode(tokens, position, starts)
@@ -156,14 +168,14 @@ class TensorParallelDecoder:
             self.group.spin_wait(_SPIN)
         return logits
 
-    def _build(self) -> _Decode:
+    def _build(self, batch: int) -> _Decode:
         """Return this rank's function from tokens, the position of the first, and starts to logits."""
         transformer, embedding, head = self._model
-        all_gather, batch = self._all_gather, self._batch
+        all_gather = self._all_gather
         layers = list(_attention_layers(transformer))
         attentions: list[MultiHeadAttention]
         products, caches = ShardedProducts(all_gather, batch), self._caches[: len(layers)]
-        ngrams, ids = self._ngrams, [cache.view() for cache in self._caches[len(layers) :]]
+        ngrams, ids = self._ngrams, [cache.view(rows=slice(batch)) for cache in self._caches[len(layers) :]]
         if batch == 1:
             attentions = [ShardedAttention(layer, all_gather) for layer in layers]
             heads = [all_gather.shard(layer.num_kv_heads) for layer in layers]

@@ -84,10 +84,17 @@ def token_loop(
             remaining -= 1
             if speculation is not None:
                 speculation.push(tokens[0])
-            unfinished = [number for number, row in enumerate(live) if not row.stopped]
+            unfinished = _unfinished(live)
             if len(unfinished) < len(live):
                 live = [live[number] for number in unfinished]
                 if live:
                     batch.keep(unfinished)
             if not live or tokens[0] != guess:
                 break
+
+
+def _unfinished(rows: Sequence[Row]) -> list[int]:
+    """Return the numbers of the rows that have not ended, the last ones in the places of ended ones."""
+    numbers = [number for number, row in enumerate(rows) if not row.stopped]
+    moved = (number for number in numbers if number >= len(numbers))
+    return [next(moved) if rows[place].stopped else place for place in range(len(numbers))]
