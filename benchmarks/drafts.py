@@ -1,4 +1,4 @@
-"""Count what drafts from the prompt save: tokens per forward of a real model, for each task of `draft_tasks`.
+"""Benchmark of drafts from the prompt without times: tokens per forward of a real model, for each task of `draft_tasks`.
 
     python benchmarks/drafts.py MODEL [--tokens N]
 
