@@ -72,13 +72,15 @@ def test_packed_heads_are_cut_by_positions(
     per_sequence: bool, part: int, chunks: int, runs: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, g = random(5, 9, 32), random(5, 9, 32, seed=1)  # 4 query heads and 2 key heads: 24 elements of a position change
-    angles = random(*((5, 9, 2) if per_sequence else (9, 2)), seed=2)
+    angles = random(5, 9, 2, seed=2) if per_sequence else random(9, 2, seed=2)
 
     def prepare() -> list[Any]:
-        leaves = [Tensor(array, requires_grad=True) for array in (x, random(4, seed=3), random(4, seed=4))]
-        out = packed_rms_norm_rotary(*leaves, np.cos(angles), np.sin(angles), 4, 2)
+        qkv, q_weight, k_weight = (
+            Tensor(array, requires_grad=True) for array in (x, random(4, seed=3), random(4, seed=4))
+        )
+        out = packed_rms_norm_rotary(qkv, q_weight, k_weight, np.cos(angles), np.sin(angles), 4, 2)
         out.backward(g)
-        return [out.data, *(leaf.grad for leaf in leaves)]
+        return [out.data, qkv.grad, q_weight.grad, k_weight.grad]
 
     with intra_op.use_threads(None, 1):
         alone = prepare()
