@@ -96,7 +96,9 @@ class LanguageModel(Module):
         )
         self.ngram_embedding = None
         if config.max_ngram > 1:
-            self.ngram_embedding = NgramEmbedding(config.vocab_size, config.embed_dim, config.ngram_tables)
+            self.ngram_embedding = NgramEmbedding(
+                config.vocab_size, config.embed_dim, config.ngram_tables, num_hashes=config.ngram_hashes
+            )
         self._fold_cache = FoldCache()
         self.head = None
         if not config.tie_embeddings:

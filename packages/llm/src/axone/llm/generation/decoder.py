@@ -35,7 +35,7 @@ from axone.llm.runtime.collectives import can_all_gather
 from axone.llm.runtime.settings import blas_threads
 from axone.llm.runtime.threads import ThreadGroup
 from axone.llm.types import Ids, Logits
-from axone.nn import KVCache, NgramEmbedding, Transformer
+from axone.nn import KVCache, LayerNorm, NgramEmbedding, Transformer
 from axone.nn.extend import dense_product, single_position
 
 _ONE_BLAS_THREAD_WEIGHTS = (
@@ -87,13 +87,12 @@ class Decoder:
         self._model = transformer, embedding, head
         sizes = [head.size, *(parameter.size for parameter in transformer.parameters())]
         self._small = sum(sizes) <= resources.SMALL_MODEL
-        head_bias, tables = None, [] if ngrams is None else [table.data for table in ngrams.tables]
+        head_bias, centred, tables = None, False, [] if ngrams is None else [table.data for table in ngrams.tables]
         if self._small:
-            ends = np.cumsum([len(each) for each in (embedding, *tables)])[:-1]
-            rows = np.concatenate([embedding, *tables]) if tables else embedding
-            transformer, rows, head, head_bias = fold(transformer, rows, head, fold_cache)
-            embedding, *tables = np.split(rows, ends)
-        self._ngrams = None if ngrams is None else ngrams.lookup(tables)
+            folded, embedding, head, head_bias = fold(transformer, embedding, head, fold_cache)
+            centred = folded is not transformer and isinstance(transformer.norm, LayerNorm)  # as the embedding then is
+            transformer, tables = folded, [table.copy() for table in tables]
+        self._ngrams = None if ngrams is None else ngrams.lookup(tables, centred=centred)
         self.workers = 1 if self._small else resources.available_cores() if workers is None else workers
         self._needs_no_blas_limit = (
             not self._small or max(sizes) < _ONE_BLAS_THREAD_WEIGHTS
