@@ -8,6 +8,7 @@ import functools
 import tempfile
 from pathlib import Path
 
+from draft_tasks import FREE, GROUNDED, NOTES, RACED
 from harness import Contender, race
 from rows import Row
 
@@ -18,27 +19,6 @@ READINGS = 8  # of a gigabyte, per unit of the bandwidth contender
 BATCH_TOKENS = 64
 CORPUS_TEXTS = 4
 
-NOTES = (
-    "the harbour wakes befor the sun does. Fishing boats come in with there catch, and the gulls follow them in a long "
-    "white line. On the quay a woman counts boxes and writes the number of each on a slate. Her brother carrys them to the "
-    "cold store, two at a time. By seven the first lorry has left for the town. By eight the market is open, and the "
-    "restarants send there cooks to choose. What is left at noon goes to the smokehouse, were it hangs over beech wood "
-    "until the evening. The harbour is quiet then. Nets dry on the wall, and the boats lie in a row and wait for the tide."
-)
-TALE = (
-    "Once upon a time, a fox lived near a lighthose. Every evning the fox walked along the shore and looked for shells. One "
-    "night a storm came, and the light went out. The fox climbed the stairs and rang the bell, so that the ships could find "
-    "the harbour. In the morning the captains came ashore and thanked the fox. They brought fish and bread, and the keeper "
-    "mended the lamp. From then on the fox watched the light every night, and no ship was lost again."
-)
-TASKS = {
-    "rewrite": f"Correct the spelling mistakes in this text and write the whole text again:\n\n{TALE}",
-    "code": "Rename the variable total to result in this code, and show the whole code:\n\n```python\n"
-    "def variance(values):\n    total = 0\n    for value in values:\n        total += value\n"
-    "    centre = total / len(values)\n    total = 0\n    for value in values:\n"
-    "        total += (value - centre) ** 2\n    return total / len(values)\n```",
-    "story": "Tell me a long story about a fox who lives in a lighthouse.",
-}
 BEGINNINGS = (
     "The capital of France is", "Once upon a time there was a king who", "def fibonacci(n):", "The three states of water are",
     "To bake bread you need", "In 1969 two astronauts", "The opposite of hot is", "My favourite season is autumn, because",
@@ -80,7 +60,7 @@ def _transformers(options, **task):
 def write(options):
     """Compare decoding with transformers, llama.cpp, and one read of the weights at the speed of memory."""
     _, bundle, files = _copies(options.model)
-    task = {"work": "write", "ids": _prompt(bundle, TASKS["story"]), "tokens": NEW_TOKENS, "threads": options.threads}
+    task = {"work": "write", "ids": _prompt(bundle, FREE["story"]), "tokens": NEW_TOKENS, "threads": options.threads}
     contenders = {
         "axone": _axone(options, **task),
         "transformers": _transformers(options, **task),
@@ -107,11 +87,12 @@ def write(options):
 
 
 def drafts(options):
-    """Compare drafts from the text so far with no drafts: a rewritten text, changed code and a free story."""
+    """Compare drafts from the text so far with no drafts: rewritten texts, changed code, summaries and a free story."""
     _, bundle, _ = _copies(options.model)
     results, rows = {}, []
-    for name, bound in (("rewrite", 2.0), ("code", None), ("story", 0.95)):
-        task = {"work": "write", "ids": _prompt(bundle, TASKS[name]), "tokens": NEW_TOKENS, "ends": True}
+    for name in RACED:
+        text, bound = (GROUNDED[name], 2.0) if name in GROUNDED else (FREE[name], 0.95)
+        task = {"work": "write", "ids": _prompt(bundle, text), "tokens": NEW_TOKENS, "ends": True}
         found = race(
             {
                 f"{name}, {kind}": _axone(options, **task, draft=draft)

@@ -244,8 +244,46 @@ def test_prompt_lookup_continues_the_longest_match() -> None:
     assert [guess.token for guess in lookup.guess(2)] == [4, 9]  # a match of three tokens
     lookup.push(8)
     assert lookup.guess(2) == []
-    lookup.push(3)
-    assert [guess.token for guess in lookup.guess(1)] == [8]
+    lookup.push(1)
+    assert [guess.token for guess in lookup.guess(1)] == [2]
+
+
+def test_prompt_lookup_continues_a_copy_after_an_edited_word() -> None:
+    source = [1, 2, 3, 4, 50, 51, 7, 8, 9, 7, 6, 20, 21, 22, 7, 5]
+
+    def guessed(*text: int) -> list[int]:
+        lookup = PromptLookup([*source, 1, 2, 3])
+        guesses = lookup.guess(2)
+        assert [guess.token for guess in guesses] == [4, 50]
+        for token in text:
+            lookup.push(token)
+            guesses = lookup.guess(3)
+        return [guess.token for guess in guesses]
+
+    assert guessed(4, 60, 7) == [8, 9, 7]  # 50 and 51 became 60: not after the last 7
+    assert guessed(60, 4) == [50, 51, 7]  # 60 was inserted
+    assert guessed(4, 7) == [8, 9, 7]  # 50 and 51 were left out
+    assert guessed(4, 60, 61, 7, 8, 9, 70, 7) == [6, 20, 21]  # another edit in the aligned copy
+    assert guessed(4, 60, *range(30, 39), 7) == [5, 1, 2]  # too long ago
+    assert guessed(4, 60, 22) == [7, 5, 1]  # too far away, but the only one
+    assert guessed(4, 60, 22, 7) == [5, 1, 2]  # a match of two tokens is better
+
+
+@pytest.mark.parametrize(("first", "further"), [(0.9, 0.02), (0.05, 0.3), (0.0, 0.05)])
+def test_number_of_guesses_follows_the_times(first: float, further: float) -> None:
+    speculation = Speculation(PromptLookup(LOOP), 100)
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        count = int(rng.integers(16))
+        speculation.time(count, 0.02 * (1 + (count > 0) * first + further * count) * rng.normal(1, 0.02))
+    gains = np.cumsum(np.cumprod([speculation._probability(guess.kind) for guess in PromptLookup(LOOP).guess(15)]))
+    best = int(np.argmax((1 + gains) / (1 + first + further * np.arange(1, 16)))) + 1
+    assert abs(len(speculation.guess(15)) - best) <= 1
+
+
+def test_prompt_lookup_continues_a_loop_beyond_the_end_of_the_text() -> None:
+    assert [guess.token for guess in PromptLookup([9, 1, 2, 3, 1, 2, 3]).guess(8)] == [1, 2, 3, 1, 2, 3, 1, 2]
+    assert [guess.token for guess in PromptLookup([4, 4]).guess(3)] == [4, 4, 4]
 
 
 def test_draft_backs_off_to_shorter_n_grams() -> None:

@@ -97,6 +97,10 @@ TABLE: dict[str, tuple[Case, ...]] = {
         case((0, 5, 36), then=(2, 2)), case((1, 70, 6), then=(1, 1)), case((2, 5, 36), then=(4, 1), scale=1.5),
     ),
     "packed_rms_norm": (case((2, 5, 36), (6,), (6,), then=(2, 2)), case((2, 5, 48), (6,), (6,), then=(4, 2), eps=0.1)),
+    "packed_rms_norm_rotary": (
+        case((2, 5, 36), (6,), (6,), then=(COS[0], SIN[0], 2, 2)), case((2, 5, 48), (6,), (6,), then=(COS, SIN, 4, 2), eps=0.1),
+        case((0, 5, 36), (6,), (6,), then=(COS[0], SIN[0], 2, 2)), case((2, 0, 36), (6,), (6,), then=(COS[0, :0], SIN[0, :0], 4, 1)),
+    ),
     "packed_rotary": (
         case((2, 5, 36), then=(COS[0], SIN[0], 2, 2)), case((2, 5, 48), then=(COS, SIN, 4, 2)),
     ),
@@ -305,6 +309,16 @@ def test_a_last_axis_of_length_0_is_an_error() -> None:
         functional.linear(empty, weight)
     with pytest.raises(ValueError, match=r"layer_norm needs a last axis of at least 1 element, got shape \(2, 0\)"):
         functional.layer_norm(empty, weight[0])
+
+
+def test_packed_heads_of_other_shapes_are_an_error() -> None:
+    qkv, weight = Tensor(np.ones((2, 5, 36))), Tensor(np.ones(6))
+    with pytest.raises(ValueError, match=r"packed_rms_norm needs an input of shape \(B, T, 48\), got \(2, 5, 36\)"):
+        functional.packed_rms_norm(qkv, weight, weight, 4, 2)
+    with pytest.raises(ValueError, match=r"packed_rms_norm needs a weight of shape \(6,\), got \(5,\)"):
+        functional.packed_rms_norm(qkv, weight, Tensor(np.ones(5)), 2, 2)
+    with pytest.raises(ValueError, match=r"packed_rotary needs an input of shape \(B, 4, 36\), got \(2, 5, 36\)"):
+        functional.packed_rotary(qkv, COS[0, :4], SIN[0, :4], 2, 2)
 
 
 def test_mse_loss_takes_an_array_of_targets_of_the_same_shape() -> None:

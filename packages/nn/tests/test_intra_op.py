@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from axone.autograd import Tensor
-from axone.nn.functional import activation, gelu, intra_op, matmul
+from axone.nn.functional import (
+    activation,
+    gelu,
+    intra_op,
+    matmul,
+    packed_heads,
+    packed_rms_norm_rotary,
+    relu2,
+)
 from axone.nn.functional.attention import packed_attention, scaled_dot_product_attention
 
 R = TypeVar("R")
@@ -43,18 +51,43 @@ def test_a_product_is_cut_by_rows_or_columns(rows: int, columns: int, parts: lis
 
 
 @pytest.mark.parametrize("size", [1, 4, 9, 50])
-def test_gelu_is_cut_into_parts(size: int, runs: list[int]) -> None:
+@pytest.mark.parametrize("function", [gelu, relu2])
+def test_activations_are_cut_into_parts(function: Callable[[Tensor], Tensor], size: int, runs: list[int]) -> None:
     x, g = random(size), random(size, seed=1)
     shared = Tensor(x, requires_grad=True)
-    y = gelu(shared)
+    y = function(shared)
     y.backward(g)
     with intra_op.use_threads(None, 1):
         alone = Tensor(x, requires_grad=True)
-        expected = gelu(alone)
+        expected = function(alone)
         expected.backward(g)
     np.testing.assert_array_equal(y.data, expected.data)
     np.testing.assert_array_equal(shared.grad, alone.grad)
     assert runs == ([] if size < 8 else [2, 2] if size < 12 else [3, 3])
+
+
+@pytest.mark.parametrize(("part", "chunks"), [(1, 3), (60, 3), (80, 3), (100, 2), (200, 1), (1000, 1)])
+@pytest.mark.parametrize("per_sequence", [False, True])
+def test_packed_heads_are_cut_by_positions(
+    per_sequence: bool, part: int, chunks: int, runs: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, g = random(5, 9, 32), random(5, 9, 32, seed=1)  # 4 query heads and 2 key heads: 24 elements of a position change
+    angles = random(5, 9, 2, seed=2) if per_sequence else random(9, 2, seed=2)
+
+    def prepare() -> list[Any]:
+        qkv, q_weight, k_weight = (
+            Tensor(array, requires_grad=True) for array in (x, random(4, seed=3), random(4, seed=4))
+        )
+        out = packed_rms_norm_rotary(qkv, q_weight, k_weight, np.cos(angles), np.sin(angles), 4, 2)
+        out.backward(g)
+        return [out.data, qkv.grad, q_weight.grad, k_weight.grad]
+
+    with intra_op.use_threads(None, 1):
+        alone = prepare()
+    monkeypatch.setattr(packed_heads, "_PART", part)
+    for one, other in zip(prepare(), alone, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
+    assert runs == ([] if chunks == 1 else [chunks] * 2)
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -16,7 +16,13 @@ from axone.autograd.extend import Array, record
 from axone.nn.cache import KVCache, RowCache
 from axone.nn.decoding import CachedForward, CachedModule, DecodeContext
 from axone.nn.dropout import Dropout
-from axone.nn.functional import packed_attention, packed_rms_norm, packed_rotary, prefix_attention
+from axone.nn.functional import (
+    packed_attention,
+    packed_rms_norm,
+    packed_rms_norm_rotary,
+    packed_rotary,
+    prefix_attention,
+)
 from axone.nn.functional.attention import attend, attention_weights, default_scale, split_heads
 from axone.nn.functional.decode_attention import decode_attention, packed_decode_attention
 from axone.nn.functional.linear import Dense, dense_product
@@ -312,12 +318,16 @@ class MultiHeadAttention(CachedModule):
         """Return queries, keys and values, the first two normalized and rotated."""
         H, K = self.num_heads, self.num_kv_heads
         qkv = self.qkv_proj(x)
-        if self.q_norm is not None and self.k_norm is not None:
-            qkv = packed_rms_norm(qkv, self.q_norm.weight, self.k_norm.weight, H, K, eps=self.q_norm.eps)
-        if self.rotary is not None:
-            positions = np.arange(first, first + x.shape[1]) if positions is None else positions
-            qkv = packed_rotary(qkv, *self.rotary.tables(positions, qkv.dtype), H, K)
-        return qkv
+        q_norm, k_norm, rotary = self.q_norm, self.k_norm, self.rotary
+        if rotary is None:
+            if q_norm is None or k_norm is None:
+                return qkv
+            return packed_rms_norm(qkv, q_norm.weight, k_norm.weight, H, K, eps=q_norm.eps)
+        positions = np.arange(first, first + x.shape[1]) if positions is None else positions
+        tables = rotary.tables(positions, qkv.dtype)
+        if q_norm is None or k_norm is None:
+            return packed_rotary(qkv, *tables, H, K)
+        return packed_rms_norm_rotary(qkv, q_norm.weight, k_norm.weight, *tables, H, K, eps=q_norm.eps)
 
     def extra_repr(self) -> str:
         """Return the layer's width and numbers of heads."""

@@ -19,7 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MATCHES = (1, 2, 3, 4, 6, 8, 12)  # tokens of the matches that are looked up
-_LONGEST_MATCH = 16  # longer ones are treated alike
+# Shares of the guesses that were right in answers of SmolLM2-135M to tasks grounded in their prompts: after a match of 1, 2,
+# ... tokens, of which longer ones are treated alike, and after 1, 2, ... tokens since the alignment.
+_RIGHT = (0.2, 0.5, 0.68, 0.78, 0.84, 0.87, 0.88, 0.89, 0.9, 0.91, 0.92, 0.93, 0.94, 0.94, 0.95, 0.96)
+_RIGHT_ALIGNED = (0.35, 0.6, 0.75, 0.8, 0.85)
+_ALIGNED_FOR, _ALIGNED_WITHIN = 8, 8  # tokens of the text, and of its source, after the end of a copy
 _MULTIPLIER = 0x9E3779B97F4A7C15  # odd, of the polynomial hash modulo 2^64
 _MASK = (1 << 64) - 1
 _CONFIDENCES = 5  # classes of the share that the most frequent token has after an n-gram
@@ -49,21 +53,30 @@ class Lookup(Protocol):
 class PromptLookup:
     """Guesses the tokens that followed the last occurrence of the longest match of the last tokens.
 
+    A copy is often edited: a word is corrected, and the copy continues after it. Then a match of one token predicts little,
+    because it occurs in many places. The text is aligned with the source again: the guess continues after the first
+    occurrence of the last token behind the end of the copy.
+
     Parameters
     ----------
     prompt : sequence of int
     """
 
     def __init__(self, prompt: Sequence[int]) -> None:
-        self.priors = [(length - 0.5) / (length + 2) for length in range(1, _LONGEST_MATCH + 1)]
+        self.priors = [*_RIGHT, *_RIGHT_ALIGNED]
         self._ids: list[int] = []
         self._ends: dict[tuple[int, ...], int] = {}  # from an n-gram to the position after its last occurrence
+        self._source: int | None = None  # position of the token that the next one is expected to copy
+        self._copied = 0  # tokens of the text that equal those before the source
+        self._aligned = False  # whether the source was found by alignment
+        self._place, self._since = 0, _ALIGNED_FOR + 1  # where the last copy ended, and tokens since then
         for token in prompt:
             self.push(token)
 
     def push(self, token: int) -> None:
         """Append a token to the text."""
         ids, end = self._ids, len(self._ids)
+        self._follow(token)
         for length in _MATCHES:
             if length > end:
                 break
@@ -71,15 +84,50 @@ class PromptLookup:
         ids.append(token)
 
     def guess(self, most: int) -> list[Guess]:
-        """Return the tokens after the longest match."""
-        ids, ends = self._ids, self._ends
+        """Return the tokens after the longest match, or after the last token where a copy may continue."""
+        ids = self._ids
+        self._source, self._copied = self._longest_match()
+        if self._copied <= 1 and self._since <= _ALIGNED_FOR:
+            behind = ids[self._place : min(self._place + _ALIGNED_WITHIN, len(ids) - 1)]
+            if ids[-1] in behind:
+                source = self._source = self._place + behind.index(ids[-1]) + 1
+                self._copied, self._aligned = 1, True
+                aligned = enumerate(self._tokens_from(source, most))
+                return [Guess(token, len(_RIGHT) + min(at, len(_RIGHT_ALIGNED) - 1)) for at, token in aligned]
+        self._aligned = False
+        if self._source is None:
+            return []
+        matched = enumerate(self._tokens_from(self._source, most), self._copied)
+        return [Guess(token, min(length, len(_RIGHT)) - 1) for length, token in matched]
+
+    def _tokens_from(self, source: int, most: int) -> list[int]:
+        """Return the tokens from a position on: at the end of the text, those that are guessed follow."""
+        tokens = self._ids[source : source + most]
+        return (tokens * (most // len(tokens) + 1))[:most] if len(tokens) < most else tokens
+
+    def _longest_match(self) -> tuple[int | None, int]:
+        """Return the position after the longest match of the last tokens, and the length of the match."""
+        ids = self._ids
         for length in reversed(_MATCHES):
-            end = ends.get(tuple(ids[-length:])) if length <= len(ids) else None
+            end = self._ends.get(tuple(ids[-length:])) if length <= len(ids) else None
             if end is not None:
-                return [
-                    Guess(token, min(length + at, _LONGEST_MATCH) - 1) for at, token in enumerate(ids[end : end + most])
-                ]
-        return []
+                return end, length
+        return None, 0
+
+    def _follow(self, token: int) -> None:
+        """Compare the next token with the source, and note where the copy ends."""
+        self._since += 1
+        if self._source is None:
+            return
+        if self._ids[self._source] == token:
+            self._source += 1
+            if self._copied > 1 or self._aligned:
+                self._place, self._since = self._source, 0
+            self._copied += 1
+        else:
+            if self._copied > 2:
+                self._place, self._since = self._source, 0
+            self._source = None
 
 
 class HasTokens(Protocol):

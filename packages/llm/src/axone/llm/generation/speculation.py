@@ -1,15 +1,20 @@
 """Speculation: how many guesses of a draft are worth verifying, learned from those that were right.
 
-Verifying k guesses takes about ``1 + c (k + 1)`` times as long as one token; c is measured. If the guesses are right with
-probabilities p1, p2, ... this gives ``1 + p1 + p1 p2 + ...`` tokens. The k with the most tokens per time is chosen, which
-is 0 where guesses fail. Every token of the text is compared with the guess for it, also if the guess was not verified: so
-the probabilities stay current at the cost of a lookup. Where lookups find nothing of use for long, they pause.
+Verifying k guesses takes about ``1 + a + b k`` times as long as one token; a and b are learned from the times. If the
+guesses are right with probabilities p1, p2, ... this gives ``1 + p1 + p1 p2 + ...`` tokens. The k with the most tokens per
+time is chosen, which is 0 where guesses fail.
+
+The log odds of a guess are those of its class, plus those of the text: in a text that copies, guesses of all classes are
+right more often. Both are learned by gradient descent on the logistic loss. Every token of the text is compared with the
+guess for it, also if the guess was not verified: so the probabilities stay current at the cost of a lookup. Where lookups
+find nothing of use for long, they pause.
 
 The choice changes the time alone, and never the text.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
@@ -19,9 +24,10 @@ DraftChoice: TypeAlias = Literal["prompt"] | Draft | None
 """``"prompt"``, a `Draft` of a corpus, or None for no guesses."""
 
 MAX_GUESSES = 15
-_COST = 0.15  # c, before it is measured: a position more, for two cores that read SmolLM2 from memory
-_PRIOR_WEIGHT = 3.0  # guesses
-_DECAY = 0.98  # of the weight of an earlier guess, per guess of its class
+_FIRST_COST, _COST = 0.08, 0.12  # a and b, before they are learned: two cores that read SmolLM2 from memory
+_COST_RATE, _COST_SCALE = 0.2, 16  # of normalized least mean squares; a changes 16 times as fast as b for one guess
+_TEXT_RATE, _CLASS_RATE = 0.2, 0.1  # of the log odds, per guess
+_MOST_ODDS = 2.0  # largest log odds of a text
 _WARM_UP = 3  # readings that are not timed: prefill, fork, first touch
 _FRUITLESS = 32  # lookups without a guess worth verifying, before a pause
 _LONGEST_PAUSE = 256  # tokens
@@ -40,10 +46,10 @@ class Speculation:
     def __init__(self, lookup: Lookup, vocab_size: int) -> None:
         self._lookup = lookup
         self._vocab_size = vocab_size
-        self._right = [prior * _PRIOR_WEIGHT for prior in lookup.priors]
-        self._all = [_PRIOR_WEIGHT] * len(self._right)
+        self._odds = [math.log(prior / (1 - prior)) for prior in lookup.priors]  # log odds of each class
+        self._text_odds = 0.0
         self._open: list[Guess] = []  # guesses of tokens to come, the next one last
-        self._cost = _COST
+        self._first_cost, self._cost = _FIRST_COST, _COST
         self._single: float | None = None  # seconds without guesses
         self._readings = 0
         self._fruitless = self._pause = self._skip = 0
@@ -65,11 +71,11 @@ class Speculation:
         probability = tokens = speed = 1.0
         count = 0
         for at, (token, kind) in enumerate(guesses[:most], 1):
-            probability *= self._right[kind] / self._all[kind]
+            probability *= self._probability(kind)
             tokens += probability
             if token >= self._vocab_size or probability < self._cost:
                 break
-            faster = tokens / (1 + self._cost * (at + 1))
+            faster = tokens / (1 + self._first_cost + self._cost * at)
             if faster > speed:
                 speed, count = faster, at
         self._rest(fruitless=not count)
@@ -79,11 +85,10 @@ class Speculation:
         """Append a token to the text, and compare it with the guess for it."""
         if self._open:
             guess, kind = self._open.pop()
-            self._all[kind] = self._all[kind] * _DECAY + 1
-            self._right[kind] *= _DECAY
-            if guess == token:
-                self._right[kind] += 1
-            else:
+            error = (guess == token) - self._probability(kind)
+            self._odds[kind] += _CLASS_RATE * error
+            self._text_odds = min(max(self._text_odds + _TEXT_RATE * error, -_MOST_ODDS), _MOST_ODDS)
+            if guess != token:
                 self._open.clear()
         self._lookup.push(token)
 
@@ -93,10 +98,18 @@ class Speculation:
         if self._readings <= _WARM_UP:
             return
         if count == 0:
-            self._single = seconds if self._single is None else _follow(self._single, min(seconds, 2 * self._single))
+            single = self._single or seconds
+            self._single = single + 0.1 * (min(seconds, 2 * single) - single)
         elif self._single is not None:
-            cost = (seconds / self._single - 1) / (count + 1)
-            self._cost = _follow(self._cost, min(max(cost, 0.02), 2 * self._cost))
+            expected = 1 + self._first_cost + self._cost * count
+            error = min(seconds / self._single, 2 * expected) - expected
+            step = _COST_RATE * error / (_COST_SCALE + count * count)
+            self._first_cost = max(self._first_cost + _COST_SCALE * step, 0.0)
+            self._cost = max(self._cost + count * step, 0.01)
+
+    def _probability(self, kind: int) -> float:
+        """Return the probability that a guess of a class is right."""
+        return 1 / (1 + math.exp(-self._odds[kind] - self._text_odds))
 
     def _rest(self, *, fruitless: bool) -> None:
         """Count lookups without use, and pause after many in a row; each pause is twice as long as the last."""
@@ -108,10 +121,6 @@ class Speculation:
             self._skip = self._pause = min(2 * self._pause or _FRUITLESS, _LONGEST_PAUSE)
             self._fruitless = _FRUITLESS // 2
             self._open.clear()
-
-
-def _follow(average: float, value: float) -> float:
-    return average + 0.1 * (value - average)
 
 
 def check_draft(draft: object) -> None:

@@ -14,9 +14,10 @@ from axone.nn.functional.embedding import embedding
 from axone.nn.functional.linear import linear
 from axone.nn.functional.lora import lora_linear
 from axone.nn.functional.loss import cross_entropy, linear_cross_entropy, mse_loss
-from axone.nn.functional.normalization import layer_norm, packed_rms_norm, rms_norm
+from axone.nn.functional.normalization import layer_norm, rms_norm
+from axone.nn.functional.packed_heads import packed_rms_norm, packed_rms_norm_rotary, packed_rotary
 from axone.nn.functional.prefix_attention import prefix_attention
-from axone.nn.functional.rotary import apply_rotary, packed_rotary
+from axone.nn.functional.rotary import apply_rotary
 from axone.nn.functional.softmax import softmax
 
 if not TYPE_CHECKING:  # for type checkers a misspelt name stays an error
@@ -35,6 +36,7 @@ __all__ = [
     "mse_loss",
     "packed_attention",
     "packed_rms_norm",
+    "packed_rms_norm_rotary",
     "packed_rotary",
     "plain",
     "prefix_attention",

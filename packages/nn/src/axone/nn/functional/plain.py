@@ -184,7 +184,7 @@ def packed_rotary(qkv: Tensor, cos: Array, sin: Array, num_heads: int, num_kv_he
     """`apply_rotary` of packed queries and keys."""
     B, T, width = qkv.shape
     rotated = num_heads + num_kv_heads
-    heads = qkv.reshape(B, T, rotated + num_kv_heads, -1)  # (B, T, H + 2K, D)
+    heads = qkv.reshape(B, T, rotated + num_kv_heads, width // (rotated + num_kv_heads))  # (B, T, H + 2K, D)
     qk = apply_rotary(heads[:, :, :rotated], cos[..., None, :], sin[..., None, :])
     return concatenate([qk, heads[:, :, rotated:]], axis=2).reshape(B, T, width)
 
@@ -195,7 +195,23 @@ def packed_rms_norm(
     """`rms_norm` of each head of packed queries and keys."""
     B, T, width = qkv.shape
     H, K = num_heads, num_kv_heads
-    heads = qkv.reshape(B, T, H + 2 * K, -1)  # (B, T, H + 2K, D)
+    heads = qkv.reshape(B, T, H + 2 * K, width // (H + 2 * K))  # (B, T, H + 2K, D)
     q, k, v = heads[:, :, :H], heads[:, :, H : H + K], heads[:, :, H + K :]
     normalized = [rms_norm(q, q_weight, eps=eps), rms_norm(k, k_weight, eps=eps), v]
     return concatenate(normalized, axis=2).reshape(B, T, width)
+
+
+def packed_rms_norm_rotary(
+    qkv: Tensor,
+    q_weight: Tensor,
+    k_weight: Tensor,
+    cos: Array,
+    sin: Array,
+    num_heads: int,
+    num_kv_heads: int,
+    *,
+    eps: float = 1e-6,
+) -> Tensor:
+    """`packed_rotary` after `packed_rms_norm`."""
+    normalized = packed_rms_norm(qkv, q_weight, k_weight, num_heads, num_kv_heads, eps=eps)
+    return packed_rotary(normalized, cos, sin, num_heads, num_kv_heads)

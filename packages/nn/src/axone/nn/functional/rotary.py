@@ -13,7 +13,7 @@ References
 import numpy as np
 
 from axone.autograd import Tensor
-from axone.autograd.extend import Array, empty, empty_like, record
+from axone.autograd.extend import Array, empty_like, record
 from axone.nn.functional.validation import check_dtypes, shape_error
 
 
@@ -39,60 +39,18 @@ def apply_rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:
     check_dtypes("apply_rotary", x)
     if x.ndim < 2 or x.shape[-1] != 2 * cos.shape[-1] or cos.shape[-2] not in {1, x.shape[-2]}:
         raise shape_error("apply_rotary", f"(..., {cos.shape[-2]}, {2 * cos.shape[-1]})", x.shape)
-    return _rotated("apply_rotary", x, cos, sin, heads=1)
-
-
-def packed_rotary(qkv: Tensor, cos: Array, sin: Array, num_heads: int, num_kv_heads: int) -> Tensor:
-    """Rotate packed queries and keys; copy the values.
-
-    Parameters
-    ----------
-    qkv : Tensor, shape (B, T, (H + 2 K) D)
-        In the layout of `packed_attention`.
-    cos, sin : ndarray, shape (T, D / 2) or (B, T, D / 2)
-    num_heads, num_kv_heads : int
-        H and K.
-
-    Returns
-    -------
-    Tensor, shape (B, T, (H + 2 K) D)
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit.
-    """
-    check_dtypes("packed_rotary", qkv)
-    heads = num_heads + 2 * num_kv_heads
-    if qkv.ndim != 3 or qkv.shape[1:] != (cos.shape[-2], heads * 2 * cos.shape[-1]):
-        raise shape_error("packed_rotary", f"(B, {cos.shape[-2]}, {heads * 2 * cos.shape[-1]})", qkv.shape)
-    return _rotated("packed_rotary", qkv, cos, sin, heads=num_heads + num_kv_heads)
-
-
-def _rotated(name: str, x: Tensor, cos: Array, sin: Array, *, heads: int) -> Tensor:
-    """Record the rotation of the first `heads` heads of the last axis; the others are copied.
-
-    Each channel is multiplied by its cosine, and its partner times its sine is added, for all heads of a row at once.
-    """
     half = cos.shape[-1]
-    width = heads * 2 * half
     cos, sin = cos.astype(x.dtype, copy=False), sin.astype(x.dtype, copy=False)
-    cos, sin = np.tile(cos, 2 * heads), np.tile(np.concatenate((-sin, sin), axis=-1), heads)  # (..., width)
+    cos, sin = np.tile(cos, 2), np.concatenate((-sin, sin), axis=-1)  # (..., D)
 
     def rotate(data: Array, sin: Array) -> Array:
         out = empty_like(data)
-        part, rest = data[..., :width], data[..., width:]
-        pairs = part.reshape(*part.shape[:-1], heads, 2, half)
-        partners = empty(pairs.shape, data.dtype)
-        partners[..., 0, :], partners[..., 1, :] = pairs[..., 1, :], pairs[..., 0, :]
-        across = partners.reshape(part.shape)
-        across *= sin
-        np.multiply(part, cos, out=out[..., :width])
-        out[..., :width] += across
-        out[..., width:] = rest
+        out[..., :half], out[..., half:] = data[..., half:], data[..., :half]
+        out *= sin
+        out += data * cos
         return out
 
-    return record(name, rotate(x.data, sin), (x,), lambda g: (rotate(g, -sin),))
+    return record("apply_rotary", rotate(x.data, sin), (x,), lambda g: (rotate(g, -sin),))
 
 
 def rotate_in_place(heads: Array, cos: Array, sin: Array) -> None:
