@@ -66,7 +66,9 @@ TRACKS = {
     "shakespeare-1.8857": Track(
         "tiny Shakespeare to a loss of 1.8857, that of nanoGPT's configuration for a CPU after 2,000 steps",
         {
-            "Axone": axone("default", model={"context_length": 64}, trainer={"batch_size": 12}, steps=130),
+            "Axone": axone(
+                "default", model={"context_length": 64, "num_layers": 1}, trainer={"batch_size": 48}, steps=42
+            ),
             "nanoGPT": Entry("nanogpt_run.py", {"steps": 2000}),
         },
         target=1.8857,

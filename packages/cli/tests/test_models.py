@@ -55,6 +55,27 @@ def test_a_chat_answers_line_by_line_and_carries_out_commands(
     assert [message["role"] for message in json.loads(line)["messages"]] == ["system", "user", "assistant"]
 
 
+def test_int8_weights_chat_sample_and_are_evaluated(
+    app: App, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    perplexities = []
+    for weights in ("float32", "int8"):
+        typed(monkeypatch, "Hello\n")
+        assert app(chat.main, f"chat.py {folder} --max-new-tokens 5 --weights {weights}") == 0
+        line = f"sample.py {folder} --prompt to --temperature 0 --max-new-tokens 5 --weights {weights}"
+        assert app(sample.main, line) == 0
+        capfd.readouterr()
+        assert app(evaluate.main, f"evaluate.py {folder} --data text.txt --weights {weights}") == 0
+        table = capfd.readouterr().out.splitlines()
+        perplexities.append(float(next(line for line in table if line.startswith("perplexity")).split()[-1]))
+    assert perplexities[0] != perplexities[1]
+    assert perplexities[1] == pytest.approx(perplexities[0], rel=0.02)
+    assert app(chat.main, f"chat.py {folder} --weights int8 --adapter {tmp_path}") == 2
+    assert "--weights int8 cannot be used with --adapter" in capfd.readouterr().err.splitlines()[-1]
+    assert app(chat.main, f"chat.py {folder} --weights int4") == 2
+
+
 def test_drafts_do_not_change_answers(
     app: App, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,6 +54,8 @@ def test_tables_have_no_more_rows_than_there_are_n_grams() -> None:
     assert replace(config, max_ngram=1).ngram_tables == []
     with pytest.raises(ValueError, match=r"^max_ngram \(0\) must be at least 1$"):
         replace(config, max_ngram=0)
+    with pytest.raises(ValueError, match=r"^embed_dim \(128\) must be divisible by ngram_hashes \(3\)$"):
+        replace(config, ngram_hashes=3)
 
 
 @pytest.mark.parametrize("workers", [2, 3])

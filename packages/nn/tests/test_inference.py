@@ -30,6 +30,7 @@ from axone.nn.extend import (
     DecodeContext,
     Forward,
     RowCache,
+    Weight,
     dense_product,
     few_positions,
     single_position,
@@ -81,8 +82,9 @@ def test_inference_equals_the_call_for_rows_and_vectors(name: str, dtype: Any) -
         np.testing.assert_allclose(y, layer(Tensor(x)).data, atol=BOUNDS[dtype], err_msg=str(shape))
 
 
-def halves(weight: Array, bias: Array | None) -> Forward:
+def halves(weight: Weight, bias: Array | None) -> Forward:
     """Compute a product in two halves, as two ranks would."""
+    assert isinstance(weight, np.ndarray)
     cut = len(weight) // 2
 
     def forward(x: Array) -> Array:

@@ -95,6 +95,14 @@ def test_the_chat_names_the_capital_of_france(bundle: ModelBundle) -> None:
     assert chat.last.finished
 
 
+def test_the_chat_names_the_capital_of_france_with_int8_weights() -> None:
+    bundle = open_bundle(FILE, weights="int8")
+    assert bundle.num_bytes == pytest.approx(134_515_008, rel=0.01)
+    assert isinstance(bundle.tokenizer, BPETokenizer)
+    chat = Chat(bundle.model, bundle.tokenizer, bundle.chat_template, sampling=SamplingConfig(temperature=0))
+    assert "Paris" in "".join(chat.send("What is the capital of France?"))
+
+
 def test_logits_and_200_greedy_tokens_are_those_of_transformers(
     bundle: ModelBundle, prompt: list[int], frozen: dict[str, NDArray[Any]]
 ) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from axone.cli import console
-from axone.cli.adapter_options import add_adapter_options, open_with_adapter
+from axone.cli.adapter_options import add_adapter_options, add_weights_option, open_with_adapter
 from axone.cli.console import UserError, in_options
 from axone.cli.invocation import CommandParser
 from axone.cli.sampling_options import NAMES, add_draft_option, add_sampling_options, check_counts, draft, sampling
@@ -55,6 +55,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("path", type=Path, metavar="PATH", help="model folder, .gguf file or run")
     add_adapter_options(parser)
+    add_weights_option(parser)
     add("--system", metavar="TEXT", help="system message")
     add(
         "--max-new-tokens",

@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 
 from axone.cli import console
-from axone.cli.adapter_options import add_adapter_options, open_with_adapter
+from axone.cli.adapter_options import add_adapter_options, add_weights_option, open_with_adapter
 from axone.cli.console import UserError, in_options
 from axone.cli.invocation import CommandParser
 from axone.cli.sampling_options import check_counts
@@ -40,6 +40,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("path", type=Path, metavar="PATH", help="run, model folder or .gguf file")
     add_adapter_options(parser)
+    add_weights_option(parser)
     add("--data", type=Path, required=True, metavar="FILE", help="text file in UTF-8, or a folder of them")
     add("--window", type=int, metavar="N", help="tokens read at once (default: the model's context, at most 1024)")
     add("--stride", type=int, metavar="N", help="tokens by which the window moves on (default: half the window)")

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from axone.cli import console
-from axone.cli.adapter_options import add_adapter_options, open_with_adapter
+from axone.cli.adapter_options import add_adapter_options, add_weights_option, open_with_adapter
 from axone.cli.console import UserError, in_options
 from axone.cli.invocation import CommandParser
 from axone.cli.sampling_options import NAMES, add_draft_option, add_sampling_options, check_counts, draft, sampling
@@ -49,6 +49,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("path", type=Path, metavar="PATH", help="run, model folder or .gguf file")
     add_adapter_options(parser)
+    add_weights_option(parser)
     add("--prompt", action="append", metavar="TEXT", help="text to continue, - for standard input; may be repeated")
     add("--samples", type=int, default=1, metavar="N", help="number of texts per prompt (default: 1)")
     add("--max-new-tokens", type=int, default=500, metavar="N", help="maximum number of new tokens (default: 500)")

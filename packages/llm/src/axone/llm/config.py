@@ -20,7 +20,7 @@ from axone.nn import Llama3Scaling
 
 _AT_LEAST_1 = (
     "vocab_size", "context_length", "num_layers", "num_heads", "embed_dim", "num_kv_heads", "head_dim", "hidden_dim",
-    "max_ngram", "ngram_rows",
+    "max_ngram", "ngram_rows", "ngram_hashes",
 )  # fmt: skip
 _GATED_MULTIPLE = 32  # SwiGLU's default width, 8/3 C (the size of a GELU layer of 4 C), is rounded up to this
 
@@ -67,6 +67,8 @@ class LanguageModelConfig:
         three and so on are added to the token embedding. 1 for none: other families cannot express more.
     ngram_rows : int, default 8192
         Rows of each table of such vectors, or fewer if there are not so many n-grams.
+    ngram_hashes : int, default 4
+        Number of hashes of an n-gram, each of which finds a part of its vector: fewer n-grams are confused.
     tie_embeddings : bool, default True
         Whether the output layer shares the weight of the token embedding.
     dropout : float, default 0.0
@@ -103,6 +105,7 @@ class LanguageModelConfig:
     qk_norm_eps: float = 1e-6
     max_ngram: int = 1
     ngram_rows: int = 8192
+    ngram_hashes: int = 4
     tie_embeddings: bool = True
     dropout: float = 0.0
     norm_eps: float = 1e-5
@@ -123,6 +126,8 @@ class LanguageModelConfig:
             raise ValueError(f"dropout ({self.dropout}) must be in [0, 1)")
         if self.head_dim is None and self.embed_dim % self.num_heads:
             raise ValueError(f"embed_dim ({self.embed_dim}) must be divisible by num_heads ({self.num_heads})")
+        if self.max_ngram > 1 and self.embed_dim % self.ngram_hashes:
+            raise ValueError(f"embed_dim ({self.embed_dim}) must be divisible by ngram_hashes ({self.ngram_hashes})")
         if self.num_heads % self.kv_heads:
             raise ValueError(f"num_heads ({self.num_heads}) must be divisible by num_kv_heads ({self.num_kv_heads})")
         if self.position == "rotary" and self.head_width % 2:

@@ -11,6 +11,7 @@ from axone.nn.embedding import Embedding
 from axone.nn.feed_forward import FeedForward, SwiGLU
 from axone.nn.functional.prefix_attention import SharedPrefix
 from axone.nn.head import Head
+from axone.nn.int8 import Int8Embedding, Int8Linear
 from axone.nn.linear import Linear
 from axone.nn.lora import LoRALinear
 from axone.nn.mlp import MLP
@@ -31,6 +32,8 @@ __all__ = [
     "Embedding",
     "FeedForward",
     "Head",
+    "Int8Embedding",
+    "Int8Linear",
     "KVCache",
     "LayerNorm",
     "Linear",

@@ -4,6 +4,7 @@
 - **Inference on arrays**: `Module.inference` returns a `Forward`; a `Dense`, by default `dense_product`, says how a linear
   product is computed. A `CachedModule` also reads a cache: its `CachedForward` takes a `DecodeContext`, as does the
   `NgramForward` of n-gram embeddings.
+- **Int8 weights**: `Int8Weight` is a `Weight` that a `Dense` multiplies in blocks of `int8_block_rows`.
 - **Memory**: `flatten` moves the parameters of a module into one aligned `Arena`; `RowCache` is a KV cache for one
   short sequence.
 - **Array kernels**, which record nothing: `attend` (attention), `exp_rows` and `softmax_rows`, `gelu_gate`,
@@ -26,8 +27,9 @@ from axone.nn.decoding import (
 )
 from axone.nn.functional.activation import gelu_gate, swiglu_gate
 from axone.nn.functional.attention import Mask, attend
+from axone.nn.functional.int8 import Int8Weight, int8_block_rows
 from axone.nn.functional.intra_op import Run, chunks, is_single_threaded, parallel_for, use_threads
-from axone.nn.functional.linear import Dense, Forward, dense_product
+from axone.nn.functional.linear import Dense, Forward, Weight, dense_product
 from axone.nn.functional.matmul import MatmulGradient, matmul, ones
 from axone.nn.functional.prefix_attention import AttentionMask
 from axone.nn.functional.softmax import exp_rows, softmax_rows
@@ -46,6 +48,7 @@ __all__ = [
     "DecodeContext",
     "Dense",
     "Forward",
+    "Int8Weight",
     "Layer",
     "Mask",
     "MatmulGradient",
@@ -53,6 +56,7 @@ __all__ = [
     "Positions",
     "RowCache",
     "Run",
+    "Weight",
     "attend",
     "chunks",
     "dense_product",
@@ -60,6 +64,7 @@ __all__ = [
     "few_positions",
     "flatten",
     "gelu_gate",
+    "int8_block_rows",
     "is_single_threaded",
     "matmul",
     "ones",

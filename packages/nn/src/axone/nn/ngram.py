@@ -2,7 +2,7 @@
 
 A small Transformer spends its first steps on learning which ids follow each other. Tables with a vector per pair, per
 triple and so on give it that at the price of lookups. Where a table has fewer rows than there are n-grams, several share a
-row.
+row. With several hashes, each finds a part of the vector: two n-grams that share one part differ in the others.
 
 References
 ----------
@@ -32,7 +32,7 @@ Ids: TypeAlias = NDArray[np.integer[Any]]
 NgramForward: TypeAlias = Callable[[Ids, KVCache, DecodeContext], Array]
 """From ids (B, T), the cache of earlier ids and a context to rows (B T, C)."""
 
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio
+_MULTIPLIER = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio
 _HIGH = np.uint64(32)
 
 
@@ -49,17 +49,19 @@ class NgramEmbedding(Module):
         C, the length of a vector.
     rows : sequence of int
         Rows of the table of pairs, of triples, and so on.
+    num_hashes : int, default 1
+        H, the number of hashes of an n-gram.
 
     Attributes
     ----------
-    num_embeddings : int
+    num_embeddings, num_hashes : int
     tables : list of Parameter
-        Of pairs, of triples, and so on, each of shape (rows, C).
+        Of pairs, of triples, and so on, each of shape (H rows, C / H): the rows of the first hash, then those of the second.
 
     Raises
     ------
     ValueError
-        If a number is not positive, or there is no table.
+        If a number is not positive, there is no table, or H does not divide C.
 
     Examples
     --------
@@ -70,12 +72,18 @@ class NgramEmbedding(Module):
     (1, 3, 4)
     """
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, rows: Sequence[int]) -> None:
-        check_sizes("NgramEmbedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+    def __init__(self, num_embeddings: int, embedding_dim: int, rows: Sequence[int], *, num_hashes: int = 1) -> None:
+        check_sizes("NgramEmbedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim, num_hashes=num_hashes)
         if not rows or min(rows) < 1:
             raise ValueError(f"rows ({list(rows)}) must be at least one number, each at least 1")
+        if embedding_dim % num_hashes:
+            raise ValueError(f"embedding_dim ({embedding_dim}) must be divisible by num_hashes ({num_hashes})")
         self.num_embeddings = num_embeddings
-        self.tables = [Parameter(init.empty(count, embedding_dim)) for count in rows]
+        self.num_hashes = num_hashes
+        self._width = embedding_dim
+        factors = [pow(_MULTIPLIER, power, 1 << 64) for power in range(1, num_hashes + 1)]
+        self._factors = np.array(factors, np.uint64)  # (H,)
+        self.tables = [Parameter(init.empty(num_hashes * count, embedding_dim // num_hashes)) for count in rows]
         for table in self.tables:
             init.constant(table, 0)
 
@@ -99,10 +107,10 @@ class NgramEmbedding(Module):
             embedding(self.rows(ids, positions, order, len(table.data), before), table)
             for order, table in enumerate(self.tables, 2)
         ]
-        total = parts[0]
+        total = parts[0]  # (B, T, H, C / H)
         for part in parts[1:]:
             total = total + part
-        return total
+        return total.reshape(*total.shape[:2], self._width)
 
     def rows(
         self, ids: Ids, positions: Positions, order: int, count: int, before: Ids | None = None
@@ -117,14 +125,15 @@ class NgramEmbedding(Module):
         order : int
             n.
         count : int
-            Rows of the table.
+            Rows of the table, those of all hashes.
         before : ndarray of int, shape (P,), optional
 
         Returns
         -------
-        ndarray of int, shape (B, T)
-            The n-gram as a number of n digits to the base V, if the table has so many rows; otherwise its hash.
+        ndarray of int, shape (B, T, H)
+            The n-gram as a number of n digits to the base V, if a hash has so many rows; otherwise its hashes.
         """
+        count //= self.num_hashes
         T, S = positions.shape[-1], ids.shape[1]
         number = ids[:, S - T :].astype(np.uint64)  # (B, T)
         for back in range(1, order):
@@ -135,17 +144,20 @@ class NgramEmbedding(Module):
             if outside.any():
                 previous = np.where(outside, _preceding(before, positions - back), previous)
             number += previous * np.uint64(self.num_embeddings**back % 2**64)
+        number = number[..., None]  # (B, T, 1)
         if self.num_embeddings**order > count:
-            number = ((number * _MULTIPLIER) >> _HIGH) % np.uint64(count)
-        return number.astype(np.intp)
+            number = ((number * self._factors) >> _HIGH) % np.uint64(count)
+        return number.astype(np.intp) + count * np.arange(self.num_hashes)
 
-    def lookup(self, tables: Sequence[Array]) -> NgramForward:
+    def lookup(self, tables: Sequence[Array], *, centred: bool = False) -> NgramForward:
         """Return the layer's forward on plain arrays, with a cache that keeps the ids of earlier positions.
 
         Parameters
         ----------
         tables : sequence of ndarray
             The values of `tables`, or copies of them.
+        centred : bool, default False
+            Whether the mean of each vector is subtracted from it.
         """
         earlier = len(self.tables)
 
@@ -156,9 +168,12 @@ class NgramEmbedding(Module):
                 table.take(self.rows(kept, context.positions, order, len(table)).reshape(-1), axis=0)
                 for order, table in enumerate(tables, 2)
             )
-            total = next(parts)  # (B T, C)
+            total = next(parts)  # (B T H, C / H)
             for part in parts:
                 total += part
+            total = total.reshape(-1, self._width)  # (B T, C)
+            if centred:
+                total -= total.mean(axis=-1, keepdims=True)
             return total
 
         return forward
@@ -169,7 +184,9 @@ class NgramEmbedding(Module):
 
     def extra_repr(self) -> str:
         """Return the layer's sizes."""
-        return f"{self.num_embeddings}, {self.tables[0].shape[1]}, rows={[table.shape[0] for table in self.tables]}"
+        rows = [table.shape[0] // self.num_hashes for table in self.tables]
+        hashes = "" if self.num_hashes == 1 else f", num_hashes={self.num_hashes}"
+        return f"{self.num_embeddings}, {self._width}, rows={rows}{hashes}"
 
 
 def _preceding(before: Ids | None, at: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:

@@ -21,6 +21,7 @@ from axone.llm.adapters.peft import AdapterOptions, LowRank
 from axone.llm.adapters.targets import ALL, linear_layers, select
 from axone.llm.errors import CheckpointError
 from axone.llm.model import LanguageModel
+from axone.llm.quantization import require_float32
 from axone.llm.storage.atomic import write_json
 from axone.llm.storage.json_schema import Format, from_json, numbered
 from axone.llm.storage.regular import read_json
@@ -132,8 +133,9 @@ class Adapter:
         ------
         ValueError
             If an option is out of range, the targets match nothing, a part of a fused layer or the output layer, or the
-            model has an adapter already.
+            model has an adapter already, or int8 weights.
         """
+        require_float32(model)
         layers = linear_layers(model)
         if any(isinstance(layer, LoRALinear) for layer in layers.values()):
             raise ValueError("the model has an adapter already: merge it first")
@@ -167,8 +169,9 @@ class Adapter:
         CheckpointError
             If the folder holds no adapter, a damaged one, or one of another base.
         ValueError
-            If the model has an adapter already.
+            If the model has an adapter already, or int8 weights.
         """
+        require_float32(model)
         folder = Path(folder)
         layers = linear_layers(model)
         if any(isinstance(layer, LoRALinear) for layer in layers.values()):
@@ -306,8 +309,9 @@ def train_last_blocks(model: LanguageModel, count: int) -> None:
     Raises
     ------
     ValueError
-        If the model has fewer blocks.
+        If the model has fewer blocks, or int8 weights.
     """
+    require_float32(model)
     blocks = model.transformer.blocks
     if not 1 <= count <= len(blocks):
         raise ValueError(f"last_blocks ({count}) must be from 1 to {len(blocks)}, the number of blocks of the model")

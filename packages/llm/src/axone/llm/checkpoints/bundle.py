@@ -18,6 +18,7 @@ from axone.llm.errors import ChatTemplateError, CheckpointError
 from axone.llm.model import LanguageModel
 from axone.llm.pretrained.folder import write_folder
 from axone.llm.pretrained.source import is_gguf
+from axone.llm.quantization import WeightFormat, num_bytes, require_no_adapter
 from axone.llm.storage.atomic import write_json
 from axone.llm.storage.regular import open_regular, read_json
 from axone.tokenizer import SubwordTokenizer, Tokenizer, TokenizerError, from_gguf
@@ -56,7 +57,7 @@ class ModelBundle:
     @property
     def num_bytes(self) -> int:
         """The size of the weights."""
-        return sum(parameter.data.nbytes for parameter in self.model.parameters())
+        return num_bytes(self.model)
 
     @property
     def chat_template(self) -> ChatTemplate:
@@ -131,7 +132,7 @@ class ModelBundle:
         gguf.save_model(Path(path), self.model.config, self.model.state_dict(), dtype=dtype, metadata=metadata)
 
     @classmethod
-    def read(cls, path: Path) -> ModelBundle:
+    def read(cls, path: Path, *, weights: WeightFormat = "float32") -> ModelBundle:
         """Read a model folder, a GGUF file, or an adapter with its base; the model is in evaluation mode.
 
         Raises
@@ -140,8 +141,9 @@ class ModelBundle:
             If a file is missing or damaged, or the tokenizer is not the model's.
         """
         if os.path.lexists(path / ADAPTER_CONFIG) and not os.path.lexists(path / "config.json"):
+            require_no_adapter(weights)
             return _read_adapted(path)
-        bundle = _read_gguf(path) if is_gguf(path) else _read_folder(path)
+        bundle = _read_gguf(path, weights) if is_gguf(path) else _read_folder(path, weights)
         eos_id = bundle.tokenizer.eos_token_id
         if eos_id is not None:
             bundle.model.eos_ids = tuple(sorted({*bundle.model.eos_ids, eos_id}))
@@ -149,7 +151,11 @@ class ModelBundle:
 
 
 def open_bundle(
-    path: str | os.PathLike[str], *, adapter: str | os.PathLike[str] | None = None, any_base: bool = False
+    path: str | os.PathLike[str],
+    *,
+    adapter: str | os.PathLike[str] | None = None,
+    any_base: bool = False,
+    weights: WeightFormat = "float32",
 ) -> ModelBundle:
     """Open a run (its best checkpoint), a checkpoint, a model folder or a GGUF file.
 
@@ -160,6 +166,8 @@ def open_bundle(
         Folder of an adapter, which is merged into the model.
     any_base : bool, default False
         Whether the model may have other numbers than the base of the adapter, as in `Adapter.load`.
+    weights : {"float32", "int8"}, default "float32"
+        As in `load`. An adapter needs "float32".
 
     Returns
     -------
@@ -171,7 +179,9 @@ def open_bundle(
     CheckpointError
         If the path is something else, or damaged, or the adapter belongs to another model.
     """
-    bundle = _open(Path(path))
+    if adapter is not None:
+        require_no_adapter(weights)
+    bundle = _open(Path(path), weights)
     if adapter is not None:
         from axone.llm.adapters.adapter import Adapter  # not before it is used
 
@@ -179,9 +189,9 @@ def open_bundle(
     return bundle
 
 
-def _open(path: Path) -> ModelBundle:
+def _open(path: Path, weights: WeightFormat) -> ModelBundle:
     if is_gguf(path):
-        return ModelBundle.read(path)
+        return ModelBundle.read(path, weights=weights)
     if not path.is_dir():
         by_name = "" if os.path.lexists(path) else ", or download a model by its name with axone.llm.download"
         raise CheckpointError(
@@ -192,23 +202,25 @@ def _open(path: Path) -> ModelBundle:
         if not any(os.path.lexists(path / name) for name in ("config.json", ADAPTER_CONFIG)):
             raise CheckpointError(path, "is not a model: it holds neither checkpoints nor a config.json")
         Checkpoint(path).verify()
-        return ModelBundle.read(path)
+        return ModelBundle.read(path, weights=weights)
     while True:
         checkpoint = run.best()
         try:
-            return ModelBundle.read(checkpoint.path)
+            return ModelBundle.read(checkpoint.path, weights=weights)
         except CheckpointError:
             if checkpoint.path.exists():
                 raise
             # The run is being trained, and removed this checkpoint meanwhile.
 
 
-def load(path: str | os.PathLike[str]) -> tuple[LanguageModel, Tokenizer]:
+def load(path: str | os.PathLike[str], *, weights: WeightFormat = "float32") -> tuple[LanguageModel, Tokenizer]:
     """Load the model and the tokenizer of a run (its best checkpoint), a model folder or a GGUF file.
 
     Parameters
     ----------
     path : path
+    weights : {"float32", "int8"}, default "float32"
+        "int8" rounds each row of the matrices to 127 steps of its largest number, for inference in a quarter of the memory.
 
     Returns
     -------
@@ -221,7 +233,7 @@ def load(path: str | os.PathLike[str]) -> tuple[LanguageModel, Tokenizer]:
     CheckpointError
         If the path is something else, or damaged.
     """
-    bundle = open_bundle(path)
+    bundle = open_bundle(path, weights=weights)
     return bundle.model, bundle.tokenizer
 
 
@@ -335,8 +347,8 @@ def _read_adapted(folder: Path) -> ModelBundle:
     return bundle
 
 
-def _read_folder(folder: Path) -> ModelBundle:
-    model, path = LanguageModel.from_pretrained(folder), folder / TOKENIZER
+def _read_folder(folder: Path, weights: WeightFormat) -> ModelBundle:
+    model, path = LanguageModel.from_pretrained(folder, weights=weights), folder / TOKENIZER
     try:
         open_regular(path).close()
         tokenizer = load_tokenizer(folder)  # with the roles that tokenizer_config.json names
@@ -347,11 +359,11 @@ def _read_folder(folder: Path) -> ModelBundle:
     return _bundle(folder, model, tokenizer, _folder_template(folder))
 
 
-def _read_gguf(path: Path) -> ModelBundle:
+def _read_gguf(path: Path, weights: WeightFormat) -> ModelBundle:
     from axone.llm.pretrained.gguf.model import PretrainedGGUF
 
     with PretrainedGGUF(path) as source:
-        model = LanguageModel.from_source(source, path)
+        model = LanguageModel.from_source(source, path, weights=weights)
         try:
             tokenizer = from_gguf(source.metadata)
         except ValueError as error:

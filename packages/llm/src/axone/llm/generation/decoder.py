@@ -16,6 +16,7 @@ README.md in this folder has the figures.
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Sequence
 from itertools import pairwise
@@ -28,15 +29,15 @@ import numpy as np
 from axone.autograd.extend import Array
 from axone.llm.generation.folding import FoldCache, fold
 from axone.llm.generation.padding import padded_context
-from axone.llm.generation.sharding import can_shard
+from axone.llm.generation.sharding import can_shard, weight_shapes
 from axone.llm.generation.tensor_parallel import MAX_POSITIONS, TensorParallelDecoder
 from axone.llm.runtime import resources
 from axone.llm.runtime.collectives import can_all_gather
 from axone.llm.runtime.settings import blas_threads
 from axone.llm.runtime.threads import ThreadGroup
 from axone.llm.types import Ids, Logits
-from axone.nn import KVCache, NgramEmbedding, Transformer
-from axone.nn.extend import dense_product, single_position
+from axone.nn import KVCache, LayerNorm, NgramEmbedding, Transformer
+from axone.nn.extend import Int8Weight, Weight, dense_product, single_position
 
 _ONE_BLAS_THREAD_WEIGHTS = (
     460_800  # weights: OpenBLAS multiplies a smaller matrix and a vector in one thread without being told to
@@ -57,8 +58,7 @@ class Decoder:
     transformer : Transformer
         In evaluation mode. The weights of a small model are copied now; those of a large one may be written to later,
         but not replaced.
-    embedding : ndarray, shape (V, C)
-    head : ndarray, shape (V, C)
+    embedding, head : ndarray or Int8Weight, shape (V, C)
     ngrams : NgramEmbedding, optional
         Its vectors are added to those of the embedding, and the last cache is its own.
     workers : int, optional
@@ -75,8 +75,8 @@ class Decoder:
     def __init__(
         self,
         transformer: Transformer,
-        embedding: Array,
-        head: Array,
+        embedding: Weight,
+        head: Weight,
         *,
         ngrams: NgramEmbedding | None = None,
         workers: int | None = None,
@@ -85,15 +85,19 @@ class Decoder:
         if workers is not None and workers < 1:
             raise ValueError(f"workers ({workers}) must be at least 1")
         self._model = transformer, embedding, head
-        sizes = [head.size, *(parameter.size for parameter in transformer.parameters())]
-        self._small = sum(sizes) <= resources.SMALL_MODEL
-        head_bias, tables = None, [] if ngrams is None else [table.data for table in ngrams.tables]
-        if self._small:
-            ends = np.cumsum([len(each) for each in (embedding, *tables)])[:-1]
-            rows = np.concatenate([embedding, *tables]) if tables else embedding
-            transformer, rows, head, head_bias = fold(transformer, rows, head, fold_cache)
-            embedding, *tables = np.split(rows, ends)
-        self._ngrams = None if ngrams is None else ngrams.lookup(tables)
+        sizes = [head.size, *map(math.prod, weight_shapes(transformer))]
+        self._small = False
+        head_bias, centred, tables = None, False, [] if ngrams is None else [table.data for table in ngrams.tables]
+        if (
+            not isinstance(embedding, Int8Weight)
+            and not isinstance(head, Int8Weight)
+            and sum(sizes) <= resources.SMALL_MODEL
+        ):
+            self._small = True
+            folded, embedding, head, head_bias = fold(transformer, embedding, head, fold_cache)
+            centred = folded is not transformer and isinstance(transformer.norm, LayerNorm)  # as the embedding then is
+            transformer, tables = folded, [table.copy() for table in tables]
+        self._ngrams = None if ngrams is None else ngrams.lookup(tables, centred=centred)
         self.workers = 1 if self._small else resources.available_cores() if workers is None else workers
         self._needs_no_blas_limit = (
             not self._small or max(sizes) < _ONE_BLAS_THREAD_WEIGHTS
@@ -149,7 +153,7 @@ class Decoder:
                 logits = self._decode_in_processes(ids[0].tolist(), T, caches)
                 return logits if last_only else logits[None]
             if T == 1 and last_only and self._needs_no_blas_limit:
-                x, context = self._embedding[ids[0, 0]].copy(), single_position(caches[0].length)  # (C,)
+                x, context = self._embedding.take(ids[0, 0], axis=0), single_position(caches[0].length)  # (C,)
                 if self._ngrams is not None:
                     x += self._ngrams(ids, caches[-1], context)[0]
                     caches = caches[:-1]

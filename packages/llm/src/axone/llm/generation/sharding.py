@@ -7,20 +7,33 @@ them. README.md in this folder has the figures.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeGuard
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
 
 from axone.autograd.extend import Array
 from axone.llm.runtime.collectives import SharedAllGather
-from axone.nn import Dropout, KVCache, Linear, Module, MultiHeadAttention, SwiGLU, Transformer, TransformerBlock
+from axone.nn import (
+    Dropout,
+    Int8Linear,
+    KVCache,
+    Linear,
+    Module,
+    MultiHeadAttention,
+    SwiGLU,
+    Transformer,
+    TransformerBlock,
+)
 from axone.nn.extend import (
     Arena,
     CachedForward,
     DecodeContext,
     Dense,
     Forward,
+    Int8Weight,
+    Weight,
     dense_product,
+    int8_block_rows,
     swiglu_gate,
 )
 
@@ -28,6 +41,10 @@ from axone.nn.extend import (
 # results are more: 16 sequences with SmolLM2's weights in 51 ms; blocks of 16 columns for a transposed copy took 61.
 _UNPACKED_PRODUCTS, _UNPACKED_RESULTS = 1_000_000, 1_200
 _ROW_MULTIPLE = 8
+
+
+_Multiply: TypeAlias = Callable[[Array, Array, Array], object]
+"""Writes the products of a part of a weight and x to its last argument."""
 
 
 class ShardedProducts:
@@ -47,20 +64,25 @@ class ShardedProducts:
         self._all_gather = all_gather
         self._batch = batch
         self._lines: dict[tuple[int, ...], Array] = {}
+        self._numbers: dict[
+            int, Array
+        ] = {}  # by width, memory in which a block of an int8 weight is turned into float32
 
-    def dense(self, weight: Array, bias: Array | None) -> Forward:
+    def dense(self, weight: Weight, bias: Array | None) -> Forward:
         """Return the function that computes ``x W^T + b``."""
         return self.stacked([weight], bias)
 
-    def stacked(self, weights: Sequence[Array], bias: Array | None = None) -> Forward:
+    def stacked(self, weights: Sequence[Weight], bias: Array | None = None) -> Forward:
         """Return the function that computes the products with several weights, side by side, after one all-gather."""
         all_gather, batch = self._all_gather, self._batch
         size, width = sum(map(len, weights)), weights[0].shape[1]
         block = size if batch == 1 else _block_rows(batch, width)
+        if isinstance(weights[0], Int8Weight):
+            block = min(block, int8_block_rows(width))
         chunks = [(chunk, _parts(weights, rows, block)) for chunk, rows in all_gather.chunks(size, width)]
 
         def forward(x: Array) -> Array:
-            multiply: Callable[[Array, Array, Array], object]
+            multiply: _Multiply
             if x.ndim == 1:
                 products = vector = all_gather.buffer(size)
                 multiply = np.vecdot
@@ -73,13 +95,27 @@ class ShardedProducts:
             for chunk, parts in chunks:
                 if all_gather.claim(chunk):
                     for part, rows in parts:
-                        multiply(part, x, vector[rows])
+                        if isinstance(part, Int8Weight):
+                            self._multiply_int8(multiply, part, x, vector[rows])
+                        else:
+                            multiply(part, x, vector[rows])
             y = all_gather.gather(products)
             if bias is not None:
                 y += bias
             return y
 
         return forward
+
+    def _multiply_int8(self, multiply: _Multiply, part: Int8Weight, x: Array, out: Array) -> None:
+        """Write the products of a block of an int8 weight: of its numbers first, which are scaled afterwards."""
+        width = part.shape[1]
+        numbers = self._numbers.get(width)
+        if numbers is None:
+            shape = int8_block_rows(width), width
+            numbers = self._numbers[width] = Arena([shape], np.float32).take(shape)
+        products = np.empty(out.shape, out.dtype)
+        multiply(part.expand(numbers), x, products)
+        np.multiply(products, part.scales if out.ndim == 1 else part.scales[:, None], out)
 
     def _in_lines(self, x: Array) -> Array:
         """Return a copy of rows that begins at a cache line.
@@ -109,9 +145,10 @@ def _block_rows(batch: int, width: int) -> int:
     return max(rows // _ROW_MULTIPLE, 1) * _ROW_MULTIPLE
 
 
-def _parts(weights: Sequence[Array], rows: slice, block: int) -> list[tuple[Array, slice]]:
+def _parts(weights: Sequence[Weight], rows: slice, block: int) -> list[tuple[Weight, slice]]:
     """Return the parts of the weights that make some rows of the result, of at most `block` rows each."""
-    parts, first = [], 0
+    parts: list[tuple[Weight, slice]] = []
+    first = 0
     for weight in weights:
         last = min(rows.stop, first + len(weight))
         for start in range(max(rows.start, first), last, block):
@@ -142,14 +179,14 @@ class ShardedSwiGLU(SwiGLU):
             isinstance(layer, SwiGLU)
             and type(layer).inference is SwiGLU.inference
             and all(
-                type(part).inference is Linear.inference and part.bias is None
+                type(part).inference in {Linear.inference, Int8Linear.inference} and part.bias is None
                 for part in (layer.gate_proj, layer.up_proj)
             )
         )
 
     def inference(self, dense: Dense = dense_product) -> Forward:
         """Return the layer's forward on plain arrays."""
-        weights = [self.gate_proj.weight.data, self.up_proj.weight.data]
+        weights = [_weight(layer) for layer in (self.gate_proj, self.up_proj)]
         both, down, size = self._products.stacked(weights), self.down_proj.inference(dense), len(weights[0])
         gated = swiglu_gate(weights[0].dtype, half=0.5)
 
@@ -158,6 +195,10 @@ class ShardedSwiGLU(SwiGLU):
             return down(gated(y[..., :size], y[..., size:]))
 
         return forward
+
+
+def _weight(layer: Linear | Int8Linear) -> Weight:
+    return layer.weight if isinstance(layer, Int8Linear) else layer.weight.data
 
 
 class ShardedAttention(MultiHeadAttention):
@@ -294,3 +335,9 @@ def _states_inference(layer: object) -> bool:
     return isinstance(layer, Module) and all(
         type(part).inference is not Module.inference for part in layer.modules() if not isinstance(part, Dropout)
     )
+
+
+def weight_shapes(transformer: Transformer) -> list[tuple[int, ...]]:
+    """Return the shapes of all parameters and int8 weights."""
+    int8 = [layer.weight.shape for layer in transformer.modules() if isinstance(layer, Int8Linear)]
+    return [*int8, *(parameter.shape for parameter in transformer.parameters())]

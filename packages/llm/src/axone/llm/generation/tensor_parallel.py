@@ -37,12 +37,13 @@ from axone.llm.generation.sharding import (
     ShardedAttention,
     ShardedProducts,
     ShardedSwiGLU,
+    weight_shapes,
 )
 from axone.llm.runtime.collectives import SharedAllGather, collective
 from axone.llm.runtime.processes import ProcessGroup, shared_zeros
 from axone.llm.runtime.settings import CpuAffinity, blas_threads
 from axone.nn import KVCache, MultiHeadAttention, Transformer, TransformerBlock
-from axone.nn.extend import NgramForward, few_positions, single_position
+from axone.nn.extend import NgramForward, Weight, few_positions, single_position
 
 _Decode: TypeAlias = Callable[[list[int], int, list[int]], Array]
 
@@ -58,7 +59,7 @@ class TensorParallelDecoder:
     ----------
     transformer : Transformer
         One that `can_shard` accepts.
-    embedding, head : ndarray, shape (V, C)
+    embedding, head : ndarray or Int8Weight, shape (V, C)
     caches : sequence of KVCache
         They are moved into shared memory.
     world_size : int
@@ -78,8 +79,8 @@ class TensorParallelDecoder:
     def __init__(
         self,
         transformer: Transformer,
-        embedding: Array,
-        head: Array,
+        embedding: Weight,
+        head: Weight,
         caches: Sequence[KVCache],
         world_size: int,
         count: int = 1,
@@ -107,7 +108,7 @@ class TensorParallelDecoder:
         needs_limit = self._batch == 1 and widest * self._capacity > _ONE_BLAS_THREAD_PRODUCTS
         self._blas_threads = 1 if needs_limit else None
         self._held = contextlib.ExitStack()
-        longest = max(length for parameter in transformer.parameters() for length in parameter.shape)
+        longest = max(length for shape in weight_shapes(transformer) for length in shape)
         most = max(MAX_POSITIONS, self._batch) * max(2 * longest, *head.shape)  # twice: gate and up projection together
         self._all_gather = SharedAllGather(self.group, most, head.dtype)
 
@@ -196,7 +197,7 @@ class TensorParallelDecoder:
                 context = few_positions(position, len(tokens))
             else:
                 context = single_position(position)
-            x = embedding[tokens] if len(tokens) > 1 else embedding[tokens[0]].copy()
+            x = embedding.take(tokens if len(tokens) > 1 else tokens[0], axis=0)
             if ngrams is not None:
                 vectors = ngrams(np.asarray(tokens).reshape(batch, -1), ids[0], context)
                 x += vectors if x.ndim == 2 else vectors[0]

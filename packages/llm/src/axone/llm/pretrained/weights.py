@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from axone.llm.runtime.threads import ThreadGroup
 from axone.llm.storage.safetensors import Shape
 
 Order: TypeAlias = NDArray[np.intp]
+T = TypeVar("T")
 
 _MOST_FAULTS = 20
 
@@ -71,36 +72,60 @@ class MatchedWeights:
         CheckpointError
             If a file has changed since it was opened, or a tensor that the model lacks is not zero.
         """
-
-        def convert(pair: tuple[TensorSpec, str]) -> None:
-            spec, name = pair
-            if spec.name is None:
-                self._require_zero(spec, name)
-                return
-            target = parameters[spec.name]
-            target = target if spec.rows is None else target[spec.rows]
-            order = interleaved_order(spec) if spec.interleaved_heads else None
-            self.source.read(name, target.T if spec.transposed else target, order)
-
         largest_first = sorted(self.pairs, key=lambda pair: -int(np.prod(pair[0].shape)))
-        queue = deque(largest_first)
+        in_threads(lambda pair: self._convert(*pair, parameters), largest_first)
 
-        def convert_queued() -> None:
-            while True:
-                try:
-                    pair = queue.popleft()
-                except IndexError:  # another thread took the last one
-                    return
-                convert(pair)
+    def load_one(self, name: str, parameter: Array) -> None:
+        """Convert the tensors of one parameter, without further threads.
 
-        with ThreadGroup(available_cores()) as group:
-            group.run([convert_queued] * group.world_size)
+        Parameters
+        ----------
+        name : str
+        parameter : ndarray
+
+        Raises
+        ------
+        CheckpointError
+            As `load`.
+        """
+        for spec, file_name in self.pairs:
+            if spec.name == name:
+                self._convert(spec, file_name, {name: parameter})
+
+    def without(self, names: Collection[str]) -> MatchedWeights:
+        """Return the tensors of all parameters but some."""
+        return MatchedWeights(self.source, [pair for pair in self.pairs if pair[0].name not in names])
+
+    def _convert(self, spec: TensorSpec, name: str, parameters: Mapping[str, Array]) -> None:
+        if spec.name is None:
+            self._require_zero(spec, name)
+            return
+        target = parameters[spec.name]
+        target = target if spec.rows is None else target[spec.rows]
+        order = interleaved_order(spec) if spec.interleaved_heads else None
+        self.source.read(name, target.T if spec.transposed else target, order)
 
     def _require_zero(self, spec: TensorSpec, name: str) -> None:
         values = np.empty(spec.shape, np.float32)
         self.source.read(name, values)
         if values.any():
             raise CheckpointError(self.source.path, f"{name} must be zero: config.json says that the model lacks it")
+
+
+def in_threads(task: Callable[[T], object], items: Iterable[T]) -> None:
+    """Call a function with each item, in one thread per core; each takes the next item when it has ended one."""
+    queue = deque(items)
+
+    def run() -> None:
+        while True:
+            try:
+                item = queue.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            task(item)
+
+    with ThreadGroup(available_cores()) as group:
+        group.run([run] * group.world_size)
 
 
 def require_sizes(path: Path, config: LanguageModelConfig, shapes: Mapping[str, Shape]) -> None:

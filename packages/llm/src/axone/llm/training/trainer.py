@@ -31,6 +31,7 @@ from axone.llm.distributed.job import require_same_job, require_shared_folder
 from axone.llm.errors import CheckpointError, RankError, RunBusyError, warn_caller
 from axone.llm.loss import bits_per_byte
 from axone.llm.model import LanguageModel
+from axone.llm.quantization import require_float32
 from axone.llm.runtime.communicator import Communicator, SingleProcess, run_together, together
 from axone.llm.runtime.signals import record_signals
 from axone.llm.training.callbacks import Callback, EndEvent, StartEvent, TrainingOutcome, closing
@@ -123,6 +124,7 @@ class Trainer:
     ) -> None:
         self.communicator = SingleProcess() if communicator is None else communicator
         ranks = self.communicator.world_size
+        require_float32(model)
         if config.batch_size % ranks:
             raise ValueError(f"batch_size ({config.batch_size}) must be divisible by the number of ranks ({ranks})")
         if config.context_length > model.config.context_length:

@@ -12,12 +12,15 @@ import numpy as np
 
 from axone.autograd import Tensor
 from axone.autograd.extend import Array, Gradient, Product, needs_grad, record
+from axone.nn.functional.int8 import Int8Weight
 from axone.nn.functional.matmul import MatmulGradient, matmul, ones
 from axone.nn.functional.validation import check_dtypes, check_last_axis
 
 Forward: TypeAlias = Callable[[Array], Array]
 """From rows (N, C), or one vector (C,), to a new array, without a tape."""
-Dense: TypeAlias = Callable[[Array, Array | None], Forward]
+Weight: TypeAlias = Array | Int8Weight
+"""Of shape (out, in)."""
+Dense: TypeAlias = Callable[[Weight, Array | None], Forward]
 """From a weight (out, in) and a bias (out,) or None to the function that computes ``x W^T + b``."""
 
 _FEW_ROWS = 64
@@ -63,12 +66,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return record("linear", y.reshape(*shape[:-1], w.shape[0]), inputs, vjp)
 
 
-def dense_product(weight: Array, bias: Array | None = None) -> Forward:
+def dense_product(weight: Weight, bias: Array | None = None) -> Forward:
     """Return the function that computes ``x W^T + b`` by one call of BLAS.
 
     Parameters
     ----------
-    weight : ndarray, shape (out_features, in_features)
+    weight : ndarray or Int8Weight, shape (out_features, in_features)
     bias : ndarray, shape (out_features,), optional
 
     Returns
@@ -76,6 +79,8 @@ def dense_product(weight: Array, bias: Array | None = None) -> Forward:
     callable
         From (N, in_features) to (N, out_features), or from (in_features,) to (out_features,).
     """
+    if isinstance(weight, Int8Weight):
+        return weight.product(bias)
     transposed = weight.T
     copied = not transposed.flags.c_contiguous  # BLAS copies the second of two matrices unless it is row-major
 
