@@ -103,6 +103,8 @@ MODULES: dict[str, Callable[[], Any]] = {
 }
 NOT_FROZEN = {
     "Dropout",
+    "Int8Embedding",
+    "Int8Linear",  # test_int8.py
     "FeedForward",
     "LoRALinear",
     "Module",

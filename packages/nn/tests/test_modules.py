@@ -186,7 +186,8 @@ def test_every_public_module_has_a_row() -> None:
         for name in axone.nn.__all__
         if isinstance(kind := getattr(axone.nn, name), type) and issubclass(kind, Module)
     }
-    assert public - {"Module"} == set(TABLE)
+    without_training = {"Int8Embedding", "Int8Linear"}  # test_int8.py
+    assert public - {"Module"} - without_training == set(TABLE)
 
 
 @pytest.mark.parametrize("row", ROWS)

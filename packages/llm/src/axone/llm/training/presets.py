@@ -81,8 +81,8 @@ PRESETS = {
     ),
     "default": Preset(
         "two minutes on two cores, for a text of a few megabytes",
-        {"context_length": 128, "num_layers": 4, "num_heads": 4, "embed_dim": 128, "max_ngram": 4, **_FAST},
-        {"steps": 1150, "batch_size": 16, "learning_rate": 0.02, "muon_learning_rate": 0.03, **_MUON,
+        {"context_length": 128, "num_layers": 3, "num_heads": 2, "embed_dim": 128, "max_ngram": 4, **_FAST},
+        {"steps": 640, "batch_size": 32, "learning_rate": 0.02, "muon_learning_rate": 0.02, **_MUON,
          "eval_every": 200, "eval_sequences": 200},
     ),
     "llama": Preset(
