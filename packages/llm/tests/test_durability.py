@@ -19,6 +19,7 @@ from disk_shim import DiskCall, DiskShim
 from axone.llm import Callback, LanguageModel, MetricsFile, StepEvent, Trainer, load
 from axone.llm.checkpoints.checkpoint import MANIFEST, TRAINER, Checkpoint
 from axone.llm.checkpoints.run import Run
+from axone.llm.quantization import WeightFormat
 from axone.llm.storage.atomic import leftovers, write_file
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no fork, and no modes of files")
@@ -259,12 +260,12 @@ def test_a_checkpoint_that_is_removed_while_it_is_loaded_is_skipped(run: Path) -
     calls = 0
     original = LanguageModel.from_pretrained
 
-    def slow(folder: Path) -> LanguageModel:
+    def slow(folder: Path, *, weights: WeightFormat) -> LanguageModel:
         nonlocal calls
         calls += 1
         if calls == 1:
             shutil.rmtree(doomed)
-        return original(folder)
+        return original(folder, weights=weights)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LanguageModel, "from_pretrained", slow)
