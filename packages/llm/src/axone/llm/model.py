@@ -337,10 +337,8 @@ class LanguageModel(Module):
         Parameters
         ----------
         source : PretrainedModel
-        path : path
-            Its path, for messages.
-        weights : {"float32", "int8"}
-            As in `from_pretrained`.
+        path, weights
+            As in `from_pretrained`; the path is for messages.
 
         Raises
         ------
