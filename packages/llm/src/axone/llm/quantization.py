@@ -68,11 +68,12 @@ def load_int8(model: Module, embedding: Embedding, weights: MatchedWeights) -> N
         quantized[path] = Int8Weight.quantized(matrix, numbers[path])
 
     in_threads(quantize, sorted(replaced, key=lambda path: -replaced[path].weight.size))
+    modules = dict(model.named_modules())
     for path, layer in replaced.items():
         weight = quantized[path]
         owner, _, name = path.rpartition(".")
         setattr(
-            _at(model, owner),
+            modules[owner],
             name,
             Int8Embedding(weight) if isinstance(layer, Embedding) else Int8Linear(weight, layer.bias),
         )
@@ -118,7 +119,3 @@ def array_of(layer: Module) -> Weight:
     if isinstance(layer, (Linear, Embedding)):
         return layer.weight.data
     raise TypeError(f"{type(layer).__name__} is neither a linear layer nor an embedding")
-
-
-def _at(module: Module, path: str) -> Module:
-    return dict(module.named_modules())[path]
