@@ -12,7 +12,7 @@ from torch_model import GPT
 
 LEARNING_RATE, LAST_RATE, WARMUP = 1e-3, 1e-4, 100
 BETAS, WEIGHT_DECAY, CLIP = (0.9, 0.99), 0.1, 1.0
-PILOT = 30  # steps of a run by time that are measured before the number of steps is known
+PILOT = 200  # steps of a run by time that are measured before the number of steps is known; the first are slower
 SHAPE = {"layers": 4, "heads": 4, "channels": 128, "context": 64, "bias": False}
 BATCH = 12
 

@@ -23,6 +23,7 @@ SHAPE = LanguageModelConfig(vocab_size=19, context_length=16, num_layers=2, num_
         ({"num_kv_heads": 3}, "num_heads (4) must be divisible by num_kv_heads (3)"),
         ({"num_kv_heads": 0}, "num_kv_heads (0) must be at least 1"),
         ({"dropout": 1.0}, "dropout (1.0) must be in [0, 1)"),
+        ({"ngram_dropout": 1.0}, "ngram_dropout (1.0) must be in [0, 1)"),
         ({"norm": "batch"}, "norm ('batch') must be 'layer' or 'rms'"),
         ({"norm": None}, "norm (None) must be 'layer' or 'rms'"),
         ({"norm_eps": 0.0}, "norm_eps (0.0) must be positive and finite"),

@@ -45,6 +45,7 @@ def start(dataset: TokenDataset, run: Path, config: TrainerConfig, *callbacks: C
         dropout=0.1,
         max_ngram=3,
         ngram_rows=500,
+        ngram_dropout=0.3,
     )
     model = LanguageModel(shape, rng=np.random.default_rng(0))
     return Trainer(model, *dataset.split(), config, callbacks, run=run)

@@ -7,14 +7,14 @@ import pytest
 
 from axone.autograd import Tensor
 from axone.autograd.testing import check_grads
-from axone.nn import NgramEmbedding
+from axone.nn import NgramEmbedding, reseed_dropout
 from axone.nn.extend import DecodeContext
 
 V, C = 7, 4
 
 
-def layer(rows: list[int], seed: int = 0, num_hashes: int = 1) -> NgramEmbedding:
-    ngrams = NgramEmbedding(V, C, rows, num_hashes=num_hashes).astype(np.float64)
+def layer(rows: list[int], seed: int = 0, **options: Any) -> NgramEmbedding:
+    ngrams = NgramEmbedding(V, C, rows, **options).astype(np.float64)
     rng = np.random.default_rng(seed)
     for table in ngrams.tables:
         table.data[...] = rng.standard_normal(table.shape)
@@ -67,15 +67,40 @@ def test_new_tables_are_zero() -> None:
     assert not NgramEmbedding(V, C, [49, 20])(ids_of(2, 5)).data.any()
 
 
+@pytest.mark.parametrize("dropout", [0, 0.5])
 @pytest.mark.parametrize("num_hashes", [1, 2])
-def test_gradients_are_those_of_finite_differences(num_hashes: int) -> None:
-    ngrams, ids = layer([49, 5], num_hashes=num_hashes), ids_of(2, 6)
+def test_gradients_are_those_of_finite_differences(num_hashes: int, dropout: float) -> None:
+    ngrams, ids = layer([49, 5], num_hashes=num_hashes, dropout=dropout), ids_of(2, 6)
 
     def loss(*tables: Tensor) -> Tensor:
+        reseed_dropout(ngrams, [3])
         ngrams.tables = list(tables)  # type: ignore[arg-type]  # the check passes Tensors
         return (ngrams(ids) ** 2).sum()
 
     check_grads(loss, [Tensor(table.data.copy(), requires_grad=True) for table in ngrams.tables])
+
+
+def test_dropout_zeroes_whole_vectors_of_single_tables_and_scales_up_the_others() -> None:
+    ngrams, ids = layer([49, 343], num_hashes=2, dropout=0.25, rng=np.random.default_rng(0)), ids_of(40, 50)
+    ngrams.eval()
+    total = ngrams(ids).data
+    pairs = ngrams.tables[0].data[ngrams.rows(ids, np.arange(50), 2, 98)].reshape(total.shape)
+    ngrams.train()
+    choices = np.stack([np.zeros_like(total), pairs, total - pairs, total]) / 0.75  # (4, 40, 50, C)
+    distance = np.abs(choices - ngrams(ids).data).max(axis=-1)  # (4, 40, 50)
+    np.testing.assert_allclose(distance.min(axis=0), 0, atol=1e-12)
+    shares = np.bincount(distance.argmin(axis=0).ravel(), minlength=4) / ids.size
+    np.testing.assert_allclose(shares, [1 / 16, 3 / 16, 3 / 16, 9 / 16], atol=0.04)
+
+
+def test_the_masks_of_dropout_follow_from_a_key() -> None:
+    ngrams, ids = layer([49, 30], dropout=0.5), ids_of(2, 9)
+    drawn = []
+    for key in ((0, 1), (0, 2), (0, 1)):
+        reseed_dropout(ngrams, key)
+        drawn.append(ngrams(ids).data)
+    np.testing.assert_array_equal(drawn[0], drawn[2])
+    assert (drawn[0] != drawn[1]).any()
 
 
 def test_sequences_in_one_row_do_not_see_each_other() -> None:

@@ -67,6 +67,7 @@ MODEL: dict[str, tuple[Kind, str]] = {
     "max-ngram": (int, "longest run of tokens with a vector of its own; no Llama or Qwen has more than 1 (default: 1)"),
     "ngram-rows": (int, "rows of each table of such vectors (default: 8192)"),
     "ngram-hashes": (int, "parts of such a vector, each found by a hash of its own (default: 4)"),
+    "ngram-dropout": (float, "probability of leaving such a vector out in training (default: 0)"),
     "mlp": (choices(LanguageModelConfig, "mlp"), "feed-forward layers (default: gelu)"),
 }
 TRAINING: dict[str, tuple[Kind, str]] = {

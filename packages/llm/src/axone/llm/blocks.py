@@ -1,9 +1,18 @@
-"""Blocks of a language model, as its configuration describes them."""
+"""Layers of a language model, as its configuration describes them."""
 
 import numpy as np
 
 from axone.llm.config import LanguageModelConfig
-from axone.nn import FeedForward, LayerNorm, MultiHeadAttention, RMSNorm, RotaryEmbedding, SwiGLU, TransformerBlock
+from axone.nn import (
+    FeedForward,
+    LayerNorm,
+    MultiHeadAttention,
+    NgramEmbedding,
+    RMSNorm,
+    RotaryEmbedding,
+    SwiGLU,
+    TransformerBlock,
+)
 
 
 def transformer_block(
@@ -46,3 +55,17 @@ def norm_layer(config: LanguageModelConfig) -> LayerNorm | RMSNorm:
     if config.norm == "rms":
         return RMSNorm(config.embed_dim, eps=config.norm_eps)
     return LayerNorm(config.embed_dim, eps=config.norm_eps, bias=config.bias)
+
+
+def ngram_layer(config: LanguageModelConfig, rng: np.random.Generator) -> NgramEmbedding | None:
+    """Return the model's vectors of n-grams, or None if it has none; `rng` gives dropout a generator of its own."""
+    if config.max_ngram == 1:
+        return None
+    return NgramEmbedding(
+        config.vocab_size,
+        config.embed_dim,
+        config.ngram_tables,
+        num_hashes=config.ngram_hashes,
+        dropout=config.ngram_dropout,
+        rng=rng.spawn(1)[0],
+    )

@@ -69,6 +69,8 @@ class LanguageModelConfig:
         Rows of each table of such vectors, or fewer if there are not so many n-grams.
     ngram_hashes : int, default 4
         Number of hashes of an n-gram, each of which finds a part of its vector: fewer n-grams are confused.
+    ngram_dropout : float, default 0.0
+        Probability, in training, that a position lacks the vector of one of its n-grams, in [0, 1).
     tie_embeddings : bool, default True
         Whether the output layer shares the weight of the token embedding.
     dropout : float, default 0.0
@@ -106,6 +108,7 @@ class LanguageModelConfig:
     max_ngram: int = 1
     ngram_rows: int = 8192
     ngram_hashes: int = 4
+    ngram_dropout: float = 0.0
     tie_embeddings: bool = True
     dropout: float = 0.0
     norm_eps: float = 1e-5
@@ -122,8 +125,10 @@ class LanguageModelConfig:
             value = getattr(self, field)
             if not 0 < value < math.inf:
                 raise ValueError(f"{field} ({value}) must be positive and finite")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout ({self.dropout}) must be in [0, 1)")
+        for field in ("dropout", "ngram_dropout"):
+            value = getattr(self, field)
+            if not 0 <= value < 1:
+                raise ValueError(f"{field} ({value}) must be in [0, 1)")
         if self.head_dim is None and self.embed_dim % self.num_heads:
             raise ValueError(f"embed_dim ({self.embed_dim}) must be divisible by num_heads ({self.num_heads})")
         if self.max_ngram > 1 and self.embed_dim % self.ngram_hashes:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axone.autograd import Tensor, concatenate
-from axone.llm.blocks import norm_layer, transformer_block
+from axone.llm.blocks import ngram_layer, norm_layer, transformer_block
 from axone.llm.config import LanguageModelConfig
 from axone.llm.errors import CheckpointError, NotEnoughMemoryError
 from axone.llm.generation.decoder import Decoder
@@ -39,7 +39,6 @@ from axone.nn import (
     KVCache,
     Linear,
     Module,
-    NgramEmbedding,
     RotaryEmbedding,
     SharedPrefix,
     Transformer,
@@ -95,11 +94,7 @@ class LanguageModel(Module):
             if config.position == "learned"
             else None,
         )
-        self.ngram_embedding = None
-        if config.max_ngram > 1:
-            self.ngram_embedding = NgramEmbedding(
-                config.vocab_size, config.embed_dim, config.ngram_tables, num_hashes=config.ngram_hashes
-            )
+        self.ngram_embedding = ngram_layer(config, rng)
         self._fold_cache = FoldCache()
         self.head = None
         if not config.tie_embeddings:

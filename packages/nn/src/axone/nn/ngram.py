@@ -4,6 +4,9 @@ A small Transformer spends its first steps on learning which ids follow each oth
 triple and so on give it that at the price of lookups. Where a table has fewer rows than there are n-grams, several share a
 row. With several hashes, each finds a part of the vector: two n-grams that share one part differ in the others.
 
+In several passes over a small text the tables learn it by heart. Dropout of whole vectors, each of a position and a table,
+keeps the rest of the model from relying on them.
+
 References
 ----------
 .. [1] H. Huang et al., "Over-Tokenized Transformer" (hashed n-gram embeddings), https://arxiv.org/abs/2501.16975
@@ -22,6 +25,7 @@ from axone.autograd.extend import Array
 from axone.nn import init
 from axone.nn.cache import KVCache
 from axone.nn.decoding import DecodeContext
+from axone.nn.dropout import Dropout
 from axone.nn.functional import embedding
 from axone.nn.functional.validation import check_sizes
 from axone.nn.module import Module, Parameter
@@ -51,17 +55,22 @@ class NgramEmbedding(Module):
         Rows of the table of pairs, of triples, and so on.
     num_hashes : int, default 1
         H, the number of hashes of an n-gram.
+    dropout : float, default 0
+        The probability, in training, that the vector of an n-gram is zero; the others are scaled up.
+    rng : numpy.random.Generator, optional
+        Draws which; None makes a new one.
 
     Attributes
     ----------
     num_embeddings, num_hashes : int
+    dropout : Dropout
     tables : list of Parameter
         Of pairs, of triples, and so on, each of shape (H rows, C / H): the rows of the first hash, then those of the second.
 
     Raises
     ------
     ValueError
-        If a number is not positive, there is no table, or H does not divide C.
+        If a number is not positive, there is no table, H does not divide C, or `dropout` is not in [0, 1).
 
     Examples
     --------
@@ -72,7 +81,16 @@ class NgramEmbedding(Module):
     (1, 3, 4)
     """
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, rows: Sequence[int], *, num_hashes: int = 1) -> None:
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        rows: Sequence[int],
+        *,
+        num_hashes: int = 1,
+        dropout: float = 0.0,
+        rng: np.random.Generator | None = None,
+    ) -> None:
         check_sizes("NgramEmbedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim, num_hashes=num_hashes)
         if not rows or min(rows) < 1:
             raise ValueError(f"rows ({list(rows)}) must be at least one number, each at least 1")
@@ -86,6 +104,7 @@ class NgramEmbedding(Module):
         self.tables = [Parameter(init.empty(num_hashes * count, embedding_dim // num_hashes)) for count in rows]
         for table in self.tables:
             init.constant(table, 0)
+        self.dropout = Dropout(dropout, rng=rng)
 
     def __call__(self, ids: Ids, *, positions: Positions | None = None, before: Ids | None = None) -> Tensor:
         """Return the sum of the vectors of the n-grams that end at each position.
@@ -104,13 +123,20 @@ class NgramEmbedding(Module):
         """
         positions = np.arange(ids.shape[1]) if positions is None else positions
         parts = [
-            embedding(self.rows(ids, positions, order, len(table.data), before), table)
+            self._kept(embedding(self.rows(ids, positions, order, len(table.data), before), table))
             for order, table in enumerate(self.tables, 2)
         ]
         total = parts[0]  # (B, T, H, C / H)
         for part in parts[1:]:
             total = total + part
         return total.reshape(*total.shape[:2], self._width)
+
+    def _kept(self, vectors: Tensor) -> Tensor:
+        """Return the vectors of one table, (B, T, H, C / H), in training with some of all H parts zeroed."""
+        if not self.training or not self.dropout.p:
+            return vectors
+        ones = Tensor(np.ones((*vectors.shape[:2], 1, 1), vectors.dtype))
+        return vectors * self.dropout(ones)
 
     def rows(
         self, ids: Ids, positions: Positions, order: int, count: int, before: Ids | None = None
@@ -186,7 +212,8 @@ class NgramEmbedding(Module):
         """Return the layer's sizes."""
         rows = [table.shape[0] // self.num_hashes for table in self.tables]
         hashes = "" if self.num_hashes == 1 else f", num_hashes={self.num_hashes}"
-        return f"{self.num_embeddings}, {self._width}, rows={rows}{hashes}"
+        dropout = "" if not self.dropout.p else f", dropout={self.dropout.p}"
+        return f"{self.num_embeddings}, {self._width}, rows={rows}{hashes}{dropout}"
 
 
 def _preceding(before: Ids | None, at: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
