@@ -247,6 +247,7 @@ def test_processes_compute_the_bits_of_threads(
         workers=2,
         gradient_accumulation_steps=2,
         eval_every=3,
+        average=0.5,
     )
     found = []
     for forks in (False, True):

@@ -73,6 +73,7 @@ def test_a_resumed_run_continues_with_the_same_bits(
         warmup_steps=3,
         sampling="epoch",
         eval_every=17,
+        average=0.9 if dropout else 0.0,
         workers=1,
     )
 

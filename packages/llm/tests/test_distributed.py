@@ -107,7 +107,9 @@ def test_shards_of_the_optimizer_change_neither_training_nor_files(found: Found,
     )
     assert first.entries == second.entries
     for name in first.entries:
-        np.testing.assert_allclose(second.read(name), first.read(name), rtol=1e-3, atol=1e-6)
+        # A bias of keys has no gradient but rounding errors, which AdamW scales up: weights differ more than moments.
+        atol = 1e-4 if name == "average.mean" else 1e-6
+        np.testing.assert_allclose(second.read(name), first.read(name), rtol=1e-3, atol=atol)
 
 
 @pytest.mark.parametrize("shards", ["False", "True"])

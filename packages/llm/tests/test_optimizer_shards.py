@@ -29,7 +29,7 @@ def parameters() -> tuple[LanguageModel, FlatParameters]:
 
 def config(optimizer: str) -> TrainerConfig:
     kind: dict[str, Literal["adamw", "muon", "sgd"]] = {"adamw": "adamw", "muon": "muon", "sgd": "sgd"}
-    return TrainerConfig(steps=9, batch_size=1, context_length=8, optimizer=kind[optimizer])
+    return TrainerConfig(steps=9, batch_size=1, context_length=8, optimizer=kind[optimizer], average=1)
 
 
 def sequential(function: Any, items: Any) -> None:
@@ -41,26 +41,33 @@ def nbytes(optimizers: Optimizers) -> int:
     return sum(array.nbytes for array in optimizers.state_dict().values())
 
 
+def update(optimizers: Optimizers, step: int) -> None:
+    optimizers.step(0.1, sequential)
+    assert optimizers.is_averaged(step)
+    optimizers.average(step, sequential)
+
+
 def shards(optimizer: str, count: int, steps: int) -> tuple[NDArray[Any], list[Optimizers]]:
     """Return the weights after some steps of all shards, and the shards."""
     model, flat = parameters()
     bounds = flat.shard_bounds(count, whole_matrices=optimizer == "muon")
     parts = [slice(start, stop) for start, stop in pairwise(bounds)]
     made = [Optimizers(model, flat, config(optimizer), part) for part in parts]
-    for _ in range(steps):
+    for step in range(steps):
         for each in made:
-            each.step(0.1, sequential)
+            update(each, step)
     return flat.data, made
 
 
+@pytest.mark.parametrize("steps", [3, 9])
 @pytest.mark.parametrize("count", [1, 2, 3, 40])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_shards_update_the_same_weights_as_one_optimizer(optimizer: str, count: int) -> None:
+def test_shards_update_the_same_weights_as_one_optimizer(optimizer: str, count: int, steps: int) -> None:
     model, flat = parameters()
     whole = Optimizers(model, flat, config(optimizer))
-    for _ in range(3):
-        whole.step(0.1, sequential)
-    np.testing.assert_array_equal(shards(optimizer, count, 3)[0], flat.data)
+    for step in range(steps):
+        update(whole, step)
+    np.testing.assert_array_equal(shards(optimizer, count, steps)[0], flat.data)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -104,7 +111,7 @@ def test_a_state_of_another_model_or_optimizer_is_refused(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match=r"adamw\.0\.first_moment has shape \(\d+,\), it must have"):
         adamw.read_state(ArrayFile(tmp_path / "shard"))
     del own["adamw.0.first_moment"], own["adamw.1.first_moment"], own["adamw.0.second_moment"]
-    del own["adamw.1.second_moment"]
+    del own["adamw.1.second_moment"], own["average.mean"]
     write_arrays(tmp_path / "empty", own)
     with pytest.raises(ValueError, match=r"0\.first_moment is missing"):
         adamw.read_state(ArrayFile(tmp_path / "empty"))

@@ -43,6 +43,8 @@ class TrainerConfig:
         constant rate.
     cooldown : float
         Fraction of the steps in which the rate of "trapezoid" falls linearly to the last, in (0, 1].
+    average : float
+        Fraction of the steps, at the end, whose weights are averaged, in [0, 1]: the mean replaces the last weights.
     warmup_steps : int or None
         Steps of linear warm-up, at most `steps`; by default 100, and a tenth of a training shorter than 1000 steps.
     weight_decay : float
@@ -90,6 +92,7 @@ class TrainerConfig:
     muon_learning_rate: float = 0.02
     schedule: Literal["cosine", "linear", "trapezoid", "constant"] = "cosine"
     cooldown: float = 0.4
+    average: float = 0.0
     warmup_steps: int | None = None
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.99)
@@ -123,6 +126,8 @@ class TrainerConfig:
                 raise ValueError(f"{field} ({value}) must not be negative")
         if not 0 < self.cooldown <= 1:
             raise ValueError(f"cooldown ({self.cooldown}) must be in (0, 1]")
+        if not 0 <= self.average <= 1:
+            raise ValueError(f"average ({self.average}) must be in [0, 1]")
         if self.warmup_steps is not None and self.warmup_steps > self.steps:
             raise ValueError(
                 f"warmup_steps ({self.warmup_steps}) must be at most steps ({self.steps}): shorten the warm-up or lengthen "
@@ -169,6 +174,11 @@ class TrainerConfig:
     def warmup(self) -> int:
         """Steps of warm-up: `warmup_steps`, or its default."""
         return min(100, self.steps // 10) if self.warmup_steps is None else self.warmup_steps
+
+    @property
+    def averaged_steps(self) -> int:
+        """Number of steps at the end whose weights are averaged."""
+        return round(self.average * self.steps)
 
     @property
     def num_workers(self) -> int:

@@ -144,7 +144,10 @@ def _measure(
     weights = sum(parameter.data.nbytes for parameter in trained)
     part = math.ceil(config.batch_size / (num_replicas * communicator.world_size))
     with together(communicator):
-        _require(weights * (2 + num_replicas) + num_replicas * _activations(model, train_data, config, part))
+        _require(
+            weights * (2 + num_replicas + (config.averaged_steps > 0))
+            + num_replicas * _activations(model, train_data, config, part)
+        )
     with data_parallel(model, config, communicator) as workers:
         turns = min(config.gradient_accumulation_steps, 2)  # a third batch takes as long as the second
         step = TrainingStep(workers, replace(config, gradient_accumulation_steps=turns), train_data, validation_data)

@@ -25,6 +25,7 @@ from axone.autograd.optim import (
 from axone.llm.runtime.flat_parameters import FlatParameters
 from axone.llm.storage.safetensors import ArrayFile
 from axone.llm.training.config import TrainerConfig
+from axone.llm.training.weight_average import WeightAverage
 from axone.nn import Module
 
 LOOKED_UP = ("embedding", "position", "head")
@@ -55,7 +56,7 @@ class StateArray:
 
 
 class Optimizers:
-    """The optimizers of a model, each with its part of the parameters.
+    """The optimizers of a model, each with its part of the parameters, and the average of the weights.
 
     Parameters
     ----------
@@ -73,6 +74,9 @@ class Optimizers:
         self._flat, self._shard = flat, shard
         self._ranges: dict[str, list[tuple[int, tuple[int, ...]]]] = {}  # start and shape of each parameter
         self._by_name: dict[str, Optimizer] = {}
+        first, last = self._overlap(0, flat.data.size)
+        self._average = WeightAverage(flat.data[first:last]) if config.averaged_steps else None
+        self._steps, self._first_averaged = config.steps, config.steps - config.averaged_steps
         cut = flat.matrices.size
         vectors = self._own(flat.vectors, cut)
         if config.optimizer == "muon":
@@ -116,17 +120,37 @@ class Optimizers:
             optimizer.lr = rate
             optimizer.step(parallel=parallel)
 
+    def is_averaged(self, step: int) -> bool:
+        """Return whether the weights after a step, counted from 0, are part of the average."""
+        return self._average is not None and step >= self._first_averaged
+
+    def average(self, step: int, parallel: ParallelMap) -> None:
+        """Add the weights to their average, which replaces them in the last step.
+
+        Parameters
+        ----------
+        step : int
+            Counted from 0; `is_averaged` is True for it.
+        parallel : callable
+            Runs independent blocks.
+        """
+        if self._average is None:
+            return
+        if step == self._first_averaged:
+            self._average.clear()
+        self._average.add(parallel)
+        if step == self._steps - 1:
+            self._average.apply(parallel)
+
     def relocate(self, move: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
         """Move the state of the optimizers into the arrays that `move` returns."""
-        for optimizer in self._by_name.values():
-            optimizer.relocate(move)
+        for part in self._parts().values():
+            part.relocate(move)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return the state of the optimizers as named arrays, without copies: that of the shard, if there is one."""
         return {
-            f"{name}.{key}": array
-            for name, optimizer in self._by_name.items()
-            for key, array in optimizer.state_dict().items()
+            f"{name}.{key}": array for name, part in self._parts().items() for key, array in part.state_dict().items()
         }
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -137,12 +161,13 @@ class Optimizers:
         ValueError
             If the state belongs to other parameters or other optimizers.
         """
-        extra = [name for name in state if name.partition(".")[0] not in self._by_name]
+        parts = self._parts()
+        extra = [name for name in state if name.partition(".")[0] not in parts]
         if extra:
             raise ValueError(f"the state belongs to another optimizer: {', '.join(extra[:5])} is not expected")
-        for name, optimizer in self._by_name.items():
+        for name, part in parts.items():
             prefix = f"{name}."
-            optimizer.load_state_dict(
+            part.load_state_dict(
                 {key.removeprefix(prefix): array for key, array in state.items() if key.startswith(prefix)}
             )
 
@@ -150,6 +175,9 @@ class Optimizers:
         """Yield the arrays of the state, of which this shard has a part."""
         for name, part in self.state_dict().items():
             optimizer, index, *_ = name.split(".")
+            if name == "average.mean":
+                yield StateArray(name, self._flat.data.shape, self._overlap(0, self._flat.data.size)[0], part)
+                continue
             if not index.isdigit():  # the numbers of updates, which are the same in all shards
                 yield StateArray(name, part.shape, 0, part, is_sharded=False)
                 continue
@@ -181,6 +209,10 @@ class Optimizers:
             file.read_into(array.name, state[array.name].reshape(-1), first=array.start)
         unexpected = {name: np.empty(0) for name in file.entries if name not in state}
         self.load_state_dict({**state, **unexpected})
+
+    def _parts(self) -> dict[str, Optimizer | WeightAverage]:
+        """Return what has a state, by name."""
+        return {**self._by_name} if self._average is None else {**self._by_name, "average": self._average}
 
     def _own(self, parameter: Tensor, start: int) -> Tensor:
         """Return a parameter, or the part of it in the shard: some rows of a matrix, or elements of a vector."""

@@ -112,6 +112,8 @@ class TrainingStep:
         """Apply the gradient, and return the learning rate."""
         rate = learning_rate(self._config, step)
         self.apply(rate)
+        if self.optimizers.is_averaged(step):
+            self._average(step)
         if (step + 1) % COMPARED_EVERY == 0:
             self.compare_weights(step + 1)
         return rate
@@ -120,6 +122,10 @@ class TrainingStep:
     def apply(self, rate: float) -> None:
         """Apply the gradient at a learning rate."""
         self._workers.update(lambda: self.optimizers.step(rate, self._workers.parallel_for))
+
+    @collective
+    def _average(self, step: int) -> None:
+        self._workers.update(lambda: self.optimizers.average(step, self._workers.parallel_for))
 
     def compare_weights(self, step: int) -> None:
         """Compare the weights of all ranks after a step, if there are several.
