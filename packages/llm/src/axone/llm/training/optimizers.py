@@ -211,7 +211,7 @@ class Optimizers:
         self.load_state_dict({**state, **unexpected})
 
     def _parts(self) -> dict[str, Optimizer | WeightAverage]:
-        """Return what has a state, by name."""
+        """Return the optimizers and the average, by name."""
         return {**self._by_name} if self._average is None else {**self._by_name, "average": self._average}
 
     def _own(self, parameter: Tensor, start: int) -> Tensor:
