@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from axone.autograd.optim import ParallelMap
 from axone.llm.runtime.communicator import Flat
-
-_BLOCK = 1 << 18  # elements: long enough for a thread, short enough for the cache
+from axone.llm.runtime.data_parallel import BLOCK
 
 
 class WeightAverage:
@@ -93,6 +92,6 @@ class WeightAverage:
 
     def _blocks(self) -> Iterator[slice]:
         size = self.weights.size
-        count = max(math.ceil(size / _BLOCK), min(size, 1))
+        count = math.ceil(size / BLOCK)
         for index in range(count):
             yield slice(size * index // count, size * (index + 1) // count)
