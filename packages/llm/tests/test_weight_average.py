@@ -1,5 +1,7 @@
 """The average of the weights over the last steps: its values, its state, and trainings that end with it."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +28,18 @@ def sequential(function: Any, items: Any) -> None:
 
 
 class Weights(Callback):
-    """Records the weights after every step, and the losses of evaluations."""
+    """Records the weights after every step, and the losses of evaluations; interrupts after a step."""
 
-    def __init__(self, model: LanguageModel) -> None:
+    def __init__(self, model: LanguageModel, stop: int | None = None) -> None:
         self.model = model
+        self._stop = stop
         self.weights: list[Any] = []
         self.losses: list[float] = []
 
     def on_step(self, event: StepEvent) -> None:
-        del event
         self.weights.append(flat(self.model))
+        if event.step == self._stop:
+            os.kill(os.getpid(), signal.SIGINT)
 
     def on_evaluation(self, event: EvaluationEvent) -> None:
         self.losses.append(event.loss)
@@ -46,10 +50,10 @@ def flat(model: LanguageModel) -> Any:
 
 
 def train(
-    config: LanguageModelConfig, dataset: TokenDataset, run: Path | None = None, **options: Any
+    config: LanguageModelConfig, dataset: TokenDataset, run: Path | None = None, stop: int | None = None, **options: Any
 ) -> tuple[Weights, float | None]:
     model = LanguageModel(config, rng=np.random.default_rng(0))
-    weights = Weights(model)
+    weights = Weights(model, stop)
     fields = {"steps": 20, "batch_size": 4, "context_length": 16, "eval_every": 30, "workers": 1, **options}
     end = Trainer(model, *dataset.split(), TrainerConfig(**fields), [weights], run=run).fit()
     return weights, end.validation_loss
@@ -109,3 +113,25 @@ def test_the_last_checkpoint_is_the_mean_and_earlier_ones_are_not(
     steps = {checkpoint.step: checkpoint.path for checkpoint in Run(tmp_path / "run").checkpoints()}
     for step, expected in ((20, flat(averaged.model)), (15, averaged.weights[14])):
         np.testing.assert_array_equal(flat(LanguageModel.from_pretrained(steps[step])), expected)
+
+
+@pytest.mark.parametrize(
+    ("planned", "stop", "steps", "first"),
+    [(12, 11, 20, 11), (20, 11, 12, 10), (1, None, 20, 10)],
+    ids=["the mean begins anew", "it has the weights since the old window began", "the old window was of one step"],
+)
+def test_a_run_resumed_with_another_number_of_steps_averages_over_its_new_end(
+    config: LanguageModelConfig,
+    dataset: TokenDataset,
+    tmp_path: Path,
+    planned: int,
+    stop: int | None,
+    steps: int,
+    first: int,
+) -> None:
+    options: dict[str, Any] = {"schedule": "constant", "warmup_steps": 0}
+    plain, _ = train(config, dataset, steps=steps, **options)
+    train(config, dataset, tmp_path / "run", stop=stop, steps=planned, average=0.5, **options)
+    resumed = Trainer.resume(tmp_path / "run", steps=steps)
+    resumed.fit()
+    np.testing.assert_allclose(flat(resumed.model), np.mean(plain.weights[first:], axis=0), atol=1e-6)

@@ -177,8 +177,8 @@ class TrainerConfig:
 
     @property
     def averaged_steps(self) -> int:
-        """Number of steps at the end whose weights are averaged."""
-        return round(self.average * self.steps)
+        """Number of steps at the end whose weights are averaged: at least one, if any are."""
+        return max(1, round(self.average * self.steps)) if self.average else 0
 
     @property
     def num_workers(self) -> int:

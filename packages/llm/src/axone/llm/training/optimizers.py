@@ -136,7 +136,7 @@ class Optimizers:
         """
         if self._average is None:
             return
-        if step == self._first_averaged:
+        if self._average.count > step - self._first_averaged:  # it has weights from before: of a shorter plan
             self._average.clear()
         self._average.add(parallel)
         if step == self._steps - 1:
