@@ -79,7 +79,16 @@ TRACKS = {
         seconds=75,
     ),
     "shakespeare-3min": Track(
-        "tiny Shakespeare in three minutes", {"Axone": axone("default"), "nanoGPT": NANOGPT}, seconds=180
+        "tiny Shakespeare in three minutes",
+        {
+            "Axone": axone(
+                "default",
+                model={"max_ngram": 5, "ngram_dropout": 0.3},
+                trainer={"learning_rate": 0.014, "weight_decay": 0.5},
+            ),
+            "nanoGPT": NANOGPT,
+        },
+        seconds=180,
     ),
     "shakespeare-12min": Track(
         "tiny Shakespeare in twelve minutes", {"Axone": axone("12-minutes"), "nanoGPT": NANOGPT}, seconds=720
