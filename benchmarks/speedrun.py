@@ -217,6 +217,9 @@ def main() -> None:
         for seed in range(options.seeds):
             for name in order[seed % len(order) :] + order[: seed % len(order)]:
                 runs[name].append(run(entries[name], track, data, seed, options))
+                if options.json:  # after each run: a track of an hour may be cut short
+                    content = {"track": options.track, "quick": options.quick, "machine": machine(), "runs": runs}
+                    options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
                 last = runs[name][-1][-1]
                 print(
                     f"{name}, seed {seed}: {last['step']:,} steps, {last['seconds']:.2f} s, steps alone "
@@ -226,9 +229,6 @@ def main() -> None:
                 )
     print(f"{track.title}\n\n{table(track, runs, len(held_out.encode()) / len(held_out))}\n")
     print(", ".join(f"{name} {value}" for name, value in machine().items()))
-    if options.json:
-        content = {"track": options.track, "quick": options.quick, "machine": machine(), "runs": runs}
-        options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     if options.plot:
         plot(track, runs, options.plot)
 
