@@ -68,7 +68,9 @@ def sharded(ranks: Communicator, folder: Path) -> dict[str, Any]:
     for optimizer in ("adamw", "muon", "sgd"):
         for shards in (False, True):
             name = f"{optimizer}-{shards}"
-            config = replace(CONFIG, steps=12, optimizer=optimizer, average=0.5, shard_optimizer=shards)
+            config = replace(
+                CONFIG, steps=12, optimizer=optimizer, average=0.5, calibration=0.1, shard_optimizer=shards
+            )
             found[name] = train(ranks, config, run=folder / name)
     return found
 
@@ -77,7 +79,7 @@ def resumed(ranks: Communicator, folder: Path) -> dict[str, Any]:
     """Stop a training by SIGTERM at step 5 of 12, resume it, and train the same without a stop."""
     found = {}
     for shards in (False, True):
-        config = replace(CONFIG, steps=12, average=0.8, shard_optimizer=shards)
+        config = replace(CONFIG, steps=12, average=0.8, calibration=0.1, shard_optimizer=shards)
         run = folder / f"stopped-{shards}"
         first = Losses(5, lambda: signal.raise_signal(signal.SIGTERM))
         end = trainer(config, [first], ranks=ranks, run=run, dropout=0.1).fit()

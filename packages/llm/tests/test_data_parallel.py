@@ -248,6 +248,7 @@ def test_processes_compute_the_bits_of_threads(
         gradient_accumulation_steps=2,
         eval_every=3,
         average=0.5,
+        calibration=0.1,
     )
     found = []
     for forks in (False, True):

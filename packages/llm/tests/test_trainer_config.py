@@ -28,6 +28,7 @@ CONFIG = TrainerConfig(steps=12, batch_size=6, context_length=16, warmup_steps=3
         ({"schedule": "step"}, "schedule ('step') must be 'cosine' or 'linear' or 'trapezoid' or 'constant'"),
         ({"cooldown": 0.0}, "cooldown (0.0) must be in (0, 1]"),
         ({"average": 1.5}, "average (1.5) must be in [0, 1]"),
+        ({"calibration": 0.6}, "calibration (0.6) must be in [0, 0.5]"),
         ({"sampling": "sorted"}, "sampling ('sorted') must be 'random' or 'epoch'"),
         ({"min_learning_rate": 1.0}, "min_learning_rate (1.0) must be between 0 and learning_rate (0.001)"),
         (

@@ -82,6 +82,10 @@ TRAINING: dict[str, tuple[Kind, str]] = {
     "schedule": (choices(TrainerConfig, "schedule"), "learning rate over the steps (default: cosine)"),
     "cooldown": (float, "fraction of the steps in which the rate of trapezoid falls, at the end (default: 0.4)"),
     "average": (float, "fraction of the steps, at the end, whose mean weights become the last (default: 0)"),
+    "calibration": (
+        float,
+        "fraction of the training text that is held back, to fit the model's temperature (default: 0)",
+    ),
     "warmup-steps": (int, "steps of rising learning rate at the start (default: 100, or a tenth of fewer steps)"),
     "weight-decay": (float, "weight decay (default: 0.1)"),
     "max-grad-norm": (float, "maximum norm of the gradient (default: 1)"),

@@ -31,9 +31,25 @@ def next_token_loss(model: LanguageModel, inputs: Ids, targets: Ids) -> Tensor:
     -------
     Tensor, shape ()
     """
+    return output_loss(model, model.hidden(inputs), targets)
+
+
+def output_loss(model: LanguageModel, states: Tensor, targets: Ids) -> Tensor:
+    """Return the mean loss of the output layer on its inputs, in nats per token.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    states : Tensor, shape (..., C)
+    targets : ndarray of int, shape (...)
+
+    Returns
+    -------
+    Tensor, shape ()
+    """
     if targets.size * model.config.vocab_size <= _MAX_LOGITS:
-        return cross_entropy(model(inputs), targets)
-    return linear_cross_entropy(model.hidden(inputs), model.output_weight, targets)
+        return cross_entropy(linear(states, model.output_weight), targets)
+    return linear_cross_entropy(states, model.output_weight, targets)
 
 
 def batch_loss(model: LanguageModel, batch: Batch | MaskedBatch) -> Tensor:
@@ -51,15 +67,29 @@ def batch_loss(model: LanguageModel, batch: Batch | MaskedBatch) -> Tensor:
     -------
     Tensor, shape ()
     """
+    return output_loss(model, *states_and_targets(model, batch))
+
+
+def states_and_targets(model: LanguageModel, batch: Batch | MaskedBatch) -> tuple[Tensor, Ids]:
+    """Return the inputs of the output layer where a batch has targets, and those targets.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    batch : Batch or MaskedBatch
+
+    Returns
+    -------
+    states : Tensor, shape (..., C)
+    targets : ndarray of int, shape (...)
+    """
     if not isinstance(batch, MaskedBatch):
-        return next_token_loss(model, *batch)
+        inputs, targets = batch
+        return model.hidden(inputs), targets
     states = model.hidden(batch.inputs, mask=batch.mask, positions=batch.positions, prefix=batch.prefix)  # (B, T, C)
     targets = batch.targets.reshape(-1)  # (B T,)
     counted = np.flatnonzero(targets != IGNORED)  # (N,)
-    rows = states.reshape(-1, states.shape[-1])[counted]  # (N, C)
-    if counted.size * model.config.vocab_size <= _MAX_LOGITS:
-        return cross_entropy(linear(rows, model.output_weight), targets[counted])
-    return linear_cross_entropy(rows, model.output_weight, targets[counted])
+    return states.reshape(-1, states.shape[-1])[counted], targets[counted]
 
 
 def bits_per_byte(loss: float, tokens: int, num_bytes: int) -> float:

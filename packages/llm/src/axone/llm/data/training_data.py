@@ -63,6 +63,9 @@ class TrainingData(Protocol):
     def require(self, context_length: int) -> None:
         """Raise a ValueError if there is no sequence, or one that is longer than the context."""
 
+    def split(self, validation: float = 0.1) -> tuple[TrainingData, TrainingData]:
+        """Return the data without a fraction that is held out, and that fraction."""
+
     def sequence_starts(self, context_length: int, limit: int | None = None) -> Ids:
         """Return the indices of all sequences, or of `limit` ones, evenly spread."""
 

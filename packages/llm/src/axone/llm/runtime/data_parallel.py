@@ -247,50 +247,49 @@ class DataParallel(Generic[M]):
     def sum_losses(
         self,
         batches: Iterable[T],
-        loss: Callable[[M, T], tuple[float, int]],
+        losses: Callable[[M, T], Sequence[float]],
         *,
         stop: Callable[[], bool] = lambda: False,
-    ) -> tuple[float, int] | None:
+    ) -> list[float] | None:
         """Sum losses over batches, which are dealt to the replicas in turn, without recording.
 
         Parameters
         ----------
         batches : iterable
-        loss : callable
-            From a replica and a batch to the summed loss and the number of terms.
+        losses : callable
+            From a replica and a batch to numbers, as many for each batch.
         stop : callable
             Called before each batch: True skips all further ones.
 
         Returns
         -------
-        total : float
-        terms : int
-            None instead of both if `stop` returned True.
+        list of float, or None
+            The sum of each of the numbers; None if `stop` returned True.
         """
         every = list(batches)
-        sums: list[tuple[float, int]] = []
+        sums: list[Sequence[float]] = []
         at_once = _STOP_EVERY * self.total_replicas if self.ranks.several else max(len(every), 1)
         for first in range(0, len(every), at_once):
             if self.ranks.several and self.communicator.broadcast(stop()):
                 break
             part = every[first : first + at_once]
-            sums += [one for rank in self.ranks.run(partial(self._sum_losses, part, loss, stop)) for one in rank]
+            sums += [one for rank in self.ranks.run(partial(self._sum_losses, part, losses, stop)) for one in rank]
         if len(sums) < len(every):
             return None
-        return math.fsum(total for total, _ in sums), sum(terms for _, terms in sums)
+        return [math.fsum(each) for each in zip(*sums)]
 
     def _sum_losses(
-        self, batches: Sequence[T], loss: Callable[[M, T], tuple[float, int]], stop: Callable[[], bool]
-    ) -> list[tuple[float, int]]:
-        """Return the sums of this rank's batches."""
+        self, batches: Sequence[T], losses: Callable[[M, T], Sequence[float]], stop: Callable[[], bool]
+    ) -> list[Sequence[float]]:
+        """Return the numbers of this rank's batches."""
 
-        def work(index: int) -> list[tuple[float, int]]:
+        def work(index: int) -> list[Sequence[float]]:
             sums = []
             with no_grad(), self._intra_op(index):
                 for batch in batches[self.first_replica + index :: self.total_replicas]:
                     if not self.ranks.several and self._group.any(stop):
                         break
-                    sums.append(loss(self.replicas[index], batch))
+                    sums.append(losses(self.replicas[index], batch))
             return sums
 
         return [one for shard in self._run(work, range(min(self.num_replicas, len(batches)))) for one in shard]
@@ -355,15 +354,21 @@ class DataParallel(Generic[M]):
         gathered = self._group.run([partial(_each, function, chunk) for chunk in chunks]) if chunks else []
         return [value for values in gathered for value in values]
 
-    def _blocks(self, start: int = 0, stop: int | None = None) -> list[slice]:
-        size = (self.flat.data.size if stop is None else stop) - start
-        count = max(math.ceil(size / BLOCK), min(self.num_workers, size))
-        return [slice(start + size * i // count, start + size * (i + 1) // count) for i in range(count)]
+    def _blocks(self) -> list[slice]:
+        """Return the blocks of all parameters."""
+        return blocks(0, self.flat.data.size, self.num_workers)
 
     def _own_blocks(self) -> list[slice]:
         """Return the blocks of the gradient that this rank has: of its shard, or of all parameters."""
         shard = self.shard
-        return self._blocks() if shard is None else self._blocks(shard.start, shard.stop)
+        return self._blocks() if shard is None else blocks(shard.start, shard.stop, self.num_workers)
+
+
+def blocks(start: int, stop: int, least: int = 1) -> list[slice]:
+    """Cut the elements from `start` to `stop` into blocks of a cache's size, at least `least` if they are enough."""
+    size = stop - start
+    count = max(math.ceil(size / BLOCK), min(least, size))
+    return [slice(start + size * i // count, start + size * (i + 1) // count) for i in range(count)]
 
 
 def _trained(module: Module) -> list[Parameter]:

@@ -45,6 +45,9 @@ class TrainerConfig:
         Fraction of the steps in which the rate of "trapezoid" falls linearly to the last, in (0, 1].
     average : float
         Fraction of the steps, at the end, whose weights are averaged, in [0, 1]: the mean replaces the last weights.
+    calibration : float
+        Fraction of the training data that is held back, in [0, 0.5]: at the end the temperature of the model is fitted to
+        it. At least one sequence, and none of data that would be halved by that.
     warmup_steps : int or None
         Steps of linear warm-up, at most `steps`; by default 100, and a tenth of a training shorter than 1000 steps.
     weight_decay : float
@@ -93,6 +96,7 @@ class TrainerConfig:
     schedule: Literal["cosine", "linear", "trapezoid", "constant"] = "cosine"
     cooldown: float = 0.4
     average: float = 0.0
+    calibration: float = 0.0
     warmup_steps: int | None = None
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.99)
@@ -128,6 +132,8 @@ class TrainerConfig:
             raise ValueError(f"cooldown ({self.cooldown}) must be in (0, 1]")
         if not 0 <= self.average <= 1:
             raise ValueError(f"average ({self.average}) must be in [0, 1]")
+        if not 0 <= self.calibration <= 0.5:
+            raise ValueError(f"calibration ({self.calibration}) must be in [0, 0.5]")
         if self.warmup_steps is not None and self.warmup_steps > self.steps:
             raise ValueError(
                 f"warmup_steps ({self.warmup_steps}) must be at most steps ({self.steps}): shorten the warm-up or lengthen "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -15,11 +15,12 @@ from axone.llm.runtime.collectives import collective
 from axone.llm.runtime.data_parallel import DataParallel
 from axone.llm.runtime.threads import Result, values
 from axone.llm.storage.safetensors import WritableState
+from axone.llm.training.calibration import TOKENS, fit_temperature, hold_back, logit_gains, tempered_losses
 from axone.llm.training.config import TrainerConfig
 from axone.llm.training.optimizers import Optimizers, learning_rate
 from axone.llm.training.state_shards import stream_state
 from axone.llm.types import Ids
-from axone.nn import Dropout, reseed_dropout
+from axone.nn import Dropout, Parameter, reseed_dropout
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ class TrainingStep:
         self.group = workers
         self._workers = workers
         self._config = config
-        self._train_data = train_data
+        self._train_data, self._calibration_data = hold_back(train_data, config)
         self._validation_data = validation_data
         modules = workers.replicas[0].modules()
         self._has_dropout = any(isinstance(module, Dropout) and module.p > 0 for module in modules)
@@ -114,6 +115,8 @@ class TrainingStep:
         self.apply(rate)
         if self.optimizers.is_averaged(step):
             self._average(step)
+        if step + 1 == self._config.steps and self._calibration_data is not None:
+            self._calibrate()
         if (step + 1) % COMPARED_EVERY == 0:
             self.compare_weights(step + 1)
         return rate
@@ -126,6 +129,32 @@ class TrainingStep:
     @collective
     def _average(self, step: int) -> None:
         self._workers.update(lambda: self.optimizers.average(step, self._workers.parallel_for))
+
+    @collective
+    def _calibrate(self) -> None:
+        """Divide the logits by the temperature that fits the data held back from the training."""
+        data, length = self._calibration_data, self._config.context_length
+        if data is None:
+            return
+        batches = self._batches(data.sequence_starts(length, max(TOKENS // length, 1)))
+
+        def losses(temperatures: Sequence[float]) -> Sequence[float]:
+            def measure(replica: LanguageModel, batch: Ids) -> list[float]:
+                return tempered_losses(replica.eval(), data.read(batch, length), temperatures)
+
+            return self._workers.sum_losses(batches, measure) or []
+
+        def divide(gain: Parameter) -> None:
+            np.multiply(gain.data, 1 / temperature, out=gain.data)
+
+        temperature = fit_temperature(losses)
+        gains = logit_gains(self._workers.replicas[0])
+        self._workers.update(lambda: self._workers.parallel_for(divide, gains))
+
+    def _batches(self, starts: Ids) -> list[Ids]:
+        """Return sequences in batches, each as large as a replica's part of a training batch."""
+        size = max(self._config.batch_size // self._workers.total_replicas, 1)
+        return [starts[first : first + size] for first in range(0, len(starts), size)]
 
     def compare_weights(self, step: int) -> None:
         """Compare the weights of all ranks after a step, if there are several.
@@ -187,11 +216,12 @@ class TrainingStep:
             Number of predicted tokens. None instead of both if `stop` returned True.
         """
         length, data = self._config.context_length, self._validation_data
-        size = max(self._config.batch_size // self._workers.total_replicas, 1)
-        batches = [starts[first : first + size] for first in range(0, len(starts), size)]
 
         def loss(replica: LanguageModel, batch: Ids) -> tuple[float, int]:
             targets = data.count_targets(batch, length)
             return batch_loss(replica.eval(), data.read(batch, length)).item() * targets, targets
 
-        return self._workers.sum_losses(batches, loss, stop=stop)
+        if not len(starts):
+            return 0.0, 0
+        sums = self._workers.sum_losses(self._batches(starts), loss, stop=stop)
+        return None if sums is None else (sums[0], int(sums[1]))

@@ -11,8 +11,7 @@ References
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from axone.autograd.optim import ParallelMap
 from axone.llm.runtime.communicator import Flat
-from axone.llm.runtime.data_parallel import BLOCK
+from axone.llm.runtime.data_parallel import blocks
 
 
 class WeightAverage:
@@ -57,7 +56,7 @@ class WeightAverage:
             else:
                 mean += (weights - mean) / self.count
 
-        parallel(update, self._blocks())
+        parallel(update, blocks(0, self.weights.size))
 
     def apply(self, parallel: ParallelMap) -> None:
         """Replace the weights by their mean, block by block."""
@@ -65,7 +64,7 @@ class WeightAverage:
         def update(block: slice) -> None:
             self.weights[block] = self.mean[block]
 
-        parallel(update, self._blocks())
+        parallel(update, blocks(0, self.weights.size))
 
     def relocate(self, move: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
         """Move the mean into the array that `move` returns."""
@@ -89,9 +88,3 @@ class WeightAverage:
             raise ValueError(f"the state of the average has the shapes {shapes}, it must have {expected}")
         self.mean[...] = state["mean"]
         self.count = int(state["count"][0])
-
-    def _blocks(self) -> Iterator[slice]:
-        size = self.weights.size
-        count = math.ceil(size / BLOCK)
-        for index in range(count):
-            yield slice(size * index // count, size * (index + 1) // count)
