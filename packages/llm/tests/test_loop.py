@@ -32,12 +32,18 @@ class Steps:
         self.losses = iter(losses)
         self.norm = norm
         self.finite = True
+        self.updates = 0
+        self.calibrated: list[int] = []
 
     def gradients(self, step: int) -> tuple[float, float]:  # noqa: ARG002 - all are alike
         return 1.0, self.norm
 
     def update(self, step: int) -> float:  # noqa: ARG002 - all are alike
+        self.updates += 1
         return 0.1
+
+    def calibrate(self) -> None:
+        self.calibrated.append(self.updates)
 
     def evaluate(self, starts: Ids, *, stop: Callable[[], bool]) -> tuple[float, int] | None:
         tokens = len(starts) * CONFIG.context_length
@@ -87,15 +93,15 @@ def numbers(start: float) -> Iterator[float]:
 
 def test_steps_evaluations_and_checkpoints_follow_the_schedule(dataset: TokenDataset) -> None:
     diary = Diary()
-    progress, outcome = loop(Steps(list(itertools.islice(numbers(3.0), 6))), diary, dataset).run(
-        TrainingState(step=0), saved=False
-    )
+    steps = Steps(list(itertools.islice(numbers(3.0), 6)))
+    progress, outcome = loop(steps, diary, dataset).run(TrainingState(step=0), saved=False)
     wanted = [("checkpoint", 0)]
     for step in range(1, 11):
         wanted.append(("step", step))
         wanted += [("evaluation", step)] if step % 2 == 0 else []
         wanted += [("checkpoint", step)] if step % 2 == 0 or step % 5 == 0 else []
     assert diary.events == wanted
+    assert steps.calibrated == [10]  # once, before the last evaluation
     assert outcome == "finished"
     assert progress.best_loss == progress.validation_loss == pytest.approx(2.6)
     every, some = (

@@ -40,6 +40,9 @@ class StepFunctions(Protocol):
     def update(self, step: int) -> float:
         """Apply the gradient; return the learning rate."""
 
+    def calibrate(self) -> None:
+        """Fit the temperature of the model, once the last step is done."""
+
     def evaluate(self, starts: Ids, *, stop: Callable[[], bool]) -> tuple[float, int] | None:
         """Return the summed loss and the number of tokens of held-out sequences, or None if `stop` returned True."""
 
@@ -157,6 +160,8 @@ class TrainingLoop:
         rate = self._steps.update(state.step)
         seconds = time.perf_counter() - before
         state = replace(state, step=state.step + 1, validation_loss=None, full_loss=None)
+        if state.step == self._config.steps:
+            self._steps.calibrate()
         event = StepEvent(state.step, loss, rate, norm, seconds, self._tokens_per_step / seconds)
         with self._saving_on_error(state):
             for callback in self._callbacks:

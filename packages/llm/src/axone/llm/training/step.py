@@ -115,8 +115,6 @@ class TrainingStep:
         self.apply(rate)
         if self.optimizers.is_averaged(step):
             self._average(step)
-        if step + 1 == self._config.steps and self._calibration_data is not None:
-            self._calibrate()
         if (step + 1) % COMPARED_EVERY == 0:
             self.compare_weights(step + 1)
         return rate
@@ -131,8 +129,8 @@ class TrainingStep:
         self._workers.update(lambda: self.optimizers.average(step, self._workers.parallel_for))
 
     @collective
-    def _calibrate(self) -> None:
-        """Divide the logits by the temperature that fits the data held back from the training."""
+    def calibrate(self) -> None:
+        """Divide the logits by the temperature that fits the data held back from the training, if there is such."""
         data, length = self._calibration_data, self._config.context_length
         if data is None:
             return
