@@ -181,7 +181,8 @@ def plot(track, runs, path):
             )
     if track.target is not None:
         axes.axhline(track.target, color="0.5", linewidth=0.8, linestyle="--")
-    axes.set(xlabel="seconds", ylabel="loss of the held-out text, nats per token", title=track.title)
+    axes.set(xlabel="seconds", ylabel="loss of the held-out text, nats per token")
+    axes.set_title(track.title, fontsize="medium")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(path)
