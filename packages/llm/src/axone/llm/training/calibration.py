@@ -49,6 +49,29 @@ def hold_back(data: TrainingData, config: TrainerConfig) -> tuple[TrainingData, 
     return train, calibration
 
 
+def require_calibration(model: LanguageModel, data: TrainingData, config: TrainerConfig) -> None:
+    """Check that a model can be trained on data and calibrated.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    data : TrainingData
+    config : TrainerConfig
+
+    Raises
+    ------
+    ValueError
+        If the last norm is frozen, or there is no sequence to train on or to fit the temperature to.
+    """
+    if config.calibration and not all(gain.requires_grad for gain in logit_gains(model)):
+        raise ValueError(
+            f"calibration ({config.calibration}) needs the last norm, which is frozen: train it too, or set calibration to 0"
+        )
+    for part in hold_back(data, config):
+        if part is not None:
+            part.require(config.context_length)
+
+
 def logit_gains(model: LanguageModel) -> list[Parameter]:
     """Return the parameters that all logits are proportional to: gain and bias of the last norm."""
     return [parameter for name, parameter in model.named_parameters() if name.startswith("transformer.norm.")]

@@ -34,7 +34,7 @@ from axone.llm.model import LanguageModel
 from axone.llm.quantization import require_float32
 from axone.llm.runtime.communicator import Communicator, SingleProcess, run_together, together
 from axone.llm.runtime.signals import record_signals
-from axone.llm.training.calibration import hold_back, logit_gains
+from axone.llm.training.calibration import require_calibration
 from axone.llm.training.callbacks import Callback, EndEvent, StartEvent, TrainingOutcome, closing
 from axone.llm.training.config import TrainerConfig
 from axone.llm.training.estimate import Estimate, estimate
@@ -136,13 +136,7 @@ class Trainer:
         bundle = ModelBundle(model, train_data.tokenizer, chat_template_text)
         self._files: ModelFiles = bundle if adapter is None else AdapterFiles(adapter)
         self.adapter = adapter
-        if config.calibration and not all(gain.requires_grad for gain in logit_gains(model)):
-            raise ValueError(
-                f"calibration ({config.calibration}) needs the last norm, which is frozen: train it too, or set calibration to 0"
-            )
-        for data in hold_back(train_data, config):
-            if data is not None:
-                data.require(config.context_length)
+        require_calibration(model, train_data, config)
         validation_data.require(config.context_length)
         self.model = model
         self.train_data = train_data
