@@ -23,7 +23,7 @@ from axone.llm.training.config import TrainerConfig
 from axone.nn import Parameter
 
 TOKENS = 1 << 15
-"""About the number of tokens to which a temperature is fitted: more change the loss by less than 0.0001."""
+"""About the number of tokens to which a temperature is fitted."""
 
 _WIDTHS = (2.0, 1.3, 1.1)
 
