@@ -92,10 +92,12 @@ def test_the_logits_are_divided_by_the_temperature_that_fits_the_data_held_back(
     np.testing.assert_array_equal(np.concatenate([held_back.tokens, train.tokens]), dataset.tokens)
 
     plain = trained(config, train, replace(CONFIG, calibration=0))
-    calibrated = trained(config, dataset)
+    calibrated = LanguageModel(config, rng=np.random.default_rng(0))
+    end = Trainer(calibrated, dataset, dataset, CONFIG).fit()
     ratios = gains_are_apart(calibrated, plain)
     assert np.ptp(ratios) < 1e-6
-    assert ratios[0] != 1
+    assert end.temperature == pytest.approx(1 / ratios[0], rel=1e-6)
+    assert end.temperature != 1
 
     batch = held_back.read(held_back.sequence_starts(16), 16)
     others = [
@@ -124,7 +126,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
     whole = trained(config, dataset, run=tmp_path / "whole")
     trained(config, dataset, run=tmp_path / "stopped", callbacks=[Interrupt(79)])
     resumed = Trainer.resume(tmp_path / "stopped")
-    resumed.fit()
+    assert resumed.fit().temperature == Run(tmp_path / "whole").latest().training_state().temperature
     for name, weights in named(whole).items():
         np.testing.assert_array_equal(named(resumed.model)[name], weights)
     last = LanguageModel.from_pretrained(Run(tmp_path / "stopped").latest().path)

@@ -37,7 +37,7 @@ from axone.llm.training import loss_plot
 
 PNG = b"\x89PNG\r\n\x1a\n"
 START = StartEvent(step=0, total_steps=4, tokens_per_step=32, run=None)
-END = EndEvent("interrupted", 0, None, None, None, 1.0, None)
+END = EndEvent("interrupted", 0, None, None, None, None, 1.0, None)
 
 
 class Terminal(io.StringIO):
@@ -122,7 +122,7 @@ def test_metrics_continue_after_the_checkpoint(model: LanguageModel, dataset: To
     callback = MetricsFile(metrics)
     callback.on_start(StartEvent(step=2, total_steps=4, tokens_per_step=32, run=None))
     callback.on_step(StepEvent(3, 1.0, 0.1, 1.0, 0.1, 320.0))
-    callback.on_end(EndEvent("finished", 3, None, None, None, 1.0, None))
+    callback.on_end(EndEvent("finished", 3, None, None, None, None, 1.0, None))
     callback.close()
     lines = [(line["kind"], line["step"]) for line in read_metrics(metrics)]
     assert lines == [("step", 1), ("step", 2), ("evaluation", 2), ("step", 3), ("end", 3)]

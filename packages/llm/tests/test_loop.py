@@ -42,8 +42,9 @@ class Steps:
         self.updates += 1
         return 0.1
 
-    def calibrate(self) -> None:
+    def calibrate(self) -> float:
         self.calibrated.append(self.updates)
+        return 1.2
 
     def evaluate(self, starts: Ids, *, stop: Callable[[], bool]) -> tuple[float, int] | None:
         tokens = len(starts) * CONFIG.context_length
@@ -102,6 +103,7 @@ def test_steps_evaluations_and_checkpoints_follow_the_schedule(dataset: TokenDat
         wanted += [("checkpoint", step)] if step % 2 == 0 or step % 5 == 0 else []
     assert diary.events == wanted
     assert steps.calibrated == [10]  # once, before the last evaluation
+    assert [each.temperature for each in diary.saved] == [None] * (len(diary.saved) - 1) + [1.2]
     assert outcome == "finished"
     assert progress.best_loss == progress.validation_loss == pytest.approx(2.6)
     every, some = (

@@ -231,6 +231,8 @@ def show_result(trainer: Trainer, end: EndEvent) -> None:
         print(f"\nStopped early after step {end.step}: the validation loss no longer fell. The best weights are kept.")
     if end.validation_loss is not None:
         print(f"\nvalidation loss  {end.validation_loss:.4f} nats per token, {end.bits_per_byte:.3f} bits per byte")
+    if end.temperature is not None:
+        print(f"temperature      {end.temperature:.2f}, fitted to text held back from the training")
     if vocab_size <= BIGRAM_VOCABULARY:
         train_data, validation_data = datasets(trainer)
         baseline = bigram_loss(train_data.tokens, validation_data.tokens, vocab_size)

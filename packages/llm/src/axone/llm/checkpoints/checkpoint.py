@@ -72,6 +72,8 @@ class TrainingState:
         Lowest validation loss so far.
     evaluations_since_best : int
         Number of evaluations since then.
+    temperature : float or None
+        What the logits were divided by after the last step; None before, and without calibration.
     environment : dict
         Versions, machine and numbers of workers, which the bits of a result depend on.
     """
@@ -82,6 +84,7 @@ class TrainingState:
     latest_loss: float | None = None
     best_loss: float | None = None
     evaluations_since_best: int = 0
+    temperature: float | None = None
     environment: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -108,6 +108,8 @@ class EndEvent:
         The same loss in bits per byte.
     best_loss : float or None
         Lowest loss of all evaluations, in nats per token.
+    temperature : float or None
+        What the logits were divided by after the last step; None before, and without calibration.
     seconds : float
         Duration of the call of `Trainer.fit`.
     run : Path or None
@@ -119,6 +121,7 @@ class EndEvent:
     validation_loss: float | None
     bits_per_byte: float | None
     best_loss: float | None
+    temperature: float | None
     seconds: float
     run: Path | None
 

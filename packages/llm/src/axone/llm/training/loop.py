@@ -40,8 +40,8 @@ class StepFunctions(Protocol):
     def update(self, step: int) -> float:
         """Apply the gradient; return the learning rate."""
 
-    def calibrate(self) -> None:
-        """Fit the temperature of the model, once the last step is done."""
+    def calibrate(self) -> float | None:
+        """Divide the logits by a fitted temperature, once the last step is done; return it, or None if none is fitted."""
 
     def evaluate(self, starts: Ids, *, stop: Callable[[], bool]) -> tuple[float, int] | None:
         """Return the summed loss and the number of tokens of held-out sequences, or None if `stop` returned True."""
@@ -159,9 +159,9 @@ class TrainingLoop:
             raise _diverged(f"loss ({loss}) and gradient norm ({norm}) of step {state.step + 1}")
         rate = self._steps.update(state.step)
         seconds = time.perf_counter() - before
-        state = replace(state, step=state.step + 1, validation_loss=None, full_loss=None)
-        if state.step == self._config.steps:
-            self._steps.calibrate()
+        made = state.step + 1
+        temperature = self._steps.calibrate() if made == self._config.steps else None
+        state = replace(state, step=made, validation_loss=None, full_loss=None, temperature=temperature)
         event = StepEvent(state.step, loss, rate, norm, seconds, self._tokens_per_step / seconds)
         with self._saving_on_error(state):
             for callback in self._callbacks:

@@ -129,11 +129,17 @@ class TrainingStep:
         self._workers.update(lambda: self.optimizers.average(step, self._workers.parallel_for))
 
     @collective
-    def calibrate(self) -> None:
-        """Divide the logits by the temperature that fits the data held back from the training, if there is such."""
+    def calibrate(self) -> float | None:
+        """Divide the logits by the temperature that fits the data held back from the training, if there is such.
+
+        Returns
+        -------
+        float or None
+            The temperature.
+        """
         data, length = self._calibration_data, self._config.context_length
         if data is None:
-            return
+            return None
         batches = self._batches(data.sequence_starts(length, max(TOKENS // length, 1)))
 
         def losses(temperatures: Sequence[float]) -> Sequence[float]:
@@ -148,6 +154,7 @@ class TrainingStep:
         temperature = fit_temperature(losses)
         gains = logit_gains(self._workers.replicas[0])
         self._workers.update(lambda: self._workers.parallel_for(divide, gains))
+        return temperature
 
     def _batches(self, starts: Ids) -> list[Ids]:
         """Return sequences in batches, each as large as a replica's part of a training batch."""

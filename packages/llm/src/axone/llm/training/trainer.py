@@ -355,6 +355,7 @@ class Trainer:
                 validation_loss=loss,
                 bits_per_byte=None if loss is None else bits_per_byte(loss, data.num_targets, data.num_bytes),
                 best_loss=state.best_loss,
+                temperature=state.temperature,
                 seconds=time.perf_counter() - began,
                 run=path,
             )
