@@ -3,9 +3,11 @@
 Losses in nats per token are not comparable, because tokens differ in length. Bits per byte are: nats per token, divided
 by ln 2, times tokens per byte. All models have the same blocks and train for the same time: the number of steps follows
 from the time of a few steps before. All are trained on the same text and measured on its last tenth, from which no
-vocabulary was learned, except that the character vocabulary includes its characters.
+vocabulary was learned, except that the character vocabulary includes its characters. Byte pairs have the preset's options
+for subwords.
 
-    python benchmarks/bits_per_byte.py tinyshakespeare.txt --minutes 1.5 --vocab-sizes 512 2048
+    python benchmarks/bits_per_byte.py tinyshakespeare.txt --minutes 2 --vocab-sizes 512 2048
+    python benchmarks/bits_per_byte.py python --minutes 2 --vocab-sizes 2048
 """
 
 import argparse
@@ -15,7 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
-from axone.llm import PRESETS, LanguageModel, TokenDataset, Trainer, format_duration, preset, read_text
+from axone.llm import (
+    PRESETS,
+    LanguageModel,
+    TokenDataset,
+    Trainer,
+    format_duration,
+    preset,
+    python_source,
+    read_text,
+)
 from axone.tokenizer import BPETokenizer, CharTokenizer
 
 HEADINGS = (
@@ -32,7 +43,7 @@ HEADINGS = (
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("text", type=Path, help="text file, or folder of text files")
+    parser.add_argument("text", type=Path, help="text file, folder of text files, or python for Python's library")
     parser.add_argument("--minutes", type=float, default=1.5, help="training time of each model (default: 1.5)")
     parser.add_argument(
         "--vocab-sizes",
@@ -48,7 +59,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
-    text = read_text(options.text)
+    text = python_source() if options.text == Path("python") else read_text(options.text)
     cut = int(0.9 * len(text))
     train, held_out = text[:cut], text[cut:]
     tokenizers = [CharTokenizer.train(text), *(BPETokenizer.train(train, size) for size in options.vocab_sizes)]
@@ -62,7 +73,8 @@ def main():
 
 def measured(tokenizer, train, held_out, options):
     """Train a model with a tokenizer, and return its row of the table."""
-    plan = preset(options.preset)
+    characters = isinstance(tokenizer, CharTokenizer)
+    plan = preset(options.preset) if characters else preset(options.preset).for_subwords()
     data = [TokenDataset.from_text(part, tokenizer) for part in (train, held_out)]
     model = LanguageModel(plan.model_config(tokenizer.vocab_size), rng=np.random.default_rng(options.seed))
 
@@ -72,7 +84,7 @@ def measured(tokenizer, train, held_out, options):
         return Trainer(model, *data, plan.trainer_config(plan.model["context_length"], **changes))
 
     steps = max(1, round(60 * options.minutes / trainer(1).estimate().seconds_per_step))
-    kind = "characters" if isinstance(tokenizer, CharTokenizer) else "byte pairs"
+    kind = "characters" if characters else "byte pairs"
     print(f"{tokenizer.vocab_size:,} {kind}: {steps:,} steps", file=sys.stderr, flush=True)
     began = time.perf_counter()
     end = trainer(steps).fit()

@@ -279,6 +279,17 @@ def test_weights_of_a_trained_model_are_not_trained_with_the_rates_of_new_ones()
     assert [plan.trainer for plan in plans] == [train_options.FOR_TRAINED_WEIGHTS, default, default]
 
 
+@pytest.mark.parametrize(
+    ("line", "max_ngram", "dropout"),
+    [("", 4, None), ("--tokenizer bpe", 2, 0.5), ("--tokenizer bpe --max-ngram 1", 1, 0.5), ("--max-ngram 3", 3, None)],
+)
+def test_a_preset_follows_the_tokenizer_and_given_options_prevail(
+    line: str, max_ngram: int, dropout: float | None
+) -> None:
+    model = train_options.parse(line.split()).plan.model
+    assert (model["max_ngram"], model.get("ngram_dropout")) == (max_ngram, dropout)
+
+
 def test_a_download_without_network_is_refused_in_one_sentence(
     app: App, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,15 @@ def test_a_preset_gives_its_fields_to_the_configuration(name: str) -> None:
     assert {field: getattr(config, field) for field in plan.trainer} == plan.trainer
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_for_subwords_differs_in_its_fields_for_them(name: str) -> None:
+    plan = PRESETS[name]
+    config = plan.for_subwords().model_config(512)
+    assert {field: getattr(config, field) for field in plan.subwords} == plan.subwords
+    characters = plan.model_config(512)
+    assert replace(config, **{field: getattr(characters, field) for field in plan.subwords}) == characters
+
+
 def test_a_model_of_the_preset_llama_is_written_as_a_llama_or_a_qwen3(tmp_path: Path) -> None:
     config = preset("llama").model_config(65)
     for kind, qk_norm in (("llama", False), ("qwen3", True)):

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args, get_type_hints
 
@@ -30,7 +30,8 @@ EPILOG = """presets:
 {presets}
 
 A model with squared ReLU (relu2) or with vectors of n-grams (max-ngram) is read by Axone alone; the preset llama makes one
-that other programs open. The presets with the optimizer muon have learning rates for it: with --optimizer adamw, a tenth.
+that other programs open. With --tokenizer bpe the presets with muon, except llama, have vectors of pairs alone, with a
+dropout of 0.5. The presets with muon have learning rates for it: with --optimizer adamw, a tenth.
 
 Choosing options: the tokens of a step are batch size times context length. A larger model needs more text, more steps and
 a lower learning rate. If the validation loss rises while the training loss falls, the model needs more text, more dropout
@@ -172,7 +173,7 @@ def parse(arguments: list[str] | None) -> Options:
     if given.data == "":
         parser.error("--data ('') must be python, shakespeare, a file or a folder")
     name = "default" if given.preset is None else given.preset
-    plan = preset(name)
+    plan = preset(name).for_subwords() if given.tokenizer == "bpe" else preset(name)
     trainer = FOR_TRAINED_WEIGHTS if given.init is not None and given.preset is None else plan.trainer
     model = {field.name: changes[field.name] for field in fields(LanguageModelConfig) if field.name in changes}
     training = {field.name: changes[field.name] for field in fields(TrainerConfig) if field.name in changes}
@@ -183,7 +184,7 @@ def parse(arguments: list[str] | None) -> Options:
         tokenizer=given.tokenizer or "char",
         vocab_size=4096 if given.vocab_size is None else given.vocab_size,
         preset_name=name,
-        plan=Preset(plan.summary, {**plan.model, **model}, trainer),
+        plan=replace(plan, model={**plan.model, **model}, trainer=trainer),
         training=training,
         steps=given.steps,
         context_length=given.context_length,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from axone.llm.config import LanguageModelConfig
@@ -22,11 +22,30 @@ class Preset:
         Fields of `LanguageModelConfig` except `vocab_size`.
     trainer : mapping
         Fields of `TrainerConfig` except `context_length`.
+    subwords : mapping
+        Fields that replace those of `model` if the tokens are subwords instead of characters.
     """
 
     summary: str
     model: Mapping[str, Any]
     trainer: Mapping[str, Any]
+    subwords: Mapping[str, Any] = field(default_factory=dict)
+
+    def for_subwords(self) -> Preset:
+        """Return the preset for a vocabulary of subwords.
+
+        Returns
+        -------
+        Preset
+
+        Examples
+        --------
+        >>> from axone.llm import preset
+        >>> plan = preset("default")
+        >>> plan.model["max_ngram"], plan.for_subwords().model["max_ngram"]
+        (4, 2)
+        """
+        return replace(self, model={**self.model, **self.subwords})
 
     def model_config(self, vocab_size: int) -> LanguageModelConfig:
         """Return the configuration of the model for a vocabulary.
@@ -71,6 +90,7 @@ class Preset:
 
 _FAST: dict[str, Any] = {"norm": "rms", "position": "rotary", "mlp": "relu2", "qk_norm": True, "bias": False}
 _MUON: dict[str, Any] = {"optimizer": "muon", "schedule": "linear", "average": 0.15, "calibration": 0.02}
+_PAIRS: dict[str, Any] = {"max_ngram": 2, "ngram_dropout": 0.5}
 """The trials behind the presets: docs/guide/speedrun.rst."""
 
 PRESETS = {
@@ -85,6 +105,7 @@ PRESETS = {
         {"context_length": 256, "num_layers": 3, "num_heads": 2, "embed_dim": 128, "max_ngram": 4, **_FAST},
         {"steps": 650, "batch_size": 16, "learning_rate": 0.02, "muon_learning_rate": 0.02, **_MUON,
          "eval_every": 200, "eval_sequences": 100},
+        _PAIRS,
     ),
     "llama": Preset(
         "a small Llama, or Qwen3 with --qk-norm: transformers opens it, and llama.cpp with a BPE tokenizer",
@@ -105,6 +126,7 @@ PRESETS = {
          **_FAST},
         {"steps": 850, "batch_size": 16, "learning_rate": 0.014, "muon_learning_rate": 0.02, "weight_decay": 0.5,
          **_MUON, "average": 0.25, "eval_every": 200, "eval_sequences": 100},
+        _PAIRS,
     ),
     "30-minutes": Preset(
         "about half an hour on two cores, for a text of a megabyte",
@@ -112,18 +134,21 @@ PRESETS = {
          "dropout": 0.1, **_FAST},
         {"steps": 1700, "batch_size": 8, "learning_rate": 0.014, "muon_learning_rate": 0.02, "weight_decay": 0.5,
          **_MUON, "average": 0.25, "eval_every": 250, "eval_sequences": 50},
+        _PAIRS,
     ),
     "medium": Preset(
         "a larger model: an hour and a half on two cores",
         {"context_length": 256, "num_layers": 6, "num_heads": 6, "embed_dim": 384, "max_ngram": 4, "dropout": 0.1, **_FAST},
         {"steps": 3000, "batch_size": 16, "learning_rate": 0.008, "muon_learning_rate": 0.02, **_MUON,
          "eval_every": 250, "eval_sequences": 200},
+        _PAIRS,
     ),
     "overnight": Preset(
         "27 million parameters, best with a BPE tokenizer: a night on two cores",
         {"context_length": 512, "num_layers": 8, "num_heads": 8, "embed_dim": 512, "dropout": 0.1, **_FAST},
         {"steps": 6000, "batch_size": 8, "learning_rate": 0.006, "muon_learning_rate": 0.02, "warmup_steps": 200, **_MUON,
          "eval_every": 250, "eval_sequences": 100},
+        _PAIRS,
     ),
 }  # fmt: skip
 """The presets by name, from the shortest training to the longest."""
