@@ -137,10 +137,11 @@ PRESETS = {
         _PAIRS,
     ),
     "medium": Preset(
-        "a larger model: an hour and a half on two cores",
-        {"context_length": 256, "num_layers": 6, "num_heads": 6, "embed_dim": 384, "max_ngram": 4, "dropout": 0.1, **_FAST},
-        {"steps": 3000, "batch_size": 16, "learning_rate": 0.008, "muon_learning_rate": 0.02, **_MUON,
-         "eval_every": 250, "eval_sequences": 200},
+        "an hour on two cores, for a text of a few megabytes",
+        {"context_length": 512, "num_layers": 6, "num_heads": 4, "embed_dim": 256, "max_ngram": 5, "ngram_dropout": 0.5,
+         **_FAST},
+        {"steps": 2300, "batch_size": 16, "learning_rate": 0.012, "muon_learning_rate": 0.02, "weight_decay": 0.5,
+         **_MUON, "average": 0.25, "eval_every": 250, "eval_sequences": 100},
         _PAIRS,
     ),
     "overnight": Preset(
