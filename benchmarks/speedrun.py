@@ -5,8 +5,9 @@
 A track fixes the text, its split (the last tenth of the characters is held out), and the loss to reach or the seconds to
 train. The clock runs from the start of the process to the last update. Then the loss over all of the held-out text is
 measured, in sequences of the model's context one after the other; the last sequence that is not whole is left out.
-Entries take turns, seed after seed, each in a process of its own with the same number of threads. The p-value is that of
-a one-sided t-test: the probability of so low a mean loss if the true mean were the target.
+The tokens are characters, or subwords that an entry learns from the training text within its time. Entries take turns,
+seed after seed, each in a process of its own with the same number of threads. The p-value is that of a one-sided t-test:
+the probability of so low a mean loss if the true mean were the target.
 """
 
 import argparse
@@ -55,6 +56,7 @@ class Track:
 
 
 NANOGPT = Entry("nanogpt_run.py")
+SUBWORDS = 2048  # vocabulary of byte pairs, learned within the time
 
 
 def axone(preset, **options):
@@ -97,7 +99,14 @@ TRACKS = {
         "tiny Shakespeare in twelve minutes", {"Axone": axone("12-minutes"), "nanoGPT": NANOGPT}, seconds=720
     ),
     "stdlib-2min": Track(
-        "the library of this Python in two minutes", {"Axone": axone("default"), "nanoGPT": NANOGPT}, seconds=120
+        "the library of this Python in two minutes",
+        {
+            "Axone": axone("default", subwords=SUBWORDS),
+            "Axone, characters": axone("default"),
+            "nanoGPT, subwords": Entry("nanogpt_run.py", {"subwords": SUBWORDS}),
+            "nanoGPT": NANOGPT,
+        },
+        seconds=120,
     ),
 }
 
@@ -143,7 +152,7 @@ def spread(values, form):
     )
 
 
-def table(track, runs, bytes_per_token):
+def table(track, runs):
     """Return the results as a Markdown table."""
     lines = [
         "| entry | seeds | steps | process, s | steps alone, s | loss, nats per token | bits per byte | p |",
@@ -156,7 +165,7 @@ def table(track, runs, bytes_per_token):
         lines.append(
             f"| {name} | {len(last)} | {spread([e['step'] for e in last], '{:.0f}')} | "
             f"{spread([e['seconds'] for e in last], '{:.2f}')} | {spread([e['stepping'] for e in last], '{:.2f}')} | "
-            f"{spread(losses, '{:.4f}')} | {spread([x / math.log(2) / bytes_per_token for x in losses], '{:.4f}')} | {p} |"
+            f"{spread(losses, '{:.4f}')} | {spread([e['bits_per_byte'] for e in last], '{:.4f}')} | {p} |"
         )
     return "\n".join(lines)
 
@@ -168,12 +177,14 @@ def plot(track, runs, path):
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
+    mixed = any("subwords" in entry.options for entry in track.entries.values())
+    measure, unit = ("bits_per_byte", "bits per byte") if mixed else ("loss", "nats per token")
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for number, (name, events) in enumerate(runs.items()):
         for seed, each in enumerate(events):
             axes.plot(
                 [event["seconds"] for event in each],
-                [event["loss"] for event in each],
+                [event[measure] for event in each],
                 f"C{number}.-",
                 label=name if seed == 0 else None,
                 linewidth=1,
@@ -181,7 +192,7 @@ def plot(track, runs, path):
             )
     if track.target is not None:
         axes.axhline(track.target, color="0.5", linewidth=0.8, linestyle="--")
-    axes.set(xlabel="seconds", ylabel="loss of the held-out text, nats per token")
+    axes.set(xlabel="seconds", ylabel=f"loss of the held-out text, {unit}")
     axes.set_title(track.title, fontsize="medium")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
@@ -215,8 +226,6 @@ def main() -> None:
             data.write_text(python_source(), encoding="utf-8")
         elif data is None:
             parser.error("--data is required: name the file of tiny Shakespeare")
-        text = data.read_text(encoding="utf-8")
-        held_out = text[int(0.9 * len(text)) :]
         order = list(entries)
         for seed in range(options.seeds):
             for name in order[seed % len(order) :] + order[: seed % len(order)]:
@@ -231,7 +240,7 @@ def main() -> None:
                     file=sys.stderr,
                     flush=True,
                 )
-    print(f"{track.title}\n\n{table(track, runs, len(held_out.encode()) / len(held_out))}\n")
+    print(f"{track.title}\n\n{table(track, runs)}\n")
     print(", ".join(f"{name} {value}" for name, value in machine().items()))
     if options.plot:
         plot(track, runs, options.plot)

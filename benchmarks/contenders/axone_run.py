@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from axone.llm import Callback, LanguageModel, TokenDataset, Trainer, preset
-from axone.tokenizer import CharTokenizer
+from axone.tokenizer import BPETokenizer, CharTokenizer
 
 
 class Events(Callback):
@@ -35,10 +35,14 @@ class Events(Callback):
 def main() -> None:
     o = json.loads(sys.argv[1])
     text = Path(o["data"]).read_text(encoding="utf-8")
-    train, validation = TokenDataset.from_text(text, CharTokenizer.train(text)).split()
-    plan = preset(o["preset"])
+    cut, plan = int(0.9 * len(text)), preset(o["preset"])
+    if "subwords" in o:
+        tokenizer, plan = BPETokenizer.train(text[:cut], o["subwords"]), plan.for_subwords()
+    else:
+        tokenizer = CharTokenizer.train(text)
+    train, validation = (TokenDataset.from_text(part, tokenizer) for part in (text[:cut], text[cut:]))
     plan = replace(plan, model={**plan.model, **o["model"]})
-    shape = plan.model_config(train.tokenizer.vocab_size)
+    shape = plan.model_config(tokenizer.vocab_size)
     model = LanguageModel(shape, rng=np.random.default_rng(o["seed"]))
 
     def trainer(steps: int) -> Trainer:

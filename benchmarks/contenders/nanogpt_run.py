@@ -17,13 +17,19 @@ SHAPE = {"layers": 4, "heads": 4, "channels": 128, "context": 64, "bias": False}
 BATCH = 12
 
 
-def characters(path):
-    """Return the ids of a text's training and validation part, and the vocabulary size."""
-    text = Path(path).read_text(encoding="utf-8")
-    number = {character: i for i, character in enumerate(sorted(set(text)))}
-    ids = np.array([number[character] for character in text], np.int64)
-    cut = int(0.9 * len(ids))
-    return ids[:cut], ids[cut:], len(number)
+def characters(train, validation):
+    """Return the ids of a text's parts, and the vocabulary size."""
+    number = {character: i for i, character in enumerate(sorted(set(train + validation)))}
+    return [np.array([number[character] for character in part], np.int64) for part in (train, validation)], len(number)
+
+
+def subwords(train, validation, vocab):
+    """Return the same in byte pairs, learned from the training part by Hugging Face's tokenizers."""
+    from tokenizers import ByteLevelBPETokenizer
+
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator([train], vocab_size=vocab, show_progress=False)
+    return [np.array(tokenizer.encode(part).ids, np.int64) for part in (train, validation)], tokenizer.get_vocab_size()
 
 
 def rate(step, steps):
@@ -50,7 +56,10 @@ def main() -> None:
     torch.set_num_threads(o["threads"])
     torch.manual_seed(o["seed"])
     rng = np.random.default_rng(o["seed"])
-    train, validation, vocab = characters(o["data"])
+    text = Path(o["data"]).read_text(encoding="utf-8")
+    parts = text[: int(0.9 * len(text))], text[int(0.9 * len(text)) :]
+    (train, validation), vocab = subwords(*parts, o["subwords"]) if "subwords" in o else characters(*parts)
+    bytes_per_token = len(parts[1].encode()) / len(validation)
     model = GPT({**SHAPE, "vocab": vocab})
     groups = [
         {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": WEIGHT_DECAY},
@@ -64,6 +73,7 @@ def main() -> None:
         event = {"step": step, "seconds": time.time() - o["began"] - evaluating, "stepping": stepping}
         if evaluate:
             event["loss"] = mean_loss(model, validation, T)
+            event["bits_per_byte"] = event["loss"] / math.log(2) / bytes_per_token
         print(json.dumps(event), flush=True)
 
     step = 0
