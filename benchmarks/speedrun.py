@@ -66,7 +66,7 @@ def axone(preset, **options):
 
 TRACKS = {
     "shakespeare-1.8857": Track(
-        "tiny Shakespeare to a loss of 1.8857, that of nanoGPT's configuration for a CPU after 2,000 steps",
+        "tiny Shakespeare to a loss of 1.8857, about that of nanoGPT's configuration for a CPU after 2,000 steps",
         {
             "Axone": axone(
                 "default",
@@ -78,8 +78,8 @@ TRACKS = {
         },
         target=1.8857,
     ),
-    "shakespeare-2000-steps": Track(
-        "tiny Shakespeare in the 75 seconds that nanoGPT's 2,000 steps take on two cores",
+    "shakespeare-75s": Track(
+        "tiny Shakespeare in 75 seconds, the time of nanoGPT's 2,000 steps",
         {"Axone": axone("default"), "nanoGPT": NANOGPT},
         seconds=75,
     ),
@@ -102,8 +102,8 @@ TRACKS = {
         "the library of this Python in two minutes",
         {
             "Axone": axone("default", subwords=SUBWORDS),
-            "Axone, characters": axone("default"),
-            "nanoGPT, subwords": Entry("nanogpt_run.py", {"subwords": SUBWORDS}),
+            "Axone-characters": axone("default"),
+            "nanoGPT-subwords": Entry("nanogpt_run.py", {"subwords": SUBWORDS}),
             "nanoGPT": NANOGPT,
         },
         seconds=120,
@@ -127,6 +127,13 @@ def run(entry, track, data, seed, options):
         command, env=environment(options.threads), stdout=subprocess.PIPE, text=True, encoding="utf-8", check=True
     )
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def has_peers(entries, python):
+    """Return whether an interpreter has the packages of the entries in PyTorch."""
+    peers = [entry for entry in entries.values() if not entry.script.startswith("axone")]
+    imports = ["import torch" for _ in peers] + ["import tokenizers" for entry in peers if "subwords" in entry.options]
+    return subprocess.run([python, "-c", "; ".join(imports)], check=False, stderr=subprocess.DEVNULL).returncode == 0
 
 
 def p_value(losses, target):
@@ -162,9 +169,10 @@ def table(track, runs):
         last = [each[-1] for each in events]
         losses = [event["loss"] for event in last]
         p = "" if track.target is None else f"{p_value(losses, track.target):.2g}"
+        late = sum(event["seconds"] > (track.seconds or math.inf) for event in last)
         lines.append(
             f"| {name} | {len(last)} | {spread([e['step'] for e in last], '{:.0f}')} | "
-            f"{spread([e['seconds'] for e in last], '{:.2f}')} | {spread([e['stepping'] for e in last], '{:.2f}')} | "
+            f"{spread([e['seconds'] for e in last], '{:.2f}')}{f', {late} late' if late else ''} | {spread([e['stepping'] for e in last], '{:.2f}')} | "
             f"{spread(losses, '{:.4f}')} | {spread([e['bits_per_byte'] for e in last], '{:.4f}')} | {p} |"
         )
     return "\n".join(lines)
@@ -215,7 +223,11 @@ def main() -> None:
     add("--plot", type=Path, metavar="FILE", help="file for the curves, SVG or PNG")
     options = parser.parse_args()
     track = TRACKS[options.track]
-    entries = {name: track.entries[name] for name in options.entries or track.entries}
+    entries = {name: entry for name, entry in track.entries.items() if name in (options.entries or track.entries)}
+    if len(entries) < len(options.entries or []):
+        parser.error(f"--entries ({', '.join(options.entries)}) must be among {', '.join(track.entries)}")
+    if not has_peers(entries, options.peer_python):
+        parser.error(f"--peer-python ({options.peer_python}) must have the packages torch and tokenizers")
     runs = {name: [] for name in entries}
     with tempfile.TemporaryDirectory() as folder:
         data = options.data
@@ -236,7 +248,7 @@ def main() -> None:
                 last = runs[name][-1][-1]
                 print(
                     f"{name}, seed {seed}: {last['step']:,} steps, {last['seconds']:.2f} s, steps alone "
-                    f"{last['stepping']:.2f} s, loss {last['loss']:.4f}",
+                    f"{last['stepping']:.2f} s, loss {last['loss']:.4f}, {last['bits_per_byte']:.4f} bits per byte",
                     file=sys.stderr,
                     flush=True,
                 )

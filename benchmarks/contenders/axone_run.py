@@ -11,6 +11,8 @@ import numpy as np
 from axone.llm import Callback, LanguageModel, TokenDataset, Trainer, preset
 from axone.tokenizer import BPETokenizer, CharTokenizer
 
+ESTIMATED_STEPS = 1000  # of the training that is estimated: room for any warm-up
+
 
 class Events(Callback):
     """Prints a line at each evaluation: step, seconds since the process was started, and seconds of the steps alone."""
@@ -53,7 +55,7 @@ def main() -> None:
 
     steps = o.get("steps")
     if steps is None:  # of a run by time: its pilot steps count
-        step_seconds = trainer(1).estimate().seconds_per_step
+        step_seconds = trainer(ESTIMATED_STEPS).estimate().seconds_per_step
         left = o["budget"] - (time.time() - o["began"])
         steps = max(1, int(o["safety"] * left / step_seconds))
     trainer(steps).fit()

@@ -12,7 +12,7 @@ from torch_model import GPT
 
 LEARNING_RATE, LAST_RATE, WARMUP = 1e-3, 1e-4, 100
 BETAS, WEIGHT_DECAY, CLIP = (0.9, 0.99), 0.1, 1.0
-PILOT = 200  # steps of a run by time that are measured before the number of steps is known; the first are slower
+PILOT, WARM = 200, 20  # steps of a run by time before their number is known, and the first of them, which are slower
 SHAPE = {"layers": 4, "heads": 4, "channels": 128, "context": 64, "bias": False}
 BATCH = 12
 
@@ -76,7 +76,7 @@ def main() -> None:
             event["bits_per_byte"] = event["loss"] / math.log(2) / bytes_per_token
         print(json.dumps(event), flush=True)
 
-    step = 0
+    step = warmed = 0
     while step < steps:
         before = time.perf_counter()
         for group in optimizer.param_groups:
@@ -90,9 +90,11 @@ def main() -> None:
         loss.item()
         stepping += time.perf_counter() - before
         step += 1
+        if step == WARM:
+            warmed = stepping
         if step == PILOT and "budget" in o:
-            left = o["budget"] - (time.time() - o["began"])
-            steps = PILOT + max(1, int(o["safety"] * left / (stepping / PILOT)))
+            left = o["budget"] - (time.time() - o["began"] - evaluating)
+            steps = PILOT + max(1, int(o["safety"] * left / ((stepping - warmed) / (PILOT - WARM))))
         if o.get("every") and step % o["every"] == 0 and step < steps:
             began = time.time()
             say(step, evaluate=True)

@@ -1,4 +1,4 @@
-"""Models with vectors of n-grams: prefixes and packed rows, folders, and trainings that resume or have several workers."""
+"""Models with n-gram embeddings: prefixes and packed rows, folders, and trainings that resume or have several workers."""
 
 import json
 from collections.abc import Callable

@@ -29,9 +29,9 @@ Before the training, its size, its data and an estimate of its time and memory a
 EPILOG = """presets:
 {presets}
 
-A model with squared ReLU (relu2) or with vectors of n-grams (max-ngram) is read by Axone alone; the preset llama makes one
-that other programs open. With --tokenizer bpe the presets with muon, except llama, have vectors of pairs alone, with a
-dropout of 0.5. The presets with muon have learning rates for it: with --optimizer adamw, a tenth.
+A model with squared ReLU (relu2) or with n-gram embeddings (max-ngram) is read by Axone alone; the preset llama makes one
+that other programs open. With --tokenizer bpe the presets with muon, except llama, have bigram embeddings alone
+(--max-ngram 2 --ngram-dropout 0.5). The presets with muon have learning rates for it: with --optimizer adamw, a tenth.
 
 Choosing options: the tokens of a step are batch size times context length. A larger model needs more text, more steps and
 a lower learning rate. If the validation loss rises while the training loss falls, the model needs more text, more dropout
@@ -65,10 +65,10 @@ MODEL: dict[str, tuple[Kind, str]] = {
     "dropout": (float, "dropout probability in training"),
     "norm": (choices(LanguageModelConfig, "norm"), "normalization (default: layer)"),
     "position": (choices(LanguageModelConfig, "position"), "position encoding (default: learned)"),
-    "max-ngram": (int, "longest run of tokens with a vector of its own; no Llama or Qwen has more than 1 (default: 1)"),
-    "ngram-rows": (int, "rows of each table of such vectors (default: 8192)"),
-    "ngram-hashes": (int, "parts of such a vector, each found by a hash of its own (default: 4)"),
-    "ngram-dropout": (float, "probability of leaving such a vector out in training (default: 0)"),
+    "max-ngram": (int, "longest n-grams with embeddings of their own; no Llama or Qwen has more than 1 (default: 1)"),
+    "ngram-rows": (int, "rows of each n-gram table (default: 8192)"),
+    "ngram-hashes": (int, "parts of an n-gram embedding, each found by a hash of its own (default: 4)"),
+    "ngram-dropout": (float, "probability of leaving an n-gram embedding out in training (default: 0)"),
     "mlp": (choices(LanguageModelConfig, "mlp"), "feed-forward layers (default: gelu)"),
 }
 TRAINING: dict[str, tuple[Kind, str]] = {
@@ -82,13 +82,13 @@ TRAINING: dict[str, tuple[Kind, str]] = {
     "muon-learning-rate": (float, "peak learning rate of muon's matrices (default: 0.02)"),
     "schedule": (choices(TrainerConfig, "schedule"), "learning rate over the steps (default: cosine)"),
     "cooldown": (float, "fraction of the steps in which the rate of trapezoid falls, at the end (default: 0.4)"),
-    "average": (float, "fraction of the steps, at the end, whose mean weights become the last (default: 0)"),
+    "average": (float, "fraction of the steps, at the end, over which the weights are averaged (default: 0)"),
     "calibration": (
         float,
         "fraction of the training text that is held back, to fit the model's temperature (default: 0)",
     ),
     "warmup-steps": (int, "steps of rising learning rate at the start (default: 100, or a tenth of fewer steps)"),
-    "weight-decay": (float, "weight decay (default: 0.1)"),
+    "weight-decay": (float, "weight decay, with muon of the embeddings alone (default: 0.1)"),
     "max-grad-norm": (float, "maximum norm of the gradient (default: 1)"),
     "eval-every": (int, "steps between evaluations, each followed by a checkpoint"),
     "save-every": (int, "steps between additional checkpoints"),

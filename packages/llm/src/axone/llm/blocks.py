@@ -58,7 +58,7 @@ def norm_layer(config: LanguageModelConfig) -> LayerNorm | RMSNorm:
 
 
 def ngram_layer(config: LanguageModelConfig, rng: np.random.Generator) -> NgramEmbedding | None:
-    """Return the model's vectors of n-grams, or None if it has none; `rng` gives dropout a generator of its own."""
+    """Return the model's n-gram embeddings, or None if it has none; `rng` gives dropout a generator of its own."""
     if config.max_ngram == 1:
         return None
     return NgramEmbedding(

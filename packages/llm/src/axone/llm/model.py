@@ -53,7 +53,7 @@ class LanguageModel(Module):
 
     Initial weights are those of GPT-2, except for the standard deviation, which depends on the width: ``0.02 sqrt(768 /
     C)`` is GPT-2's 0.02 at its 768 channels, and keeps the variance through narrower products too. The last weight of each
-    residual branch is divided by ``sqrt(2 num_layers)``. Biases and vectors of n-grams are zero.
+    residual branch is divided by ``sqrt(2 num_layers)``. Biases and n-gram embeddings are zero.
 
     Parameters
     ----------
@@ -246,7 +246,7 @@ class LanguageModel(Module):
         )
 
     def make_caches(self, batch: int, length: int | None = None) -> list[KVCache]:
-        """Return empty KV caches, one for each block, and one that keeps ids if there are vectors of n-grams.
+        """Return empty KV caches, one for each block, and one that keeps ids if there are n-gram embeddings.
 
         Parameters
         ----------

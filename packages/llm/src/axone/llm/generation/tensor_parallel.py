@@ -67,7 +67,7 @@ class TensorParallelDecoder:
     count : int, default 1
         The caches get room for so many more positions.
     ngrams : NgramForward, optional
-        Vectors of n-grams to add to those of the embedding; the last cache is theirs. Every rank looks them up, and writes
+        N-gram embeddings to add to those of the tokens; the last cache is theirs. Every rank looks them up, and writes
         the same ids into the cache.
 
     Attributes

@@ -51,7 +51,7 @@ class TrainerConfig:
     warmup_steps : int or None
         Steps of linear warm-up, at most `steps`; by default 100, and a tenth of a training shorter than 1000 steps.
     weight_decay : float
-        Decay of matrices and embeddings; biases and gains have none.
+        Decay of matrices and embeddings, with Muon of embeddings and the output layer alone; biases and gains have none.
     betas : tuple of float
         AdamW's decay rates.
     momentum : float
