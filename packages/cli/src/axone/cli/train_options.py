@@ -35,9 +35,8 @@ that other programs open. With --tokenizer bpe the presets with muon, except lla
 
 Choosing options: the tokens of a step are batch size times context length. A larger model needs more text, more steps and
 a lower learning rate. If the validation loss rises while the training loss falls, the model needs more text, more dropout
-or fewer steps (--early-stopping-patience N ends the training by itself). Characters are enough for a few megabytes; for
-more text, or languages with many characters, train a vocabulary of subwords with --tokenizer bpe. Losses in bits per byte
-compare across tokenizers.
+or fewer steps (--early-stopping-patience N ends the training by itself). Characters need no vocabulary. Subwords, with
+--tokenizer bpe --vocab-size 2048, end a few percent lower in bits per byte, which compare across tokenizers.
 
 The folder of a run holds its options, metrics, loss plot, tokens and checkpoints. Ctrl-C finishes the step, saves it, and
 prints the command that continues the run; a killed run continues from its last checkpoint in the same way.
