@@ -56,6 +56,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "rms and gelu": {"norm": "rms", "qk_norm": True},
     "one key head": {"mlp": "swiglu", "position": "rotary", "qk_norm": True, "num_kv_heads": 1},
     "squared relu": {"mlp": "relu2", "num_kv_heads": 2},
+    "scaled embedding": {"embedding_scale": 4.0, "num_kv_heads": 2},
     "n-grams": {"norm": "rms", "position": "rotary", "max_ngram": 4, "ngram_rows": 400, "ngram_dropout": 0.5},
     "n-grams and layer norm": {"max_ngram": 3, "ngram_rows": 7000},
 }

@@ -14,7 +14,9 @@ Build = Callable[..., LanguageModel]
 
 
 def folded(model: LanguageModel, cache: FoldCache | None = None) -> Folded:
-    return fold(model.transformer, model.embedding.weight.data, model.output_weight.data, cache)
+    weight = model.input_weight
+    assert isinstance(weight, np.ndarray)
+    return fold(model.transformer, weight, model.output_weight.data, cache)
 
 
 def test_folded_model_is_the_same_function(kind: str, build: Build) -> None:

@@ -51,7 +51,7 @@ def test_layers_that_state_their_inference_are_sharded(place: str, build: Build)
         vars(owner)[place] = Adapted(in_features, out_features, rng=np.random.default_rng(4)).astype(np.float64)
     assert can_shard(model.transformer)
     parallel = TensorParallelDecoder(
-        model.transformer, model.embedding.weight.data, model.output_weight.data, model.make_caches(1), 1
+        model.transformer, model.input_weight, model.output_weight.data, model.make_caches(1), 1
     )
     logits = [parallel.decode([token], position)[0] for position, token in enumerate(IDS)]
     np.testing.assert_allclose(logits, model(np.asarray([IDS])).data[0], atol=1e-11)

@@ -45,7 +45,7 @@ def parallel_decoder(model: LanguageModel, workers: int) -> TensorParallelDecode
     ngrams = model.ngram_embedding
     return TensorParallelDecoder(
         model.transformer,
-        model.embedding.weight.data,
+        model.input_weight,
         model.output_weight.data,
         model.make_caches(1),
         workers,

@@ -69,6 +69,7 @@ MODEL: dict[str, tuple[Kind, str]] = {
     "ngram-hashes": (int, "parts of an n-gram embedding, each found by a hash of its own (default: 4)"),
     "ngram-dropout": (float, "probability of leaving an n-gram embedding out in training (default: 0)"),
     "mlp": (choices(LanguageModelConfig, "mlp"), "feed-forward layers (default: gelu)"),
+    "embedding-scale": (float, "factor of the token embedding before the blocks; no Llama or Qwen has it (default: 1)"),
 }
 TRAINING: dict[str, tuple[Kind, str]] = {
     "steps": (int, "number of updates"),

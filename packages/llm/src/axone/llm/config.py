@@ -73,6 +73,8 @@ class LanguageModelConfig:
         Probability, in training, that a position lacks the vector of one of its n-grams, in [0, 1).
     tie_embeddings : bool, default True
         Whether the output layer shares the weight of the token embedding.
+    embedding_scale : float, default 1.0
+        Factor of the token embedding at the input of the blocks; the output layer has none.
     dropout : float, default 0.0
         Dropout probability in training, in [0, 1).
     norm_eps : float, default 1e-5
@@ -110,6 +112,7 @@ class LanguageModelConfig:
     ngram_hashes: int = 4
     ngram_dropout: float = 0.0
     tie_embeddings: bool = True
+    embedding_scale: float = 1.0
     dropout: float = 0.0
     norm_eps: float = 1e-5
     rope_theta: float = 10000.0
@@ -121,7 +124,7 @@ class LanguageModelConfig:
             value = getattr(self, field)
             if value is not None and value < 1:
                 raise ValueError(f"{field} ({value}) must be at least 1")
-        for field in ("norm_eps", "qk_norm_eps", "rope_theta"):
+        for field in ("norm_eps", "qk_norm_eps", "rope_theta", "embedding_scale"):
             value = getattr(self, field)
             if not 0 < value < math.inf:
                 raise ValueError(f"{field} ({value}) must be positive and finite")

@@ -44,7 +44,7 @@ from axone.nn import (
     Transformer,
     init,
 )
-from axone.nn.extend import Int8Weight, Mask, Positions, RowCache, flatten
+from axone.nn.extend import Int8Weight, Mask, Positions, RowCache, Weight, flatten
 from axone.nn.functional import linear
 
 
@@ -173,10 +173,20 @@ class LanguageModel(Module):
         -------
         Tensor, shape (B, T, C)
         """
-        x = self.embedding(ids)
+        x, scale = self.embedding(ids), self.config.embedding_scale
+        if scale != 1:
+            x = x * scale
         if self.ngram_embedding is not None:
             x = x + self.ngram_embedding(ids, positions=positions, before=prefix)
         return x
+
+    @property
+    def input_weight(self) -> Weight:
+        """The vectors of the tokens at the input, of shape (V, C): the token embedding times its factor, if it has one."""
+        weight, scale = array_of(self.embedding), self.config.embedding_scale
+        if scale == 1:
+            return weight
+        return weight.scaled(scale) if isinstance(weight, Int8Weight) else weight * scale
 
     @property
     def output_weight(self) -> Tensor:
@@ -238,7 +248,7 @@ class LanguageModel(Module):
         """
         return Decoder(
             self.transformer,
-            array_of(self.embedding),
+            self.input_weight,
             array_of(self.embedding if self.head is None else self.head),
             ngrams=self.ngram_embedding,
             workers=workers,

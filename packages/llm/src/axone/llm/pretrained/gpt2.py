@@ -62,9 +62,11 @@ class _GPT2:
 
     def fits(self, config: LanguageModelConfig) -> bool:
         """Return whether GPT-2 can express a configuration."""
-        kinds = (config.norm, config.position, config.mlp, config.qk_norm, config.has_qkv_bias, config.max_ngram)
-        widths = (config.kv_heads, config.head_width * config.num_heads)
-        return kinds == ("layer", "learned", "gelu", False, config.bias, 1) and widths == (
+        kinds = (config.norm, config.position, config.mlp, config.qk_norm, config.has_qkv_bias)
+        numbers = (config.max_ngram, config.embedding_scale, config.kv_heads, config.head_width * config.num_heads)
+        return kinds == ("layer", "learned", "gelu", False, config.bias) and numbers == (
+            1,
+            1,
             config.num_heads,
             config.embed_dim,
         )

@@ -81,7 +81,8 @@ class LlamaFamily:
 
     def fits(self, config: LanguageModelConfig) -> bool:
         """Return whether the family can express a configuration."""
-        if (config.norm, config.position, config.mlp) != ("rms", "rotary", "swiglu") or config.max_ngram > 1:
+        kinds = (config.norm, config.position, config.mlp, config.max_ngram, config.embedding_scale)
+        if kinds != ("rms", "rotary", "swiglu", 1, 1):
             return False
         if config.qk_norm != self.qk_norm or config.has_qkv_bias != (self.qkv_bias or config.bias):
             return False
