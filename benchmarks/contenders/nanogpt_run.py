@@ -57,7 +57,8 @@ def main() -> None:
     torch.manual_seed(o["seed"])
     rng = np.random.default_rng(o["seed"])
     text = Path(o["data"]).read_text(encoding="utf-8")
-    parts = text[: int(0.9 * len(text))], text[int(0.9 * len(text)) :]
+    cut = int(0.9 * len(text))
+    parts = text[:cut], text[cut:]
     (train, validation), vocab = subwords(*parts, o["subwords"]) if "subwords" in o else characters(*parts)
     bytes_per_token = len(parts[1].encode()) / len(validation)
     model = GPT({**SHAPE, "vocab": vocab})

@@ -34,14 +34,16 @@ def test_two_texts_in_one_row_have_the_states_of_each_alone(kind: str, build: Bu
     np.testing.assert_allclose(states.reshape(2, 5, -1), model.hidden(ids).data, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("changes", [{"max_ngram": 3}, {"embedding_scale": 2.0}])
 @pytest.mark.parametrize("shape", [LanguageModelConfig.llama, LanguageModelConfig.qwen3, LanguageModelConfig.gpt2])
-def test_a_family_of_others_does_not_take_a_model_with_n_grams(
-    shape: Callable[..., LanguageModelConfig], tmp_path: Path
+def test_a_family_of_others_does_not_take_a_model_with_n_grams_or_a_scaled_embedding(
+    shape: Callable[..., LanguageModelConfig], changes: dict[str, float], tmp_path: Path
 ) -> None:
     small = {"vocab_size": 19, "context_length": 8, "num_layers": 1, "num_heads": 2, "embed_dim": 8, "hidden_dim": 8}
     heads = {} if shape == LanguageModelConfig.gpt2 else {"num_kv_heads": 2, "head_dim": 4}
-    model = LanguageModel(shape(**small, **heads, max_ngram=3), rng=np.random.default_rng(0)).eval()
-    model.ngram_embedding.tables[1].data[...] = 0.1  # type: ignore[union-attr]  # it has one
+    model = LanguageModel(shape(**small, **heads, **changes), rng=np.random.default_rng(0)).eval()
+    if model.ngram_embedding is not None:
+        model.ngram_embedding.tables[1].data[...] = 0.1
     model.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["model_type"] == "axone"
     ids = np.arange(6)[None]
