@@ -133,7 +133,13 @@ def has_peers(entries, python):
     """Return whether an interpreter has the packages of the entries in PyTorch."""
     peers = [entry for entry in entries.values() if not entry.script.startswith("axone")]
     imports = ["import torch" for _ in peers] + ["import tokenizers" for entry in peers if "subwords" in entry.options]
-    return subprocess.run([python, "-c", "; ".join(imports)], check=False, stderr=subprocess.DEVNULL).returncode == 0
+    if not imports:
+        return True
+    try:
+        done = subprocess.run([python, "-c", "; ".join(imports)], check=False, stderr=subprocess.DEVNULL)
+    except OSError:  # no such program
+        return False
+    return done.returncode == 0
 
 
 def p_value(losses, target):
@@ -227,7 +233,7 @@ def main() -> None:
     if len(entries) < len(options.entries or []):
         parser.error(f"--entries ({', '.join(options.entries)}) must be among {', '.join(track.entries)}")
     if not has_peers(entries, options.peer_python):
-        parser.error(f"--peer-python ({options.peer_python}) must have the packages torch and tokenizers")
+        parser.error(f"--peer-python ({options.peer_python}) must be a Python with the packages torch and tokenizers")
     runs = {name: [] for name in entries}
     with tempfile.TemporaryDirectory() as folder:
         data = options.data

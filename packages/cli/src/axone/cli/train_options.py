@@ -182,7 +182,7 @@ def parse(arguments: list[str] | None) -> Options:
     return Options(
         data="python" if given.data is None else given.data,
         tokenizer=given.tokenizer or "char",
-        vocab_size=4096 if given.vocab_size is None else given.vocab_size,
+        vocab_size=2048 if given.vocab_size is None else given.vocab_size,
         preset_name=name,
         plan=replace(plan, model={**plan.model, **model}, trainer=trainer),
         training=training,
@@ -211,7 +211,7 @@ def _parser() -> CommandParser:
     add = text.add_argument
     add("--data", metavar="DATA", help="python (default), shakespeare, a text file, or a folder of text files")
     add("--tokenizer", choices=("char", "bpe"), help="characters (default), or subwords trained on the text")
-    add("--vocab-size", type=int, metavar="N", help="vocabulary size of bpe (default: 4096)")
+    add("--vocab-size", type=int, metavar="N", help="vocabulary size of bpe (default: 2048)")
     add(
         "--validation",
         type=float,

@@ -145,7 +145,7 @@ PRESETS = {
         _PAIRS,
     ),
     "overnight": Preset(
-        "a night on two cores: 31 million parameters with subwords, for which it is made",
+        "a night on two cores: 30 million parameters with subwords, for which it is made",
         {"context_length": 512, "num_layers": 8, "num_heads": 8, "embed_dim": 512, "dropout": 0.1, **_FAST},
         {"steps": 6000, "batch_size": 8, "learning_rate": 0.006, "muon_learning_rate": 0.02, "warmup_steps": 200, **_MUON,
          "eval_every": 250, "eval_sequences": 100},
