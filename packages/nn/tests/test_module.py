@@ -20,6 +20,7 @@ from axone.nn import (
     Sequential,
     reseed_dropout,
 )
+from axone.nn.extend import replace_modules
 
 
 class Tied(Module):
@@ -136,6 +137,16 @@ def test_modules_yields_modules_and_named_modules_yields_pairs() -> None:
     assert list(model.modules()) == [model, model.layers[0], inner, inner.layers[0]]
     assert [path for path, _ in model.named_modules()] == ["", "layers.0", "layers.2", "layers.2.layers.0"]
     assert [module for _, module in model.named_modules()] == list(model.modules())
+
+
+def test_a_replacement_takes_the_place_and_the_mode_of_a_module() -> None:
+    model = Sequential(FeedForward(4, hidden_dim=16)).eval()
+    other = Linear(16, 4)
+    replace_modules(model, {"layers.0.down_proj": other})
+    assert dict(model.named_modules())["layers.0.down_proj"] is other
+    assert not other.training
+    with pytest.raises(KeyError, match="nothing"):
+        replace_modules(model, {"nothing": other})
 
 
 def test_train_takes_a_mode() -> None:

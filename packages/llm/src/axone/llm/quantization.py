@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from axone.llm.pretrained.weights import MatchedWeights, in_threads
 from axone.nn import Embedding, Int8Embedding, Int8Linear, Linear, Module
-from axone.nn.extend import Arena, Int8Weight, Weight, flatten
+from axone.nn.extend import Arena, Int8Weight, Weight, flatten, replace_modules
 
 WeightFormat: TypeAlias = Literal["float32", "int8"]
 
@@ -68,15 +68,13 @@ def load_int8(model: Module, embedding: Embedding, weights: MatchedWeights) -> N
         quantized[path] = Int8Weight.quantized(matrix, numbers[path])
 
     in_threads(quantize, sorted(replaced, key=lambda path: -replaced[path].weight.size))
-    modules = dict(model.named_modules())
-    for path, layer in replaced.items():
-        weight = quantized[path]
-        owner, _, name = path.rpartition(".")
-        setattr(
-            modules[owner],
-            name,
-            Int8Embedding(weight) if isinstance(layer, Embedding) else Int8Linear(weight, layer.bias),
-        )
+    layers: dict[str, Module] = {
+        path: Int8Embedding(quantized[path])
+        if isinstance(layer, Embedding)
+        else Int8Linear(quantized[path], layer.bias)
+        for path, layer in replaced.items()
+    }
+    replace_modules(model, layers)
     flatten(model.parameters(), dtype=np.float32)
     weights.without({f"{path}.weight" for path in replaced}).load(
         {name: parameter.data for name, parameter in model.named_parameters()}

@@ -9,8 +9,9 @@
   short sequence.
 - **Array kernels**, which record nothing: `attend` (attention), `exp_rows` and `softmax_rows`, `gelu_gate`,
   `swiglu_gate`, `matmul`, `ones`.
-- **Parallelism**: a caller that has idle threads assigns them to an operation with `use_threads`. An operation of your own cuts its work into `chunks` and passes them to
-  `parallel_for`.
+- **Modules**: `replace_modules` puts others, such as adapters, in place of some inside a module.
+- **Parallelism**: a caller that has idle threads assigns them to an operation with `use_threads`. An operation of your own
+  cuts its work into `chunks` and passes them to `parallel_for`.
 
 Operations of your own are recorded with `axone.autograd.extend.record`.
 """
@@ -36,6 +37,7 @@ from axone.nn.functional.softmax import exp_rows, softmax_rows
 from axone.nn.module import Layer
 from axone.nn.ngram import NgramForward
 from axone.nn.position import Positions
+from axone.nn.replacement import replace_modules
 
 __all__ = [
     "CACHE_LINE",
@@ -69,6 +71,7 @@ __all__ = [
     "matmul",
     "ones",
     "parallel_for",
+    "replace_modules",
     "single_position",
     "softmax_rows",
     "swiglu_gate",

@@ -27,6 +27,7 @@ from axone.llm.storage.json_schema import Format, from_json, numbered
 from axone.llm.storage.regular import read_json
 from axone.llm.storage.safetensors import write_arrays
 from axone.nn import Linear, LoRALinear, Module
+from axone.nn.extend import replace_modules
 
 BASE = "base.json"
 BASE_FORMAT = Format((numbered,))
@@ -290,7 +291,7 @@ class Adapter:
             linear.weight.data = layer.weight.data
             if linear.bias is not None and layer.bias is not None:
                 linear.bias.data = layer.bias.data
-        _replace(model, merged)
+        replace_modules(model, merged)
         for parameter in model.parameters():
             parameter.requires_grad = True
         self.layers = {}
@@ -371,11 +372,4 @@ def _attach(model: LanguageModel, adapted: Mapping[str, LoRALinear]) -> None:
     for parameter in model.parameters():
         parameter.requires_grad = False
         parameter.grad = None
-    _replace(model, adapted)
-
-
-def _replace(model: LanguageModel, layers: Mapping[str, Linear]) -> None:
-    modules = dict(model.named_modules())
-    for path, layer in layers.items():
-        owner, _, name = path.rpartition(".")
-        setattr(modules[owner], name, layer.train(modules[path].training))
+    replace_modules(model, adapted)
