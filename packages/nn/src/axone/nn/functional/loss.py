@@ -66,7 +66,7 @@ def cross_entropy(
     losses += shift
     losses -= (1 - label_smoothing) * flat[each, chosen].astype(np.float64)
     if label_smoothing:
-        losses -= label_smoothing * (flat @ np.full(V, 1 / V, flat.dtype))
+        losses -= label_smoothing * flat.mean(axis=1, dtype=np.float64)
     if counts is not None:
         losses = losses[counts]
     count = max(len(losses), 1)
