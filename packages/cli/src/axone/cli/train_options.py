@@ -29,14 +29,14 @@ Before the training, its size, its data and an estimate of its time and memory a
 EPILOG = """presets:
 {presets}
 
-A model with squared ReLU (relu2) or with n-gram embeddings (max-ngram) is read by Axone alone; the preset llama makes one
-that other programs open. With --tokenizer bpe the presets with muon, except llama, have bigram embeddings alone
+A model with squared ReLU (relu2), n-gram embeddings (max-ngram) or a factor of the embedding (embedding-scale) is read by
+Axone alone; the preset llama makes one that other programs open. With --tokenizer bpe the presets with muon, except llama, have bigram embeddings alone
 (--max-ngram 2 --ngram-dropout 0.5). The presets with muon have learning rates for it: with --optimizer adamw, a tenth.
 
 Choosing options: the tokens of a step are batch size times context length. A larger model needs more text, more steps and
 a lower learning rate. If the validation loss rises while the training loss falls, the model needs more text, more dropout
 or fewer steps (--early-stopping-patience N ends the training by itself). Characters need no vocabulary. Subwords, with
---tokenizer bpe --vocab-size 2048, end a few percent lower in bits per byte, which compare across tokenizers.
+--tokenizer bpe, end a few percent lower in bits per byte, which compare across tokenizers.
 
 The folder of a run holds its options, metrics, loss plot, tokens and checkpoints. Ctrl-C finishes the step, saves it, and
 prints the command that continues the run; a killed run continues from its last checkpoint in the same way.
@@ -69,7 +69,7 @@ MODEL: dict[str, tuple[Kind, str]] = {
     "ngram-hashes": (int, "parts of an n-gram embedding, each found by a hash of its own (default: 4)"),
     "ngram-dropout": (float, "probability of leaving an n-gram embedding out in training (default: 0)"),
     "mlp": (choices(LanguageModelConfig, "mlp"), "feed-forward layers (default: gelu)"),
-    "embedding-scale": (float, "factor of the token embedding before the blocks; no Llama or Qwen has it (default: 1)"),
+    "embedding-scale": (float, "factor of the token embedding before the blocks; no Llama or Qwen has it"),
 }
 TRAINING: dict[str, tuple[Kind, str]] = {
     "steps": (int, "number of updates"),

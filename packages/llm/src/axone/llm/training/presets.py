@@ -88,7 +88,8 @@ class Preset:
         return TrainerConfig(**fields)
 
 
-_FAST: dict[str, Any] = {"norm": "rms", "position": "rotary", "mlp": "relu2", "qk_norm": True, "bias": False}
+_FAST: dict[str, Any] = {"norm": "rms", "position": "rotary", "mlp": "relu2", "qk_norm": True, "bias": False,
+                         "embedding_scale": 4.0}  # fmt: skip
 _MUON: dict[str, Any] = {"optimizer": "muon", "schedule": "linear", "average": 0.15, "calibration": 0.02}
 _PAIRS: dict[str, Any] = {"max_ngram": 2, "ngram_dropout": 0.5}
 """The trials behind the presets: docs/guide/speedrun.rst."""
@@ -145,7 +146,7 @@ PRESETS = {
         _PAIRS,
     ),
     "overnight": Preset(
-        "a night on two cores: 30 million parameters with subwords, for which it is made",
+        "a night on two cores, for tens of megabytes: 30 million parameters with subwords, for which it is made",
         {"context_length": 512, "num_layers": 8, "num_heads": 8, "embed_dim": 512, "dropout": 0.1, **_FAST},
         {"steps": 6000, "batch_size": 8, "learning_rate": 0.006, "muon_learning_rate": 0.02, "warmup_steps": 200, **_MUON,
          "eval_every": 250, "eval_sequences": 100},
