@@ -79,7 +79,7 @@ TRACKS = {
         target=1.8857,
     ),
     "shakespeare-75s": Track(
-        "tiny Shakespeare in 75 seconds, the time of nanoGPT's 2,000 steps",
+        "tiny Shakespeare in 75 seconds",
         {"Axone": axone("default"), "nanoGPT": NANOGPT},
         seconds=75,
     ),

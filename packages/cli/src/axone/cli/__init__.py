@@ -60,7 +60,7 @@ def _overview(name: str, given: list[str]) -> int:
     elif not given or given[0] in {"--help", "-h", "help"}:
         lines = "\n".join(f"  {command:12}{summary}" for command, summary in COMMANDS.items())
         print(f"usage: {name} COMMAND [options]\n\nA language model from scratch on NumPy.\n\ncommands:\n{lines}\n")
-        print(f"{name} COMMAND --help explains a command. A first training takes two minutes: {name} train")
+        print(f"{name} COMMAND --help explains a command. A first training takes two to four minutes: {name} train")
     else:
         similar = difflib.get_close_matches(given[0], COMMANDS, n=1)
         hint = f"did you mean {similar[0]}?" if similar else f"{name} --help lists them"

@@ -102,7 +102,7 @@ PRESETS = {
          "eval_every": 100, "eval_sequences": 64},
     ),
     "default": Preset(
-        "two minutes on two cores, for a text of a few megabytes",
+        "two to four minutes on two cores, for a text of a few megabytes",
         {"context_length": 256, "num_layers": 3, "num_heads": 2, "embed_dim": 128, "max_ngram": 4, **_FAST},
         {"steps": 650, "batch_size": 16, "learning_rate": 0.02, "muon_learning_rate": 0.02, **_MUON,
          "eval_every": 200, "eval_sequences": 100},
@@ -125,7 +125,7 @@ PRESETS = {
         "about twelve minutes on two cores, for a text of a megabyte",
         {"context_length": 512, "num_layers": 4, "num_heads": 3, "embed_dim": 192, "max_ngram": 5, "ngram_dropout": 0.5,
          **_FAST},
-        {"steps": 850, "batch_size": 16, "learning_rate": 0.014, "muon_learning_rate": 0.02, "weight_decay": 0.5,
+        {"steps": 720, "batch_size": 16, "learning_rate": 0.014, "muon_learning_rate": 0.02, "weight_decay": 0.5,
          **_MUON, "average": 0.25, "eval_every": 200, "eval_sequences": 100},
         _PAIRS,
     ),
