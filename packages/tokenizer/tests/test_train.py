@@ -200,5 +200,13 @@ def test_the_name_of_an_existing_file_is_not_a_text(tmp_path: Path, monkeypatch:
 
 
 def test_texts_that_mention_files_are_texts() -> None:
-    for texts in ("read notes.txt", "notes.txt\n", ["a.txt", "the file a.txt"], iter(["a.txt"]), "a\x00b", "x" * 5000):
+    for texts in (
+        "read notes.txt",
+        "notes.txt\n",
+        ".gz",
+        ["a.txt", "the file a.txt"],
+        iter(["a.txt"]),
+        "a\x00b",
+        "x" * 5000,
+    ):
         assert BPETokenizer.train(texts, 257).vocab_size >= 256

@@ -80,7 +80,7 @@ def _names_file(text: object) -> bool:
     """Return whether a text is the name of a file: one that exists, or a word with the suffix of a text file."""
     if not isinstance(text, str) or not 0 < len(text) <= _MAX_NAME or "\n" in text:
         return False
-    if text.endswith(_SUFFIXES) and not any(map(str.isspace, text)):
+    if text.endswith(_SUFFIXES) and text not in _SUFFIXES and not any(map(str.isspace, text)):
         return True
     with contextlib.suppress(OSError, ValueError):  # of a name that is too long or holds a NUL character
         return Path(text).is_file()
